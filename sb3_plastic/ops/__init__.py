@@ -1,0 +1,40 @@
+"""The plastic scan: one layer over a whole sequence, in one call. One signature, several backends."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from sb3_plastic.ops.reference import plastic_scan_reference, plastic_tick
+from sb3_plastic.ops.types import LayerConfig, LayerParameters, check_choice
+from sb3_plastic.state import LayerState
+
+__all__ = ["BACKENDS", "LayerConfig", "LayerParameters", "plastic_scan", "plastic_tick"]
+
+BACKENDS = ("auto", "reference")
+
+
+def plastic_scan(
+    x: Tensor,
+    episode_start: Tensor,
+    state: LayerState,
+    p: LayerParameters,
+    config: LayerConfig,
+    external: Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, LayerState]:
+    """
+    Run one layer over T environment steps of K ticks each. Differentiable in everything, the incoming and the outgoing
+    state included. Two scans one after the other equal one over the whole; the result of a row of the batch depends on
+    no other row.
+
+    :param x: inputs, [T, K, B, M_in]; a view expanded over K for currents that stay for the whole step
+    :param episode_start: bool [T, B]; where True, the state starts afresh before the first tick of that step
+    :param state: state before the first step
+    :param p: parameters
+    :param config: what kind of layer it is
+    :param external: an external modulator that multiplies the layer's own, [T, B, N] or [T, B, 1]
+    :param backend: a name in ``BACKENDS``
+    :return: spikes [T, K, B, N], and the state after the last step
+    """
+    check_choice("backend", backend, BACKENDS)
+    return plastic_scan_reference(x, episode_start, state, p, config, external)
