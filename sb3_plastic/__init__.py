@@ -1,5 +1,23 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
+from sb3_plastic.network import PlasticSNN
+from sb3_plastic.ops import plastic_scan
+from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
+from sb3_plastic.ppo import PlasticPPO
+from sb3_plastic.state import LayerState, SNNState
+from sb3_plastic.wrappers import PreviousActionReward
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "LayerState",
+    "PlasticCnnPolicy",
+    "PlasticMultiInputPolicy",
+    "PlasticPPO",
+    "PlasticPolicy",
+    "PlasticSNN",
+    "PreviousActionReward",
+    "SNNState",
+    "__version__",
+    "plastic_scan",
+]

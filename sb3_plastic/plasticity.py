@@ -66,7 +66,7 @@ def oja_derivative(y: Any, theta: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def bcm(y: Any, theta: Any) -> tuple[Any, Any]:
-    """``D = x y (y - theta)`` (Bienenstock, Cooper & Munro, 1982): strengthens above the sliding threshold, else weakens."""
+    """``D = x y (y - theta)`` (Bienenstock, Cooper & Munro, 1982): above the threshold strengthen, below weaken."""
     return y * (y - theta), 0.0 * y
 
 

@@ -1,0 +1,179 @@
+"""Rollouts as chunks of fixed length, each with the network's state at its start and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from torch import Tensor
+
+Obs = Any  # an array or tensor, or a dict of them: SB3's two kinds of observation
+
+
+class Sequences(NamedTuple):
+    """What ``evaluate_actions`` takes in place of observations: C sequences of L steps from known states."""
+
+    observations: Obs  # [L * C, ...] time first, flattened as all else in a minibatch
+    episode_starts: Tensor  # bool [L, C]
+    state: tuple[Tensor, ...]  # [C, ...] each
+
+
+def map_obs(function: Callable[[Any], Any], obs: Obs) -> Obs:
+    """Apply a function to an observation, or to each entry of a dict observation."""
+    return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+def pick(chunked: Tensor, index: Tensor) -> Tensor:
+    """
+    :param chunked: [L, n_sequences, ...]
+    :param index: int64 [C]
+    :return: [L * C, ...], time first
+    """
+    return chunked[:, index].flatten(0, 1)
+
+
+class ChunkedRolloutBuffer(RolloutBuffer):
+    """
+    SB3's rollout buffer for policies with a state. ``get`` yields whole chunks, so that nothing is padded or masked:
+    episodes may start anywhere inside a chunk, where the scan resets the state itself.
+
+    Fast weights at every step would be gigabytes; from the state at the chunk's start the rest is computed again.
+
+    :param buffer_size: steps per environment, a multiple of ``chunk_len``
+    :param observation_space: observation space, dict spaces included
+    :param action_space: action space
+    :param device: PyTorch device
+    :param gae_lambda: as in SB3
+    :param gamma: discount factor
+    :param n_envs: number of environments
+    :param chunk_len: steps per chunk, L: how far back-propagation through time reaches
+    """
+
+    #: Set by the algorithm to compute chunk-start states again with the current parameters, before each epoch but the
+    #: first: ``(observations, episode_starts, first_state) -> states``.
+    refresh: Callable[[Obs, Tensor, tuple[Tensor, ...]], list[Tensor]] | None = None
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        device: torch.device | str = "auto",
+        gae_lambda: float = 1,
+        gamma: float = 0.99,
+        n_envs: int = 1,
+        chunk_len: int = 16,
+    ) -> None:
+        if chunk_len < 1 or buffer_size % chunk_len:
+            raise ValueError(
+                f"n_steps ({buffer_size}) must be a multiple of chunk_len ({chunk_len}): "
+                f"choose a chunk length that divides {buffer_size}, or leave it out and one is chosen."
+            )
+        self.chunk_len = chunk_len
+        super().__init__(buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs)
+
+    def reset(self) -> None:
+        """Forget the rollout. Memory is allocated by the first ``add``: a model that is only loaded needs none."""
+        self.pos, self.full, self.generator_ready = 0, False, False
+        self._states: list[Tensor] = []  # [n_chunks, B, ...] each
+
+    def _allocate(self, obs: Obs, state: tuple[Tensor, ...]) -> None:
+        shape: tuple[int, ...] = (self.buffer_size, self.n_envs)
+        self.observations = map_obs(lambda value: np.empty((self.buffer_size, *value.shape), value.dtype), obs)
+        self.actions = np.empty((*shape, self.action_dim), np.float32)  # as SB3's losses take them
+        for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
+            setattr(self, name, np.zeros(shape, np.float32))
+        n_chunks = self.buffer_size // self.chunk_len
+        self._states = [tensor.new_empty(n_chunks, *tensor.shape) for tensor in state]
+
+    def add(  # type: ignore[override]
+        self,
+        obs: Obs,
+        action: np.ndarray,
+        reward: np.ndarray,
+        episode_start: np.ndarray,
+        value: Tensor,
+        log_prob: Tensor,
+        state: tuple[Tensor, ...],
+    ) -> None:
+        """
+        :param obs: observations [B, ...]
+        :param action: actions [B, ...]
+        :param reward: rewards [B]
+        :param episode_start: whether an episode starts with these observations, [B]
+        :param value: values [B] or [B, 1]
+        :param log_prob: log probabilities of the actions, [B]
+        :param state: the policy's state *before* the step, [B, ...] each; kept at chunk starts only
+        """
+        if not self._states:
+            self._allocate(obs, state)
+        chunk, step = divmod(self.pos, self.chunk_len)
+        if step == 0:
+            for stored, tensor in zip(self._states, state, strict=True):
+                stored[chunk] = tensor
+        if isinstance(obs, dict):
+            for key, values in obs.items():
+                self.observations[key][self.pos] = values
+        else:
+            self.observations[self.pos] = obs
+        self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[self.pos] = reward
+        self.episode_starts[self.pos] = episode_start
+        self.values[self.pos] = value.detach().cpu().numpy().reshape(-1)
+        self.log_probs[self.pos] = log_prob.detach().cpu().numpy().reshape(-1)
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def _chunked(self, array: np.ndarray) -> Tensor:
+        """[n_steps, B, ...] -> [L, n_chunks * B, ...], on the device."""
+        chunks = array.reshape(-1, self.chunk_len, *array.shape[1:]).swapaxes(0, 1)  # [L, n_chunks, B, ...]
+        return self.to_torch(chunks.reshape(self.chunk_len, -1, *array.shape[2:]))
+
+    def get(self, batch_size: int | None = None) -> Generator[RolloutBufferSamples, None, None]:
+        """
+        One epoch of minibatches.
+
+        :param batch_size: transitions per minibatch, a multiple of the chunk length; None for all at once
+        """
+        assert self.full, "The rollout is not complete yet."
+        if not self.generator_ready:
+            self._observations = map_obs(self._chunked, self.observations)
+            self._episode_starts = self._chunked(self.episode_starts).bool()
+            self._actions = self._chunked(self.actions)
+            self._scalars = [self._chunked(a) for a in (self.values, self.log_probs, self.advantages, self.returns)]
+            self.generator_ready = True
+        elif self.refresh is not None:
+            observations = map_obs(self.to_torch, self.observations)
+            starts = self.to_torch(self.episode_starts).bool()
+            self._states = self.refresh(observations, starts, tuple(tensor[0] for tensor in self._states))
+
+        n_sequences = self.n_sequences
+        per_batch = n_sequences if batch_size is None else batch_size // self.chunk_len
+        # SB3 seeds numpy's global generator, and draws its minibatches from it as well.
+        order = torch.from_numpy(np.random.permutation(n_sequences)).to(self.device)  # noqa: NPY002
+        for index in order.split(per_batch):
+            yield self._samples(index)
+
+    @property
+    def n_sequences(self) -> int:
+        """How many chunks a rollout has, over all environments."""
+        return self.n_envs * self.buffer_size // self.chunk_len
+
+    def sequences(self, index: Tensor) -> Sequences:
+        """
+        Chunks by their number, after minibatches have been drawn.
+
+        :param index: int64 [C], below ``n_sequences``
+        """
+        state = tuple(tensor.flatten(0, 1)[index] for tensor in self._states)
+        observations = map_obs(lambda chunked: pick(chunked, index), self._observations)
+        return Sequences(observations, self._episode_starts[:, index], state)
+
+    def _samples(self, index: Tensor) -> RolloutBufferSamples:
+        actions, *scalars = (pick(chunked, index) for chunked in (self._actions, *self._scalars))
+        return RolloutBufferSamples(self.sequences(index), actions, *scalars)  # type: ignore[arg-type]

@@ -1,0 +1,313 @@
+"""PPO for policies with a state: SB3's own update, on chunks of fixed length, with back-propagation through time."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_plastic.buffers import ChunkedRolloutBuffer
+from sb3_plastic.monitor import snn_statistics
+from sb3_plastic.ops.types import check_choice
+from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy, check_observation
+
+SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
+
+
+def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
+    """The longest chunk, up to ``longest`` steps, that divides both the rollout and the minibatch."""
+    return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
+
+
+class PlasticPPO(PPO):
+    """
+    Proximal policy optimisation (Schulman et al., 2017) of a plastic spiking policy.
+
+    The loop, the loss and all arguments not listed here are those of SB3's ``PPO``. What differs: the state of the
+    network is carried through the rollout; minibatches are made of chunks of ``chunk_len`` steps, through which the
+    gradient flows back from where the rollout stood when the chunk began; gradients are clipped, and learning rates
+    scaled, for actor, plasticity and critic apart.
+
+    :param policy: ``PlasticPolicy`` (or its alias ``MlpPolicy``), ``MultiInputPolicy``, ``CnnPolicy``, or a class
+    :param env: environment, or the id of a registered one
+    :param learning_rate: of the actor; the critic's and the plasticity's are multiples of it, see
+        :class:`~sb3_plastic.policies.PlasticPolicy`
+    :param n_steps: steps per environment and rollout, a multiple of ``chunk_len``
+    :param batch_size: transitions per minibatch, a multiple of ``chunk_len``
+    :param max_grad_norm: bound of the gradient norm, of each parameter group apart: clipped together, a critic with
+        large errors would scale down the actor's steps
+    :param chunk_len: steps per chunk, the reach of back-propagation through time. Longer chunks credit plasticity for
+        what it achieves later, and make fewer, more correlated sequences per minibatch. By default the longest up to 16
+        that divides ``n_steps`` and ``batch_size``
+    :param chunk_states: ``stored``: all epochs start their chunks from the states that the rollout met; ``refresh``:
+        before each epoch but the first, these states are computed again with the current parameters (one more forward
+        pass over the rollout per epoch)
+    :raises ValueError: if sizes do not divide, or on an unknown name
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "PlasticPolicy": PlasticPolicy,
+        "MlpPolicy": PlasticPolicy,
+        "MultiInputPolicy": PlasticMultiInputPolicy,
+        "CnnPolicy": PlasticCnnPolicy,
+    }
+    policy: PlasticPolicy
+    rollout_buffer: ChunkedRolloutBuffer
+
+    def __init__(
+        self,
+        policy: str | type[PlasticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 5e-4,
+        n_steps: int = 2048,
+        batch_size: int = 64,
+        n_epochs: int = 10,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        rollout_buffer_class: type[ChunkedRolloutBuffer] | None = None,
+        rollout_buffer_kwargs: dict[str, Any] | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        chunk_len: int | None = None,
+        chunk_states: str = "stored",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            clip_range=clip_range,
+            clip_range_vf=clip_range_vf,
+            normalize_advantage=normalize_advantage,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            rollout_buffer_class=rollout_buffer_class,
+            rollout_buffer_kwargs=rollout_buffer_kwargs,
+            target_kl=target_kl,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.chunk_len = chunk_len
+        self.chunk_states = chunk_states
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
+        check_choice("chunk_states", self.chunk_states, ("stored", "refresh"))
+        chunk_len = default_chunk_len(self.n_steps, self.batch_size) if self.chunk_len is None else self.chunk_len
+        if self.batch_size % chunk_len:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of chunk_len ({chunk_len}): "
+                "minibatches are made of whole chunks."
+            )
+        self.rollout_buffer_class = self.rollout_buffer_class or ChunkedRolloutBuffer
+        kwargs = self.rollout_buffer_kwargs
+        self.rollout_buffer_kwargs = kwargs | {"chunk_len": chunk_len}
+        try:
+            super()._setup_model()
+        finally:
+            self.rollout_buffer_kwargs = kwargs
+        if self.chunk_states == "refresh":
+            self.rollout_buffer.refresh = partial(self.policy.chunk_states, chunk_len=chunk_len)
+        self.policy.optimizer.register_step_pre_hook(self._clip_gradients)
+        self._gradient_norms: dict[str, list[torch.Tensor]] = {}
+        self._last_state: tuple[torch.Tensor, ...] | None = None
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_last_state", "_gradient_norms"]
+
+    def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
+        super()._update_learning_rate(optimizers)  # one rate for all, and its log entry
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            for group in optimizer.param_groups:
+                group["lr"] *= group["lr_scale"]
+
+    def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        for group in optimizer.param_groups:
+            norm = torch.nn.utils.clip_grad_norm_(group["params"], self._group_max_grad_norm)
+            self._gradient_norms.setdefault(group["name"], []).append(norm)
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """
+        Fill the buffer with a rollout, as SB3 does, and carry the policy's state through it.
+
+        :param env: the training environments
+        :param callback: called at each step, and at the beginning and end of the rollout
+        :param rollout_buffer: buffer to fill
+        :param n_rollout_steps: steps per environment
+        :return: False if the callback stopped the training
+        :raises ValueError: if an observation is not finite
+        """
+        assert self._last_obs is not None, "No previous observation was provided"
+        assert isinstance(rollout_buffer, ChunkedRolloutBuffer), f"{rollout_buffer} doesn't support a policy's state"
+        self.policy.set_training_mode(False)
+        if self._last_state is None:
+            self._last_state = self.policy.initial_state(env.num_envs)
+        rollout_buffer.reset()
+        if self.use_sde:
+            self.policy.reset_noise(env.num_envs)
+        callback.on_rollout_start()
+
+        for n_steps in range(n_rollout_steps):
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+            check_observation(self._last_obs)  # type: ignore[arg-type]
+            with torch.no_grad():
+                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
+                actions_tensor, values, log_probs, state = self.policy(obs_tensor, self._last_state, episode_starts)
+            actions = actions_tensor.cpu().numpy()
+            clipped_actions = actions
+            if isinstance(self.action_space, spaces.Box):
+                if self.policy.squash_output:
+                    clipped_actions = self.policy.unscale_action(clipped_actions)
+                else:
+                    clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+            # Callbacks read our local variables: keep SB3's names.
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            self._bootstrap_truncated(rewards, dones, infos, state)
+            rollout_buffer.add(
+                self._last_obs,
+                actions,
+                rewards,
+                self._last_episode_starts,  # type: ignore[arg-type]
+                values,
+                log_probs,
+                self._last_state,
+            )
+            self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
+
+        with torch.no_grad():
+            episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
+            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device), state, episode_starts)  # type: ignore[arg-type]
+        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _bootstrap_truncated(
+        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], state: tuple[torch.Tensor, ...]
+    ) -> None:
+        """Where an episode was cut short, add the value of what would have followed (SB3 issue 633)."""
+        for i in np.flatnonzero(dones):
+            terminal_obs = infos[i].get("terminal_observation")
+            if terminal_obs is not None and infos[i].get("TimeLimit.truncated", False):
+                with torch.no_grad():
+                    obs_tensor, _ = self.policy.obs_to_tensor(terminal_obs)
+                    value = self.policy.predict_values(obs_tensor, tuple(tensor[i : i + 1] for tensor in state))
+                rewards[i] += self.gamma * value.item()
+
+    def train(self) -> None:
+        """SB3's update, with gradients clipped per parameter group, and the network's statistics logged."""
+        self._group_max_grad_norm, self.max_grad_norm = self.max_grad_norm, math.inf
+        self._gradient_norms.clear()
+        try:
+            super().train()
+        finally:
+            self.max_grad_norm = self._group_max_grad_norm
+        for name, norms in self._gradient_norms.items():
+            self.logger.record(f"train/grad_norm_{name}", torch.stack(norms).mean().item())
+        for name, value in snn_statistics(self.policy, self.rollout_buffer).items():
+            self.logger.record(name, value, exclude="stdout")  # some twenty lines: for TensorBoard and files
+
+    def learn(
+        self: SelfPlasticPPO,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str = "PlasticPPO",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfPlasticPPO:
+        """As in SB3."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        As in SB3, but a file is written under a temporary name and then moved: no interruption leaves half a model.
+
+        :param path: path, or an open file
+        :param exclude: attributes not to save
+        :param include: attributes to save that are not by default
+        """
+        if not isinstance(path, str | pathlib.Path):
+            return super().save(path, exclude, include)
+        target = pathlib.Path(path)
+        target = target if target.suffix else target.with_suffix(".zip")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+        try:
+            super().save(temporary, exclude, include)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(
+        cls: type[SelfPlasticPPO], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any
+    ) -> SelfPlasticPPO:
+        """
+        As in SB3.
+
+        :raises ValueError: if the file is not a complete model
+        """
+        try:
+            return super().load(path, *args, **kwargs)
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{path} is not a complete model: the file is truncated or damaged ({error}).") from error
