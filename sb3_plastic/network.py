@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sb3_plastic.coding import ENCODERS, READOUTS, Encoder, Readout
-from sb3_plastic.ops import LayerConfig, LayerParameters, plastic_scan
+from sb3_plastic.ops import BACKENDS, LayerConfig, LayerParameters, plastic_scan
 from sb3_plastic.ops.types import check_choice
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.state import LayerState, SNNState
@@ -235,6 +235,7 @@ class PlasticSNN(nn.Module):
         n_layers = len(layer_sizes)
         if n_layers < 1 or min(layer_sizes) < 1 or n_ticks < 1:
             raise ValueError(f"Need at least one layer, neuron and tick, got {list(layer_sizes)} and {n_ticks} ticks.")
+        check_choice("backend", backend, BACKENDS)
         check_choice("encoder", encoder, ENCODERS)
         check_choice("readout", readout, READOUTS)
         check_choice("fast_weights", fast_weights, ("episode", "lifetime"))

@@ -70,8 +70,8 @@ class PlasticPolicy(ActorCriticPolicy):
     :param lr_schedule: learning rate schedule
     :param net_arch: ``pi``: neurons of each spiking layer; ``vf``: units of each layer of the critic
     :param critic: ``mlp``, or ``plastic``: a spiking critic with a state of its own
-    :param decoder: ``linear``, or ``population``: a further layer in which each number that the action distribution
-        needs has ``decoder_neurons`` neurons of its own
+    :param decoder: ``linear``, or ``population``: a further spiking layer in which each number that the action
+        distribution needs has ``decoder_neurons`` neurons of its own; lists with a value per layer count it as well
     :param decoder_neurons: for the population decoder
     :param decoder_gain: scale of the orthogonal initialisation of the linear decoder
     :param log_std_init: initial log standard deviation of continuous actions

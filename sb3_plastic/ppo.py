@@ -293,7 +293,8 @@ class PlasticPPO(PPO):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
         try:
-            super().save(temporary, exclude, include)
+            with temporary.open("wb") as file:
+                super().save(file, exclude, include)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -309,5 +310,8 @@ class PlasticPPO(PPO):
         """
         try:
             return super().load(path, *args, **kwargs)
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"{path} is not a complete model: the file is truncated or damaged ({error}).") from error
+        except (ValueError, AssertionError) as error:
+            # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
+            if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
+                raise
+            raise ValueError(f"{path} is not a complete model: the file is truncated or damaged.") from error

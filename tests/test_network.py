@@ -1,0 +1,227 @@
+"""PlasticSNN: the network keeps the promises that training relies on, whatever its rule and modulation."""
+
+import itertools
+
+import pytest
+import torch
+
+from sb3_plastic import PlasticSNN, SNNState
+from sb3_plastic.coding import PopulationDecoder, PopulationEncoder, counter_uniform
+
+RULES = ("none", "hebb", "oja", "bcm")
+MODULATIONS = ("none", "simple", "retroactive")
+RATES = ("beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e")
+T, B, F = 12, 3, 5
+
+
+def make_snn(**kwargs):
+    return PlasticSNN(F, **{"layer_sizes": [11, 7], "gain": [3.0, 3.0], **kwargs})
+
+
+def make_sequence(p_start=0.2):
+    starts = torch.rand(T, B) < p_start
+    starts[0] = True
+    return torch.randn(T, B, F), starts
+
+
+def assert_close(a: SNNState, b: SNNState) -> None:
+    for x, y in zip(a.tensors(), b.tensors(), strict=True):
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_a_scan_equals_two_chained_scans_gradients_included(rule, modulation):
+    snn = make_snn(rule=rule, modulation=modulation, recurrent=True, external_modulation=True).double()
+    features, starts = (tensor.double() if tensor.is_floating_point() else tensor for tensor in make_sequence())
+    gradients, outputs = [], []
+    for cuts in ((0, T), (0, 5, T)):
+        snn.zero_grad()
+        state, latents = snn.initial_state(B), []
+        for first, last in itertools.pairwise(cuts):
+            latent, state = snn.scan(features[first:last], starts[first:last], state)
+            latents.append(latent)
+        latent = torch.cat(latents)
+        loss = latent.square().sum() + sum(t.sum() for t in state.tensors() if t.is_floating_point())
+        loss.backward()
+        outputs.append((latent, *state.tensors()))
+        gradients.append([p.grad.clone() for p in snn.parameters() if p.grad is not None])
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_steps_equal_a_scan_bit_for_bit():
+    snn = make_snn(rule="bcm", recurrent=True)
+    features, starts = make_sequence()
+    latent, final = snn.scan(features, starts, snn.initial_state(B))
+    assert (
+        0.05
+        < torch.cat([t.flatten() for t in snn.spike_trains(features, starts, snn.initial_state(B))[0]]).mean()
+        < 0.95
+    )
+    state = snn.initial_state(B)
+    for t in range(T):
+        step, state = snn.step(features[t], starts[t], state)
+        assert torch.equal(step, latent[t])
+    assert all(torch.equal(a, b) for a, b in zip(state.tensors(), final.tensors(), strict=True))
+
+
+@pytest.mark.parametrize("encoder", ["current", "population"])
+@pytest.mark.parametrize("readout", ["leaky", "rate"])
+def test_the_gradient_across_an_episode_start_is_exactly_zero(encoder, readout):
+    snn = make_snn(rule="oja", encoder=encoder, readout=readout, recurrent=True)
+    features, starts = make_sequence(0)
+    starts[6] = True
+    features.requires_grad_()
+    latent, state = snn.scan(features, starts, snn.initial_state(B))
+    (latent[6:].sum() + sum(t.sum() for t in state.tensors() if t.is_floating_point())).backward()
+    assert torch.count_nonzero(features.grad[:6]) == 0
+    assert torch.count_nonzero(features.grad[6:]) > 0
+
+
+def test_nan_does_not_survive_an_episode_start():
+    snn = make_snn()
+    features, starts = make_sequence()
+    poisoned = SNNState.from_tensors(
+        [torch.full_like(t, float("nan")) if t.is_floating_point() else t for t in snn.initial_state(B).tensors()]
+    )
+    latent, state = snn.scan(features, starts, poisoned)
+    assert torch.equal(latent, snn.scan(features, starts, snn.initial_state(B))[0])
+    assert all(torch.isfinite(tensor).all() for tensor in state.tensors())
+
+
+def test_environments_do_not_influence_each_other():
+    snn = make_snn(rule="hebb")
+    features, starts = make_sequence()
+    both, _ = snn.scan(features, starts, snn.initial_state(B))
+    alone, _ = snn.scan(features[:, 1:2], starts[:, 1:2], snn.initial_state(1))
+    assert torch.equal(both[:, 1:2], alone)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("modulation", MODULATIONS)
+@pytest.mark.parametrize("encoder", ["current", "population"])
+def test_every_learned_tensor_gets_a_gradient(rule, modulation, encoder):
+    snn = make_snn(rule=rule, modulation=modulation, encoder=encoder, learn=RATES, external_modulation=rule != "none")
+    features, starts = make_sequence()
+    latent, _ = snn.scan(features, starts, snn.initial_state(B))
+    (latent * torch.randn_like(latent)).sum().backward()
+    without = [name for name, p in snn.named_parameters() if p.grad is None or not torch.any(p.grad != 0)]
+    assert without == []
+
+
+def test_the_static_network_has_no_plasticity_at_all():
+    snn = make_snn(rule="none", modulation="simple", learn=RATES)
+    assert snn.plasticity_parameters() == []
+    assert all(layer.h.numel() == 0 and layer.x_trace.numel() == 0 for layer in snn.initial_state(B).layers)
+
+
+def test_plasticity_changes_what_the_network_answers_to_the_same_input():
+    features = torch.randn(1, 1, F).expand(T, 1, F)
+    starts = torch.zeros(T, 1, dtype=torch.bool)
+    for rule, changes in (("none", False), ("hebb", True)):
+        snn = make_snn(rule=rule, readout="rate", beta=0.0, eta_init=0.5)  # no memory but the synapses
+        latent, _ = snn.scan(features, starts, snn.initial_state(1))
+        assert bool((latent[-1] != latent[1]).any()) == changes
+
+
+def test_fast_weights_survive_an_episode_only_in_lifetime_mode():
+    features, starts = make_sequence(0)
+    last = torch.ones(1, B, dtype=torch.bool)
+    for fast_weights, survives in (("episode", False), ("lifetime", True)):
+        snn = make_snn(rule="oja", fast_weights=fast_weights)
+        _, state = snn.scan(features, starts, snn.initial_state(B))
+        _, after = snn.scan(torch.zeros(1, B, F), last, state)
+        # Nothing goes in after the start, so only what survived is left in the fast weights of the first layer.
+        assert bool((after.layers[0].h != 0).any()) == survives
+        assert torch.count_nonzero(after.layers[0].v) == 0
+
+
+@pytest.mark.parametrize("eta_per, size", [("synapse", F * 11), ("neuron", 11), ("layer", 1)])
+def test_plasticity_rates_per_synapse_neuron_or_layer(eta_per, size):
+    layer = make_snn(eta_per=eta_per, eta_init=0.3).layers[0]
+    assert layer.raw_eta.numel() == size
+    torch.testing.assert_close(layer.effective_parameters().eta, torch.full((F, 11), 0.3))
+
+
+def test_a_list_chooses_the_rule_per_layer():
+    snn = make_snn(rule=["none", "bcm"], modulation=["none", "retroactive"])
+    assert [layer.config.rule for layer in snn.layers] == ["none", "bcm"]
+    latent, _ = snn.scan(*make_sequence(), snn.initial_state(B))
+    assert latent.shape == (T, B, 7)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        (dict(rule="ojja"), "Unknown plasticity rule 'ojja': choose one of 'none', 'hebb', 'oja', 'bcm'"),
+        (dict(modulation="dopamine"), "Unknown modulation 'dopamine'"),
+        (dict(encoder="poisson"), "Unknown encoder 'poisson'"),
+        (dict(surrogate="relu"), "Unknown surrogate 'relu'"),
+        (dict(backend="fast"), "Unknown backend 'fast'"),
+        (dict(rule=["oja"]), "rule names 1 layers, but there are 2"),
+        (dict(beta=1.2), r"beta is a rate per tick in \[0, 1\], got 1.2"),
+        (dict(learn=["rho"], rho=0.0), "rho is to be learned, so it must start strictly between 0 and 1"),
+        (dict(learn=["alpha"]), "Unknown rate to learn 'alpha'"),
+        (dict(eta_init=0.0), "must be above 0"),
+        (dict(threshold=-1.0), "threshold must be above 0"),
+        (dict(layer_sizes=[]), "at least one layer"),
+        (dict(encoder="population", encoder_kwargs=dict(n_neurons=1)), "n_neurons >= 2"),
+        (dict(readout_kwargs=dict(decay=1.0)), r"decay must be in \[0, 1\)"),
+    ],
+)
+def test_errors_say_what_was_got_and_what_is_allowed(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        make_snn(**kwargs)
+
+
+# Coding
+
+
+def test_the_population_code_fires_as_often_as_its_gaussian_says():
+    encoder = PopulationEncoder(n_inputs=1, n_ticks=10, n_neurons=3, low=-1.0, high=1.0)  # means -1, 0, 1, widths 1
+    spikes, _ = encoder(torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.bool), encoder.initial_state(1))
+    assert spikes.shape == (1, 10, 1, 3)
+    # exp(-1/2) = .607 of ten ticks is 6, the neuron whose mean is met fires at each.
+    assert spikes.sum(1).flatten().tolist() == [6.0, 10.0, 6.0]
+
+
+def test_bernoulli_spikes_follow_their_probability_and_are_replayed_from_the_key():
+    encoder = PopulationEncoder(1, n_ticks=4, n_neurons=3, low=-1.0, high=1.0, bernoulli=True)
+    features, starts = torch.zeros(2000, 1, 1), torch.zeros(2000, 1, dtype=torch.bool)
+    key = encoder.initial_state(1)
+    spikes, after = encoder(features, starts, key)
+    torch.testing.assert_close(spikes.mean((0, 1, 2)), torch.tensor([0.607, 1.0, 0.607]), rtol=0, atol=0.02)
+    head, middle = encoder(features[:700], starts[:700], key)
+    tail, end = encoder(features[700:], starts[700:], middle)
+    assert torch.equal(torch.cat((head, tail)), spikes)
+    assert torch.equal(end, after)
+    assert not torch.equal(encoder(features, starts, key + 1)[0], spikes)
+
+
+def test_counter_random_numbers_are_uniform_and_uncorrelated():
+    numbers = counter_uniform(torch.arange(2000), 50)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    quantiles = torch.quantile(numbers.flatten(), torch.tensor([0.25, 0.5, 0.75]))
+    torch.testing.assert_close(quantiles, torch.tensor([0.25, 0.5, 0.75]), rtol=0, atol=0.01)
+    correlation = torch.corrcoef(torch.stack((numbers[:-1].flatten(), numbers[1:].flatten())))[0, 1]
+    assert abs(correlation) < 0.02
+
+
+def test_the_leaky_readout_is_the_recursion_it_states():
+    snn = make_snn(n_ticks=3, readout_kwargs=dict(decay=0.6, gain=2.0))
+    spikes, r = (torch.rand(4, 3, 1, 7) < 0.5).float(), torch.zeros(7)
+    starts = torch.tensor([[False], [False], [True], [False]])
+    latent, _ = snn.readout(spikes, starts, torch.zeros(1, 7))
+    for t in range(4):
+        r = torch.zeros(7) if starts[t] else r
+        for k in range(3):
+            r = 0.6 * r + 0.4 * spikes[t, k, 0]
+        torch.testing.assert_close(latent[t, 0], 2 * r)
+
+
+def test_each_output_of_the_population_decoder_sees_its_own_neurons_only():
+    decoder = PopulationDecoder(3, 4)
+    jacobian = torch.autograd.functional.jacobian(decoder, torch.randn(12))
+    assert (jacobian != 0).int().tolist() == [[int(i // 4 == j) for i in range(12)] for j in range(3)]

@@ -1,0 +1,203 @@
+"""PlasticPolicy: what users of predict, save and load rely on."""
+
+import numpy as np
+import pytest
+import torch
+from envs import BOX, random_vec_env, small_ppo
+from gymnasium import spaces
+
+from sb3_plastic import PlasticPolicy, PlasticPPO
+
+SPACES = {
+    "box": BOX,
+    "discrete": spaces.Discrete(4),
+    "multi_discrete": spaces.MultiDiscrete([2, 3]),
+    "multi_binary": spaces.MultiBinary(3),
+    "image": spaces.Box(0, 255, (3, 36, 36), np.uint8),
+    "dict": spaces.Dict({"a": BOX, "b": spaces.Discrete(3), "image": spaces.Box(0, 255, (3, 36, 36), np.uint8)}),
+}
+OBSERVATIONS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+
+def run(model, observations=OBSERVATIONS, steps=5, state=None):
+    """Actions over some steps of the same observations, and the state at the end."""
+    actions = []
+    for _ in range(steps):
+        action, state = model.predict(observations, state, deterministic=True)
+        actions.append(action)
+    return np.stack(actions), state
+
+
+@pytest.mark.parametrize("decoder", ["linear", "population"])
+@pytest.mark.parametrize("name", ["box", "discrete", "multi_discrete", "multi_binary"])
+def test_all_action_spaces_learn_and_predict(name, decoder):
+    env = random_vec_env(action_space=SPACES[name])
+    model = small_ppo(env, policy_kwargs=dict(decoder=decoder)).learn(96)
+    action, _ = model.predict(env.reset())
+    assert all(SPACES[name].contains(a) for a in action)
+
+
+@pytest.mark.parametrize(
+    "name, policy",
+    [
+        *(("discrete", "MlpPolicy"), ("multi_discrete", "MlpPolicy"), ("multi_binary", "MlpPolicy")),
+        *(("image", "CnnPolicy"), ("dict", "MultiInputPolicy")),
+    ],
+)
+def test_all_observation_spaces_learn_and_predict(name, policy):
+    env = random_vec_env(SPACES[name], spaces.Discrete(2))
+    model = small_ppo(env, policy).learn(96)
+    action, _ = model.predict(env.reset())
+    assert action.shape == (3,)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        dict(critic="plastic"),
+        dict(encoder="population", encoder_kwargs=dict(bernoulli=True, n_neurons=4)),
+        dict(share_features_extractor=False),
+        dict(recurrent=True, external_modulation=True, learn=["beta", "rho"]),
+        dict(net_arch=dict(pi=[8], vf=[6, 6, 6]), rule=["bcm"]),
+    ],
+)
+def test_options_learn_and_are_restored_with_the_policy(kwargs, tmp_path):
+    model = small_ppo(policy_kwargs=kwargs).learn(96)
+    model.policy.save(tmp_path / "policy.pt")
+    policy = PlasticPolicy.load(tmp_path / "policy.pt")
+    np.testing.assert_array_equal(run(policy)[0], run(model)[0])
+
+
+def test_gsde_is_served_with_both_decoders():
+    for decoder in ("linear", "population"):
+        model = small_ppo(use_sde=True, sde_sample_freq=4, policy_kwargs=dict(decoder=decoder)).learn(96)
+        assert np.isfinite(run(model)[0]).all()
+
+
+def test_predict_goes_on_from_the_state_and_none_starts_afresh():
+    model = small_ppo()
+    actions, state = run(model)
+    assert not np.array_equal(actions[0], actions[-1])
+    np.testing.assert_array_equal(run(model)[0], actions)
+    assert all(isinstance(array, np.ndarray) and len(array) == 3 for array in state)
+
+
+def test_an_episode_start_resets_the_state_of_its_environment_alone():
+    model = small_ppo()
+    fresh, (_, state) = model.predict(OBSERVATIONS, deterministic=True)[0], run(model)
+    action, _ = model.predict(OBSERVATIONS, state, np.array([False, True, False]), deterministic=True)
+    on, _ = model.predict(OBSERVATIONS, state, deterministic=True)
+    np.testing.assert_array_equal(action[1], fresh[1])
+    np.testing.assert_array_equal(action[[0, 2]], on[[0, 2]])
+    assert not np.array_equal(on[1], fresh[1])
+
+
+def test_the_state_that_predict_returned_is_the_callers_own():
+    model = small_ppo()
+    _, state = run(model)
+    before = [array.copy() for array in state]
+    run(model, state=state)
+    for array, copy in zip(state, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_a_single_observation_needs_no_environment_axis():
+    model = small_ppo()
+    action, state = model.predict(OBSERVATIONS[0], deterministic=True)
+    assert action.shape == (4,)
+    assert all(len(array) == 1 for array in state)
+    batched = run(model)[0]
+    np.testing.assert_allclose(run(model, OBSERVATIONS[0])[0], batched[:, 0], rtol=1e-5)
+
+
+def test_save_and_load_with_another_number_of_environments_gives_the_same_actions_bit_for_bit(tmp_path):
+    model = small_ppo(policy_kwargs=dict(rule="bcm", modulation="retroactive")).learn(96)
+    model.save(tmp_path / "model")
+    for env in (None, random_vec_env(n_envs=1), random_vec_env(n_envs=5)):
+        loaded = PlasticPPO.load(tmp_path / "model.zip", env=env, device="cpu")
+        np.testing.assert_array_equal(run(loaded)[0], run(model)[0])
+        if env is not None:
+            loaded.learn(64, reset_num_timesteps=False)
+
+
+def test_training_that_was_saved_goes_on_with_its_optimiser_and_learning_rates(tmp_path):
+    model = small_ppo().learn(96)
+    model.save(tmp_path / "model.zip")
+    loaded = PlasticPPO.load(tmp_path / "model.zip", env=random_vec_env(), device="cpu")
+    old, new = model.policy.optimizer.state_dict(), loaded.policy.optimizer.state_dict()
+    assert [(g["name"], g["lr"]) for g in new["param_groups"]] == [(g["name"], g["lr"]) for g in old["param_groups"]]
+    torch.testing.assert_close(new["state"], old["state"])
+
+
+@pytest.mark.parametrize(
+    "observation, state_of, message",
+    [
+        (np.zeros((3, 5), np.float32), None, r"Unexpected observation shape \(3, 5\)"),
+        (np.zeros((2, 4), np.float32), 3, r"a state of 3 environment\(s\) with observations of 2"),
+        (np.zeros(4, np.float32), 3, r"a state of 3 environment\(s\) with observations of 1"),
+    ],
+)
+def test_wrong_shapes_are_refused(observation, state_of, message):
+    model = small_ppo()
+    state = None if state_of is None else run(model, OBSERVATIONS[:state_of])[1]
+    with pytest.raises(ValueError, match=message):
+        model.predict(observation, state)
+
+
+def test_a_state_of_another_network_is_refused_with_the_shapes_that_are_allowed():
+    state = run(small_ppo(policy_kwargs=dict(rule="none")))[1]
+    with pytest.raises(ValueError, match=r"a state of shapes .* are allowed"):
+        small_ppo().predict(OBSERVATIONS, state)
+
+
+def test_episode_starts_of_other_environments_are_refused():
+    with pytest.raises(ValueError, match="episode_start has 2 entries, but there are observations of 3"):
+        small_ppo().predict(OBSERVATIONS, episode_start=np.zeros(2, bool))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_observation_that_is_not_finite_is_refused_with_the_index_of_its_environment(bad):
+    observation = OBSERVATIONS.copy()
+    observation[1, 2] = bad
+    with pytest.raises(ValueError, match=rf"The observation of environment 1 is {bad} at index \(2,\)"):
+        small_ppo().predict(observation)
+
+
+def test_a_nan_in_a_dict_observation_is_named_by_its_key():
+    env = random_vec_env(spaces.Dict({"a": BOX, "b": BOX}), spaces.Discrete(2))
+    observation = env.reset()
+    observation["b"][2, 0] = np.nan
+    with pytest.raises(ValueError, match="environment 2 under 'b' is nan"):
+        small_ppo(env, "MultiInputPolicy").predict(observation)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        (dict(rule="ojja"), "Unknown plasticity rule 'ojja'"),
+        (dict(modulaton="simple"), "no argument 'modulaton'. Did you mean 'modulation'?"),
+        (dict(critic="lstm"), "Unknown critic 'lstm': choose one of 'mlp', 'plastic'"),
+        (dict(decoder="spiking"), "Unknown decoder 'spiking'"),
+    ],
+)
+def test_bad_policy_arguments_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small_ppo(policy_kwargs=kwargs)
+
+
+def test_plain_observations_are_no_sequences():
+    policy = small_ppo().policy
+    with pytest.raises(TypeError, match="use ChunkedRolloutBuffer"):
+        policy.evaluate_actions(torch.zeros(3, 4), torch.zeros(3, 4))
+
+
+def test_learning_rates_and_parameters_are_grouped_without_loss():
+    policy = small_ppo(policy_kwargs=dict(critic_lr_scale=2.0, plasticity_lr_scale=3.0)).policy
+    groups = {group["name"]: group for group in policy.parameter_groups()}
+    assert {name: group["lr_scale"] for name, group in groups.items()} == {
+        "critic": 2.0,
+        "plasticity": 3.0,
+        "actor": 1.0,
+    }
+    grouped = [id(p) for group in groups.values() for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in policy.parameters())

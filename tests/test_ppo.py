@@ -1,0 +1,296 @@
+"""PlasticPPO: the replay is exact, the gradient is whole, and it learns."""
+
+import numpy as np
+import pytest
+import torch
+from envs import BOX, CartPoleNoVelocity, random_vec_env, small_ppo
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_plastic import PlasticPPO
+
+
+def collect(model: PlasticPPO) -> None:
+    """One rollout, without an update."""
+    _, callback = model._setup_learn(1000, reset_num_timesteps=False)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+
+def log_ratios(model: PlasticPPO) -> torch.Tensor:
+    """Of one whole epoch."""
+    with torch.no_grad():
+        return torch.cat(
+            [
+                model.policy.evaluate_actions(batch.observations, batch.actions)[1] - batch.old_log_prob
+                for batch in model.rollout_buffer.get(model.batch_size)
+            ]
+        )
+
+
+@pytest.mark.parametrize("rule", ["none", "hebb", "oja", "bcm"])
+@pytest.mark.parametrize("modulation", ["none", "simple", "retroactive"])
+def test_the_first_minibatch_replays_the_rollout(rule, modulation):
+    model = small_ppo(policy_kwargs=dict(rule=rule, modulation=modulation, log_std_init=0.0))
+    collect(model)  # episodes of 7 steps end inside chunks of 16
+    collect(model)  # the second rollout starts from a state in mid-episode
+    starts = model.rollout_buffer.episode_starts
+    assert starts[1:16].any()
+    assert not starts[0].any()
+    assert log_ratios(model).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        dict(encoder="population", encoder_kwargs=dict(bernoulli=True)),
+        dict(fast_weights="lifetime"),
+        dict(recurrent=True, external_modulation=True, readout="rate"),
+        dict(critic="plastic"),
+    ],
+)
+def test_options_replay_the_rollout_too(kwargs):
+    model = small_ppo(policy_kwargs=kwargs)
+    collect(model)
+    assert log_ratios(model).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("spoil", ["state", "fast weights", "episode starts"])
+def test_the_replay_is_exact_because_of_state_and_episode_starts(spoil):
+    model = small_ppo(policy_kwargs=dict(eta_init=0.5, alpha_init=1.0))
+    collect(model)
+    log_ratios(model)
+    buffer = model.rollout_buffer
+    if spoil == "episode starts":
+        buffer._episode_starts.zero_()
+    for tensor in buffer._states:
+        if spoil == "state" or (spoil == "fast weights" and tensor.ndim == 4):
+            tensor.zero_()
+    assert log_ratios(model).abs().max() > 0.01
+
+
+def test_values_of_a_plastic_critic_are_replayed():
+    model = small_ppo(policy_kwargs=dict(critic="plastic"))
+    collect(model)
+    for batch in model.rollout_buffer.get(model.batch_size):
+        values, _, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
+        torch.testing.assert_close(values.flatten(), batch.old_values)
+
+
+@pytest.mark.parametrize("chunk_states", ["stored", "refresh"])
+def test_chunk_states_are_refreshed_before_every_epoch_but_the_first(chunk_states):
+    model = small_ppo(chunk_states=chunk_states, policy_kwargs=dict(eta_init=0.5))
+    collect(model)
+    list(model.rollout_buffer.get(32))
+    before = [tensor.clone() for tensor in model.rollout_buffer._states]
+    with torch.no_grad():
+        model.policy.snn.layers[0].w += 0.5
+    list(model.rollout_buffer.get(32))
+    changed = [not torch.equal(a, b) for a, b in zip(before, model.rollout_buffer._states, strict=True)]
+    assert any(changed) == (chunk_states == "refresh")
+
+
+def test_refreshed_states_are_those_that_the_rollout_met():
+    model = small_ppo(chunk_states="refresh")
+    collect(model)
+    list(model.rollout_buffer.get(32))
+    before = [tensor.clone() for tensor in model.rollout_buffer._states]
+    list(model.rollout_buffer.get(32))
+    for a, b in zip(before, model.rollout_buffer._states, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_longer_chunks_carry_the_gradient_of_plasticity_further_back():
+    actions, gradients = [], []
+    for chunk_len in (32, 8):
+        model = small_ppo(chunk_len=chunk_len, batch_size=96)
+        collect(model)
+        actions.append(model.rollout_buffer.actions)
+        (batch,) = model.rollout_buffer.get(96)
+        model.policy.evaluate_actions(batch.observations, batch.actions)[1].sum().backward()
+        gradients.append(model.policy.snn.layers[0].raw_eta.grad)
+    # Same rollout, same parameters; what differs is how far back the gradient reaches.
+    np.testing.assert_array_equal(*actions)
+    assert gradients[0].abs().sum() > gradients[1].abs().sum()
+
+
+def test_every_learned_tensor_moves_in_training():
+    model = small_ppo(policy_kwargs=dict(rule="bcm", modulation="retroactive", learn=["beta", "kappa"]))
+    before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}
+    model.learn(192)
+    assert [name for name, p in model.policy.named_parameters() if torch.equal(p, before[name])] == []
+
+
+def test_each_parameter_group_has_its_learning_rate_and_its_gradient_norm_in_the_log():
+    model = small_ppo(learning_rate=lambda progress: 1e-3 * progress)
+    model.learn(96)
+    assert {f"train/grad_norm_{name}" for name in ("actor", "plasticity", "critic")} <= set(model.logger.name_to_value)
+    rates = {group["name"]: group["lr"] for group in model.policy.optimizer.param_groups}
+    base = model.lr_schedule(model._current_progress_remaining)
+    assert rates == pytest.approx({"actor": base, "plasticity": 3 * base, "critic": 2 * base})
+
+
+def test_gradients_are_clipped_for_each_group_apart():
+    model = small_ppo(max_grad_norm=1e-3)
+    norms = []
+
+    def read(optimizer, args, kwargs):
+        norms.append([torch.cat([p.grad.flatten() for p in g["params"]]).norm().item() for g in optimizer.param_groups])
+
+    model.policy.optimizer.register_step_pre_hook(read)  # runs after the algorithm's own
+    model.learn(96)
+    np.testing.assert_allclose(norms, 1e-3, rtol=1e-3)
+    assert model.max_grad_norm == 1e-3
+
+
+def test_the_same_seed_gives_the_same_training():
+    parameters = []
+    for _ in range(2):
+        model = small_ppo(policy_kwargs=dict(encoder="population", encoder_kwargs=dict(bernoulli=True)))
+        model.learn(192)
+        parameters.append(model.policy.parameters_to_vector())
+    np.testing.assert_array_equal(parameters[0], parameters[1])
+
+
+def test_a_truncated_episode_is_bootstrapped_with_the_value_of_its_last_observation():
+    model = small_ppo(random_vec_env(n_envs=1, length=4), gamma=0.5)
+    with torch.no_grad():
+        model.policy.value_net.weight.zero_()
+        model.policy.value_net.bias.fill_(10.0)
+    rewards = []
+
+    class Record(BaseCallback):
+        def _on_step(self) -> bool:
+            rewards.append(float(self.locals["rewards"][0]))
+            return True
+
+    _, callback = model._setup_learn(1000, Record())
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+    added = model.rollout_buffer.rewards[:, 0] - np.array(rewards)
+    np.testing.assert_allclose(added.reshape(-1, 4), np.tile([0, 0, 0, 5.0], (8, 1)), atol=1e-5)
+
+
+def test_a_callback_stops_the_training():
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.n_calls < 5
+
+    model = small_ppo()
+    model.learn(1000, callback=Stop())
+    assert model.num_timesteps == 15
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        (dict(n_steps=40, chunk_len=16, batch_size=32), r"n_steps \(40\) must be a multiple of chunk_len \(16\)"),
+        (dict(batch_size=40, chunk_len=16), r"batch_size \(40\) must be a multiple of chunk_len \(16\)"),
+        (dict(chunk_states="fresh"), "Unknown chunk_states 'fresh': choose one of 'stored', 'refresh'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+def test_sizes_that_do_not_divide_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small_ppo(**kwargs)
+
+
+@pytest.mark.parametrize("n_steps, batch_size, chunk_len", [(2048, 64, 16), (100, 64, 4), (30, 45, 15), (7, 7, 7)])
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+def test_the_default_chunk_divides_rollout_and_minibatch(n_steps, batch_size, chunk_len):
+    assert small_ppo(n_steps=n_steps, batch_size=batch_size).rollout_buffer.chunk_len == chunk_len
+
+
+def test_a_nan_in_training_stops_it_with_the_index_of_the_environment():
+    class Broken(type(random_vec_env().envs[0].unwrapped)):  # type: ignore[misc]
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return (np.full_like(observation, np.nan) if self.t == 3 else observation, *rest)
+
+    env = make_vec_env(lambda: Broken(BOX, BOX), 2, seed=0)
+    with pytest.raises(ValueError, match="The observation of environment 0 is nan at index"):
+        small_ppo(env).learn(64)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
+def test_a_truncated_file_is_refused(kept, tmp_path):
+    model = small_ppo()
+    model.save(tmp_path / "model.zip")
+    data = (tmp_path / "model.zip").read_bytes()
+    (tmp_path / "model.zip").write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(ValueError, match="not a complete model"):
+        PlasticPPO.load(tmp_path / "model.zip")
+
+
+def test_saving_that_fails_leaves_the_old_model_whole(tmp_path, monkeypatch):
+    model = small_ppo()
+    model.save(tmp_path / "model.zip")
+    before = (tmp_path / "model.zip").read_bytes()
+
+    def full_disk(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        model.save(tmp_path / "model.zip")
+    assert (tmp_path / "model.zip").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+
+
+def test_only_chunk_start_states_are_stored():
+    model = small_ppo(n_steps=64, batch_size=64, chunk_len=16)
+    collect(model)
+    assert {tensor.shape[0] for tensor in model.rollout_buffer._states} == {4}
+
+
+def test_dict_observations_are_chunked_entry_by_entry():
+    model = small_ppo(random_vec_env(spaces.Dict({"a": BOX, "b": BOX})), "MultiInputPolicy")
+    collect(model)
+    (batch,) = model.rollout_buffer.get()
+    assert {key: tuple(value.shape) for key, value in batch.observations.observations.items()} == {
+        "a": (96, 4),
+        "b": (96, 4),
+    }
+    assert log_ratios(model).abs().max() < 1e-5
+
+
+# Learning
+
+
+def test_it_learns_pendulum():
+    env = make_vec_env("Pendulum-v1", 8, seed=0)
+    model = PlasticPPO(
+        "MlpPolicy",
+        VecNormalize(env, gamma=0.95),
+        n_steps=256,
+        batch_size=512,
+        gamma=0.95,
+        learning_rate=1e-3,
+        seed=0,
+        device="cpu",
+    )
+    before, _ = evaluate_policy(model, model.env, n_eval_episodes=8)
+    model.learn(40_000)
+    model.env.training = False
+    after, _ = evaluate_policy(model, model.env, n_eval_episodes=8)
+    assert before < -900
+    assert after > -500
+
+
+@pytest.mark.slow
+def test_cartpole_without_velocities_is_solved_by_memory():
+    env = make_vec_env(CartPoleNoVelocity, 8, seed=0)
+    model = PlasticPPO(
+        "MlpPolicy",
+        env,
+        n_steps=128,
+        batch_size=256,
+        chunk_len=32,
+        gamma=0.98,
+        learning_rate=1e-3,
+        seed=0,
+        device="cpu",
+    )
+    model.learn(50_000)
+    assert evaluate_policy(model, env, n_eval_episodes=20)[0] >= 450
