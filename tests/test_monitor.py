@@ -1,0 +1,62 @@
+"""What one sees in TensorBoard, read back from real event files."""
+
+import numpy as np
+import pytest
+import torch
+from envs import small_ppo
+from stable_baselines3.common.logger import configure
+
+from sb3_plastic.monitor import snn_statistics
+
+event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+
+def read_scalars(folder):
+    """All scalars of the run in a folder: tag -> values."""
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_the_network_at_every_update(tmp_path):
+    model = small_ppo(policy_kwargs=dict(rule="oja", modulation="simple"))
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    model.learn(4 * 96)
+    scalars = read_scalars(tmp_path)
+    for layer in (0, 1):
+        for name in (
+            *("spike_rate", "silent", "w_norm", "h_norm", "h_effect", "h_saturated"),
+            *("modulator_mean", "modulator_std", "alpha_std", "eta_mean", "eta_std"),
+        ):
+            values = scalars[f"snn/layer{layer}_{name}"]
+            assert len(values) == 3  # SB3 writes what an update recorded with the next rollout
+            assert np.isfinite(values).all()
+        assert 0.05 < min(scalars[f"snn/layer{layer}_spike_rate"]) < 0.95
+    assert len(set(scalars["snn/layer0_h_norm"])) == 3
+    assert {"train/grad_norm_actor", "train/grad_norm_critic", "train/grad_norm_plasticity"} <= set(scalars)
+
+
+def test_a_static_network_shows_its_spikes_and_no_plasticity():
+    model = small_ppo(policy_kwargs=dict(rule="none"))
+    model.learn(96)
+    names = {name.split("_", 1)[1] for name in snn_statistics(model.policy, model.rollout_buffer)}
+    assert names == {"spike_rate", "silent", "w_norm"}
+
+
+def test_statistics_say_what_the_network_does():
+    model = small_ppo(policy_kwargs=dict(rule="hebb", modulation="simple", h_max=1e-4, eta_init=10.0))
+    snn = model.policy.snn
+    with torch.no_grad():
+        snn.layers[0].a.zero_()
+        snn.layers[0].d.copy_(torch.arange(9.0))
+        snn.layers[1].w.fill_(-10.0)
+    model.collect_rollouts(model.env, model._setup_learn(96)[1], model.rollout_buffer, 32)
+    list(model.rollout_buffer.get())
+    statistics = snn_statistics(model.policy, model.rollout_buffer)
+    assert statistics["snn/layer0_modulator_mean"] == pytest.approx(4.0)
+    assert statistics["snn/layer0_h_saturated"] > 0.5
+    assert statistics["snn/layer0_h_norm"] <= 1e-4
+    assert statistics["snn/layer1_silent"] == 1.0
+    assert statistics["snn/layer1_spike_rate"] == 0.0
+    assert statistics["snn/layer1_w_norm"] == pytest.approx(10.0)
+    assert statistics["snn/layer1_eta_mean"] == pytest.approx(10.0)

@@ -1,0 +1,56 @@
+"""PreviousActionReward: the network sees what it did and what came of it."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from envs import BOX, RandomEnv
+from gymnasium import spaces
+from stable_baselines3.common.env_checker import check_env
+
+from sb3_plastic import PlasticPPO, PreviousActionReward
+
+
+@pytest.mark.parametrize(
+    "action_space, action, shown",
+    [
+        (spaces.Box(-1, 1, (2,)), np.array([0.5, -0.5], np.float32), [0.5, -0.5]),
+        (spaces.Discrete(3), 1, [0, 1, 0]),
+        (spaces.MultiDiscrete([2, 2]), np.array([1, 0]), [0, 1, 1, 0]),
+        (spaces.MultiBinary(2), np.array([1, 0], np.int8), [1, 0]),
+    ],
+)
+def test_previous_action_and_reward_follow_the_observation(action_space, action, shown):
+    env = PreviousActionReward(RandomEnv(BOX, action_space))
+    observation, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(observation[4:], np.zeros(len(shown) + 1))
+    observation, reward, *_ = env.step(action)
+    np.testing.assert_allclose(observation[4:], [*shown, reward], rtol=1e-6)
+    assert env.observation_space.contains(observation)
+    observation, _ = env.reset()
+    np.testing.assert_array_equal(observation[4:], np.zeros(len(shown) + 1))
+
+
+def test_a_dict_observation_gets_two_more_keys():
+    env = PreviousActionReward(RandomEnv(spaces.Dict({"a": BOX}), spaces.Discrete(2)))
+    env.reset(seed=0)
+    observation, reward, *_ = env.step(1)
+    assert set(observation) == {"a", "previous_action", "previous_reward"}
+    np.testing.assert_array_equal(observation["previous_action"], [0, 1])
+    np.testing.assert_allclose(observation["previous_reward"], [reward], rtol=1e-6)
+    assert env.observation_space.contains(observation)
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1", "HalfCheetah-v5"])
+@pytest.mark.filterwarnings("ignore:.*(symmetric and normalized|Box observation space)")
+def test_real_environments_stay_valid(env_id):
+    check_env(PreviousActionReward(gym.make(env_id)))
+
+
+def test_a_policy_learns_with_it():
+    env = PreviousActionReward(gym.make("Pendulum-v1"))
+    PlasticPPO("MlpPolicy", env, n_steps=32, batch_size=32, policy_kwargs=dict(external_modulation=True)).learn(64)
+
+
+def test_images_are_refused():
+    with pytest.raises(ValueError, match="box observation of one axis, or a dict"):
+        PreviousActionReward(RandomEnv(spaces.Box(0, 255, (3, 8, 8), np.uint8), spaces.Discrete(2)))
