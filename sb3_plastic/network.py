@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -269,6 +270,7 @@ class PlasticSNN(nn.Module):
             )
             for i in range(n_layers)
         )
+        self._cached_parameters: list[LayerParameters] | None = None
         self.n_outputs = sizes[-1]
         self.readout: Readout = READOUTS[readout](self.n_outputs, n_ticks, **(readout_kwargs or {}))
 
@@ -287,6 +289,20 @@ class PlasticSNN(nn.Module):
             self.readout.initial_state(n_envs, random).to(self.layers[0].w),
         )
 
+    def effective_parameters(self) -> list[LayerParameters]:
+        """The layers' parameters in their own units."""
+        return self._cached_parameters or [layer.effective_parameters() for layer in self.layers]
+
+    @contextmanager
+    def cached_parameters(self) -> Iterator[None]:
+        """Inside this context the effective parameters are computed once: for many steps between two updates."""
+        with torch.no_grad():
+            self._cached_parameters = self.effective_parameters()
+        try:
+            yield
+        finally:
+            self._cached_parameters = None
+
     def spike_trains(self, features: Tensor, episode_start: Tensor, state: SNNState) -> tuple[list[Tensor], SNNState]:
         """
         Run encoder and layers.
@@ -298,12 +314,12 @@ class PlasticSNN(nn.Module):
         """
         x, encoder_state = self.encoder(features, episode_start, state.encoder)  # [T, K, B, M]
         trains, states = [], []
-        for layer, layer_state in zip(self.layers, state.layers, strict=True):
+        for layer, layer_state, p in zip(self.layers, state.layers, self.effective_parameters(), strict=True):
             x, layer_state = plastic_scan(
                 x,
                 episode_start,
                 layer_state,
-                layer.effective_parameters(),
+                p,
                 layer.config,
                 layer.external_modulator(features),
                 self.backend,
