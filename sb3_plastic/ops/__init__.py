@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from sb3_plastic.ops.fused import BACKENDS, plastic_scan_fused, resolve_backend
 from sb3_plastic.ops.reference import plastic_scan_reference, plastic_tick
-from sb3_plastic.ops.types import LayerConfig, LayerParameters, check_choice
+from sb3_plastic.ops.types import LayerConfig, LayerParameters
 from sb3_plastic.state import LayerState
 
-__all__ = ["BACKENDS", "LayerConfig", "LayerParameters", "plastic_scan", "plastic_tick"]
-
-BACKENDS = ("auto", "reference")
+__all__ = ["BACKENDS", "LayerConfig", "LayerParameters", "plastic_scan", "plastic_tick", "resolve_backend"]
 
 
 def plastic_scan(
@@ -33,8 +32,10 @@ def plastic_scan(
     :param p: parameters
     :param config: what kind of layer it is
     :param external: an external modulator that multiplies the layer's own, [T, B, N] or [T, B, 1]
-    :param backend: a name in ``BACKENDS``
+    :param backend: a name in ``BACKENDS``; :func:`resolve_backend` says what ``auto`` means for a layer
     :return: spikes [T, K, B, N], and the state after the last step
     """
-    check_choice("backend", backend, BACKENDS)
-    return plastic_scan_reference(x, episode_start, state, p, config, external)
+    scan = (
+        plastic_scan_fused if resolve_backend(backend, config, x.device, x.dtype) == "fused" else plastic_scan_reference
+    )
+    return scan(x, episode_start, state, p, config, external)

@@ -1,0 +1,345 @@
+"""The fused form of the plastic scan for the CPU: one compiled call per layer, forward and backward.
+
+The kernels are in :mod:`sb3_plastic.ops.kernels`; here is what surrounds them: which layers they serve, the border
+between tensors and arrays, autograd, and threads.
+
+Threads are Python's, one per part of the batch: the kernels release the interpreter's lock. ``torch.set_num_threads``
+sets their number. Against the compiler's own parallel loops this needs no threading layer, survives a fork at any
+time, costs nothing in processes that never use it, and compiles in a third of the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba import types
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sb3_plastic.ops import kernels
+from sb3_plastic.ops.types import LayerConfig, LayerParameters, check_choice
+from sb3_plastic.plasticity import RULES
+from sb3_plastic.state import LayerState
+from sb3_plastic.surrogate import SURROGATES
+
+BACKENDS = ("auto", "reference", "fused")
+FLOATS: dict[torch.dtype, Any] = {torch.float32: types.float32, torch.float64: types.float64}
+MODULATION = {
+    "none": kernels.MODULATION_NONE,
+    "simple": kernels.MODULATION_SIMPLE,
+    "retroactive": kernels.MODULATION_RETROACTIVE,
+}
+
+SEGMENT_TICKS = 16
+"""Ticks per segment, whose fast weights are held at once in the backward pass: 16 layers of 105 x 64 are 430 kB."""
+
+PARALLEL_WORK = 200_000
+"""Synapses x ticks from which a second thread is worth its start, about 30 microseconds."""
+
+logger = logging.getLogger(__name__)
+
+
+def refusal(config: LayerConfig, device: torch.device, dtype: torch.dtype) -> str | None:
+    """
+    :param config: what kind of layer it is
+    :param device: where its tensors are
+    :param dtype: their type
+    :return: why the fused kernel does not serve such a layer; None if it does
+    """
+    rule = RULES[config.rule]
+    if device.type != "cpu":
+        return f"the fused kernel runs on the CPU, the tensors are on {device}"
+    if dtype not in FLOATS:
+        return f"the fused kernel computes in float32 or float64, the tensors are {dtype}"
+    if config.neuron != "lif":
+        return f"the fused kernel has the neuron 'lif' built in, the layer's is {config.neuron!r}"
+    if rule is not None and rule.derivative is None:
+        return f"the fused kernel needs the derivative of the rule, and {config.rule!r} has none"
+    return None
+
+
+def resolve_backend(backend: str, config: LayerConfig, device: torch.device, dtype: torch.dtype) -> str:
+    """
+    What ``backend`` means for a layer. ``auto`` is the fused kernel where it serves, else the reference.
+
+    :param backend: ``auto``, ``fused`` or ``reference``
+    :param config: what kind of layer it is
+    :param device: where its tensors are
+    :param dtype: their type
+    :return: ``fused`` or ``reference``
+    :raises ValueError: on ``fused`` where the fused kernel does not serve, with the reason
+    """
+    check_choice("backend", backend, BACKENDS)
+    if backend == "reference":
+        return "reference"
+    reason = refusal(config, device, dtype)
+    if reason is None:
+        return "fused"
+    if backend == "fused":
+        raise ValueError(f"backend='fused': {reason}. Use backend='reference', or 'auto' to let it choose.")
+    return "reference"
+
+
+def plastic_scan_fused(
+    x: Tensor,
+    episode_start: Tensor,
+    state: LayerState,
+    p: LayerParameters,
+    config: LayerConfig,
+    external: Tensor | None = None,
+) -> tuple[Tensor, LayerState]:
+    """See :func:`sb3_plastic.ops.plastic_scan`."""
+    K = x.shape[1]
+    if K > 1 and x.stride(1) == 0:
+        x = x[:, :1]  # An input that stays for the whole step is read, and differentiated, once per step.
+    if external is None:
+        external = x.new_empty(*x.shape[0:3:2], 0)
+    tensors = (x, external, *state, *p)
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        # Not *state as one argument: autograd does not look into tuples, and would drop the gradients silently.
+        spikes, *new = _Scan.apply(config, K, episode_start, *tensors)
+    else:
+        spikes, *new = _forward(config, K, episode_start, tensors, save=False)[0]
+    return spikes, LayerState(*new)
+
+
+class _Scan(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, config: LayerConfig, K: int, episode_start: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs, ctx.saved = _forward(config, K, episode_start, tensors, save=True)
+        ctx.config, ctx.K = config, K
+        ctx.save_for_backward(episode_start, outputs[0], *tensors)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        episode_start, spikes, *tensors = ctx.saved_tensors
+        return (None, None, None, *_backward(ctx.config, ctx.K, episode_start, tensors, spikes, ctx.saved, grads))
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Every buffer of this module without content comes from here, so that a test can poison it."""
+    return np.empty(shape, dtype)
+
+
+def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """The tensor's memory as an array; what is empty takes on the type of all."""
+    if tensor.dtype != dtype:
+        if tensor.numel():
+            raise TypeError(
+                f"The fused kernel needs one type for all tensors of a layer, got {tensor.dtype} and {dtype}."
+            )
+        tensor = tensor.to(dtype)
+    return tensor.detach().contiguous().numpy()
+
+
+def _arrays(tensors: Any, B: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Input, external modulator, state and parameters as arrays; parameters with a leading axis of B or 1."""
+    dtype = tensors[0].dtype
+    x, external, *state = (_array(tensor, dtype) for tensor in tensors[:9])
+    p = []
+    for name, tensor in zip(LayerParameters._fields, tensors[9:], strict=True):
+        array = _array(tensor, dtype)
+        ndim = 3 if name in ("w", "alpha", "eta") else 2
+        if array.size == 0:
+            array = array.reshape((1,) + (0,) * (ndim - 1))
+        elif array.ndim == ndim - 1:
+            array = array[None]
+        elif array.shape[0] not in (1, B):
+            raise ValueError(
+                f"{name} has {array.shape[0]} rows: expected none, or one for each of the {B} of the batch."
+            )
+        p.append(array)
+    return x, external, tuple(state), tuple(p)
+
+
+def _segment(K: int) -> int:
+    """Steps per segment."""
+    return max(1, SEGMENT_TICKS // K)
+
+
+def _forward(
+    config: LayerConfig, K: int, episode_start: Tensor, tensors: tuple[Tensor, ...], save: bool
+) -> tuple[tuple[Tensor, ...], tuple[np.ndarray, ...]]:
+    """Spikes and state, and what the backward pass needs."""
+    B = tensors[0].shape[2]
+    x, external, state, p = _arrays(tensors, B)
+    T, (M, N), dtype = x.shape[0], p[0].shape[1:], x.dtype
+    starts = episode_start.contiguous().numpy()
+    spikes = empty((T, K, B, N), dtype)
+    out = tuple(empty(array.shape, dtype) for array in state)
+    saved_v = empty((T if save else 0, K, B, N), dtype)
+    threads = _threads(T * K * B * M * N, B)
+    work_m, work_n = empty((threads, 2, M), dtype), empty((threads, 6, N), dtype)
+    threshold, h_max = dtype.type(config.threshold), dtype.type(config.h_max)
+    if config.rule == "none":
+        saved: tuple[np.ndarray, ...] = (saved_v,)
+        _run(kernels.static_forward, threads, B, lambda i: (
+            K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m[i], work_n[i]
+        ))  # fmt: skip
+    else:
+        segment = _segment(K) if save else 0
+        n = (T - 1) // segment if segment else 0
+        saved = (saved_v, *(empty((n, *array.shape), dtype) for array in state[2:]))
+        local, _ = _rule(config.rule, tensors[0].dtype)
+        _run(kernels.forward, threads, B, lambda i: (
+            K, segment, x, starts, external, state, out, p, spikes, saved, local, MODULATION[config.modulation],
+            config.recurrent, config.keep_fast_weights, threshold, h_max, work_m[i], work_n[i],
+        ))  # fmt: skip
+    return tuple(torch.from_numpy(array) for array in (spikes, *out)), saved
+
+
+def _backward(
+    config: LayerConfig,
+    K: int,
+    episode_start: Tensor,
+    tensors: list[Tensor],
+    spikes_: Tensor,
+    saved: tuple[np.ndarray, ...],
+    grads: tuple[Tensor, ...],
+) -> list[Tensor]:
+    """Gradients of x, external, state and parameters."""
+    B = tensors[0].shape[2]
+    x, external, state, p = _arrays(tensors, B)
+    (M, N), dtype = p[0].shape[1:], x.dtype
+    starts, spikes = episode_start.contiguous().numpy(), spikes_.detach().numpy()
+    gspikes = grads[0].contiguous().numpy()
+    gstate = tuple(grad.numpy().copy() for grad in grads[1:])
+    gx, gexternal = empty(x.shape, dtype), np.zeros_like(external)
+    gp = tuple(np.zeros((B, *array.shape[1:]), dtype) for array in p)
+    surrogate = _surrogate(config.surrogate, config.slope, tensors[0].dtype)
+    threshold, h_max = dtype.type(config.threshold), dtype.type(config.h_max)
+    threads = _threads(x.shape[0] * K * B * M * N, B)
+    work_v = empty((threads, 13, N), dtype)
+    if config.rule == "none":
+        work_m = empty((threads, 2, M), dtype)
+        _run(kernels.static_backward, threads, B, lambda i: (
+            K, x, starts, state, p, spikes, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, gx, gp,
+            work_m[i], work_v[i],
+        ))  # fmt: skip
+    else:
+        segment = _segment(K)
+        L = min(segment, x.shape[0]) * K
+        work_h = empty((threads, 1 + (config.modulation == "retroactive"), L, M, N), dtype)
+        work_m, work_n = empty((threads, L + 1, 3, M), dtype), empty((threads, L, 12, N), dtype)
+        local, derivative = _rule(config.rule, tensors[0].dtype)
+        _run(kernels.backward, threads, B, lambda i: (
+            K, segment, x, starts, external, state, p, spikes, saved, local, derivative, surrogate,
+            MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
+            gstate, gx, gexternal, gp, work_h[i], work_m[i], work_n[i], work_v[i],
+        ))  # fmt: skip
+    gradients = [torch.from_numpy(array) for array in (gx, gexternal, *gstate, *gp)]
+    # A parameter that serves all rows has the sum of theirs.
+    for i, tensor in enumerate(tensors[9:], start=9):
+        if tensor.numel() == 0:
+            gradients[i] = torch.zeros_like(tensor)
+        elif gradients[i].shape != tensor.shape:
+            gradients[i] = gradients[i].sum(0).reshape(tensor.shape)
+    return gradients
+
+
+# ------------------------------------------------------------------- rules and surrogates as functions of a whole layer
+
+
+@cache
+def _rule_functions(local: Callable[..., Any], derivative: Callable[..., Any], dtype: torch.dtype) -> tuple[Any, Any]:
+    vector = types.Array(FLOATS[dtype], 1, "C")
+    local, derivative = numba.njit(local), numba.njit(derivative)
+
+    @numba.cfunc(types.void(*[vector] * 4))
+    def local_of_all(y, theta, b, g):  # type: ignore[no-untyped-def]
+        for j in range(y.shape[0]):
+            b[j], g[j] = local(y[j], theta[j])
+
+    @numba.cfunc(types.void(*[vector] * 6))
+    def derivative_of_all(y, theta, db_dy, db_dtheta, dg_dy, dg_dtheta):  # type: ignore[no-untyped-def]
+        for j in range(y.shape[0]):
+            db_dy[j], db_dtheta[j], dg_dy[j], dg_dtheta[j] = derivative(y[j], theta[j])
+
+    return local_of_all, derivative_of_all
+
+
+def _rule(name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """A rule's functions, compiled. By function, not by name: a rule may be replaced under its name."""
+    rule = RULES[name]
+    assert rule is not None
+    assert rule.derivative is not None
+    return _rule_functions(rule.local, rule.derivative, dtype)
+
+
+@cache
+def _surrogate_function(derivative: Callable[..., Any], slope: float, dtype: torch.dtype) -> Any:
+    vector = types.Array(FLOATS[dtype], 1, "C")
+    derivative = numba.njit(derivative)
+
+    @numba.cfunc(types.void(vector, vector))
+    def derivative_of_all(u, out):  # type: ignore[no-untyped-def]
+        for j in range(u.shape[0]):
+            out[j] = derivative(u[j], slope)
+
+    return derivative_of_all
+
+
+def _surrogate(name: str, slope: float, dtype: torch.dtype) -> Any:
+    return _surrogate_function(SURROGATES[name], slope, dtype)
+
+
+# ---------------------------------------------------------------------------------------------------------------- threads
+
+_pool: ThreadPoolExecutor | None = None
+_compiled: set[Any] = set()
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)  # Threads do not survive a fork.
+
+
+def _threads(work: int, B: int) -> int:
+    return min(torch.get_num_threads(), B) if work >= PARALLEL_WORK else 1
+
+
+def _run(kernel: Any, threads: int, B: int, arguments: Callable[[int], tuple[Any, ...]]) -> None:
+    """Call the kernel for all rows, a contiguous part of them on each thread."""
+    global _pool
+    with _notice(kernel):
+        if threads == 1:
+            kernel(0, B, *arguments(0))
+            return
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
+        bounds = [i * B // threads for i in range(threads + 1)]
+        futures = [_pool.submit(kernel, bounds[i], bounds[i + 1], *arguments(i)) for i in range(1, threads)]
+        kernel(bounds[0], bounds[1], *arguments(0))
+        for future in futures:
+            future.result()
+
+
+@contextmanager
+def _notice(kernel: Any) -> Iterator[None]:
+    """Say so if a first call takes long: it compiles, once per machine."""
+    if kernel in _compiled:
+        yield
+        return
+    timer = threading.Timer(1.0, logger.warning, ("Compiling the fused kernels, once per machine: some ten seconds.",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    _compiled.add(kernel)
