@@ -31,7 +31,7 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     :return: statistics by the name under which they are logged
     """
     chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).long())
-    with torch.no_grad():
+    with torch.no_grad(), policy.evaluating():
         features = policy.extract_features(chunk.observations)
         features = features[0] if isinstance(features, tuple) else features
         state = SNNState.from_tensors(policy.split_state(chunk.state)[0])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -117,6 +120,9 @@ class PlasticPolicy(ActorCriticPolicy):
         self.decoder_neurons, self.decoder_gain = decoder_neurons, decoder_gain
         self.critic_lr_scale, self.plasticity_lr_scale = critic_lr_scale, plasticity_lr_scale
 
+        if isinstance(net_arch, list) and net_arch and isinstance(net_arch[0], dict):
+            net_arch = net_arch[0]  # the format before SB3 1.8, with SB3's warning
+            warnings.warn("Pass net_arch=dict(pi=..., vf=...) instead of net_arch=[dict(pi=..., vf=...)]", stacklevel=2)
         sizes = net_arch if isinstance(net_arch, dict) else {} if net_arch is None else dict(pi=net_arch, vf=net_arch)
         net_arch = dict(pi=list(sizes.get("pi", [64, 64])), vf=list(sizes.get("vf", [64, 64])))
         super().__init__(
@@ -317,6 +323,16 @@ class PlasticPolicy(ActorCriticPolicy):
         state, starts = self._with_defaults(obs, state, episode_starts)
         return self.value_net(self._latents(obs, starts, state)[1])
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Batch norm and dropout of a features extractor as in a rollout, whatever the mode was, and is again after."""
+        training = self.training
+        self.set_training_mode(False)
+        try:
+            yield
+        finally:
+            self.set_training_mode(training)
+
     def chunk_states(self, obs: PyTorchObs, episode_starts: Tensor, state: State, chunk_len: int) -> list[Tensor]:
         """
         The states from which chunks of a rollout start, computed with the current parameters.
@@ -328,7 +344,7 @@ class PlasticPolicy(ActorCriticPolicy):
         :return: as many tensors as a state has, each [T / chunk_len, B, ...]
         """
         states = []
-        with torch.no_grad():
+        with torch.no_grad(), self.evaluating():
             for t in range(0, len(episode_starts), chunk_len):
                 states.append(state)
                 steps = slice(t, t + chunk_len)

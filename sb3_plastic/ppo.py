@@ -150,6 +150,10 @@ class PlasticPPO(PPO):
             super()._setup_model()
         finally:
             self.rollout_buffer_kwargs = kwargs
+        if not isinstance(self.policy, PlasticPolicy):
+            raise TypeError(f"PlasticPPO needs a PlasticPolicy, got {type(self.policy).__name__}.")
+        if not isinstance(self.policy, PlasticPolicy):
+            raise TypeError(f"PlasticPPO trains a PlasticPolicy, got {type(self.policy).__name__}: for others use PPO.")
         if self.chunk_states == "refresh":
             self.rollout_buffer.refresh = partial(self.policy.chunk_states, chunk_len=chunk_len)
         self.policy.optimizer.register_step_pre_hook(self._clip_gradients)
