@@ -1,0 +1,230 @@
+"""The command ``sb3-plastic``: thin doors into RL Zoo's own pipelines, with our algorithms registered."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pkgutil
+import re
+import runpy
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import sb3_plastic
+
+ALGO = ("--algo", "plastic_ppo")
+FOLDER = ("-f", "logs")  # where train writes; RL Zoo's enjoy looks among its own trained agents
+
+COMMANDS = {
+    # name: (what takes its arguments, help); imported when it is called
+    "train": ("sb3_plastic.cli:train", "train an agent, or continue with --trained-agent"),
+    "enjoy": ("sb3_plastic.cli:enjoy", "watch a trained agent, or print its returns with --no-render"),
+    "record": ("sb3_plastic.cli:record", "record a video of a trained agent"),
+    "plot": ("sb3_plastic.cli:plot", "plot learning curves: train, all or file"),
+    "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
+}
+
+PLOTS = {
+    # name: (function in rl_zoo3.plots, default arguments, help)
+    "train": ("plot_train", ["-a", ALGO[1], *FOLDER, "-w", "10"], "returns of training episodes: -e <environment>"),
+    "all": ("all_plots", ["-a", ALGO[1], *FOLDER], "evaluations during training, and a table: -e <environment>"),
+    "file": ("plot_from_file", [], "what `plot all -o <name>` has saved: -i <name>"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    Run a command.
+
+    :param argv: arguments, those of the process by default
+    :return: exit code
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic",
+        description="Plastic spiking policies for Stable-Baselines3, through RL Zoo.",
+        epilog="commands:\n"
+        + "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
+        + "\n\nEach takes RL Zoo's arguments: `sb3-plastic <command> --help` lists them.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sb3_plastic {sb3_plastic.__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="command", help="see below")
+    command = parser.parse_args(argv[:1]).command
+    arguments = argv[1:]
+    try:
+        code = pkgutil.resolve_name(COMMANDS[command][0])(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not is_users(error):
+            raise
+        print(f"sb3-plastic {command}: {error}", *hints(command, error, arguments), sep="\n", file=sys.stderr)
+        return 2
+    return code or 0
+
+
+# RL Zoo's pipelines. Our defaults come before the user's arguments: argparse lets the last one win.
+
+
+def train(arguments: list[str]) -> None:
+    """Train an agent."""
+    prepare()
+    from rl_zoo3.train import train as pipeline
+
+    call(pipeline, "train", [*ALGO, *arguments])
+
+
+def tune(arguments: list[str]) -> None:
+    """Search hyperparameters: ``train -optimize``, without plots in a browser, and fewer trials than RL Zoo's 500."""
+    prepare()
+    from rl_zoo3.train import train as pipeline
+
+    call(pipeline, "tune", [*ALGO, "-optimize", "--no-optim-plots", "--n-trials", "50", *arguments])
+
+
+def enjoy(arguments: list[str]) -> None:
+    """Watch a trained agent."""
+    prepare()
+    from rl_zoo3.enjoy import enjoy as pipeline
+
+    if is_headless() and not {"--no-render", "-h", "--help"} & {*arguments}:
+        raise ValueError("There is no display: add --no-render, or write a video with `sb3-plastic record`.")
+    call(pipeline, "enjoy", [*ALGO, *FOLDER, *arguments])
+
+
+def record(arguments: list[str]) -> None:
+    """Record a video of a trained agent."""
+    if is_headless():
+        os.environ.setdefault("MUJOCO_GL", "egl")  # read once, when mujoco is imported
+    prepare()
+    # This pipeline of RL Zoo's is a script.
+    call(lambda: runpy.run_module("rl_zoo3.record_video", run_name="__main__"), "record", [*ALGO, *FOLDER, *arguments])
+
+
+def plot(arguments: list[str]) -> None:
+    """Show figures, or write them to a file."""
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic plot",
+        epilog="figures:\n"
+        + "\n".join(f"  {name:<8}{text}" for name, (_, _, text) in PLOTS.items())
+        + "\n\nEach takes RL Zoo's arguments, and --save: `sb3-plastic plot <figure> --help` lists them.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("figure", choices=PLOTS, metavar="figure", help="see below")
+    name, defaults, _ = PLOTS[parser.parse_args(arguments[:1]).figure]
+    ours = argparse.ArgumentParser(add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS)
+    group = ours.add_argument_group("beside the arguments of RL Zoo below")
+    group.add_argument(
+        "--save",
+        metavar="FILE",
+        type=Path,
+        help="write to FILE (.png, .pdf, .svg, ...) instead of showing; FILE-2 and so on if there are several figures",
+    )
+    args, rest = ours.parse_known_args(arguments[1:])
+    if {"-h", "--help"} & {*rest}:
+        ours.print_help()
+    save = args.save
+    if save is None and is_headless() and "--no-display" not in rest:
+        save = Path(f"{name}.png")
+    prepare()
+    import matplotlib
+
+    if save is not None:
+        matplotlib.use("Agg")
+    import rl_zoo3.plots
+    from matplotlib import pyplot as plt
+
+    if save is not None:
+        plt.show = lambda *_, **__: None  # instead of a warning that there is nothing to look at
+    call(getattr(rl_zoo3.plots, name), f"plot {arguments[0]}", [*defaults, *rest])
+    if save is not None:
+        save_figures(save)
+
+
+# Helpers
+
+
+def prepare() -> None:
+    """Register our algorithms, and use one torch thread unless told otherwise."""
+    import torch
+
+    import sb3_plastic.zoo  # noqa: F401
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # networks this small are many times slower with two threads on busy cores
+
+
+def call(pipeline: Callable[[], object], name: str, arguments: list[str]) -> None:
+    """Run a pipeline, which takes its arguments from ``sys.argv``."""
+    sys.argv = [f"sb3-plastic {name}", *arguments]
+    pipeline()
+
+
+def is_headless() -> bool:
+    """Whether there is no display to draw on."""
+    return sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def save_figures(path: Path) -> None:
+    """
+    Write all open figures.
+
+    :param path: file of the first; the others get a number
+    :raises ValueError: if nothing is drawn in them, or the format is unknown
+    """
+    from matplotlib import pyplot as plt
+
+    figures = [plt.figure(number) for number in plt.get_fignums()]
+    if not any(axes.has_data() for figure in figures for axes in figure.axes):
+        raise ValueError(
+            "There is nothing to plot: no run matches, or it has fewer episodes than the window (-w), "
+            "or, for `plot all`, fewer than two evaluations (--eval-freq of train)."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for i, figure in enumerate(figures, start=1):
+        target = path if i == 1 else path.with_stem(f"{path.stem}-{i}")
+        temporary = target.with_stem(f".{target.stem}.{os.getpid()}")
+        try:
+            figure.savefig(temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        print(f"Saved {target}")
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is a check's answer to the user, to whom its traceback says nothing."""
+    import gymnasium
+
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, NameError) and raised_in == "<string>":
+        return True  # evaluated from -params
+    is_check = isinstance(error, ValueError | AssertionError | FileNotFoundError | ImportError | SyntaxError)
+    is_near = {"rl_zoo3", "sb3_plastic"} & {*Path(raised_in).parts}
+    return bool(is_check and is_near) or isinstance(error, gymnasium.error.Error)
+
+
+def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
+    """What the user may want to do about an error."""
+    if isinstance(error, NameError | SyntaxError):
+        return [
+            "Values are Python: a string needs quotes of its own, as in -params \"policy_kwargs:dict(rule='none')\"."
+        ]
+    if isinstance(error, ImportError):
+        return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
+    if command not in ("enjoy", "record", "plot"):
+        return []
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", default=FOLDER[1])
+    folder = Path(parser.parse_known_args(arguments)[0].folder)
+    models = [
+        f"  --algo {path.parent.parent.name} --env {match[1]} --exp-id {match[2]}"
+        for path in sorted(folder.glob("*/*/*.zip"))
+        if (match := re.fullmatch(r"(.+)_(\d+)", path.parent.name)) and path.stem == match[1]
+    ]
+    if not models:
+        return [f"There are no models in {folder}: train one with `sb3-plastic train`, or name another folder with -f."]
+    return [f"Models in {folder}:", *models]

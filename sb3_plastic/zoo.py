@@ -1,0 +1,185 @@
+"""
+Registration with RL Zoo: importing this module is all it takes, also in a script of your own::
+
+    import sb3_plastic.zoo
+    from rl_zoo3.train import train
+
+    train()  # knows --algo plastic_ppo, and finds its configurations
+
+``policy_kwargs`` of our algorithms are *merged*: what ``-params "policy_kwargs:dict(rule='none')"`` or a trial of the
+hyperparameter search says changes just that, and the rest of the configuration's ``policy_kwargs`` stays. (RL Zoo
+replaces the whole mapping, by which a search would tune another network than the one that is trained.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from copy import copy
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+try:
+    import rl_zoo3.exp_manager
+    import rl_zoo3.train
+    from optuna import Trial
+    from rl_zoo3.exp_manager import ExperimentManager as HostManager
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+except ImportError as error:
+    raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_plastic.ppo import PlasticPPO
+
+Params = dict[str, Any]
+
+
+def config_file(algo: str) -> Path:
+    """Our configuration of an algorithm: inside an installed package, beside it in a source tree."""
+    package = Path(__file__).parent
+    folder = next(folder for folder in (package / "zoo_configs", package.parent / "zoo_configs") if folder.is_dir())
+    return folder / f"{algo}.yml"
+
+
+def sample_plastic_ppo(trial: Trial, n_actions: int, n_envs: int, additional_args: Params) -> Params:
+    """
+    Draw hyperparameters of PlasticPPO. Rule, modulation and sizes stay as configured: they are what one compares.
+
+    :param trial: trial to draw from
+    :param n_actions: number of continuous actions, 0 if they are discrete
+    :param n_envs: number of environments
+    :param additional_args: not used
+    """
+    trial.suggest_float("learning_rate", 1e-4, 2e-3, log=True)
+    trial.suggest_int("n_steps_pow", 6, 9)
+    trial.suggest_int("batch_size_pow", 7, 10)
+    trial.suggest_int("chunk_len_pow", 2, 5)  # divides every n_steps and batch_size above
+    trial.suggest_categorical("n_epochs", [5, 10, 20])
+    trial.suggest_float("one_minus_gamma", 1e-3, 0.1, log=True)
+    trial.suggest_float("one_minus_gae_lambda", 0.01, 0.2, log=True)
+    trial.suggest_categorical("clip_range", [0.1, 0.2, 0.3])
+    trial.suggest_float("ent_coef", 1e-6, 1e-2, log=True)
+    trial.suggest_float("policy.plasticity_lr_scale", 0.3, 10, log=True)
+    trial.suggest_float("policy.alpha_init", 0.03, 0.5, log=True)
+    trial.suggest_float("policy.eta_init", 0.01, 0.5, log=True)
+    trial.suggest_float("policy.rho", 2e-3, 0.2, log=True)
+    if n_actions:
+        trial.suggest_float("policy.log_std_init", -2.0, 0.0)
+    return convert_plastic_ppo(trial.params)
+
+
+def convert_plastic_ppo(sampled: Params) -> Params:
+    """
+    What was drawn, as arguments of PlasticPPO.
+
+    :param sampled: as :func:`sample_plastic_ppo` draws it: ``<name>_pow`` is a power of 2, ``one_minus_<name>`` a
+        difference from 1, ``policy.<name>`` an argument of the policy
+    """
+    params: Params = {}
+    policy_kwargs: Params = {}
+    for name, value in sampled.items():
+        if name.startswith("policy."):
+            policy_kwargs[name.removeprefix("policy.")] = value
+        elif name.endswith("_pow"):
+            params[name.removesuffix("_pow")] = 2**value
+        elif name.startswith("one_minus_"):
+            params[name.removeprefix("one_minus_")] = 1 - value
+        else:
+            params[name] = value
+    return params | {"policy_kwargs": policy_kwargs}
+
+
+class Algorithm(NamedTuple):
+    """What RL Zoo has to know of an algorithm, beside ``zoo_configs/<name>.yml``."""
+
+    cls: type[BaseAlgorithm]
+    sample: Callable[[Trial, int, int, Params], Params]
+    convert: Callable[[Params], Params]
+
+
+ALGORITHMS = {
+    "plastic_ppo": Algorithm(PlasticPPO, sample_plastic_ppo, convert_plastic_ppo),
+}
+
+
+class Hyperparameters(dict[str, Any]):
+    """Hyperparameters of which an update merges ``policy_kwargs``, where that of a plain dict replaces them."""
+
+    def copy(self) -> Hyperparameters:
+        """As of a dict."""
+        return Hyperparameters(self)
+
+    def update(self, changes: Params) -> None:  # type: ignore[override]
+        """
+        :param changes: hyperparameters to overwrite, and ``policy_kwargs`` to merge
+        """
+        merged = (self.get("policy_kwargs") or {}) | changes.get("policy_kwargs", {})
+        super().update({**changes, "policy_kwargs": merged})
+
+
+class ExperimentManager(HostManager):
+    """RL Zoo's, which finds our configurations, and merges ``policy_kwargs``. Other algorithms see no difference."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_ours = self.algo in ALGORITHMS
+        if self.is_ours and kwargs.get("config") is None:
+            self.config = str(config_file(self.algo))
+
+    def read_hyperparameters(self) -> tuple[Params, Params]:
+        """As in RL Zoo."""
+        changes = self.custom_hyperparams
+        if self.is_ours and changes and "policy_kwargs" in changes:
+            merged = self._policy_kwargs(custom_hyperparams=None) | evaluated(changes["policy_kwargs"])
+            self.custom_hyperparams = {**changes, "policy_kwargs": merged}
+        return super().read_hyperparameters()
+
+    def load_trial(self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True) -> Params:
+        """As in RL Zoo."""
+        params = super().load_trial(storage, study_name, trial_id, convert)
+        if self.is_ours and convert:
+            configured = self._policy_kwargs(custom_hyperparams=None, trial_id=None)
+            params["policy_kwargs"] = configured | params["policy_kwargs"]
+        return params
+
+    def _policy_kwargs(self, **attributes: Any) -> Params:
+        """What ``policy_kwargs`` would be if we had other attributes."""
+        other = copy(self)
+        vars(other).update(attributes)
+        with redirect_stdout(StringIO()):
+            return evaluated(other.read_hyperparameters()[0].get("policy_kwargs"))
+
+    def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
+        processed, *rest = super()._preprocess_hyperparams(hyperparams)
+        return (Hyperparameters(processed) if self.is_ours else processed, *rest)  # type: ignore[return-value]
+
+    def create_log_folder(self) -> None:
+        """As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run."""
+        if self.optimize_hyperparameters:
+            self._scratch = TemporaryDirectory()
+            self.save_path = self._scratch.name
+            self.params_path = f"{self.save_path}/{self.env_name}"
+        super().create_log_folder()
+
+
+def evaluated(policy_kwargs: Any) -> Params:
+    """A copy of ``policy_kwargs``, which RL Zoo also takes as a string of Python."""
+    is_code = isinstance(policy_kwargs, str)
+    return dict((eval(policy_kwargs, vars(rl_zoo3.exp_manager)) if is_code else policy_kwargs) or {})
+
+
+def register() -> None:
+    """Make our algorithms known to RL Zoo. Importing this module has done it."""
+    for name, algorithm in ALGORITHMS.items():
+        # RL Zoo's modules share these dictionaries, so they are filled in place.
+        rl_zoo3.ALGOS[name] = algorithm.cls
+        HYPERPARAMS_SAMPLER[name] = algorithm.sample  # type: ignore[assignment]
+        HYPERPARAMS_CONVERTER[name] = algorithm.convert  # type: ignore[assignment]
+    for module in (rl_zoo3.exp_manager, rl_zoo3.train):
+        module.ExperimentManager = ExperimentManager  # type: ignore[attr-defined]
+
+
+register()
