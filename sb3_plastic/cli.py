@@ -228,3 +228,7 @@ def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
     if not models:
         return [f"There are no models in {folder}: train one with `sb3-plastic train`, or name another folder with -f."]
     return [f"Models in {folder}:", *models]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

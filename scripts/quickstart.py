@@ -1,0 +1,103 @@
+"""
+Train a plastic and a static spiking network on HalfCheetah-v5, and compare them with what they were before.
+
+Run it through scripts/quickstart.sh. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_plastic import PlasticPPO
+
+ENV = "HalfCheetah-v5"
+AGENTS = {"plastic": [], "static": ["-params", "policy_kwargs:dict(rule='none')"]}
+"""What each agent's training takes beside the configuration."""
+SEED = 1
+N_EPISODES = 10
+
+
+def train(folder: Path, steps: int, arguments: list[str]) -> None:
+    """Train as a user would, with the command that is printed."""
+    command = ["sb3-plastic", "train", "--env", ENV, "-n", str(steps), "--seed", str(SEED), "--eval-freq", "-1"]
+    command += ["-f", str(folder), "-tb", str(folder / "tensorboard"), "--progress", "--verbose", "0", *arguments]
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    command[0] = str(Path(sys.executable).with_name(command[0]))
+    subprocess.run(command, check=True)
+
+
+def evaluate(folder: Path) -> dict[str, list[float]]:
+    """Deterministic returns of a trained agent, and of the same network with the weights it began with."""
+    run = folder / "plastic_ppo" / f"{ENV}_1"
+    # Five robots at once; all agents meet the same ones.
+    env = VecNormalize.load(str(run / ENV / "vecnormalize.pkl"), make_vec_env(ENV, n_envs=5, seed=1000 + SEED))
+    env.training = env.norm_reward = False
+    trained = PlasticPPO.load(run / f"{ENV}.zip", device="cpu")
+    untrained = PlasticPPO("PlasticPolicy", env, policy_kwargs=trained.policy_kwargs, seed=SEED, device="cpu")
+    returns = {}
+    for name, model in (("untrained", untrained), ("trained", trained)):
+        env.seed(1000 + SEED)
+        episodes, _ = evaluate_policy(model, env, N_EPISODES, deterministic=True, return_episode_rewards=True)
+        returns[name] = [float(episode) for episode in episodes]
+    return returns
+
+
+def main() -> None:
+    """Train what is not trained yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=50_000, help="training steps of each agent")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+
+    root = Path("quickstart") / str(args.steps)
+    table = Table(title=f"{ENV}, return of {N_EPISODES} deterministic episodes: mean (standard deviation)")
+    for column in ("spiking network", "untrained", f"after {args.steps} steps"):
+        table.add_column(column, justify="left" if column.startswith("spiking") else "right")
+    for agent, arguments in AGENTS.items():
+        folder = root / agent
+        result = folder / "returns.json"  # written last: where it is, all else is complete
+        if not result.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            train(folder, args.steps, arguments)
+            temporary = result.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(evaluate(folder)))
+            temporary.replace(result)
+        returns = json.loads(result.read_text())
+        cells = [f"{np.mean(returns[when]):.0f} ({np.std(returns[when]):.0f})" for when in ("untrained", "trained")]
+        table.add_row(agent, *cells)
+
+    print()
+    Console().print(table)
+    folder = root / "plastic"
+    activate = Path(sys.prefix) / "bin" / "activate"
+    activate = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
+    print(
+        f"""
+One training of each says little: seeds differ by hundreds of points. Models and logs are in {root}.
+What next:
+  source {activate}
+  tensorboard --logdir {root}                                       # spikes, fast weights, modulators
+  sb3-plastic record --env {ENV} -f {folder}     # a video
+  sb3-plastic plot train -e {ENV} -f {folder}    # learning curve
+  sb3-plastic train --env {ENV} --progress                 # the real thing: a million steps, into logs/
+Run this again: it is quick. More steps: QUICKSTART_STEPS=300000 bash scripts/quickstart.sh"""
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""RL Zoo's pipelines, each through the door that a user takes: a command in a process of its own."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from ctypes.util import find_library
+from pathlib import Path
+
+import pytest
+import yaml
+
+ENV = "HalfCheetah-v5"
+COMMAND = Path(sys.executable).with_name("sb3-plastic")
+ROOT = Path(__file__).parent.parent
+# Two robots, and one epoch of updates where the configuration asks for ten.
+SMALL = ["-params", "n_envs:2", "n_steps:1024", "n_epochs:1"]
+
+
+def run(command, cwd, code=0, **environ):
+    """Run a command on a machine without a display, and return what it prints."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    environ = {"OMP_NUM_THREADS": "1", **inherited, **environ}
+    result = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == code, result.stdout
+    return result.stdout
+
+
+def zoo(*arguments, cwd, code=0, **environ):
+    return run([COMMAND, *arguments], cwd, code, **environ)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which an agent was trained, two episodes long for each robot."""
+    cwd = tmp_path_factory.mktemp("trained")
+    arguments = ["--seed", "1", "-tb", "tensorboard", "--eval-freq", "2048", "--eval-episodes", "2", *SMALL]
+    zoo("train", "--env", ENV, "-n", "4096", *arguments, cwd=cwd)
+    return cwd
+
+
+RUN = Path("logs") / "plastic_ppo" / f"{ENV}_1"
+
+
+def saved(path):
+    """The hyperparameters in a saved model."""
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("data"))
+
+
+# Train
+
+
+def test_train_writes_what_rl_zoo_reads(trained):
+    assert saved(trained / RUN / f"{ENV}.zip")["num_timesteps"] == 4096
+    assert {path.name for path in (trained / RUN / ENV).iterdir()} == {
+        *("args.yml", "command.txt", "config.yml", "vecnormalize.pkl")
+    }
+    assert "sb3-plastic train --env" in (trained / RUN / ENV / "command.txt").read_text()
+
+
+def test_train_logs_the_network_to_tensorboard(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tensorboard" / ENV / "PlasticPPO_1"))
+    events.Reload()
+    scalars = events.Tags()["scalars"]
+    for layer in (0, 1):
+        names = ("spike_rate", "silent", "h_norm", "h_saturated", "modulator_mean", "modulator_std", "eta_mean")
+        assert {f"snn/layer{layer}_{name}" for name in names} <= {*scalars}
+    assert {f"train/grad_norm_{name}" for name in ("actor", "critic", "plasticity")} <= {*scalars}
+    rates = events.Scalars("snn/layer0_spike_rate")
+    assert [event.step for event in rates] == [2048, 4096] or [event.step for event in rates] == [4096]
+    assert all(0 < event.value < 1 for event in rates)
+
+
+def test_training_continues_from_a_model(trained, tmp_path):
+    model = trained / RUN / f"{ENV}.zip"
+    output = zoo("train", "--env", ENV, "-n", "512", "-i", model, "--eval-freq", "-1", *SMALL, cwd=tmp_path)
+    assert "Loading pretrained agent" in output
+    assert "Loading saved VecNormalize stats" in output
+    from sb3_plastic import PlasticPPO
+
+    before, after = (PlasticPPO.load(path, device="cpu").policy for path in (model, tmp_path / RUN / f"{ENV}.zip"))
+    assert before.snn_kwargs == after.snn_kwargs
+    w_before, w_after = before.snn.layers[0].w, after.snn.layers[0].w
+    assert 0 < (w_before - w_after).abs().max() < 0.1  # it learned on, from there
+
+
+def test_parameters_change_only_what_they_name(tmp_path):
+    change = "policy_kwargs:dict(rule='none', net_arch=dict(pi=[8], vf=[8]))"
+    arguments = ["-n", "32", "--eval-freq", "-1", "-params", "n_envs:2", "n_steps:16", "batch_size:32", change]
+    zoo("train", "--env", ENV, *arguments, cwd=tmp_path)
+    configured = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]["policy_kwargs"]
+    changed = {**configured, "rule": "none", "net_arch": {"pi": [8], "vf": [8]}}
+    assert changed != configured
+    assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == changed
+
+
+def test_linear_schedules_in_configurations(tmp_path):
+    output = zoo("train", "--env", "CartPole-v1", "-n", "1024", "--eval-freq", "-1", cwd=tmp_path)
+    rates = [float(rate) for rate in re.findall(r"learning_rate +\| ([\d.e-]+)", output)]
+    assert rates[-1] == pytest.approx(5e-4)  # of 1e-3, half way
+
+
+def test_users_configuration_wins(tmp_path):
+    (tmp_path / "mine.yml").write_text(
+        "CartPole-v1:\n  policy: PlasticPolicy\n  n_timesteps: 64\n  n_steps: 64\n  batch_size: 64\n  n_epochs: 1\n"
+    )
+    output = zoo("train", "--env", "CartPole-v1", "--conf-file", "mine.yml", "--eval-freq", "-1", cwd=tmp_path)
+    assert "Loading hyperparameters from: mine.yml" in output
+    output = zoo("train", "--env", ENV, "--conf-file", "mine.yml", cwd=tmp_path, code=2)
+    assert f"Hyperparameters not found for plastic_ppo-{ENV} in mine.yml" in output
+    assert "Traceback" not in output
+
+
+def test_other_algorithms_keep_rl_zoos_configurations(tmp_path):
+    arguments = ["-n", "64", "--eval-freq", "-1", "-params", "n_envs:1", "batch_size:32", "n_epochs:1"]
+    output = zoo("train", "--algo", "ppo", "--env", "CartPole-v1", *arguments, cwd=tmp_path)
+    assert re.search(r"Loading hyperparameters from: \S*rl_zoo3/hyperparams/ppo.yml", output)
+    assert (tmp_path / "logs" / "ppo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
+
+
+# Enjoy, record, plot
+
+
+def test_enjoy_prints_returns(trained):
+    output = zoo("enjoy", "--env", ENV, "--no-render", "-n", "1000", cwd=trained)
+    assert f"Loading {RUN / ENV}.zip" in output
+    assert "Episode Length 1000" in output
+    assert re.search(r"Mean reward: -?\d+\.\d+ \+/- 0\.00", output)
+
+
+def test_enjoy_loads_the_best_model(trained):
+    output = zoo("enjoy", "--env", ENV, "--no-render", "--load-best", "-n", "10", cwd=trained)
+    assert f"Loading {RUN / 'best_model.zip'}" in output
+
+
+@pytest.mark.skipif(
+    not (find_library("EGL") and find_library("OpenGL")) and "CI" not in os.environ,
+    reason="MuJoCo needs libegl1 and libopengl0 to draw without a display",
+)
+def test_record_shows_the_robot(trained):
+    import imageio.v3
+
+    zoo("record", "--env", ENV, "-n", "25", cwd=trained)
+    (video,) = (trained / RUN / "videos").glob(f"final-model-plastic_ppo-{ENV}-*.mp4")
+    frames = imageio.v3.imread(video, plugin="FFMPEG").astype(int)  # [T, height, width, 3]
+    assert len(frames) >= 20
+    assert frames[0].std() > 10  # a scene, not a blank
+    moved = abs(frames[-1] - frames[0]).max(axis=2) > 60
+    assert 0.001 < moved.mean() < 0.5  # something moves before a background that mostly stays
+
+
+def test_plots_are_written_without_a_display(trained):
+    zoo("plot", "train", "-e", ENV, "-w", "2", "--save", "curve.png", cwd=trained)
+    assert (trained / "curve.png").read_bytes().startswith(b"\x89PNG")
+    zoo("plot", "all", "-e", ENV, "--save", "evaluations.svg", "-o", "evaluations", cwd=trained)
+    assert "<svg" in (trained / "evaluations.svg").read_text()
+    zoo("plot", "file", "-i", "evaluations", "--save", "from_file.pdf", cwd=trained)
+    assert (trained / "from_file.pdf").read_bytes().startswith(b"%PDF")
+    output = zoo("plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png", cwd=trained, code=2)
+    assert "fewer episodes than the window" in output
+    assert not (trained / "empty.png").exists()
+
+
+# Tune
+
+
+def test_tune_searches_around_the_configuration(tmp_path):
+    import pandas
+
+    arguments = ["-n", "1024", "--n-trials", "3", "--n-evaluations", "1", "--eval-episodes", "1"]
+    arguments += ["--optimization-log-path", "trials", "--pruner", "none", "--seed", "1", *SMALL[:2]]
+    zoo("tune", "--env", ENV, *arguments, cwd=tmp_path)
+    assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
+    (report,) = (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv")
+    trials = pandas.read_csv(report)
+    assert list(trials.state) == ["COMPLETE"] * 3
+    assert trials["params_policy.alpha_init"].nunique() == 3
+    configured = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]["policy_kwargs"]
+    for i, trial in trials.iterrows():
+        tried = saved(tmp_path / "trials" / f"trial_{i}" / "best_model.zip")["policy_kwargs"]
+        assert tried["alpha_init"] == pytest.approx(trial["params_policy.alpha_init"])
+        assert tried == {**configured, **{name: value for name, value in tried.items() if name not in configured}} | {
+            name: tried[name] for name in ("log_std_init", "plasticity_lr_scale")
+        }
+
+
+# A script of one's own
+
+
+def test_registration_from_a_users_own_script(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "from rl_zoo3.train import train\nimport sb3_plastic.zoo\nif __name__ == '__main__':\n    train()\n"
+    )
+    arguments = ["--algo", "plastic_ppo", "--env", ENV, "-n", "64", "--eval-freq", "-1"]
+    arguments += ["-params", "n_envs:2", "n_steps:32", "batch_size:64", "n_epochs:1"]
+    output = run([sys.executable, "own.py", *arguments], tmp_path)
+    assert f"Loading hyperparameters from: {ROOT / 'zoo_configs' / 'plastic_ppo.yml'}" in output
+    assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"]["rule"] == "oja"
+
+
+EVERY_ENTRY = """
+import argparse, yaml
+from sb3_plastic.zoo import ExperimentManager, config_file
+
+for env in yaml.safe_load(config_file("plastic_ppo").read_text()):
+    if env != "default":
+        manager = ExperimentManager(argparse.Namespace(), "plastic_ppo", env, "logs", eval_freq=-1)
+        model, _ = manager.setup_experiment()
+        print("entry", env, type(model).__name__, model.chunk_len)
+"""
+
+
+def test_every_configuration_makes_a_model(tmp_path):
+    output = run([sys.executable, "-c", EVERY_ENTRY], tmp_path)
+    robots = ("Hopper", "Walker2d", "HalfCheetah", "Ant", "Humanoid")
+    expected = {"Pendulum-v1", "CartPole-v1", *(f"{robot}-v5" for robot in robots)}
+    assert {*re.findall(r"entry (\S+) PlasticPPO 16", output)} == expected
+
+
+# The command itself
+
+
+@pytest.mark.parametrize("command", ["train", "enjoy", "record", "tune"])
+def test_help_lists_rl_zoos_arguments(command, tmp_path):
+    output = zoo(command, "--help", cwd=tmp_path)
+    assert f"usage: sb3-plastic {command}" in output
+    assert "plastic_ppo" in output
+    assert "--env-kwargs" in output
+
+
+def test_command_names_its_commands_and_version(tmp_path):
+    import sb3_plastic
+    from sb3_plastic.cli import COMMANDS
+
+    output = zoo("--help", cwd=tmp_path)
+    assert {"train", "enjoy", "record", "plot", "tune"} <= {*COMMANDS}
+    assert all(f"  {name} " in output for name in COMMANDS)
+    assert zoo("--version", cwd=tmp_path) == f"sb3_plastic {sb3_plastic.__version__}\n"
+    assert "invalid choice: 'trian'" in zoo("trian", cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--env", "HalfCheeta-v5"], "you maybe meant HalfCheetah-v5?"),
+        (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule=none)"], "a string needs quotes"),
+        (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule='ojo')"], "'oja'"),
+        (["train", "--env", "CartPole-v1", "-i", "missing.zip"], "must be a valid path to a .zip file"),
+        (["train", "--env", "CartPole-v1", "-conf", "missing.yml"], "No such file or directory: 'missing.yml'"),
+        (["enjoy", "--env", ENV, "--no-render"], "There are no models in logs: train one with `sb3-plastic train`"),
+        (["enjoy", "--env", ENV], "There is no display: add --no-render"),
+        (["plot", "train", "-e", ENV], "There are no models in logs"),
+    ],
+)
+def test_errors_teach(arguments, message, tmp_path):
+    output = zoo(*arguments, cwd=tmp_path, code=2)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_missing_model_names_those_there_are(trained):
+    output = zoo("enjoy", "--env", "Hopper-v5", "--no-render", cwd=trained, code=2)
+    assert "No model found for plastic_ppo on Hopper-v5" in output
+    assert f"--algo plastic_ppo --env {ENV} --exp-id 1" in output
+
+
+def test_missing_rl_zoo_names_the_extra(tmp_path):
+    code = "import sys; sys.modules['rl_zoo3'] = None; from sb3_plastic.cli import main; sys.exit(main(['train']))"
+    output = run([sys.executable, "-c", code], tmp_path, code=2)
+    assert 'pip install "sb3_plastic[zoo]"' in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("environ", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
+def test_one_torch_thread_unless_told_otherwise(environ, expected, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = "from sb3_plastic import cli; cli.prepare(); import torch; print(torch.get_num_threads())"
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | environ
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == expected
+
+
+# The quickstart
+
+
+@pytest.mark.slow
+def test_quickstart_is_quick_the_second_time(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "quickstart.py", "--steps", "2048"]
+    first = run(command, tmp_path)
+    assert first.count("$ sb3-plastic train") == 2
+    second = run(command, tmp_path)
+    assert "$ sb3-plastic train" not in second
+    rows = re.findall(r"(plastic|static) +│ +-?\d+ \(\d+\) │ +-?\d+ \(\d+\)", second)
+    assert rows == ["plastic", "static"]
+    assert second in first  # the same table again
