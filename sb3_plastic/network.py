@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sb3_plastic.coding import ENCODERS, READOUTS, Encoder, Readout
-from sb3_plastic.ops import BACKENDS, LayerConfig, LayerParameters, plastic_scan
+from sb3_plastic.ops import BACKENDS, LayerConfig, LayerParameters, plastic_scan, resolve_backend
 from sb3_plastic.ops.types import check_choice
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.state import LayerState, SNNState
@@ -288,6 +288,14 @@ class PlasticSNN(nn.Module):
             tuple(layer.initial_state(n_envs) for layer in self.layers),
             self.readout.initial_state(n_envs, random).to(self.layers[0].w),
         )
+
+    def resolved_backends(self) -> list[str]:
+        """
+        The backend on which each layer runs, ``fused`` or ``reference``.
+
+        :raises ValueError: if ``backend="fused"`` was asked for, and a layer cannot be
+        """
+        return [resolve_backend(self.backend, layer.config, layer.w.device, layer.w.dtype) for layer in self.layers]
 
     def effective_parameters(self) -> list[LayerParameters]:
         """The layers' parameters in their own units."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -189,6 +189,10 @@ class PlasticPolicy(ActorCriticPolicy):
             if parameters
         ]
 
+    def networks(self) -> list[PlasticSNN]:
+        """The spiking networks: the actor's and, if it is plastic, the critic's."""
+        return [self.snn] if self.critic_snn is None else [self.snn, self.critic_snn]
+
     # State
 
     def initial_state(self, n_envs: int, random: bool = True) -> State:
@@ -198,8 +202,7 @@ class PlasticPolicy(ActorCriticPolicy):
         :param n_envs: number of environments, B
         :param random: draw the keys of random encoders; else they are always the same
         """
-        networks = [self.snn] if self.critic_snn is None else [self.snn, self.critic_snn]
-        return tuple(tensor for net in networks for tensor in net.initial_state(n_envs, random).tensors())
+        return tuple(tensor for net in self.networks() for tensor in net.initial_state(n_envs, random).tensors())
 
     def _state_to_tensors(self, state: tuple[np.ndarray, ...] | None, n_envs: int, random: bool) -> State:
         fresh = self.initial_state(n_envs, random)
@@ -322,6 +325,14 @@ class PlasticPolicy(ActorCriticPolicy):
             return super().predict_values(obs)
         state, starts = self._with_defaults(obs, state, episode_starts)
         return self.value_net(self._latents(obs, starts, state)[1])
+
+    @contextmanager
+    def cached_parameters(self) -> Iterator[None]:
+        """Inside this context the networks' effective parameters are computed once: for all steps of a rollout."""
+        with ExitStack() as stack:
+            for net in self.networks():
+                stack.enter_context(net.cached_parameters())
+            yield
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

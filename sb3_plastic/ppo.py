@@ -6,6 +6,7 @@ import io
 import math
 import os
 import pathlib
+import warnings
 import zipfile
 from collections.abc import Iterable
 from functools import partial
@@ -137,7 +138,15 @@ class PlasticPPO(PPO):
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
         check_choice("chunk_states", self.chunk_states, ("stored", "refresh"))
-        chunk_len = default_chunk_len(self.n_steps, self.batch_size) if self.chunk_len is None else self.chunk_len
+        chunk_len = self.chunk_len
+        if chunk_len is None:
+            chunk_len = default_chunk_len(self.n_steps, self.batch_size)
+            if chunk_len < min(8, self.n_steps):
+                warnings.warn(
+                    f"With n_steps={self.n_steps} and batch_size={self.batch_size}, chunks have {chunk_len} step(s), and "
+                    "the gradient reaches no further back: choose sizes with a larger common divisor.",
+                    stacklevel=2,
+                )
         if self.batch_size % chunk_len:
             raise ValueError(
                 f"batch_size ({self.batch_size}) must be a multiple of chunk_len ({chunk_len}): "
@@ -151,9 +160,10 @@ class PlasticPPO(PPO):
         finally:
             self.rollout_buffer_kwargs = kwargs
         if not isinstance(self.policy, PlasticPolicy):
-            raise TypeError(f"PlasticPPO needs a PlasticPolicy, got {type(self.policy).__name__}.")
-        if not isinstance(self.policy, PlasticPolicy):
             raise TypeError(f"PlasticPPO trains a PlasticPolicy, got {type(self.policy).__name__}: for others use PPO.")
+        backends = self.policy.snn.resolved_backends()
+        if self.verbose >= 1:
+            print(f"Plastic scan of the layers: {', '.join(backends)}")
         if self.chunk_states == "refresh":
             self.rollout_buffer.refresh = partial(self.policy.chunk_states, chunk_len=chunk_len)
         self.policy.optimizer.register_step_pre_hook(self._clip_gradients)
@@ -197,40 +207,41 @@ class PlasticPPO(PPO):
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
-        for n_steps in range(n_rollout_steps):
-            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                self.policy.reset_noise(env.num_envs)
-            check_observation(self._last_obs)  # type: ignore[arg-type]
-            with torch.no_grad():
-                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
-                actions_tensor, values, log_probs, state = self.policy(obs_tensor, self._last_state, episode_starts)
-            actions = actions_tensor.cpu().numpy()
-            clipped_actions = actions
-            if isinstance(self.action_space, spaces.Box):
-                if self.policy.squash_output:
-                    clipped_actions = self.policy.unscale_action(clipped_actions)
-                else:
-                    clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        with self.policy.cached_parameters():
+            for n_steps in range(n_rollout_steps):
+                if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                    self.policy.reset_noise(env.num_envs)
+                check_observation(self._last_obs)  # type: ignore[arg-type]
+                with torch.no_grad():
+                    obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                    episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
+                    actions_tensor, values, log_probs, state = self.policy(obs_tensor, self._last_state, episode_starts)
+                actions = actions_tensor.cpu().numpy()
+                clipped_actions = actions
+                if isinstance(self.action_space, spaces.Box):
+                    if self.policy.squash_output:
+                        clipped_actions = self.policy.unscale_action(clipped_actions)
+                    else:
+                        clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
 
-            new_obs, rewards, dones, infos = env.step(clipped_actions)
-            self.num_timesteps += env.num_envs
-            # Callbacks read our local variables: keep SB3's names.
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-            self._update_info_buffer(infos, dones)
-            self._bootstrap_truncated(rewards, dones, infos, state)
-            rollout_buffer.add(
-                self._last_obs,
-                actions,
-                rewards,
-                self._last_episode_starts,  # type: ignore[arg-type]
-                values,
-                log_probs,
-                self._last_state,
-            )
-            self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
+                new_obs, rewards, dones, infos = env.step(clipped_actions)
+                self.num_timesteps += env.num_envs
+                # Callbacks read our local variables: keep SB3's names.
+                callback.update_locals(locals())
+                if not callback.on_step():
+                    return False
+                self._update_info_buffer(infos, dones)
+                self._bootstrap_truncated(rewards, dones, infos, state)
+                rollout_buffer.add(
+                    self._last_obs,
+                    actions,
+                    rewards,
+                    self._last_episode_starts,  # type: ignore[arg-type]
+                    values,
+                    log_probs,
+                    self._last_state,
+                )
+                self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
 
         with torch.no_grad():
             episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)

@@ -7,6 +7,7 @@ from envs import BOX, random_vec_env, small_ppo
 from gymnasium import spaces
 
 from sb3_plastic import PlasticPolicy, PlasticPPO
+from sb3_plastic.plasticity import RULES, Rule
 
 SPACES = {
     "box": BOX,
@@ -183,6 +184,16 @@ def test_a_nan_in_a_dict_observation_is_named_by_its_key():
 def test_bad_policy_arguments_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small_ppo(policy_kwargs=kwargs)
+
+
+def test_the_backend_is_visible_and_never_switched_silently(capsys, monkeypatch):
+    small_ppo(verbose=1)
+    assert "Plastic scan of the layers: fused, fused" in capsys.readouterr().out
+    monkeypatch.setitem(RULES, "new", Rule(lambda y, theta: (y, 0.0 * y)))
+    small_ppo(verbose=1, policy_kwargs=dict(rule=["oja", "new"]))
+    assert "Plastic scan of the layers: fused, reference" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="needs the derivative of the rule, and 'new' has none"):
+        small_ppo(policy_kwargs=dict(rule="new", backend="fused"))
 
 
 def test_plain_observations_are_no_sequences():

@@ -197,9 +197,14 @@ def test_sizes_that_do_not_divide_are_refused(kwargs, message):
 
 
 @pytest.mark.parametrize("n_steps, batch_size, chunk_len", [(2048, 64, 16), (100, 64, 4), (30, 45, 15), (7, 7, 7)])
-@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size", "ignore:With n_steps=100")
 def test_the_default_chunk_divides_rollout_and_minibatch(n_steps, batch_size, chunk_len):
     assert small_ppo(n_steps=n_steps, batch_size=batch_size).rollout_buffer.chunk_len == chunk_len
+
+
+def test_sizes_that_leave_only_short_chunks_are_warned_about():
+    with pytest.warns(UserWarning, match=r"With n_steps=36 and batch_size=32, chunks have 4 step\(s\)"):
+        small_ppo(random_vec_env(n_envs=8), n_steps=36, batch_size=32)
 
 
 def test_a_nan_in_training_stops_it_with_the_index_of_the_environment():
@@ -259,23 +264,26 @@ def test_dict_observations_are_chunked_entry_by_entry():
 
 
 def test_it_learns_pendulum():
-    env = make_vec_env("Pendulum-v1", 8, seed=0)
+    env = VecNormalize(make_vec_env("Pendulum-v1", 8, seed=0), gamma=0.9)
     model = PlasticPPO(
         "MlpPolicy",
-        VecNormalize(env, gamma=0.95),
-        n_steps=256,
-        batch_size=512,
-        gamma=0.95,
+        env,
+        n_steps=128,
+        batch_size=256,
+        gamma=0.9,
         learning_rate=1e-3,
         seed=0,
         device="cpu",
+        policy_kwargs=dict(log_std_init=-0.5, net_arch=dict(pi=[32, 32], vf=[64, 64])),
     )
-    before, _ = evaluate_policy(model, model.env, n_eval_episodes=8)
+    env.norm_reward = False  # evaluate in the environment's own units
+    before, _ = evaluate_policy(model, env, n_eval_episodes=8)
+    env.norm_reward = True
     model.learn(40_000)
-    model.env.training = False
-    after, _ = evaluate_policy(model, model.env, n_eval_episodes=8)
+    env.training, env.norm_reward = False, False
+    after, _ = evaluate_policy(model, env, n_eval_episodes=8)
     assert before < -900
-    assert after > -500
+    assert after > -400
 
 
 @pytest.mark.slow
@@ -283,14 +291,17 @@ def test_cartpole_without_velocities_is_solved_by_memory():
     env = make_vec_env(CartPoleNoVelocity, 8, seed=0)
     model = PlasticPPO(
         "MlpPolicy",
-        env,
+        VecNormalize(env, norm_reward=False),
         n_steps=128,
         batch_size=256,
         chunk_len=32,
         gamma=0.98,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         seed=0,
         device="cpu",
+        # Velocities are differences over time: the critic needs them as well, and time constants of its own choice.
+        policy_kwargs=dict(n_ticks=4, critic="plastic", beta=0.9, learn=["beta", "lam_pre", "lam_post"]),
     )
     model.learn(50_000)
-    assert evaluate_policy(model, env, n_eval_episodes=20)[0] >= 450
+    model.env.training = False
+    assert evaluate_policy(model, model.env, n_eval_episodes=20)[0] >= 450
