@@ -26,7 +26,7 @@ from numba import types
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sb3_plastic.ops import kernels
+from sb3_plastic.ops import kernels, kernels_backward
 from sb3_plastic.ops.types import LayerConfig, LayerParameters, check_choice
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.state import LayerState
@@ -181,12 +181,12 @@ def _forward(
     out = tuple(empty(array.shape, dtype) for array in state)
     saved_v = empty((T if save else 0, K, B, N), dtype)
     threads = _threads(T * K * B * M * N, B)
-    work_m, work_n = empty((threads, 2, M), dtype), empty((threads, 6, N), dtype)
+    work_m, work_n = empty((threads, M), dtype), empty((threads, 6, N), dtype)
     threshold, h_max = dtype.type(config.threshold), dtype.type(config.h_max)
     if config.rule == "none":
         saved: tuple[np.ndarray, ...] = (saved_v,)
         _run(kernels.static_forward, threads, B, lambda i: (
-            K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m[i], work_n[i]
+            K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m[i], work_n[i, 0]
         ))  # fmt: skip
     else:
         segment = _segment(K) if save else 0
@@ -195,7 +195,7 @@ def _forward(
         local, _ = _rule(config.rule, tensors[0].dtype)
         _run(kernels.forward, threads, B, lambda i: (
             K, segment, x, starts, external, state, out, p, spikes, saved, local, MODULATION[config.modulation],
-            config.recurrent, config.keep_fast_weights, threshold, h_max, work_m[i], work_n[i],
+            config.keep_fast_weights, threshold, h_max, work_m[i], tuple(work_n[i]),
         ))  # fmt: skip
     return tuple(torch.from_numpy(array) for array in (spikes, *out)), saved
 
@@ -221,23 +221,26 @@ def _backward(
     surrogate = _surrogate(config.surrogate, config.slope, tensors[0].dtype)
     threshold, h_max = dtype.type(config.threshold), dtype.type(config.h_max)
     threads = _threads(x.shape[0] * K * B * M * N, B)
-    work_v = empty((threads, 13, N), dtype)
     if config.rule == "none":
-        work_m = empty((threads, 2, M), dtype)
-        _run(kernels.static_backward, threads, B, lambda i: (
-            K, x, starts, state, p, spikes, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, gx, gp,
-            work_m[i], work_v[i],
+        work_m, work_n = empty((threads, 2, 1, M), dtype), empty((threads, 5, 1, N), dtype)
+        _run(kernels_backward.static_backward, threads, B, lambda i: (
+            K, x, starts, state, p, spikes, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, gx,
+            gp, tuple(work_m[i]), tuple(work_n[i]),
         ))  # fmt: skip
     else:
         segment = _segment(K)
         L = min(segment, x.shape[0]) * K
-        work_h = empty((threads, 1 + (config.modulation == "retroactive"), L, M, N), dtype)
-        work_m, work_n = empty((threads, L + 1, 3, M), dtype), empty((threads, L, 12, N), dtype)
+        M_e, N_e = state[6].shape[1:]
         local, derivative = _rule(config.rule, tensors[0].dtype)
-        _run(kernels.backward, threads, B, lambda i: (
+        # One tick more than L: the last is the working copy.
+        h, e = empty((threads, L + 1, M, N), dtype), empty((threads, L + 1, M_e, N_e), dtype)
+        ticks_m, work_m = empty((threads, 3, L, M), dtype), empty((threads, 2, M), dtype)
+        ticks_n, work_n = empty((threads, 11, L, N), dtype), empty((threads, 14, N), dtype)
+        _run(kernels_backward.backward, threads, B, lambda i: (
             K, segment, x, starts, external, state, p, spikes, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, gx, gexternal, gp, work_h[i], work_m[i], work_n[i], work_v[i],
+            gstate, gx, gexternal, gp, (h[i, :L], e[i, :L]), tuple(ticks_m[i]), tuple(ticks_n[i]), (h[i, L], e[i, L]),
+            tuple(work_m[i]), tuple(work_n[i]),
         ))  # fmt: skip
     gradients = [torch.from_numpy(array) for array in (gx, gexternal, *gstate, *gp)]
     # A parameter that serves all rows has the sum of theirs.
@@ -295,7 +298,7 @@ def _surrogate(name: str, slope: float, dtype: torch.dtype) -> Any:
     return _surrogate_function(SURROGATES[name], slope, dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------------- threads
+# -------------------------------------------------------------------------------------------------------------- threads
 
 _pool: ThreadPoolExecutor | None = None
 _compiled: set[Any] = set()
