@@ -78,7 +78,9 @@ def main() -> None:
             temporary.write_text(json.dumps(evaluate(folder)))
             temporary.replace(result)
         returns = json.loads(result.read_text())
-        cells = [f"{np.mean(returns[when]):.0f} ({np.std(returns[when]):.0f})" for when in ("untrained", "trained")]
+        cells = [
+            f"{round(np.mean(returns[when]))} ({round(np.std(returns[when]))})" for when in ("untrained", "trained")
+        ]
         table.add_row(agent, *cells)
 
     print()
@@ -86,17 +88,17 @@ def main() -> None:
     folder = root / "plastic"
     activate = Path(sys.prefix) / "bin" / "activate"
     activate = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
-    print(
-        f"""
-One training of each says little: seeds differ by hundreds of points. Models and logs are in {root}.
-What next:
-  source {activate}
-  tensorboard --logdir {root}                                       # spikes, fast weights, modulators
-  sb3-plastic record --env {ENV} -f {folder}     # a video
-  sb3-plastic plot train -e {ENV} -f {folder}    # learning curve
-  sb3-plastic train --env {ENV} --progress                 # the real thing: a million steps, into logs/
-Run this again: it is quick. More steps: QUICKSTART_STEPS=300000 bash scripts/quickstart.sh"""
-    )
+    next_steps = {
+        f"source {activate}": "",
+        f"tensorboard --logdir {root}": "spikes, fast weights, modulators",
+        f"sb3-plastic record --env {ENV} -f {folder}": "a video",
+        f"sb3-plastic plot train -e {ENV} -f {folder}": "the learning curve",
+        f"sb3-plastic train --env {ENV} --progress": "the real thing: a million steps, into logs/",
+        "QUICKSTART_STEPS=300000 bash scripts/quickstart.sh": "this, with more steps",
+    }
+    print(f"Models and TensorBoard logs are in {root}. One training of each says little: seeds differ by hundreds.\n")
+    for command, comment in next_steps.items():
+        print(f"  {command:<70}{comment and f'  # {comment}'}".rstrip())
 
 
 if __name__ == "__main__":

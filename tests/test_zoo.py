@@ -188,7 +188,8 @@ def test_tune_searches_around_the_configuration(tmp_path):
 
     arguments = ["-n", "512", "--n-trials", "3", "--n-evaluations", "1", "--eval-episodes", "1"]
     arguments += ["--optimization-log-path", "trials", "--pruner", "none", "--seed", "1", *SMALL[:2]]
-    zoo("tune", "--env", ENV, *arguments, cwd=tmp_path)
+    study = ["--storage", "study.log", "--study-name", "halfcheetah"]
+    zoo("tune", "--env", ENV, *study, *arguments, cwd=tmp_path)
     assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
     (report,) = (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv")
     trials = pandas.read_csv(report)
@@ -201,6 +202,10 @@ def test_tune_searches_around_the_configuration(tmp_path):
         sampled = {"alpha_init", "eta_init", "rho", "plasticity_lr_scale", "log_std_init"}
         assert {*tried} == {*configured} | sampled
         assert all(tried[name] == value for name, value in configured.items() if name not in sampled)
+    # Train with what a trial has found.
+    small = ["-n", "32", "--eval-freq", "-1", *SMALL[:2], "n_steps:16", "batch_size:32", "chunk_len:16", "n_epochs:1"]
+    zoo("train", "--env", ENV, *study, "--trial-id", "2", *small, cwd=tmp_path)
+    assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
 
 
 # A script of one's own
