@@ -180,8 +180,16 @@ class PlasticPPO(PPO):
                 group["lr"] *= group["lr_scale"]
 
     def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for group in optimizer.param_groups:
-            norm = torch.nn.utils.clip_grad_norm_(group["params"], self._group_max_grad_norm)
+        groups = optimizer.param_groups
+        norms = [torch.nn.utils.clip_grad_norm_(group["params"], self._group_max_grad_norm) for group in groups]
+        if not torch.stack(norms).isfinite().all():
+            # Through many ticks of surrogate derivatives a gradient can overflow. It has no direction to follow: an
+            # optimiser passes over parameters without one.
+            self._dropped_updates += 1
+            for parameter in self.policy.parameters():
+                parameter.grad = None
+            return
+        for group, norm in zip(groups, norms, strict=True):
             self._gradient_norms.setdefault(group["name"], []).append(norm)
 
     def collect_rollouts(
@@ -267,12 +275,14 @@ class PlasticPPO(PPO):
         """SB3's update, with gradients clipped per parameter group, and the network's statistics logged."""
         self._group_max_grad_norm, self.max_grad_norm = self.max_grad_norm, math.inf
         self._gradient_norms.clear()
+        self._dropped_updates = 0
         try:
             super().train()
         finally:
             self.max_grad_norm = self._group_max_grad_norm
         for name, norms in self._gradient_norms.items():
             self.logger.record(f"train/grad_norm_{name}", torch.stack(norms).mean().item())
+        self.logger.record("train/dropped_updates", self._dropped_updates)
         for name, value in snn_statistics(self.policy, self.rollout_buffer).items():
             self.logger.record(name, value, exclude="stdout")  # some twenty lines: for TensorBoard and files
 

@@ -145,6 +145,25 @@ def test_gradients_are_clipped_for_each_group_apart():
     assert model.max_grad_norm == 1e-3
 
 
+def test_an_update_whose_gradient_overflows_is_dropped_whole_and_counted():
+    model = small_ppo(n_steps=32, batch_size=48, chunk_len=16)
+    calls = []
+
+    def overflow(grad):
+        calls.append(1)
+        return grad * (float("inf") if len(calls) == 1 else 1.0)
+
+    collect(model)
+    before = model.policy.parameters_to_vector()
+    model.policy.snn.layers[0].w.register_hook(overflow)
+    model.train()
+    after = model.policy.parameters_to_vector()
+    assert len(calls) == 2
+    assert model.logger.name_to_value["train/dropped_updates"] == 1
+    assert np.isfinite(after).all()
+    assert not np.array_equal(before, after)  # the second update counts
+
+
 def test_the_same_seed_gives_the_same_training():
     parameters = []
     for _ in range(2):
