@@ -1,0 +1,329 @@
+"""What runs the perturbations of one environment: checks them, draws them for an episode, applies and undoes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic.perturbations import signals  # noqa: F401  (registers the kinds that are filters)
+from sb3_plastic.perturbations.kinds import KINDS, Active, Kind
+from sb3_plastic.perturbations.robot import Robot
+from sb3_plastic.perturbations.schedules import SIGNED, draw_timing
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, unknown
+
+Vector = NDArray[np.float64]
+
+
+class Perturber:
+    """
+    The perturbations of one environment, and their state in the present episode.
+
+    Every perturbation of every episode has a generator of its own, derived from the seed of the environment, the number
+    of the episode and its place in the list. None of them touches the environment's generator: until a perturbation
+    begins, trajectories are bit-identical to those without it.
+
+    :param name: the robot or environment, for errors
+    :param robot: the model to perturb, or None where only actions and observations can be
+    :param half_range: half the range of every control (or action component)
+    :param sensors: observation components by name
+    :param n_sensors: number of observation components
+    """
+
+    def __init__(
+        self,
+        name: str,
+        robot: Robot | None,
+        half_range: Vector,
+        sensors: Mapping[str, Sequence[int]],
+        n_sensors: int,
+    ):
+        self.name, self.robot, self.half_range = name, robot, half_range
+        self.sensors, self.n_sensors = sensors, n_sensors
+        self.perturbations: tuple[Perturbation, ...] = ()
+        self.active: list[Active] = []
+        self.t = 0  # index of the step that comes next
+        self.onset: int | None = None  # index of the first perturbed step
+        self.info: dict[str, Any] = {}
+        self.forces: dict[int, Vector] = {}  # N, by body
+        self._seed, self._episode = 0, 0
+        self._touched = False
+        self.seed(None)
+
+    # -- per episode -------------------------------------------------------------------------------------------------
+
+    def seed(self, seed: int | None) -> None:
+        """Start the sequence of episodes anew. :param seed: None takes one from the operating system"""
+        self._seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) if seed is None else seed
+        self._episode = 0
+
+    def use(self, perturbations: Sequence[Perturbation]) -> None:
+        """
+        Take other perturbations, from the next episode on.
+
+        :param perturbations: as `spec.parse` returns them
+        :raises PerturbationError: naming the entry, if one cannot act here; the present ones then stay
+        """
+        for i, p in enumerate(perturbations):
+            try:
+                self.check(p)
+            except PerturbationError as error:
+                raise PerturbationError(f"Perturbation {i} ({p.kind}) on {self.name}: {error}") from error
+        self.perturbations = tuple(perturbations)
+
+    def begin(self) -> None:
+        """Undo the last episode and draw the next one. What acts from the start is applied, but for locks."""
+        if self._touched and self.robot is not None:
+            self.robot.restore()
+            self._touched = False
+        self.t, self.onset, self.active = 0, None, []
+        for i, p in enumerate(self.perturbations):
+            rng = np.random.default_rng([self._seed, self._episode, i])
+            kind, params = KINDS[p.kind], dict(KINDS[p.kind].params) | dict(p.params)
+            # Model kinds never run without a robot: `check` refuses them.
+            active = Active(p, kind, cast(Robot, self.robot), rng, params, draw_timing(p.schedule, rng))
+            self._draw(active)
+            self.active.append(active)
+        self._episode += 1
+        self._sort()
+        for active in self.active:
+            active.activation = active.timing.level(0)
+        self._apply(None)
+
+    def _sort(self) -> None:
+        layers = {layer: [a for a in self.active if a.kind.layer == layer] for layer in ("shape", "model", "lock", "force")}
+        self._shapes, self._models, self._locks, self._pushes = layers.values()
+        self.filters_actions = [a for a in self.active if a.kind.layer == "action"]
+        self.filters_observations = [a for a in self.active if a.kind.layer == "observation"]
+        self._moving = [a for a in self.active if a.spec.schedule.form != "episode"]
+        self._derived = bool(self._shapes) or any(a.kind.set_const for a in self._models)
+        self._fields = sorted({name for a in self._models + self._locks for name in a.kind.fields})
+        self.busy = bool(self._moving or self._locks)  # whether `before_step` has something to do
+
+    def _draw(self, active: Active) -> None:
+        p = active.spec
+        active.memory.clear()
+        if isinstance(p.value, Distribution):
+            active.value = float(p.value.sample(active.rng))
+        elif p.value is not None:
+            active.value = float(p.value)
+        active.target = p.target.sample(active.rng) if isinstance(p.target, Distribution) else p.target
+        active.ids = self._find(active.kind, active.target)
+        if "half_range" not in active.params:
+            active.params["half_range"] = self.half_range
+        if "seed" in active.kind.params:
+            drawn = int(active.rng.integers(2**63))
+            active.params["seed"] = drawn if p.params.get("seed") is None else p.params["seed"]
+
+    # -- per step ----------------------------------------------------------------------------------------------------
+
+    def before_step(self, data: Any) -> bool:
+        """
+        Bring the model to the state of step `t`.
+
+        :param data: what holds `qpos` and `eq_active`: an MjData, or a row of a batch
+        :return: whether the model was changed
+        """
+        changed = bool(self._locks) and self.t == 0
+        if self.t > 0:
+            for active in self._moving:
+                if active.timing.redraw is not None and active.timing.redraw(self.t):
+                    self._draw(active)
+                    changed = True
+                level = active.timing.level(self.t)
+                if level != active.activation:
+                    if level == 0:
+                        active.memory.pop("angles", None)
+                        active.memory.pop("stuck", None)
+                    active.activation, changed = level, True
+        if changed:
+            self._apply(data)
+        return changed
+
+    def command(self, ctrl: Vector) -> Vector:
+        """What the motors are told. :param ctrl: the action; it is not changed"""
+        ctrl = np.array(ctrl, dtype=np.float64)
+        for active in self.filters_actions:
+            if active.activation != 0 or "history" in active.memory or active.kind.name == "action_delay":
+                ctrl = active.kind.apply(active, ctrl)
+        return ctrl
+
+    def observe(self, obs: NDArray[Any]) -> NDArray[Any]:
+        """What the senses say. :param obs: the observation; it is not changed"""
+        seen = np.array(obs)
+        for active in self.filters_observations:
+            if active.activation != 0 or active.kind.name == "obs_delay":
+                seen = active.kind.apply(active, seen)
+        return seen
+
+    def steps_since_onset(self) -> int:
+        """Steps since the first perturbed one, which counts as 0; -1 before it."""
+        return -1 if self.onset is None else self.t - self.onset
+
+    # -- applying ----------------------------------------------------------------------------------------------------
+
+    def _apply(self, data: Any) -> None:
+        """Put the model into the state that the activations say: a function of them alone, not of what was before."""
+        if self.robot is not None and (self._models or self._shapes or self._locks):
+            try:
+                self._edit(self.robot, data)
+            except BaseException:
+                self.robot.restore()
+                raise
+        self.forces = {}
+        for active in self._pushes:
+            if active.activation != 0:
+                for body in active.ids:
+                    self.forces[int(body)] = self.forces.get(int(body), 0) + active.kind.apply(active)
+        if self.onset is None and any(a.activation != 0 for a in self.active):
+            self.onset = self.t
+        self._describe()
+
+    def _edit(self, robot: Robot, data: Any) -> None:
+        scales: dict[int, float] = {}
+        for active in self._shapes:
+            if active.activation != 0:
+                for body, factor in active.kind.apply(active).items():
+                    scales[body] = scales.get(body, 1.0) * factor
+        base = robot.variant(scales) if scales else None
+        if self._derived:
+            robot.restore(base)
+        else:
+            robot.restore_fields(self._fields)
+        self._touched = True
+        for active in self._models:
+            if active.activation != 0:
+                active.kind.apply(active)
+        if any(a.kind.set_const for a in self._models):
+            robot.set_const()
+        if data is not None:
+            data.eq_active[list(robot.locks.values())] = 0
+            for active in self._locks:
+                if active.activation != 0:
+                    active.data = data
+                    active.kind.apply(active)
+
+    def _describe(self) -> None:
+        self.info = {
+            "perturbation_names": tuple(self._label(a) for a in self.active),
+            "perturbation_values": tuple(a.value for a in self.active),
+            "perturbation_active": tuple(a.activation != 0 for a in self.active),
+            "context": self.context(),
+        }
+
+    @staticmethod
+    def _label(active: Active) -> str:
+        return active.spec.kind if active.target is None else f"{active.spec.kind}:{active.target}"
+
+    def context(self) -> tuple[float, ...]:
+        """
+        The hidden variables, as an oracle may see them: for each perturbation its present deviation from nominal (value
+        minus 1 for factors, value otherwise, 1 for on), then one 0 or 1 for each option of a target that is drawn.
+        """
+        context: list[float] = []
+        for a in self.active:
+            neutral = 1.0 if a.change.op == "scale" and a.kind.ops else 0.0
+            context.append(a.activation * (a.value - neutral))
+            if isinstance(a.spec.target, Distribution):
+                context += [float(a.activation != 0 and a.target == option) for option in a.spec.target.args]
+        return tuple(context)
+
+    def context_size(self, perturbations: Sequence[Perturbation]) -> int:
+        """Length of `context`. :param perturbations: for which"""
+        return sum(1 + (len(p.target.args) if isinstance(p.target, Distribution) else 0) for p in perturbations)
+
+    # -- checking ----------------------------------------------------------------------------------------------------
+
+    def check(self, p: Perturbation) -> None:
+        """
+        Refuse what cannot act here.
+
+        :param p: one perturbation
+        :raises PerturbationError: saying what is allowed
+        """
+        if p.kind not in KINDS:
+            raise unknown("kind", p.kind, KINDS)
+        kind = KINDS[p.kind]
+        if self.robot is None and kind.layer not in ("action", "observation"):
+            usable = [k.name for k in KINDS.values() if k.layer in ("action", "observation")]
+            raise PerturbationError(f"without access to the model only these kinds are possible: {', '.join(usable)}.")
+        if p.kind == "terrain" and not self.robot.terrain:  # type: ignore[union-attr]
+            raise PerturbationError("the model was compiled without terrain; make the environment with terrain=True.")
+        self._check_schedule(p, kind)
+        op = self._check_value(p, kind)
+        for name in p.params:
+            if name not in kind.params:
+                raise unknown(f"parameter of {kind.name!r}:", name, kind.params)
+        targets = p.target.args if isinstance(p.target, Distribution) else (p.target,)
+        for target in targets:
+            ids = self._find(kind, target)
+            reason = kind.refuse(self.robot, ids, dict(kind.params) | dict(p.params), op) if kind.refuse and self.robot else None
+            if reason:
+                raise PerturbationError(f"{reason}.")
+
+    def _check_schedule(self, p: Perturbation, kind: Kind) -> None:
+        if p.schedule.form not in kind.schedules:
+            raise unknown(f"schedule for {kind.name!r}, which is all or nothing:", p.schedule.form, kind.schedules)
+        if p.schedule.ramp not in (None, 0) and "drift" not in kind.schedules:
+            raise PerturbationError(f"{kind.name!r} is all or nothing and cannot rise over a ramp; leave ramp out.")
+
+    def _check_value(self, p: Perturbation, kind: Kind) -> str:
+        if not kind.ops:
+            if p.value is not None or p.op is not None:
+                raise PerturbationError(f"{kind.name!r} is only on or off and takes no value and no op; leave them out.")
+            return ""
+        op = p.op or kind.ops[0]
+        if op not in kind.ops:
+            raise unknown(f"op of {kind.name!r}:", op, kind.ops)
+        if p.value is None:
+            raise PerturbationError(f"{kind.name!r} needs a value ({kind.unit}).")
+        low, high = {**kind.limits, **kind.robot_limits.get(self.name, {})}.get(op, (-math.inf, math.inf))
+        extremes = list(p.value.values() if isinstance(p.value, Distribution) else (p.value,))
+        if p.schedule.form in SIGNED:
+            if op == "set":
+                raise PerturbationError(f"a {p.schedule.form} is symmetric about the nominal value; use op 'scale' or 'add'.")
+            extremes += [(2 if op == "scale" else 0) - value for value in extremes if kind.layer != "force"]
+        for value in extremes:
+            if not low <= value <= high:
+                raise PerturbationError(
+                    f"value {value:g} is outside of what the simulation bears: {low:g} to {high:g} ({op}, {kind.unit}). "
+                    + ("A random walk or a sine also reaches the mirror image of the value." if p.schedule.form in SIGNED else "")
+                )
+        return op
+
+    def _find(self, kind: Kind, target: Any) -> NDArray[np.intp]:
+        if kind.target is None:
+            if target is not None:
+                raise PerturbationError(f"{kind.name!r} takes no target, got {target!r}.")
+            return np.empty(0, np.intp)
+        if kind.target == "sensor" or self.robot is None:
+            return self._find_components(kind, target)
+        robot = self.robot
+        if kind.target == "joint":
+            joints = robot.find(robot.joints, "*" if target is None else target, "joint")
+            return robot.actuators_of(joints) if kind.layer == "action" else joints
+        if target is None:
+            if kind.target == "limb":
+                raise unknown(f"target: {kind.name!r} needs a limb by name, got", None, [*robot.joints, *robot.bodies])
+            return np.array([robot.root]) if kind.layer == "force" else np.arange(1, robot.model.nbody)
+        bodies = robot.find(robot.bodies, target, "body or joint")
+        if kind.target == "limb" and robot.root in bodies:
+            raise PerturbationError(f"{kind.name!r} cannot take {target!r}, the body that carries all others.")
+        return bodies
+
+    def _find_components(self, kind: Kind, target: Any) -> NDArray[np.intp]:
+        size = self.n_sensors if kind.layer == "observation" else len(self.half_range)
+        if target is None:
+            return np.arange(size)
+        found: list[int] = []
+        for name in (target,) if isinstance(target, str | int) else target:
+            if isinstance(name, int) and 0 <= name < size:
+                found.append(name)
+            elif kind.layer == "observation" and name in self.sensors:
+                found += self.sensors[name]
+            else:
+                raise unknown("component:", name, [*self.sensors, f"an index from 0 to {size - 1}"])
+        return np.array(found, dtype=np.intp)
