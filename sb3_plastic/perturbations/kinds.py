@@ -81,6 +81,7 @@ class Kind:
     :param fields: the fields of the MjModel that it writes
     :param set_const: whether MuJoCo's derived constants depend on them
     :param schedules: the forms that it takes; `STEPWISE` if it cannot be there in part
+    :param records: whether a filter has to see vectors before it acts
     :param observable: which observations reveal it directly
     :param params: further arguments and their defaults
     :param probes: entries (without the kind) that must change a trajectory, in both directions
@@ -99,6 +100,7 @@ class Kind:
     fields: tuple[str, ...] = ()
     set_const: bool = False
     schedules: tuple[str, ...] = tuple(FORMS)
+    records: bool = False
     observable: str = "no"
     params: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Mapping[str, Any], ...] = ()

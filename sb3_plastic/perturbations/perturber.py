@@ -60,6 +60,10 @@ class Perturber:
         self._seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) if seed is None else seed
         self._episode = 0
 
+    def take_over(self, other: Perturber) -> None:
+        """Go on with another's sequence of episodes. :param other: whose"""
+        self._seed, self._episode = other._seed, other._episode
+
     def use(self, perturbations: Sequence[Perturbation]) -> None:
         """
         Take other perturbations, from the next episode on.
@@ -147,7 +151,7 @@ class Perturber:
         """What the motors are told. :param ctrl: the action; it is not changed"""
         ctrl = np.array(ctrl, dtype=np.float64)
         for active in self.filters_actions:
-            if active.activation != 0 or "history" in active.memory or active.kind.name == "action_delay":
+            if active.activation != 0 or active.kind.records:
                 ctrl = active.kind.apply(active, ctrl)
         return ctrl
 
@@ -155,7 +159,7 @@ class Perturber:
         """What the senses say. :param obs: the observation; it is not changed"""
         seen = np.array(obs)
         for active in self.filters_observations:
-            if active.activation != 0 or active.kind.name == "obs_delay":
+            if active.activation != 0 or active.kind.records:
                 seen = active.kind.apply(active, seen)
         return seen
 

@@ -19,7 +19,7 @@ LONGEST_DELAY = 50  # steps
 
 
 def _past(active: Active, x: Vector) -> Vector:
-    """The vector of `amount` steps ago; the oldest one known, if that is later. Called at every step, active or not."""
+    """The vector of `amount` steps ago; the oldest one known, if that is later."""
     history = active.memory.setdefault("history", deque(maxlen=LONGEST_DELAY + 1))
     history.append(x.copy())
     past = history[max(len(history) - 1 - round(active.amount), 0)]
@@ -99,6 +99,7 @@ def action_dropout(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="joint",
     limits={"add": (0, LONGEST_DELAY)},
+    records=True,
     probes=({"value": 2},),
 )
 def action_delay(active: Active, x: Vector) -> Vector:
@@ -173,6 +174,7 @@ def obs_stuck(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="sensor",
     limits={"add": (0, LONGEST_DELAY)},
+    records=True,
     observable="yes",
     probes=({"value": 2},),
 )

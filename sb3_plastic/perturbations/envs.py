@@ -1,0 +1,314 @@
+"""Gymnasium environments that can be perturbed: the five v5 robots, any other MujocoEnv, and a wrapper for the rest.
+
+    env = gym.make("sb3_plastic/PerturbedAnt-v0", perturbations=[{"kind": "motor_off", "target": "ankle_1"}])
+    env.reset(options={"perturbations": [{"kind": "mass", "value": {"uniform": [0.5, 1.5]}}]})  # from now on
+
+Without perturbations they are the stock environments, bit for bit. The hook is below the reward, in the step of the
+simulation: damage changes neither the control cost nor, before it begins, anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from gymnasium.envs.mujoco import MujocoEnv
+from gymnasium.envs.mujoco.ant_v5 import AntEnv
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
+from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+from gymnasium.envs.mujoco.humanoid_v5 import HumanoidEnv
+from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
+from gymnasium.utils import EzPickle, RecordConstructorArgs
+
+from sb3_plastic.perturbations.perturber import Perturber
+from sb3_plastic.perturbations.robot import Robot
+from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
+
+BAD_STATE = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
+
+
+class PerturbableEnv(MujocoEnv):
+    """
+    Mix-in that perturbs a MujocoEnv; see `make_perturbable`.
+
+    `info`, at reset and at each step, has ``perturbation_names``, ``perturbation_values`` (as drawn),
+    ``perturbation_active``, ``context`` (present deviations from nominal), ``steps_since_onset`` (-1 before) and
+    ``sim_unstable``. When MuJoCo finds its state broken, it silently starts over and so pays a jump; here the episode
+    ends with reward 0 and ``sim_unstable``.
+
+    :param perturbations: a list of mappings or `Perturbation` objects, drawn anew at each reset
+    :param scenario: name of a scenario of a suite, instead of perturbations
+    :param observe_context: append the context vector to the observation: the oracle
+    :param terrain: compile a height field in, for later resets with terrain; None: if the perturbations need it
+    :raises PerturbationError: naming the entry that cannot act on this robot
+    """
+
+    robot_name = "?"
+
+    def __init__(
+        self,
+        *args: Any,
+        perturbations: Sequence[Perturbation | Mapping[str, Any]] | None = None,
+        scenario: str | None = None,
+        observe_context: bool = False,
+        terrain: bool | None = None,
+        **kwargs: Any,
+    ):
+        entries = self._read(perturbations, scenario)
+        self._robot: Robot | None = None
+        self._terrain = _needs_terrain(entries) if terrain is None else terrain
+        super().__init__(*args, **kwargs)
+        own = {"perturbations": perturbations, "scenario": scenario, "observe_context": observe_context, "terrain": terrain}
+        if isinstance(self, EzPickle):
+            self._ezpickle_kwargs |= own
+        self.perturber = self._make_perturber()
+        self.perturber.use(entries)
+        self.observe_context = observe_context
+        self._n_context = self.perturber.context_size(entries)
+        if observe_context:
+            (n,) = self.observation_space.shape or ()
+            self.observation_space = spaces.Box(-np.inf, np.inf, (n + self._n_context,), np.float64)
+
+    @property
+    def robot(self) -> Robot:
+        """The live model with its nominal state and names."""
+        assert self._robot is not None
+        return self._robot
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """
+        Start an episode with the nominal model and newly drawn perturbations.
+
+        :param seed: also starts the sequence of drawn perturbations anew
+        :param options: ``{"perturbations": [...]}`` or ``{"scenario": name}`` replaces the perturbations from now on
+        :return: observation and info
+        """
+        options = options or {}
+        if "perturbations" in options or "scenario" in options:
+            self._replace(self._read(options.get("perturbations"), options.get("scenario")))
+        p = self.perturber
+        if seed is not None:
+            p.seed(seed)
+        p.begin()
+        obs, info = super().reset(seed=seed, options=options)
+        info |= p.info | {"steps_since_onset": p.steps_since_onset(), "sim_unstable": False}
+        return self._sense(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step of the environment, perturbed. :param action: the action"""
+        p = self.perturber
+        if p.busy:
+            p.before_step(self.data)
+        obs, reward, terminated, truncated, info = super().step(action)
+        info.update(p.info)
+        info["steps_since_onset"] = -1 if p.onset is None else p.t - p.onset
+        warnings = self._warnings
+        if warnings[BAD_STATE[0]] or warnings[BAD_STATE[1]] or warnings[BAD_STATE[2]]:
+            info["sim_unstable"] = terminated = True
+            reward = 0.0
+        else:
+            info["sim_unstable"] = False
+        if p.filters_observations or self.observe_context:
+            obs = self._sense(obs)
+        p.t += 1
+        return obs, reward, terminated, truncated, info
+
+    def _step_mujoco_simulation(self, ctrl: Any, n_frames: int) -> None:
+        p, data = self.perturber, self.data
+        if not (p.filters_actions or p.forces):
+            super()._step_mujoco_simulation(ctrl, n_frames)
+            return
+        data.ctrl[:] = p.command(ctrl) if p.filters_actions else ctrl
+        for body, force in p.forces.items():
+            data.xfrc_applied[body, :3] = force
+        mujoco.mj_step(self.model, data, nstep=n_frames)
+        # Cleared before contact forces are computed, or observation and contact cost would contain the push; and the
+        # command put back, since Humanoid's control cost reads it from here.
+        data.xfrc_applied[list(p.forces)] = 0
+        data.ctrl[:] = ctrl
+        mujoco.mj_rnePostConstraint(self.model, data)
+
+    @property
+    def is_healthy(self) -> bool:
+        """As the stock environment judges it, with heights above the ground."""
+        if self.robot.heights is None:
+            return super().is_healthy  # type: ignore[misc]
+        free = self.model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE
+        x, y = self.data.qpos[0], self.data.qpos[1] if free else 0.0
+        height = 2 if free else 1
+        saved = self.data.qpos[height]
+        self.data.qpos[height] -= self.robot.ground(x, y)
+        try:
+            return super().is_healthy  # type: ignore[misc]
+        finally:
+            self.data.qpos[height] = saved
+
+    def render(self) -> Any:
+        """Render; terrain is uploaded first, since it changes between episodes."""
+        if self.robot.terrain:
+            for viewer in self.mujoco_renderer._viewers.values():
+                viewer.make_context_current()
+                mujoco.mjr_uploadHField(self.model, viewer.con, 0)
+        return super().render()
+
+    def use_terrain(self) -> None:
+        """Compile a height field in, if there is none yet. The episode is over with that: reset next."""
+        if self.robot.terrain:
+            return
+        self._terrain = True
+        self.model, self.data = self._initialize_simulation()
+        entries, old = self.perturber.perturbations, self.perturber
+        self.perturber = self._make_perturber()
+        self.perturber.use(entries)
+        self.perturber.take_over(old)
+        renderer = self.mujoco_renderer
+        renderer.close()
+        renderer._viewers.clear()
+        renderer.model, renderer.data = self.model, self.data
+
+    def _initialize_simulation(self) -> tuple[Any, Any]:
+        self._robot = Robot(self.fullpath, self.robot_name, terrain=self._terrain, width=self.width, height=self.height)
+        data = mujoco.MjData(self._robot.model)
+        self._warnings = data.warning.number  # a live view
+        return self._robot.model, data
+
+    def _make_perturber(self) -> Perturber:
+        m, skipped = self.model, getattr(self, "observation_structure", {}).get("skipped_qpos", 0)
+        sensors = {}
+        for name, j in self.robot.joints.items():
+            sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
+        (n_sensors,) = self.observation_space.shape or ()
+        half_range = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2
+        return Perturber(self.robot_name, self.robot, half_range, sensors, n_sensors)
+
+    def _read(self, perturbations: Any, scenario: str | None) -> tuple[Perturbation, ...]:
+        if scenario is None:
+            return parse(perturbations)
+        if perturbations:
+            raise PerturbationError("Give perturbations or a scenario, not both.")
+        from sb3_plastic.perturbations.suites import find_scenario
+
+        return find_scenario(scenario, self.robot_name).perturbations
+
+    def _replace(self, entries: tuple[Perturbation, ...]) -> None:
+        size = self.perturber.context_size(entries)
+        if self.observe_context and size != self._n_context:
+            raise PerturbationError(
+                f"The context has {self._n_context} components in this environment's observation, and these "
+                f"perturbations have {size}. Make another environment, or keep number and drawn targets the same."
+            )
+        if _needs_terrain(entries):
+            self.use_terrain()
+        self.perturber.use(entries)
+
+    def _sense(self, obs: Any) -> Any:
+        if self.perturber.filters_observations:
+            obs = self.perturber.observe(obs)
+        if self.observe_context:
+            obs = np.concatenate([obs, self.perturber.info["context"]])
+        return obs
+
+
+def _needs_terrain(entries: Sequence[Perturbation]) -> bool:
+    return any(entry.kind == "terrain" for entry in entries)
+
+
+def make_perturbable(env_class: type[MujocoEnv], name: str | None = None) -> type[PerturbableEnv]:
+    """
+    A perturbable version of a MuJoCo environment.
+
+    :param env_class: a subclass of gymnasium's MujocoEnv that leaves loading and stepping to it
+    :param name: what errors call the robot; None: the name of the class
+    :return: a class with the further arguments of `PerturbableEnv`
+    :raises TypeError: if the class is no MujocoEnv, or loads or steps the simulation on its own
+    """
+    if not issubclass(env_class, MujocoEnv):
+        raise TypeError(f"{env_class.__name__} is no MujocoEnv; wrap an instance in PerturbSignals instead.")
+    for method in ("_initialize_simulation", "_step_mujoco_simulation"):
+        if getattr(env_class, method) is not getattr(MujocoEnv, method):
+            raise TypeError(f"{env_class.__name__} has a {method} of its own, which perturbations would bypass.")
+    robot = name or env_class.__name__.removesuffix("Env")
+    return type(f"Perturbed{env_class.__name__}", (PerturbableEnv, env_class), {"robot_name": robot})
+
+
+class PerturbedHalfCheetahEnv(PerturbableEnv, HalfCheetahEnv):
+    """HalfCheetah-v5 with perturbations."""
+
+    robot_name = "HalfCheetah"
+
+
+class PerturbedAntEnv(PerturbableEnv, AntEnv):
+    """Ant-v5 with perturbations."""
+
+    robot_name = "Ant"
+
+
+class PerturbedHopperEnv(PerturbableEnv, HopperEnv):
+    """Hopper-v5 with perturbations."""
+
+    robot_name = "Hopper"
+
+
+class PerturbedWalker2dEnv(PerturbableEnv, Walker2dEnv):
+    """Walker2d-v5 with perturbations."""
+
+    robot_name = "Walker2d"
+
+
+class PerturbedHumanoidEnv(PerturbableEnv, HumanoidEnv):
+    """Humanoid-v5 with perturbations."""
+
+    robot_name = "Humanoid"
+
+
+class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """
+    Perturb what motors are told and what senses say, in any environment with Box spaces of one dimension.
+
+    The inner environment gets the perturbed action, clipped to its space, and so bases its costs on it.
+
+    :param env: the environment
+    :param perturbations: a list of mappings or `Perturbation` objects of the kinds action_*, motor_stuck and obs_*;
+        targets are indices of components
+    :raises PerturbationError: naming the entry that cannot act here
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], perturbations: Sequence[Perturbation | Mapping[str, Any]] | None = None):
+        RecordConstructorArgs.__init__(self, perturbations=perturbations)
+        gym.Wrapper.__init__(self, env)
+        for what, space in (("actions", env.action_space), ("observations", env.observation_space)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise PerturbationError(f"PerturbSignals needs {what} that are a Box of one dimension, got {space}.")
+        low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        half_range = np.where(np.isfinite(high - low), (high - low) / 2, 1.0).astype(np.float64)
+        self.perturber = Perturber(name, None, half_range, {}, env.observation_space.shape[0])  # type: ignore[index]
+        self.perturber.use(parse(perturbations))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode. :param seed: as everywhere  :param options: ``{"perturbations": [...]}`` replaces them"""
+        options = dict(options or {})
+        p = self.perturber
+        if "perturbations" in options:
+            p.use(parse(options.pop("perturbations")))
+        if seed is not None:
+            p.seed(seed)
+        p.begin()
+        obs, info = self.env.reset(seed=seed, options=options)
+        return p.observe(obs), info | p.info | {"steps_since_onset": p.steps_since_onset()}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step, perturbed. :param action: the action"""
+        p, space = self.perturber, self.env.action_space
+        assert isinstance(space, spaces.Box)
+        p.before_step(None)
+        command = np.clip(p.command(action), space.low, space.high).astype(space.dtype)
+        obs, reward, terminated, truncated, info = self.env.step(command)
+        info |= p.info | {"steps_since_onset": p.steps_since_onset()}
+        obs = p.observe(obs)
+        p.t += 1
+        return obs, reward, terminated, truncated, info
