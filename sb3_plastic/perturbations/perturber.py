@@ -52,6 +52,7 @@ class Perturber:
         self._seed, self._episode = 0, 0
         self._touched = False
         self.seed(None)
+        self._sort()
 
     # -- per episode -------------------------------------------------------------------------------------------------
 
@@ -102,6 +103,7 @@ class Perturber:
         self._shapes, self._models, self._locks, self._pushes = layers.values()
         self.filters_actions = [a for a in self.active if a.kind.layer == "action"]
         self.filters_observations = [a for a in self.active if a.kind.layer == "observation"]
+        self.pushes = bool(self._pushes)
         self._moving = [a for a in self.active if a.spec.schedule.form != "episode"]
         self._derived = bool(self._shapes) or any(a.kind.set_const for a in self._models)
         self._fields = sorted({name for a in self._models + self._locks for name in a.kind.fields})
