@@ -1,7 +1,7 @@
 """Observation, reward and termination of the five robots for many simulations at once.
 
-Each function restates one gymnasium v5 environment in numpy, operation for operation, so that results are bit-identical;
-weights and ranges are read from an environment. Arrays have the environment axis N first.
+Each function restates one gymnasium v5 environment in numpy, operation for operation, so that results are
+bit-identical; weights and ranges are read from an environment. Arrays have the environment axis N first.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _walk(
     info = {
         "x_position": rows.qpos[:, 0],
         "y_position": rows.qpos[:, 1],
-        "distance_from_origin": np.array([np.linalg.norm(xy, ord=2) for xy in rows.qpos[:, :2]]),
+        "distance_from_origin": np.sqrt([xy.dot(xy) for xy in rows.qpos[:, :2]]),  # as np.linalg.norm does it
         "x_velocity": velocity[:, 0],
         "y_velocity": velocity[:, 1],
         "reward_forward": forward,

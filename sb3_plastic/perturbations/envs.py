@@ -1,4 +1,4 @@
-"""Gymnasium environments that can be perturbed: the five v5 robots, any other MujocoEnv, and a wrapper for the rest.
+"""Gymnasium environments that can be perturbed: the five v5 robots and any other MujocoEnv.
 
     env = gym.make("sb3_plastic/PerturbedAnt-v0", perturbations=[{"kind": "motor_off", "target": "ankle_1"}])
     env.reset(options={"perturbations": [{"kind": "mass", "value": {"uniform": [0.5, 1.5]}}]})  # from now on
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium import spaces
@@ -22,13 +21,17 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 from gymnasium.envs.mujoco.humanoid_v5 import HumanoidEnv
 from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
-from gymnasium.utils import EzPickle, RecordConstructorArgs
+from gymnasium.utils import EzPickle
 
+from sb3_plastic.perturbations.checks import Plant
 from sb3_plastic.perturbations.perturber import Perturber
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
 
-BAD_STATE = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)]
+BAD_STATE = [
+    int(w)
+    for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+]
 
 
 class PerturbableEnv(MujocoEnv):
@@ -62,7 +65,12 @@ class PerturbableEnv(MujocoEnv):
         self._robot: Robot | None = None
         self._terrain = _needs_terrain(entries) if terrain is None else terrain
         super().__init__(*args, **kwargs)
-        own = {"perturbations": perturbations, "scenario": scenario, "observe_context": observe_context, "terrain": terrain}
+        own = {
+            "perturbations": perturbations,
+            "scenario": scenario,
+            "observe_context": observe_context,
+            "terrain": terrain,
+        }
         if isinstance(self, EzPickle):
             self._ezpickle_kwargs |= own
         self.perturber = self._make_perturber()
@@ -103,13 +111,14 @@ class PerturbableEnv(MujocoEnv):
         p = self.perturber
         if p.busy:
             p.before_step(self.data)
-        obs, reward, terminated, truncated, info = super().step(action)
+        obs, reward, terminated, truncated, step_info = super().step(action)
+        info: dict[str, Any] = step_info
         info.update(p.info)
         info["steps_since_onset"] = -1 if p.onset is None else p.t - p.onset
         warnings = self._warnings
         if warnings[BAD_STATE[0]] or warnings[BAD_STATE[1]] or warnings[BAD_STATE[2]]:
             info["sim_unstable"] = terminated = True
-            reward = 0.0
+            reward = np.float64(0)
         else:
             info["sim_unstable"] = False
         if p.filters_observations or self.observe_context:
@@ -135,13 +144,14 @@ class PerturbableEnv(MujocoEnv):
     @property
     def is_healthy(self) -> bool:
         """As the stock environment judges it, with heights above the ground."""
-        if self.robot.heights is None:
+        robot = self._robot
+        if robot is None or robot.heights is None:
             return super().is_healthy  # type: ignore[misc]
         free = self.model.jnt_type[0] == mujoco.mjtJoint.mjJNT_FREE
         x, y = self.data.qpos[0], self.data.qpos[1] if free else 0.0
         height = 2 if free else 1
         saved = self.data.qpos[height]
-        self.data.qpos[height] -= self.robot.ground(x, y)
+        self.data.qpos[height] -= robot.ground(x, y)
         try:
             return super().is_healthy  # type: ignore[misc]
         finally:
@@ -183,7 +193,7 @@ class PerturbableEnv(MujocoEnv):
             sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
         (n_sensors,) = self.observation_space.shape or ()
         half_range = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2
-        return Perturber(self.robot_name, self.robot, half_range, sensors, n_sensors)
+        return Perturber(Plant(self.robot_name, self.robot, half_range, sensors, n_sensors))
 
     def _read(self, perturbations: Any, scenario: str | None) -> tuple[Perturbation, ...]:
         if scenario is None:
@@ -263,52 +273,3 @@ class PerturbedHumanoidEnv(PerturbableEnv, HumanoidEnv):
     """Humanoid-v5 with perturbations."""
 
     robot_name = "Humanoid"
-
-
-class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
-    """
-    Perturb what motors are told and what senses say, in any environment with Box spaces of one dimension.
-
-    The inner environment gets the perturbed action, clipped to its space, and so bases its costs on it.
-
-    :param env: the environment
-    :param perturbations: a list of mappings or `Perturbation` objects of the kinds action_*, motor_stuck and obs_*;
-        targets are indices of components
-    :raises PerturbationError: naming the entry that cannot act here
-    """
-
-    def __init__(self, env: gym.Env[Any, Any], perturbations: Sequence[Perturbation | Mapping[str, Any]] | None = None):
-        RecordConstructorArgs.__init__(self, perturbations=perturbations)
-        gym.Wrapper.__init__(self, env)
-        for what, space in (("actions", env.action_space), ("observations", env.observation_space)):
-            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-                raise PerturbationError(f"PerturbSignals needs {what} that are a Box of one dimension, got {space}.")
-        low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
-        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        half_range = np.where(np.isfinite(high - low), (high - low) / 2, 1.0).astype(np.float64)
-        self.perturber = Perturber(name, None, half_range, {}, env.observation_space.shape[0])  # type: ignore[index]
-        self.perturber.use(parse(perturbations))
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode. :param seed: as everywhere  :param options: ``{"perturbations": [...]}`` replaces them"""
-        options = dict(options or {})
-        p = self.perturber
-        if "perturbations" in options:
-            p.use(parse(options.pop("perturbations")))
-        if seed is not None:
-            p.seed(seed)
-        p.begin()
-        obs, info = self.env.reset(seed=seed, options=options)
-        return p.observe(obs), info | p.info | {"steps_since_onset": p.steps_since_onset()}
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """One step, perturbed. :param action: the action"""
-        p, space = self.perturber, self.env.action_space
-        assert isinstance(space, spaces.Box)
-        p.before_step(None)
-        command = np.clip(p.command(action), space.low, space.high).astype(space.dtype)
-        obs, reward, terminated, truncated, info = self.env.step(command)
-        info |= p.info | {"steps_since_onset": p.steps_since_onset()}
-        obs = p.observe(obs)
-        p.t += 1
-        return obs, reward, terminated, truncated, info

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.perturbations import signals  # noqa: F401  (registers the kinds that are filters)
-from sb3_plastic.perturbations.kinds import KINDS, Active, Kind
+from sb3_plastic.perturbations.checks import Plant, check, find_ids
+from sb3_plastic.perturbations.kinds import KINDS, Active
 from sb3_plastic.perturbations.robot import Robot
-from sb3_plastic.perturbations.schedules import SIGNED, draw_timing
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, unknown
+from sb3_plastic.perturbations.schedules import draw_timing
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError
 
 Vector = NDArray[np.float64]
 
@@ -26,23 +25,11 @@ class Perturber:
     of the episode and its place in the list. None of them touches the environment's generator: until a perturbation
     begins, trajectories are bit-identical to those without it.
 
-    :param name: the robot or environment, for errors
-    :param robot: the model to perturb, or None where only actions and observations can be
-    :param half_range: half the range of every control (or action component)
-    :param sensors: observation components by name
-    :param n_sensors: number of observation components
+    :param plant: what they act on
     """
 
-    def __init__(
-        self,
-        name: str,
-        robot: Robot | None,
-        half_range: Vector,
-        sensors: Mapping[str, Sequence[int]],
-        n_sensors: int,
-    ):
-        self.name, self.robot, self.half_range = name, robot, half_range
-        self.sensors, self.n_sensors = sensors, n_sensors
+    def __init__(self, plant: Plant):
+        self.plant, self.robot = plant, plant.robot
         self.perturbations: tuple[Perturbation, ...] = ()
         self.active: list[Active] = []
         self.t = 0  # index of the step that comes next
@@ -74,9 +61,9 @@ class Perturber:
         """
         for i, p in enumerate(perturbations):
             try:
-                self.check(p)
+                check(p, self.plant)
             except PerturbationError as error:
-                raise PerturbationError(f"Perturbation {i} ({p.kind}) on {self.name}: {error}") from error
+                raise PerturbationError(f"Perturbation {i} ({p.kind}) on {self.plant.name}: {error}") from error
         self.perturbations = tuple(perturbations)
 
     def begin(self) -> None:
@@ -99,7 +86,9 @@ class Perturber:
         self._apply(None)
 
     def _sort(self) -> None:
-        layers = {layer: [a for a in self.active if a.kind.layer == layer] for layer in ("shape", "model", "lock", "force")}
+        layers = {
+            layer: [a for a in self.active if a.kind.layer == layer] for layer in ("shape", "model", "lock", "force")
+        }
         self._shapes, self._models, self._locks, self._pushes = layers.values()
         self.filters_actions = [a for a in self.active if a.kind.layer == "action"]
         self.filters_observations = [a for a in self.active if a.kind.layer == "observation"]
@@ -117,9 +106,9 @@ class Perturber:
         elif p.value is not None:
             active.value = float(p.value)
         active.target = p.target.sample(active.rng) if isinstance(p.target, Distribution) else p.target
-        active.ids = self._find(active.kind, active.target)
+        active.ids = find_ids(active.kind, active.target, self.plant)
         if "half_range" not in active.params:
-            active.params["half_range"] = self.half_range
+            active.params["half_range"] = self.plant.half_range
         if "seed" in active.kind.params:
             drawn = int(active.rng.integers(2**63))
             active.params["seed"] = drawn if p.params.get("seed") is None else p.params["seed"]
@@ -240,96 +229,3 @@ class Perturber:
     def context_size(self, perturbations: Sequence[Perturbation]) -> int:
         """Length of `context`. :param perturbations: for which"""
         return sum(1 + (len(p.target.args) if isinstance(p.target, Distribution) else 0) for p in perturbations)
-
-    # -- checking ----------------------------------------------------------------------------------------------------
-
-    def check(self, p: Perturbation) -> None:
-        """
-        Refuse what cannot act here.
-
-        :param p: one perturbation
-        :raises PerturbationError: saying what is allowed
-        """
-        if p.kind not in KINDS:
-            raise unknown("kind", p.kind, KINDS)
-        kind = KINDS[p.kind]
-        if self.robot is None and kind.layer not in ("action", "observation"):
-            usable = [k.name for k in KINDS.values() if k.layer in ("action", "observation")]
-            raise PerturbationError(f"without access to the model only these kinds are possible: {', '.join(usable)}.")
-        if p.kind == "terrain" and not self.robot.terrain:  # type: ignore[union-attr]
-            raise PerturbationError("the model was compiled without terrain; make the environment with terrain=True.")
-        self._check_schedule(p, kind)
-        op = self._check_value(p, kind)
-        for name in p.params:
-            if name not in kind.params:
-                raise unknown(f"parameter of {kind.name!r}:", name, kind.params)
-        targets = p.target.args if isinstance(p.target, Distribution) else (p.target,)
-        for target in targets:
-            ids = self._find(kind, target)
-            reason = kind.refuse(self.robot, ids, dict(kind.params) | dict(p.params), op) if kind.refuse and self.robot else None
-            if reason:
-                raise PerturbationError(f"{reason}.")
-
-    def _check_schedule(self, p: Perturbation, kind: Kind) -> None:
-        if p.schedule.form not in kind.schedules:
-            raise unknown(f"schedule for {kind.name!r}, which is all or nothing:", p.schedule.form, kind.schedules)
-        if p.schedule.ramp not in (None, 0) and "drift" not in kind.schedules:
-            raise PerturbationError(f"{kind.name!r} is all or nothing and cannot rise over a ramp; leave ramp out.")
-
-    def _check_value(self, p: Perturbation, kind: Kind) -> str:
-        if not kind.ops:
-            if p.value is not None or p.op is not None:
-                raise PerturbationError(f"{kind.name!r} is only on or off and takes no value and no op; leave them out.")
-            return ""
-        op = p.op or kind.ops[0]
-        if op not in kind.ops:
-            raise unknown(f"op of {kind.name!r}:", op, kind.ops)
-        if p.value is None:
-            raise PerturbationError(f"{kind.name!r} needs a value ({kind.unit}).")
-        low, high = {**kind.limits, **kind.robot_limits.get(self.name, {})}.get(op, (-math.inf, math.inf))
-        extremes = list(p.value.values() if isinstance(p.value, Distribution) else (p.value,))
-        if p.schedule.form in SIGNED:
-            if op == "set":
-                raise PerturbationError(f"a {p.schedule.form} is symmetric about the nominal value; use op 'scale' or 'add'.")
-            extremes += [(2 if op == "scale" else 0) - value for value in extremes if kind.layer != "force"]
-        for value in extremes:
-            if not low <= value <= high:
-                raise PerturbationError(
-                    f"value {value:g} is outside of what the simulation bears: {low:g} to {high:g} ({op}, {kind.unit}). "
-                    + ("A random walk or a sine also reaches the mirror image of the value." if p.schedule.form in SIGNED else "")
-                )
-        return op
-
-    def _find(self, kind: Kind, target: Any) -> NDArray[np.intp]:
-        if kind.target is None:
-            if target is not None:
-                raise PerturbationError(f"{kind.name!r} takes no target, got {target!r}.")
-            return np.empty(0, np.intp)
-        if kind.target == "sensor" or self.robot is None:
-            return self._find_components(kind, target)
-        robot = self.robot
-        if kind.target == "joint":
-            joints = robot.find(robot.joints, "*" if target is None else target, "joint")
-            return robot.actuators_of(joints) if kind.layer == "action" else joints
-        if target is None:
-            if kind.target == "limb":
-                raise unknown(f"target: {kind.name!r} needs a limb by name, got", None, [*robot.joints, *robot.bodies])
-            return np.array([robot.root]) if kind.layer == "force" else np.arange(1, robot.model.nbody)
-        bodies = robot.find(robot.bodies, target, "body or joint")
-        if kind.target == "limb" and robot.root in bodies:
-            raise PerturbationError(f"{kind.name!r} cannot take {target!r}, the body that carries all others.")
-        return bodies
-
-    def _find_components(self, kind: Kind, target: Any) -> NDArray[np.intp]:
-        size = self.n_sensors if kind.layer == "observation" else len(self.half_range)
-        if target is None:
-            return np.arange(size)
-        found: list[int] = []
-        for name in (target,) if isinstance(target, str | int) else target:
-            if isinstance(name, int) and 0 <= name < size:
-                found.append(name)
-            elif kind.layer == "observation" and name in self.sensors:
-                found += self.sensors[name]
-            else:
-                raise unknown("component:", name, [*self.sensors, f"an index from 0 to {size - 1}"])
-        return np.array(found, dtype=np.intp)

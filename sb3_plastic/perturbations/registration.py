@@ -6,8 +6,9 @@ import gymnasium as gym
 
 ROBOTS = ("HalfCheetah", "Ant", "Hopper", "Walker2d", "Humanoid")
 
-# What the stock observation shows of perturbations: contact forces contain pushes, cinert and cvel masses, qfrc_actuator
-# the strength of motors. The other three robots observe only angles and velocities; for them, latent is the plain variant.
+# What the stock observation shows of perturbations: contact forces contain pushes, cinert and cvel masses,
+# qfrc_actuator the strength of motors. The other three robots observe only angles and velocities; for them, latent is
+# the plain variant.
 LATENT: dict[str, dict[str, bool]] = {
     "Ant": {"include_cfrc_ext_in_observation": False},
     "Humanoid": {

@@ -1,8 +1,8 @@
 """A MuJoCo model that can be edited while it runs and restored exactly.
 
-`Robot.model` is the live model. It is compiled from the environment's own XML with two additions that leave the dynamics
-bit-identical: an inactive lock on every driven joint and, only if terrain is asked for, a height field that collides with
-nothing. `Robot.restore` copies every array back, so an episode never inherits anything from the one before.
+`Robot.model` is the live model. It is compiled from the environment's own XML with two additions that leave the
+dynamics bit-identical: an inactive lock on every driven joint and, only if terrain is asked for, a height field that
+collides with nothing. `Robot.restore` copies every array back, so an episode inherits nothing from the one before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sb3_plastic.perturbations.spec import unknown
 
@@ -157,7 +157,7 @@ class Robot:
         """Ids of the motors of some joints. :param joints: their ids"""
         return np.flatnonzero(np.isin(self.model.actuator_trnid[:, 0], joints))
 
-    def can_move(self, direction: Sequence[float]) -> bool:
+    def can_move(self, direction: ArrayLike) -> bool:
         """Whether the root can be displaced along a direction at all: a planar robot cannot along y."""
         m = self.model
         for j in np.flatnonzero(m.jnt_bodyid == self.root):
@@ -199,7 +199,9 @@ class Robot:
         driven = {actuator.target for actuator in spec.actuators}
         for joint in spec.joints:
             if joint.name in driven:
-                lock = spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT, name1=joint.name)
+                lock = spec.add_equality(
+                    type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT, name1=joint.name
+                )
                 lock.name, lock.active = f"lock_{joint.name}", False
         for body, factor in sorted(scales.items()):
             _scale_limb(spec, body, factor)

@@ -32,7 +32,7 @@ def _lost(active: Active, x: Vector) -> Vector:
     return x
 
 
-# -- motors; fractions are of half the control range -------------------------------------------------------------------------
+# -- motors; fractions are of half the control range -----------------------------------------------------------------
 
 
 @kind(
@@ -106,7 +106,7 @@ def action_delay(active: Active, x: Vector) -> Vector:
     return _past(active, x)
 
 
-# -- senses, in the unit of each observation -----------------------------------------------------------------------------------
+# -- senses, in the unit of each observation -------------------------------------------------------------------------
 
 
 @kind(

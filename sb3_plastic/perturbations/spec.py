@@ -49,7 +49,11 @@ def unknown(what: str, got: object, allowed: Iterable[object]) -> PerturbationEr
 
 def number(value: Any, what: str) -> float:
     """Return `value` as a finite float, or say what it should have been (a bool is no number)."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating) or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.integer | np.floating)
+        or not math.isfinite(value)
+    ):
         raise PerturbationError(f"{what} must be a finite number, got {value!r}.")
     return float(value)
 
@@ -154,12 +158,12 @@ FORMS: dict[str, dict[str, float | None]] = {
 class Schedule:
     """
     When a perturbation acts. Times are environment steps since the reset; the step with index ``at`` is the first
-    perturbed one. Times may be distributions. Between nothing (0) and all of the perturbation (1) lies its *activation*.
+    perturbed one. Times may be distributions. The *activation* goes from 0, nothing, to 1, all of the perturbation.
 
     :param form: ``"episode"``: from reset to end. ``"onset"``: from ``at``, rising over ``ramp`` steps, until ``end``.
         ``"switch"``: from ``at``; value and target are drawn anew after each ``every`` steps. ``"drift"``: rises
-        linearly from ``at`` to ``end``. ``"random_walk"``: Gaussian increments of std ``sigma`` after each ``every`` steps,
-        reflected at -1 and 1. ``"periodic"``: a sine of ``period`` steps. ``"intermittent"``: ``on`` steps with,
+        linearly from ``at`` to ``end``. ``"random_walk"``: Gaussian increments of std ``sigma`` after each ``every``
+        steps, reflected at -1 and 1. ``"periodic"``: a sine of ``period`` steps. ``"intermittent"``: ``on`` steps with,
         ``off`` steps without, in turn; a distribution is drawn anew at each turn.
     :raises PerturbationError: on an unknown form, a field that the form lacks, or one that it needs
     """
@@ -252,8 +256,8 @@ class Perturbation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, without the fields that are at their default: the inverse of `from_dict`."""
-        data = {"kind": self.kind, "value": self.value, "op": self.op, "target": self.target}
-        data = {name: _plain(value) for name, value in data.items() if value is not None}
+        given = {"kind": self.kind, "value": self.value, "op": self.op, "target": self.target}
+        data: dict[str, Any] = {name: _plain(value) for name, value in given.items() if value is not None}
         if self.schedule != Schedule():
             data["schedule"] = self.schedule.to_dict()
         if self.params:
@@ -262,7 +266,7 @@ class Perturbation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Perturbation:
-        """Inverse of `to_dict`; also takes what `dataclasses.asdict` gives, so that an EnvSpec can be stored as JSON."""
+        """Inverse of `to_dict`; also takes what `dataclasses.asdict` gives, as gymnasium does to store an EnvSpec."""
         return _build(cls, data, "field of a perturbation")
 
 
@@ -308,7 +312,9 @@ def parse(entries: Any) -> tuple[Perturbation, ...]:
             parsed.append(entry)
             continue
         if not isinstance(entry, Mapping):
-            raise PerturbationError(f"Perturbation {i} must be a mapping such as {{kind: mass, value: 1.5}}, got {entry!r}.")
+            raise PerturbationError(
+                f"Perturbation {i} must be a mapping such as {{kind: mass, value: 1.5}}, got {entry!r}."
+            )
         try:
             parsed.append(Perturbation.from_dict(entry))
         except (PerturbationError, TypeError) as error:

@@ -52,7 +52,9 @@ class LocomotionVecEnv(DummyVecEnv):
             ) from error
         super().__init__(list(env_fns))
         self._make_batch = mujoco_batch.Batch
-        self._n_threads = n_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._n_threads = (
+            n_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        )
         self.robots = [_unwrap(env, i) for i, env in enumerate(self.envs)]
         _check_alike(self.robots)
         self._functions = FUNCTIONS[self.robots[0].robot_name]
@@ -101,7 +103,7 @@ class LocomotionVecEnv(DummyVecEnv):
             rewards_so_far.append(reward)
         self._fresh = [False] * self.num_envs
         if dones.any():
-            for i in np.flatnonzero(dones):
+            for i in np.flatnonzero(dones).tolist():
                 infos[i]["terminal_observation"] = obs[i].copy()
                 self._record(i, bool(terminated[i]), bool(truncated[i]), infos[i])
                 obs[i], self.reset_infos[i] = self.envs[i].reset()
@@ -131,13 +133,17 @@ class LocomotionVecEnv(DummyVecEnv):
             body = robots[0]._main_body  # type: ignore[attr-defined]
             after = batch.xpos[:, body if isinstance(body, int) else batch.model.body(body).id, :2].copy()
         elif "xipos" in self._functions.outputs:
-            after = np.array([place(robot, SimpleNamespace(xipos=x)) for robot, x in zip(robots, batch.xipos, strict=True)])
+            after = np.array(
+                [place(robot, SimpleNamespace(xipos=x)) for robot, x in zip(robots, batch.xipos, strict=True)]
+            )
         else:
             after = qpos[:, 0]
         ground = None
         if self._terrain:
             y = qpos[:, 1] if after.ndim == 2 else np.zeros(self.num_envs)
-            ground = np.array([r.robot.ground(*xy) for r, xy in zip(robots, zip(qpos[:, 0], y, strict=True), strict=True)])
+            ground = np.array(
+                [r.robot.ground(*xy) for r, xy in zip(robots, zip(qpos[:, 0], y, strict=True), strict=True)]
+            )
         return Rows(robots[0], self._models, actions, self._before, after, qpos, qvel, ground, batch, cfrc_ext)
 
     def _contact_forces(self) -> Any:
@@ -184,7 +190,7 @@ class LocomotionVecEnv(DummyVecEnv):
         finally:
             monitor.env = inner
 
-    # -- between the environments and the batch --------------------------------------------------------------------------
+    # -- between the environments and the batch ----------------------------------------------------------------------
 
     def _build(self) -> None:
         """Make the batch: at the start, and when a height field comes in."""
@@ -201,7 +207,9 @@ class LocomotionVecEnv(DummyVecEnv):
         self._qpos, self._qvel, self._ctrl, self._xfrc = batch.qpos, batch.qvel, batch.ctrl, batch.xfrc_applied
         for name in self._functions.outputs:
             batch.bind(name)
-        self._row_views = [SimpleNamespace(qpos=batch.qpos[i], eq_active=batch.eq_active[i]) for i in range(self.num_envs)]
+        self._row_views = [
+            SimpleNamespace(qpos=batch.qpos[i], eq_active=batch.eq_active[i]) for i in range(self.num_envs)
+        ]
         self._scratch = mujoco.MjData(self.robots[0].model)
         self._before = np.array([self._functions.place(robot, robot.data) for robot in self.robots])
         self._fresh = [True] * self.num_envs  # whether robot.data is the state of the batch
@@ -216,7 +224,7 @@ class LocomotionVecEnv(DummyVecEnv):
         self._elapsed[i], self._rewards[i], self._fresh[i] = 0, [], True
 
     def _sort(self) -> None:
-        """Note which robots need what at each step, so that nominal ones cost nothing, and show the batch new models."""
+        """Note which robots need what at each step, so that nominal ones cost nothing; show the batch their models."""
         numbered = list(enumerate(self._perturbers))
         self._busy = [(p, self._row_views[i]) for i, p in numbered if p.busy]
         self._commanded = [(i, p) for i, p in numbered if p.filters_actions]
@@ -234,7 +242,7 @@ class LocomotionVecEnv(DummyVecEnv):
             self._fresh[i] = True
         return state
 
-    # -- what SB3 asks of the environments -------------------------------------------------------------------------------
+    # -- what SB3 asks of the environments ---------------------------------------------------------------------------
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """As in DummyVecEnv, with the robots' MjData brought up to date first."""

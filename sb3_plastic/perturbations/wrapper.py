@@ -1,0 +1,64 @@
+"""Perturbed commands and senses for any gymnasium environment; needs no MuJoCo model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
+
+from sb3_plastic.perturbations.checks import Plant
+from sb3_plastic.perturbations.perturber import Perturber
+from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
+
+
+class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """
+    Perturb what motors are told and what senses say, in any environment with Box spaces of one dimension.
+
+    The inner environment gets the perturbed action, clipped to its space, and so bases its costs on it.
+
+    :param env: the environment
+    :param perturbations: a list of mappings or `Perturbation` objects of the kinds action_*, motor_stuck and obs_*;
+        targets are indices of components
+    :raises PerturbationError: naming the entry that cannot act here
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], perturbations: Sequence[Perturbation | Mapping[str, Any]] | None = None):
+        RecordConstructorArgs.__init__(self, perturbations=perturbations)
+        gym.Wrapper.__init__(self, env)
+        for what, space in (("actions", env.action_space), ("observations", env.observation_space)):
+            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+                raise PerturbationError(f"PerturbSignals needs {what} that are a Box of one dimension, got {space}.")
+        low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+        name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+        half_range = np.where(np.isfinite(high - low), (high - low) / 2, 1.0).astype(np.float64)
+        self.perturber = Perturber(Plant(name, None, half_range, {}, env.observation_space.shape[0]))  # type: ignore[index]
+        self.perturber.use(parse(perturbations))
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode. :param seed: as everywhere  :param options: ``{"perturbations": [...]}`` replaces them"""
+        options = dict(options or {})
+        p = self.perturber
+        if "perturbations" in options:
+            p.use(parse(options.pop("perturbations")))
+        if seed is not None:
+            p.seed(seed)
+        p.begin()
+        obs, info = self.env.reset(seed=seed, options=options)
+        return p.observe(obs), info | p.info | {"steps_since_onset": p.steps_since_onset()}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step, perturbed. :param action: the action"""
+        p, space = self.perturber, self.env.action_space
+        assert isinstance(space, spaces.Box)
+        p.before_step(None)
+        command = np.clip(p.command(action), space.low, space.high).astype(space.dtype)
+        obs, reward, terminated, truncated, info = self.env.step(command)
+        info |= p.info | {"steps_since_onset": p.steps_since_onset()}
+        obs = p.observe(obs)
+        p.t += 1
+        return obs, reward, terminated, truncated, info
