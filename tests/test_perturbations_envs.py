@@ -616,6 +616,5 @@ def test_signals_can_be_perturbed_in_any_box_environment() -> None:
         track([{"kind": "mass", "value": 2.0}])
     with pytest.raises(PerturbationError, match="Box of one dimension"):
         PerturbSignals(gym.make("CartPole-v1"))
-    gymnasium_check_env(
-        PerturbSignals(gym.make("Pendulum-v1"), [{"kind": "action_noise", "value": 0.1}]), skip_render_check=True
-    )
+    noisy = PerturbSignals(gym.make("MountainCarContinuous-v0"), [{"kind": "action_noise", "value": 0.1}])
+    gymnasium_check_env(noisy, skip_render_check=True)

@@ -25,7 +25,7 @@ MANY = (
     Perturbation("motor_off", target="ankle_1", schedule=Schedule("onset", at=300, ramp=0, end=500)),
     Perturbation("mass", Distribution("uniform", (0.5, 1.5)), schedule=Schedule("switch", every=100)),
     Perturbation("strength", Distribution("outside", ((0.5, 1.5), (0.8, 1.2))), target=("hip_1", "ankle_*")),
-    Perturbation("push", 0.5, schedule=Schedule("intermittent", on=5, off=Distribution("uniform", (10, 50)))),
+    Perturbation("push", 0.5, schedule=Schedule("intermittent", duration=5, pause=Distribution("uniform", (10, 50)))),
     Perturbation("payload", 0.3, params={"offset": [0.1, 0.0, 0.2]}),
     Perturbation("limb_scale", 0.5, target=Distribution("choice", ("ankle_1", "ankle_2"))),
     Perturbation("damping", Distribution("log_uniform", (0.5, 2)), op="scale", schedule=Schedule("drift", end=800)),
@@ -123,7 +123,7 @@ def test_schedules_follow_their_definitions() -> None:
     assert levels(Schedule("onset", at=2), 4) == [0, 0, 1, 1]
     assert levels(Schedule("onset", at=1, ramp=3, end=6), 8) == [0, 0.25, 0.5, 0.75, 1, 1, 0, 0]
     assert levels(Schedule("drift", at=1, end=5), 7) == [0, 0, 0.25, 0.5, 0.75, 1, 1]
-    assert levels(Schedule("intermittent", on=1, off=2, at=1), 8) == [0, 1, 0, 0, 1, 0, 0, 1]
+    assert levels(Schedule("intermittent", duration=1, pause=2, at=1), 8) == [0, 1, 0, 0, 1, 0, 0, 1]
     assert np.allclose(levels(Schedule("periodic", period=4, at=1), 6), [0, 0, 1, 0, -1, 0])
 
 

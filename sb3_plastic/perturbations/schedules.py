@@ -91,7 +91,7 @@ def _intermittent(schedule: Schedule, rng: np.random.Generator) -> Activation:
         nonlocal turn, on
         while t >= turn:
             on = not on
-            turn += schedule.draw("on" if on else "off", rng)
+            turn += schedule.draw("duration" if on else "pause", rng)
         return float(on)
 
     return a

@@ -150,7 +150,7 @@ FORMS: dict[str, dict[str, float | None]] = {
     "drift": {"at": 0, "end": 1000},
     "random_walk": {"sigma": None, "every": 10, "at": 0},
     "periodic": {"period": None, "at": 0},
-    "intermittent": {"on": None, "off": None, "at": 0},
+    "intermittent": {"duration": None, "pause": None, "at": 0},
 }
 
 
@@ -163,8 +163,8 @@ class Schedule:
     :param form: ``"episode"``: from reset to end. ``"onset"``: from ``at``, rising over ``ramp`` steps, until ``end``.
         ``"switch"``: from ``at``; value and target are drawn anew after each ``every`` steps. ``"drift"``: rises
         linearly from ``at`` to ``end``. ``"random_walk"``: Gaussian increments of std ``sigma`` after each ``every``
-        steps, reflected at -1 and 1. ``"periodic"``: a sine of ``period`` steps. ``"intermittent"``: ``on`` steps with,
-        ``off`` steps without, in turn; a distribution is drawn anew at each turn.
+        steps, reflected at -1 and 1. ``"periodic"``: a sine of ``period`` steps. ``"intermittent"``: ``duration``
+        steps with, then ``pause`` steps without, in turn; a distribution is drawn anew at each turn.
     :raises PerturbationError: on an unknown form, a field that the form lacks, or one that it needs
     """
 
@@ -175,8 +175,8 @@ class Schedule:
     every: float | Distribution | None = None
     sigma: float | None = None
     period: float | Distribution | None = None
-    on: float | Distribution | None = None
-    off: float | Distribution | None = None
+    duration: float | Distribution | None = None
+    pause: float | Distribution | None = None
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:

@@ -1,1 +1,197 @@
-def find_scenario(name, robot): ...
+"""Suites of named scenarios, shipped as data in `data/*.yaml`.
+
+    gym.make("sb3_plastic/PerturbedAntLatent-v0", scenario="nda-v1/novel/motor_off/onset")
+    for scenario in load_suite("nda-v1").select("quick"):
+        ...
+
+A scenario is a name, a robot and a list of perturbations. In ``nda-v1`` the name is ``suite/split/family``, followed by
+``/onset`` where it begins in mid-episode. Splits: ``train`` (all families at once, to train on), ``id`` (the same
+distribution, to test on), ``interp`` (in the gap that training leaves out), ``extrap1`` and ``extrap2`` (shells
+outside), ``novel`` (kinds never trained on), ``nominal``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from sb3_plastic.perturbations.registration import ROBOTS, env_id
+from sb3_plastic.perturbations.spec import Perturbation, parse, unknown
+
+SPLITS = ("nominal", "train", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """
+    A named condition for one robot.
+
+    :param name: its full name, starting with that of the suite
+    :param robot: one of `ROBOTS`
+    :param split: one of `SPLITS`
+    :param onset: whether it begins in mid-episode
+    :param perturbations: what acts
+    :param about: in words
+    """
+
+    name: str
+    robot: str
+    split: str
+    onset: bool
+    perturbations: tuple[Perturbation, ...]
+    about: str = ""
+
+    @property
+    def env_id(self) -> str:
+        """The latent environment of the robot, whose observation does not show the perturbation."""
+        return env_id(self.robot, latent=True)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """
+    How much of a suite to run.
+
+    :param robots: which robots
+    :param patterns: names of scenarios, without the suite's, with wildcards
+    :param episodes: how many episodes of each
+    """
+
+    robots: tuple[str, ...]
+    patterns: tuple[str, ...]
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Suite:
+    """
+    All scenarios of one file.
+
+    :param name: with its version
+    :param title: in words
+    :param scenarios: all of them
+    :param tiers: selections by name
+    """
+
+    name: str
+    title: str
+    scenarios: tuple[Scenario, ...]
+    tiers: Mapping[str, Tier]
+
+    def select(self, tier: str = "full", robot: str | None = None, split: str | None = None) -> tuple[Scenario, ...]:
+        """
+        Scenarios to run.
+
+        :param tier: ``"smoke"`` (seconds), ``"quick"`` (minutes) or ``"full"``
+        :param robot: only this robot
+        :param split: only this split
+        :raises PerturbationError: on an unknown name, listing those that exist
+        """
+        for what, name, allowed in (("tier", tier, self.tiers), ("robot", robot, ROBOTS), ("split", split, SPLITS)):
+            if name is not None and name not in allowed:
+                raise unknown(what, name, allowed)
+        chosen = self.tiers[tier]
+        return tuple(
+            s
+            for s in self.scenarios
+            if s.robot in chosen.robots
+            and robot in (None, s.robot)
+            and split in (None, s.split)
+            and any(fnmatch.fnmatchcase(s.name.removeprefix(f"{self.name}/"), pattern) for pattern in chosen.patterns)
+        )
+
+
+def suite_names() -> tuple[str, ...]:
+    """Names of the suites that are shipped."""
+    files = resources.files("sb3_plastic.perturbations").joinpath("data").iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+
+
+@cache
+def load_suite(name: str) -> Suite:
+    """
+    Read a suite.
+
+    :param name: such as ``"nda-v1"``
+    :raises PerturbationError: if there is none of this name, listing those that there are
+    """
+    if name not in suite_names():
+        raise unknown("suite", name, suite_names())
+    file = resources.files("sb3_plastic.perturbations").joinpath("data", f"{name}.yaml")
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    scenarios: list[Scenario] = []
+    for robot, part in data["robots"].items():
+        scenarios.append(Scenario(f"{name}/nominal", robot, "nominal", False, (), "nothing is perturbed"))
+        scenarios += _from_families(name, robot, part.get("families", {}), data.get("onset"))
+        for kind, entry in part.get("novel", {}).items():
+            scenarios += _pair(f"{name}/novel/{kind}", robot, "novel", [{"kind": kind, **entry}], data["onset"], kind)
+        for key, entry in part.get("scenarios", {}).items():
+            entries = parse(entry["perturbations"])
+            scenarios.append(Scenario(f"{name}/{key}", robot, "anchor", False, entries, entry["about"]))
+    tiers = {
+        key: Tier(tuple(tier["robots"]), tuple(tier["scenarios"]), tier["episodes"])
+        for key, tier in data["tiers"].items()
+    }
+    return Suite(name, data["title"], tuple(scenarios), tiers)
+
+
+def find_scenario(name: str, robot: str) -> Scenario:
+    """
+    One scenario by name.
+
+    :param name: such as ``"nda-v1/extrap1/mass"``
+    :param robot: for which robot
+    :raises PerturbationError: if there is none of this name for the robot, listing those that there are
+    """
+    suite = name.split("/")[0]
+    scenarios = {s.name: s for s in load_suite(suite).scenarios if s.robot == robot}
+    if name not in scenarios:
+        raise unknown(f"scenario for {robot}:", name, scenarios)
+    return scenarios[name]
+
+
+def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: Any) -> list[Scenario]:
+    """Everything that follows from ranges."""
+    if not families:
+        return []
+    draws: dict[str, dict[str, Any]] = {kind: _draws(ranges) for kind, ranges in families.items()}
+    joint = [{"kind": kind, "value": by_split["train"]} for kind, by_split in draws.items()]
+    scenarios = _pair(f"{name}/train", robot, "train", joint, onset, "all families at once")
+    scenarios += _pair(f"{name}/id", robot, "id", joint, onset, "as in training")
+    for split in ("interp", "extrap1", "extrap2"):
+        for kind, by_split in draws.items():
+            entries = [{"kind": kind, "value": by_split[split]}]
+            scenarios += _pair(f"{name}/{split}/{kind}", robot, split, entries, onset, f"{kind} alone")
+    return scenarios
+
+
+def _draws(ranges: Mapping[str, list[float]]) -> dict[str, Any]:
+    return {
+        "train": {"outside": [ranges["train"], ranges["gap"]]},
+        "interp": {"uniform": ranges["gap"]},
+        "extrap1": {"outside": [ranges["extrap1"], ranges["train"]]},
+        "extrap2": {"outside": [ranges["extrap2"], ranges["extrap1"]]},
+    }
+
+
+def _pair(name: str, robot: str, split: str, entries: list[dict[str, Any]], onset: Any, about: str) -> list[Scenario]:
+    """The scenario from the start, and the same with an onset in mid-episode."""
+    late = parse([_delayed(entry, onset) for entry in entries])
+    return [
+        Scenario(name, robot, split, False, parse(entries), f"{about}, from the start"),
+        Scenario(f"{name}/onset", robot, split, True, late, f"{about}, from mid-episode on"),
+    ]
+
+
+def _delayed(entry: dict[str, Any], onset: Any) -> dict[str, Any]:
+    if entry["kind"] == "terrain":
+        # Ground does not rise under feet: it is rough from some way ahead instead.
+        return entry | {"params": {"flat": 10.0}}
+    schedule = entry.get("schedule", {"form": "onset"})
+    return entry | {"schedule": {**schedule, "at": onset}}

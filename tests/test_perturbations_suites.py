@@ -1,0 +1,103 @@
+"""Suites: every scenario runs, splits do not overlap, versions are frozen."""
+
+import hashlib
+from importlib import resources
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from perturbation_helpers import rollout
+
+from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id
+from sb3_plastic.perturbations.suites import SPLITS, find_scenario, load_suite, suite_names
+
+DIGESTS = {"anchors-v1": "", "nda-v1": ""}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_a_published_version_is_frozen(name) -> None:
+    data = resources.files("sb3_plastic.perturbations").joinpath("data", f"{name}.yaml").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == DIGESTS[name], (
+        f"{name} has changed: results name it, so add a new version"
+    )
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+@pytest.mark.parametrize("name", suite_names())
+def test_every_scenario_runs_and_perturbs(name, robot) -> None:
+    env = gym.make(env_id(robot, latent=True)).unwrapped
+    nominal, _, _ = rollout(env, 30)
+    scenarios = [s for s in load_suite(name).scenarios if s.robot == robot]
+    assert scenarios[0].split == "nominal"
+    for scenario in scenarios:
+        observations, _, infos = rollout(env, 30, options={"scenario": scenario.name})
+        assert not infos[-1]["sim_unstable"], scenario.name
+        # Level ground is a height field in terrain/onset, whose contacts are not bit-identical to a plane's.
+        later = (scenario.onset and "terrain" not in scenario.name) or scenario.split == "nominal"
+        assert np.array_equal(observations, nominal) == later, scenario.name
+
+
+def test_nda_has_all_splits_for_all_robots_each_with_an_onset() -> None:
+    scenarios = load_suite("nda-v1").scenarios
+    for robot in ROBOTS:
+        for split in SPLITS[1:-1]:
+            names = {s.name for s in scenarios if s.robot == robot and s.split == split}
+            assert names, (robot, split)
+            assert {f"{name}/onset" for name in names if not name.endswith("/onset")} <= names
+        novel = {s.perturbations[0].kind for s in scenarios if s.robot == robot and s.split == "novel"}
+        trained = {p.kind for s in scenarios if s.robot == robot and s.split == "train" for p in s.perturbations}
+        assert novel == {"motor_off", "joint_lock", "limb_scale", "slope", "payload", "action_delay", "push", "terrain"}
+        assert not novel & trained
+
+
+def test_what_training_draws_is_drawn_by_no_other_split() -> None:
+    rng = np.random.default_rng(0)
+    for robot in ROBOTS:
+        drawn: dict[tuple[str, str], np.ndarray] = {}
+        for s in load_suite("nda-v1").scenarios:
+            if s.robot == robot and not s.onset and s.split in ("train", "interp", "extrap1", "extrap2"):
+                for p in s.perturbations:
+                    drawn[p.kind, s.split] = np.array([p.value.sample(rng) for _ in range(300)])  # type: ignore[union-attr]
+        for kind in ("mass", "friction", "strength", "damping"):
+            train, gap, near, far = (drawn[kind, split] for split in ("train", "interp", "extrap1", "extrap2"))
+            assert not ((train > gap.min()) & (train < gap.max())).any()
+            assert not ((near > train.min()) & (near < train.max())).any()
+            assert not ((far > near.min()) & (far < near.max())).any()
+            assert train.min() < gap.min() < gap.max() < train.max()
+
+
+def test_tiers_grow_and_select_by_robot_and_split() -> None:
+    suite = load_suite("nda-v1")
+    smoke, quick, full = (suite.select(tier) for tier in ("smoke", "quick", "full"))
+    assert 0 < len(smoke) < len(quick) < len(full)
+    assert set(smoke) <= set(full)
+    assert set(quick) <= set(full)
+    assert "train" not in {s.split for s in full}
+    assert {s.robot for s in suite.select("full", robot="Hopper", split="novel")} == {"Hopper"}
+    assert suite.tiers["smoke"].episodes < suite.tiers["full"].episodes
+
+
+def test_unknown_names_are_answered_with_those_that_exist() -> None:
+    with pytest.raises(PerturbationError, match=r"Unknown suite 'nda-v0'. Did you mean 'nda-v1'.*anchors-v1"):
+        load_suite("nda-v0")
+    with pytest.raises(
+        PerturbationError, match=r"Unknown scenario for Hopper: 'nda-v1/novel/moter_off'.*novel/motor_off"
+    ):
+        find_scenario("nda-v1/novel/moter_off", "Hopper")
+    with pytest.raises(PerturbationError, match=r"Unknown tier 'huge'.*smoke"):
+        load_suite("nda-v1").select("huge")
+    with pytest.raises(PerturbationError, match="not both"):
+        gym.make(env_id("Ant"), scenario="nda-v1/nominal", perturbations=[{"kind": "mass", "value": 2.0}])
+
+
+def test_gym_make_takes_a_scenario_by_name() -> None:
+    env = gym.make(env_id("Ant"), scenario="anchors-v1/leg-crippled")
+    _, info = env.reset(seed=0)
+    assert info["perturbation_active"] == (True,)
+    assert len(set(env.unwrapped.model.actuator_gear[:, 0])) == 2
+    assert (env.unwrapped.model.actuator_gear[:, 0] == 0).sum() == 2
