@@ -11,7 +11,10 @@ from perturbation_helpers import rollout
 from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id
 from sb3_plastic.perturbations.suites import SPLITS, find_scenario, load_suite, suite_names
 
-DIGESTS = {"anchors-v1": "", "nda-v1": ""}
+DIGESTS = {
+    "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
+    "nda-v1": "2e4bed14b0075947a39b6f882f2bfdba9b14c7846a32c63b0cef327e6bf72a8a",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,7 @@ class RobotFunctions:
     judge: Callable[[Rows], tuple[Array, Array | None, dict[str, Array]]]  # reward, unhealthy (None: never), info
     outputs: tuple[str, ...] = ()  # derived fields that are needed after each step
     needs_contacts: Callable[[Any], bool] = lambda env: False
+    weighs: bool = False  # whether its place is its centre of mass
 
 
 def _positions(rows: Rows) -> Array:
@@ -194,5 +195,6 @@ FUNCTIONS: dict[str, RobotFunctions] = {
         _judge_humanoid,
         ("xipos", "cinert", "cvel", "qfrc_actuator", "ten_length", "ten_velocity", "ncon"),
         _feels_contacts,
+        weighs=True,
     ),
 }

@@ -97,7 +97,7 @@ class PerturbableEnv(MujocoEnv):
         """
         options = options or {}
         if "perturbations" in options or "scenario" in options:
-            self._replace(self._read(options.get("perturbations"), options.get("scenario")))
+            self._replace(self._asked(options))
         p = self.perturber
         if seed is not None:
             p.seed(seed)
@@ -165,6 +165,10 @@ class PerturbableEnv(MujocoEnv):
                 mujoco.mjr_uploadHField(self.model, viewer.con, 0)
         return super().render()
 
+    def asks_terrain(self, options: Mapping[str, Any]) -> bool:
+        """Whether a reset with these options needs a height field. :param options: as for `reset`"""
+        return _needs_terrain(self._asked(options))
+
     def use_terrain(self) -> None:
         """Compile a height field in, if there is none yet. The episode is over with that: reset next."""
         if self.robot.terrain:
@@ -194,6 +198,9 @@ class PerturbableEnv(MujocoEnv):
         (n_sensors,) = self.observation_space.shape or ()
         half_range = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2
         return Perturber(Plant(self.robot_name, self.robot, half_range, sensors, n_sensors))
+
+    def _asked(self, options: Mapping[str, Any]) -> tuple[Perturbation, ...]:
+        return self._read(options.get("perturbations"), options.get("scenario"))
 
     def _read(self, perturbations: Any, scenario: str | None) -> tuple[Perturbation, ...]:
         if scenario is None:

@@ -69,12 +69,11 @@ class LocomotionVecEnv(DummyVecEnv):
 
     def reset(self) -> Any:
         """Reset all robots, with the seeds and options given beforehand."""
-        if any(_asks_terrain(options) for options in self._options):
+        if not self._terrain and any(r.asks_terrain(o) for r, o in zip(self.robots, self._options, strict=True)):
             for robot in self.robots:
                 robot.use_terrain()
-        obs = super().reset()
-        if self.robots[0].robot.terrain != self._terrain:
             self._build()
+        obs = super().reset()
         for i in range(self.num_envs):
             self._load(i)
         self._sort()
@@ -114,8 +113,13 @@ class LocomotionVecEnv(DummyVecEnv):
     def _act(self, actions: Any) -> None:
         """Give the simulations their models, commands and forces for this step."""
         changed = False
-        for p, row in self._busy:
-            changed |= p.before_step(row)
+        for i, p in self._busy:
+            if p.before_step(self._row_views[i]):
+                changed = True
+                if p.t > 0 and self._functions.weighs:
+                    # The velocity is that of the centre of mass with the masses of this step, also before it.
+                    x = SimpleNamespace(xipos=self._batch.xipos[i])
+                    self._before[i] = self._functions.place(self.robots[i], x)
         if changed:
             self._batch.set_models(self._models)
         self._ctrl[:] = actions
@@ -132,7 +136,7 @@ class LocomotionVecEnv(DummyVecEnv):
         if "xpos" in self._functions.outputs:  # Ant: the place of one body
             body = robots[0]._main_body  # type: ignore[attr-defined]
             after = batch.xpos[:, body if isinstance(body, int) else batch.model.body(body).id, :2].copy()
-        elif "xipos" in self._functions.outputs:
+        elif self._functions.weighs:
             after = np.array(
                 [place(robot, SimpleNamespace(xipos=x)) for robot, x in zip(robots, batch.xipos, strict=True)]
             )
@@ -226,7 +230,7 @@ class LocomotionVecEnv(DummyVecEnv):
     def _sort(self) -> None:
         """Note which robots need what at each step, so that nominal ones cost nothing; show the batch their models."""
         numbered = list(enumerate(self._perturbers))
-        self._busy = [(p, self._row_views[i]) for i, p in numbered if p.busy]
+        self._busy = [(i, p) for i, p in numbered if p.busy]
         self._commanded = [(i, p) for i, p in numbered if p.filters_actions]
         self._sensed = [(i, p) for i, p in numbered if p.filters_observations]
         self._pushed = [i for i, p in numbered if p.pushes]
@@ -342,9 +346,3 @@ def _check_alike(robots: Sequence[PerturbableEnv]) -> None:
 def _time_limit(env: Any) -> float:
     limit = _find(env, TimeLimit)
     return np.inf if limit is None else limit._max_episode_steps
-
-
-def _asks_terrain(options: dict[str, Any]) -> bool:
-    from sb3_plastic.perturbations.spec import parse
-
-    return any(entry.kind == "terrain" for entry in parse(options.get("perturbations")))

@@ -1,0 +1,115 @@
+"""The commands, the pictures, and the documentation that is generated."""
+
+import os
+from pathlib import Path
+
+# Set before MuJoCo is imported; where there is no EGL, only the two tests that render are skipped.
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import numpy as np
+import pytest
+
+from sb3_plastic.perturbations import ROBOTS
+from sb3_plastic.perturbations.checks import KINDS
+from sb3_plastic.perturbations.cli import main
+from sb3_plastic.perturbations.suites import load_suite
+
+DOCS = Path(__file__).parents[1] / "docs" / "perturbations.md"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def _renderer() -> None:
+    try:
+        import mujoco
+
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>"), 8, 8).close()
+    except Exception as error:  # every GL back end fails in its own way
+        pytest.skip(f"no off-screen rendering here: {error}")
+
+
+def test_list_names_every_kind_and_suite(capsys) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in [*KINDS, "nda-v1", "anchors-v1"]:
+        assert name in out
+
+
+def test_list_shows_the_scenarios_of_a_suite(capsys) -> None:
+    assert main(["list", "--suite", "nda-v1", "--robot", "Ant", "--tier", "quick"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert len(lines) == len(load_suite("nda-v1").select("quick", robot="Ant"))
+    assert all("Ant" in line for line in lines)
+
+
+def test_describe_explains_a_kind_and_prints_a_scenario_as_yaml(capsys) -> None:
+    assert main(["describe", "damping"]) == 0
+    assert "op scale (default): 0 to 100 (Humanoid 0 to 4)" in capsys.readouterr().out
+    assert main(["describe", "anchors-v1/slope-up", "--robot", "HalfCheetah"]) == 0
+    assert "kind: slope, value: 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["describe", "dampin"], "Did you mean 'damping'"),
+        (["describe", "nda-v1/novel/slop"], "Did you mean 'nda-v1/novel/slope'"),
+        (["list", "--suite", "nda"], "Unknown suite 'nda'"),
+        (["list", "--suite", "nda-v1", "--tier", "all"], "Unknown tier 'all'"),
+        (["render", "nda-v1/novel/wings", "--output", "x.png"], "Unknown scenario for Ant"),
+        (["render", "nda-v1/novel/slope", "--output", "x.jpg"], "allowed suffixes: .png, .mp4, .gif"),
+    ],
+)
+def test_mistakes_are_answered_with_what_is_allowed_and_status_2(argv, message, capsys) -> None:
+    assert main(argv) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_renderer")
+def test_a_picture_shows_the_damaged_part_in_red(tmp_path) -> None:
+    from PIL import Image
+
+    def redness(name: str) -> int:
+        output = tmp_path / f"{name.replace('/', '-')}.png"
+        assert main(["render", name, "--robot", "Ant", "--steps", "2", "--output", str(output)]) == 0
+        picture = np.asarray(Image.open(output)).astype(int)
+        assert picture.shape == (240, 320, 3)
+        return int(((picture[..., 0] > 90) & (picture[..., 0] > 3 * picture[..., 1])).sum())
+
+    assert redness("nda-v1/nominal") == 0
+    assert redness("nda-v1/novel/motor_off") > 20
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".png"] == []
+
+
+@pytest.mark.usefixtures("_renderer")
+def test_a_video_has_a_frame_for_each_step_and_terrain_can_be_rendered(tmp_path) -> None:
+    from sb3_plastic.perturbations.render import film
+
+    (tmp_path / "mine.yaml").write_text("- {kind: terrain, value: 0.2}\n- {kind: push, value: 0.2}\n")
+    output = tmp_path / "mine.gif"
+    argv = ["render", "mine.yaml", "--robot", "Hopper", "--steps", "3", "--width", "64", "--height", "64"]
+    assert main([*argv, "--output", str(output)]) == 0
+    assert output.read_bytes().startswith(b"GIF8")
+    frames, fps = film("Hopper", {"perturbations": []}, n_steps=3, width=64, height=64)
+    assert [frame.shape for frame in frames] == [(64, 64, 3)] * 3
+    assert fps == 125
+
+
+def test_the_table_of_kinds_in_the_documentation_is_up_to_date() -> None:
+    from sb3_plastic.perturbations.table import END, START, kinds_table
+
+    text = DOCS.read_text(encoding="utf-8")
+    written = text.split(START)[1].split(END)[0].strip()
+    assert written == kinds_table(), "run: python -m sb3_plastic.perturbations.table docs/perturbations.md"
+
+
+def test_the_documentation_names_every_environment_suite_and_schedule() -> None:
+    from sb3_plastic.perturbations.spec import FORMS
+
+    text = DOCS.read_text(encoding="utf-8")
+    for word in [*ROBOTS, "nda-v1", "anchors-v1", *FORMS]:
+        assert word in text

@@ -1,0 +1,264 @@
+"""LocomotionVecEnv: the same trajectories as DummyVecEnv, and all that SB3 expects of a VecEnv."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from perturbation_helpers import LIMB
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+
+from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id, register_envs
+from sb3_plastic.perturbations.suites import load_suite
+from sb3_plastic.perturbations.vec_env import LocomotionVecEnv, locomotion_vec_env
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def many(robot: str) -> list[dict]:
+    """All layers, schedules that move, and draws, at once."""
+    onset = {"form": "onset", "at": 10, "end": 60}
+    return [
+        {"kind": "mass", "value": {"uniform": [0.5, 1.5]}},
+        {"kind": "friction", "value": 0.5, "schedule": {"form": "random_walk", "sigma": 0.3, "every": 5}},
+        {"kind": "limb_scale", "value": 0.8, "target": LIMB[robot], "schedule": {"form": "onset", "at": 20}},
+        {"kind": "joint_lock", "target": LIMB[robot], "schedule": onset},
+        {"kind": "motor_off", "target": "*", "schedule": {"form": "switch", "every": 40, "at": 30}},
+        {"kind": "push", "value": 0.5, "schedule": {"form": "intermittent", "duration": 5, "pause": 20}},
+        {"kind": "action_delay", "value": 1},
+        {"kind": "action_noise", "value": 0.1},
+        {"kind": "obs_noise", "value": 0.01},
+    ]
+
+
+def pair(robot: str, n_envs: int = 3, *, latent: bool = True, **kwargs: Any) -> tuple[DummyVecEnv, LocomotionVecEnv]:
+    made = [
+        make_vec_env(env_id(robot, latent=latent), n_envs, seed=3, env_kwargs=kwargs, vec_env_cls=cls)
+        for cls in (DummyVecEnv, LocomotionVecEnv)
+    ]
+    return tuple(made)  # type: ignore[return-value]
+
+
+def random_actions(venv: Any, n_steps: int, seed: int = 0) -> np.ndarray:
+    space, rng = venv.action_space, np.random.default_rng(seed)
+    return rng.uniform(space.low, space.high, (n_steps, venv.num_envs, *space.shape)).astype(np.float32)
+
+
+def assert_same_steps(venvs: tuple[Any, ...], n_steps: int = 120, *, reset: bool = True) -> int:
+    """Compare observations, rewards, dones and infos exactly. :return: how many episodes ended"""
+    first, *others = venvs
+    if reset:
+        obs = first.reset()
+        for other in others:
+            np.testing.assert_array_equal(other.reset(), obs)
+            assert_same_infos(other.reset_infos, first.reset_infos)
+    ended = 0
+    for action in random_actions(first, n_steps):
+        expected = first.step(action)
+        ended += int(expected[2].sum())
+        for other in others:
+            got = other.step(action)
+            np.testing.assert_array_equal(got[0], expected[0])
+            np.testing.assert_array_equal(got[1].astype(np.float32), expected[1])  # SubprocVecEnv: float64
+            np.testing.assert_array_equal(got[2], expected[2])
+            assert got[0].dtype == expected[0].dtype
+            assert_same_infos(got[3], expected[3])
+    return ended
+
+
+def assert_same_infos(got: Any, expected: Any) -> None:
+    for a, b in zip(got, expected, strict=True):
+        assert set(a) == set(b)
+        for key in a:
+            if key == "episode":
+                assert {**a[key], "t": 0} == {**b[key], "t": 0}  # t is wall time
+            else:
+                np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.mark.parametrize("latent", [True, False])
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_trajectories_are_those_of_dummy_vec_env_bit_for_bit(robot, latent) -> None:
+    ended = assert_same_steps(pair(robot, latent=latent), 150)
+    assert ended > 0 or robot in ("HalfCheetah", "Ant")
+    assert_same_steps(pair(robot, latent=latent, perturbations=many(robot)), 100)
+
+
+@pytest.mark.parametrize("robot", ["Ant", "Hopper"])
+def test_terrain_and_its_terminations_are_the_same(robot) -> None:
+    entry = {"kind": "terrain", "value": 0.2, "params": {"flat": 0.2}}
+    assert_same_steps(pair(robot, perturbations=[entry]), 150)
+
+
+def test_subprocesses_give_the_same_trajectories_too() -> None:
+    def make_env(**kwargs: Any) -> gym.Env:
+        register_envs()  # in the subprocess
+        return gym.make(env_id("HalfCheetah"), **kwargs)
+
+    kwargs = {"perturbations": many("HalfCheetah")}
+    venvs = tuple(
+        make_vec_env(make_env, 2, seed=3, env_kwargs=kwargs, vec_env_cls=cls)
+        for cls in (DummyVecEnv, LocomotionVecEnv, SubprocVecEnv)
+    )
+    try:
+        assert_same_steps(venvs, 40)
+    finally:
+        venvs[-1].close()
+
+
+def test_environments_may_have_different_perturbations_and_end_at_different_times() -> None:
+    def make(scenarios: list[Any]) -> Any:
+        return [(lambda s=s: Monitor(gym.make(env_id("Walker2d"), perturbations=s.perturbations))) for s in scenarios]
+
+    scenarios = load_suite("nda-v1").select("full", robot="Walker2d")[:6]
+    venvs = (DummyVecEnv(make(scenarios)), LocomotionVecEnv(make(scenarios)))
+    for venv in venvs:
+        venv.seed(1)
+    assert assert_same_steps(venvs, 150) > 3
+
+
+def test_time_limits_truncate_and_are_told_apart_from_falls() -> None:
+    def env_fn() -> gym.Env:
+        return Monitor(gym.make(env_id("HalfCheetah"), max_episode_steps=7))
+
+    venvs = (DummyVecEnv([env_fn] * 2), LocomotionVecEnv([env_fn] * 2))
+    for venv in venvs:
+        venv.seed(0)
+    assert assert_same_steps(venvs, 15) == 4
+
+
+def test_options_switch_conditions_at_the_next_reset_and_seeds_repeat_them() -> None:
+    venvs = pair("Ant")
+    drawn = {"perturbations": [{"kind": "mass", "value": {"uniform": [0.5, 1.5]}}]}
+    for options in (drawn, [drawn, {"scenario": "anchors-v1/leg-lost"}, {}], {"scenario": "nda-v1/novel/terrain"}):
+        for venv in venvs:
+            venv.set_options(options)
+            assert venv.seed(7) == [7, 8, 9]
+        assert_same_steps(venvs, 20)
+    assert venvs[1].get_attr("perturber")[0].perturbations[0].kind == "terrain"
+
+
+def test_one_robot_alone_on_terrain_leaves_the_others_as_they_were() -> None:
+    venvs = pair("Ant")
+    for venv in venvs:
+        venv.set_options([{}, {"perturbations": [{"kind": "terrain", "value": 0.2}]}, {}])
+    assert_same_steps(venvs, 30)
+
+
+def test_the_oracle_sees_the_context() -> None:
+    venvs = pair("Hopper", perturbations=many("Hopper"), observe_context=True)
+    assert venvs[1].observation_space.shape == (11 + 9,)
+    assert_same_steps(venvs, 60)
+
+
+def test_a_broken_simulation_ends_its_own_episode_only() -> None:
+    _, venv = pair("Ant")
+    venv.reset()
+    venv._qvel[1, -1] = 1e15
+    obs, rewards, dones, infos = venv.step(random_actions(venv, 1)[0])
+    assert dones.tolist() == [False, True, False]
+    assert [info["sim_unstable"] for info in infos] == [False, True, False]
+    assert rewards[1] == 0
+    assert np.isfinite(obs).all()
+    _, _, dones, infos = venv.step(random_actions(venv, 1)[0])
+    assert not dones.any()
+    assert not any(info["sim_unstable"] for info in infos)
+
+
+def test_the_number_of_threads_does_not_change_results() -> None:
+    venvs = [
+        make_vec_env(env_id("Ant"), 5, seed=0, vec_env_cls=LocomotionVecEnv, vec_env_kwargs={"n_threads": n})
+        for n in (1, 3)
+    ]
+    assert_same_steps(tuple(venvs), 50)
+
+
+def test_attributes_and_methods_reach_the_robots_in_their_present_state() -> None:
+    venvs = pair("Ant")
+    assert_same_steps(venvs, 10)
+    for state in zip(*(venv.env_method("state_vector") for venv in venvs), strict=True):
+        np.testing.assert_array_equal(*state)
+    assert venvs[1].get_attr("robot_name") == ["Ant"] * 3
+    assert venvs[1].env_is_wrapped(Monitor) == [True] * 3
+    for venv in venvs:
+        venv.set_attr("note", 3, indices=1)
+        assert venv.get_attr("note", indices=[1]) == [3]
+        with pytest.raises(AttributeError):
+            venv.get_attr("nonsense")
+    assert_same_steps(venvs, 10, reset=False)  # looking changed nothing
+    for venv in venvs:
+        robot = venv.get_attr("init_qpos")[0]
+        venv.env_method("set_state", robot, np.zeros(14), indices=2)
+    np.testing.assert_array_equal(venvs[1]._qpos[2], venvs[1].get_attr("init_qpos")[2])
+    venvs[1].env_method("reset", indices=0)
+    assert venvs[1]._elapsed.tolist() == [0, 20, 20]
+
+
+def test_monitor_files_are_written_and_episodes_counted(tmp_path) -> None:
+    folders = {cls: tmp_path / cls.__name__ for cls in (DummyVecEnv, LocomotionVecEnv)}
+    venvs = tuple(
+        make_vec_env(env_id("Hopper"), 2, seed=0, vec_env_cls=cls, monitor_dir=str(folder))
+        for cls, folder in folders.items()
+    )
+    assert assert_same_steps(venvs, 100) > 1
+    frames = []
+    for venv, folder in zip(venvs, folders.values(), strict=True):
+        venv.close()
+        frames.append(load_results(str(folder))[["r", "l"]].sort_values(["l", "r"]).to_numpy())
+    np.testing.assert_array_equal(*frames)
+    assert venvs[1].envs[0].get_total_steps() == sum(venvs[1].envs[0].get_episode_lengths())
+
+
+def test_ppo_learns_the_same_policy_on_it() -> None:
+    weights = []
+    for venv in pair("Hopper", perturbations=[{"kind": "mass", "value": {"uniform": [0.9, 1.1]}}]):
+        env = VecNormalize(venv)
+        model = PPO("MlpPolicy", env, n_steps=64, batch_size=96, n_epochs=2, seed=0, device="cpu").learn(192 * 2)
+        weights.append(np.concatenate([p.detach().numpy().ravel() for p in model.policy.parameters()]))
+        env.training = False
+        evaluate_policy(model, env, n_eval_episodes=2)
+    np.testing.assert_array_equal(*weights)
+
+
+def test_a_yaml_of_rl_zoo_reaches_it_as_a_vec_env_wrapper() -> None:
+    zoo = pytest.importorskip("rl_zoo3.utils")
+    path = "sb3_plastic.perturbations.vec_env.locomotion_vec_env"
+    wrapper = zoo.get_wrapper_class({"vec_env_wrapper": path}, "vec_env_wrapper")
+    dummy, expected = (make_vec_env(env_id("Hopper"), 2, seed=5) for _ in range(2))
+    fast = wrapper(dummy)
+    assert isinstance(fast, LocomotionVecEnv)
+    assert_same_steps((expected, fast), 60)
+    with pytest.raises(PerturbationError, match="Only a DummyVecEnv"):
+        locomotion_vec_env(VecNormalize(expected))
+
+
+def test_what_cannot_be_batched_is_refused_with_the_reason() -> None:
+    make_vec_env(env_id("Ant"), 1, vec_env_cls=LocomotionVecEnv)
+    with pytest.raises(PerturbationError, match="in a ClipAction, which a batched step would bypass"):
+        make_vec_env(env_id("Ant"), 1, wrapper_class=gym.wrappers.ClipAction, vec_env_cls=LocomotionVecEnv)
+    with pytest.raises(PerturbationError, match="is a PendulumEnv; LocomotionVecEnv knows the perturbed HalfCheetah"):
+        make_vec_env("Pendulum-v1", 1, vec_env_cls=LocomotionVecEnv)
+
+    def ant(**kwargs: Any) -> Any:
+        return lambda: gym.make(env_id("Ant"), **kwargs)
+
+    with pytest.raises(PerturbationError, match="Environment 1 differs from environment 0"):
+        LocomotionVecEnv([ant(), ant(ctrl_cost_weight=1.0)])
+
+
+def test_without_mujoco_batch_the_error_names_the_alternative(monkeypatch) -> None:
+    import sys
+
+    import mujoco
+
+    monkeypatch.delattr(mujoco, "batch", raising=False)
+    monkeypatch.setitem(sys.modules, "mujoco.batch", None)
+    with pytest.raises(ImportError, match="use DummyVecEnv, which gives the same trajectories"):
+        make_vec_env(env_id("Ant"), 1, vec_env_cls=LocomotionVecEnv)
