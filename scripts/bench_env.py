@@ -11,7 +11,6 @@ the number of threads over the time that `mj_step` alone needs.
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
-from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+from sb3_plastic.perturbations.vec_env import LocomotionVecEnv, usable_cores
 
 PERTURBED = [
     {"kind": "mass", "value": 1.2},
@@ -167,7 +166,7 @@ def main() -> None:
     parser.add_argument("--learn", action="store_true", help="also learning on the latent Ant")
     args = parser.parse_args()
     register_envs()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = usable_cores()
     print(f"mujoco {mujoco.__version__}, gymnasium {gym.__version__}, numpy {np.__version__}, {threads} threads")
     for robot in args.robots:
         stock = gym.make(f"{robot}-v5")

@@ -514,6 +514,22 @@ def test_sensors_are_found_by_joint_name() -> None:
     assert np.flatnonzero(biased - nominal).tolist() == [joint.qposadr[0] - 2, 15 - 2 + joint.dofadr[0]]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_the_limits_of_every_kind_leave_the_simulation_whole(robot) -> None:
+    env = make(robot, terrain=True)
+    for kind in KINDS.values():
+        for op in kind.ops:
+            for value in {**kind.limits, **kind.robot_limits.get(robot, {})}[op]:
+                entry = {"kind": kind.name, "op": op, "value": value}
+                if KINDS[kind.name].target == "limb":
+                    entry["target"] = LIMB[robot]
+                if op == "scale" and refusal(kind.name, {}, robot):
+                    continue
+                _, _, infos = rollout(env, 200, options={"perturbations": [entry]})
+                assert not any(info["sim_unstable"] for info in infos), entry
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 

@@ -121,7 +121,10 @@ def payload(active: Active) -> None:
     ops=("scale", "add", "set"),
     target="joint",
     limits={"scale": (0, 100), "add": (0, 100), "set": (0, 100)},
-    robot_limits={"Humanoid": {"scale": (0, 4), "add": (0, 10), "set": (0, 10)}},  # unstable from a factor of 5
+    robot_limits={
+        "Humanoid": {"scale": (0, 4), "add": (0, 10), "set": (0, 10)},  # unstable from a factor of 5
+        "Walker2d": {"add": (0, 30), "set": (0, 30)},
+    },
     fields=("dof_damping",),
     probes=({"value": 0.3}, {"value": 3.0}),
     refuse=_zero("dof_damping", "N m s/rad"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,16 +106,16 @@ def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder, f"part{output.suffix}")
-        if output.suffix == ".png":
-            from PIL import Image
-
-            Image.fromarray(frames[-1]).save(part)
+        if output.suffix == ".mp4":
+            try:
+                from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
+            except ImportError as error:
+                raise PerturbationError("Writing .mp4 needs moviepy: pip install moviepy. Or write a .gif.") from error
+            ImageSequenceClip(frames, fps=fps).write_videofile(str(part), logger=None)
+        elif output.suffix == ".gif":
+            imageio.imwrite(part, np.stack(frames), duration=1000 / fps, loop=0)
         else:
-            from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
-
-            clip = ImageSequenceClip(frames, fps=min(fps, 50))
-            write = clip.write_gif if output.suffix == ".gif" else clip.write_videofile
-            write(str(part), logger=None)
+            imageio.imwrite(part, frames[-1])
         part.replace(output)
 
 

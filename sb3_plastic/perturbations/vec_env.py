@@ -52,9 +52,7 @@ class LocomotionVecEnv(DummyVecEnv):
             ) from error
         super().__init__(list(env_fns))
         self._make_batch = mujoco_batch.Batch
-        self._n_threads = (
-            n_threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        )
+        self._n_threads = n_threads or usable_cores()
         self.robots = [_unwrap(env, i) for i, env in enumerate(self.envs)]
         _check_alike(self.robots)
         self._functions = FUNCTIONS[self.robots[0].robot_name]
@@ -203,7 +201,7 @@ class LocomotionVecEnv(DummyVecEnv):
             for robot in self.robots:
                 robot.use_terrain()
             self._terrain = True
-        batch = self._make_batch(self.robots[0].model, self.num_envs, self._n_threads or 0, persistent=self._contacts)
+        batch = self._make_batch(self.robots[0].model, self.num_envs, self._n_threads, persistent=self._contacts)
         self._batch = batch
         self._models = [robot.model for robot in self.robots]
         self._perturbers = [robot.perturber for robot in self.robots]
@@ -303,6 +301,11 @@ def locomotion_vec_env(venv: VecEnv, n_threads: int | None = None) -> VecEnv:
     fast = LocomotionVecEnv([lambda env=env: env for env in venv.envs], n_threads)  # type: ignore[misc]
     fast._seeds, fast._options = venv._seeds, venv._options
     return fast
+
+
+def usable_cores() -> int:
+    """How many cores this process may use, which in a container is fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _find(env: Any, wrapper: type) -> Any:

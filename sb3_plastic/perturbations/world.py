@@ -99,7 +99,7 @@ def wind(active: Active) -> None:
     "body weights",
     ops=("add",),
     target="body",
-    limits={"add": (-10, 10)},
+    limits={"add": (-4, 4)},
     params={"direction": (1.0, 0.0, 0.0)},
     probes=({"value": 0.3}, {"value": -0.3}, {"value": 0.3, "params": {"direction": (0.0, 1.0, 0.0)}}),
     refuse=_unreachable,
