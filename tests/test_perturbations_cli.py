@@ -1,12 +1,9 @@
 """The commands, the pictures, and the documentation that is generated."""
 
-import os
 from pathlib import Path
 
-# Set before MuJoCo is imported; where there is no EGL, only the two tests that render are skipped.
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import numpy as np
+import perturbation_helpers  # noqa: F401  (chooses how to render, before MuJoCo is imported)
 import pytest
 
 from sb3_plastic.perturbations import ROBOTS

@@ -1,6 +1,8 @@
 """Suites: every scenario runs, splits do not overlap, versions are frozen."""
 
 import hashlib
+import subprocess
+import sys
 from importlib import resources
 
 import gymnasium as gym
@@ -13,7 +15,7 @@ from sb3_plastic.perturbations.suites import SPLITS, find_scenario, load_suite, 
 
 DIGESTS = {
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
-    "nda-v1": "2e4bed14b0075947a39b6f882f2bfdba9b14c7846a32c63b0cef327e6bf72a8a",
+    "nda-v1": "47d780d6e2b5d5c153ed68b3e73f7bb9ab942514e3a2cbc48c3ab68ca3ce7353",
 }
 
 
@@ -104,3 +106,11 @@ def test_gym_make_takes_a_scenario_by_name() -> None:
     assert info["perturbation_active"] == (True,)
     assert len(set(env.unwrapped.model.actuator_gear[:, 0])) == 2
     assert (env.unwrapped.model.actuator_gear[:, 0] == 0).sum() == 2
+
+
+def test_registering_and_reading_suites_needs_no_mujoco() -> None:
+    code = (
+        "import sys, sb3_plastic.perturbations as p; from sb3_plastic.perturbations.suites import load_suite;"
+        "p.register_envs(); load_suite('nda-v1'); sys.exit('mujoco' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

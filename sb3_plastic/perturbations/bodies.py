@@ -242,7 +242,7 @@ def joint_range(active: Active) -> None:
     ops=("scale",),
     target="limb",
     limits={"scale": (0.2, 1.5)},
-    fields=("geom_size", "geom_pos", "body_pos", "jnt_pos", "body_mass", "body_inertia", "body_ipos", "body_iquat"),
+    fields=("geom_size", "geom_pos", "body_pos", "body_mass", "body_inertia", "body_ipos", "body_iquat"),
     schedules=STEPWISE,
     observable="Humanoid: cinert, cvel",
     probes=({"value": 0.6}, {"value": 1.3}),

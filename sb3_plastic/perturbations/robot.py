@@ -205,9 +205,13 @@ class Robot:
                 lock.name, lock.active = f"lock_{joint.name}", False
         for body, factor in sorted(scales.items()):
             _scale_limb(spec, body, factor)
-        if self.terrain:
-            _add_height_field(spec)
         model = spec.compile()
+        if self.terrain:
+            extent, center = model.stat.extent, model.stat.center.copy()
+            _add_height_field(spec)
+            model = spec.compile()
+            # Cameras, lights and clipping planes are scaled by these, and the robot is still the subject.
+            model.stat.extent, model.stat.center[:] = extent, center
         if total_mass > 0:
             raw = model.body_mass.sum()
             if not scales:

@@ -139,5 +139,5 @@ def terrain(active: Active) -> None:
         model.geom_contype[floor],
         model.geom_conaffinity[floor],
     )
-    model.geom_rgba[ground] = model.geom_rgba[floor]
+    model.geom_rgba[ground] = (0.3, 0.35, 0.3, 1)
     model.geom_pos[floor, 2] -= FLOOR_DROP
