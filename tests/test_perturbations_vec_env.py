@@ -172,6 +172,12 @@ def test_a_broken_simulation_ends_its_own_episode_only() -> None:
     assert not any(info["sim_unstable"] for info in infos)
 
 
+def test_a_step_before_the_first_reset_is_refused() -> None:
+    _, venv = pair("Ant")
+    with pytest.raises(gym.error.ResetNeeded):
+        venv.step(random_actions(venv, 1)[0])
+
+
 def test_the_number_of_threads_does_not_change_results() -> None:
     venvs = [
         make_vec_env(env_id("Ant"), 5, seed=0, vec_env_cls=LocomotionVecEnv, vec_env_kwargs={"n_threads": n})

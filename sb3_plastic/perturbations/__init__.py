@@ -1,6 +1,10 @@
 """Perturbed locomotion: perturbations as data, environments, a fast vector environment, suites.
 
-This package knows nothing of spiking networks: it perturbs and judges any policy.
+It knows nothing of spiking networks: it perturbs any policy. In reading order: `spec` (the data), `schedules` (when),
+`kinds` (what a kind is), `bodies`, `world`, `signals` (all of them), `robot` (a model that can be restored), `checks`,
+`perturber` (one environment's episode), `envs`, `wrapper`, `batched` and `vec_env` (many at once), `suites`.
+
+What is imported here needs no MuJoCo; `envs`, `wrapper` and `vec_env` do.
 """
 
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
@@ -16,19 +20,25 @@ from sb3_plastic.perturbations.spec import (
     to_json,
     to_yaml,
 )
+from sb3_plastic.perturbations.suites import Scenario, Suite, find_scenario, load_suite, suite_names
 
 __all__ = [
     "ROBOTS",
     "Distribution",
     "Perturbation",
     "PerturbationError",
+    "Scenario",
     "Schedule",
+    "Suite",
     "env_id",
+    "find_scenario",
     "from_json",
     "from_yaml",
     "load",
+    "load_suite",
     "parse",
     "register_envs",
+    "suite_names",
     "to_json",
     "to_yaml",
 ]

@@ -98,8 +98,9 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _render(args: argparse.Namespace) -> None:
-    from sb3_plastic.perturbations.render import film, save
+    from sb3_plastic.perturbations.render import check_suffix, film, save
 
+    check_suffix(args.output)
     given = {"perturbations": load(args.scenario)} if Path(args.scenario).is_file() else {"scenario": args.scenario}
     size = {"width": args.width, "height": args.height}
     frames, fps = film(args.robot, given, n_steps=args.steps, seed=args.seed, **size)

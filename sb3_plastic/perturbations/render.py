@@ -101,8 +101,7 @@ def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
     :param output: a .png gets the last frame, .mp4 and .gif all of them
     :raises PerturbationError: for another suffix
     """
-    if output.suffix not in SUFFIXES:
-        raise PerturbationError(f"Cannot write {output.name!r}; allowed suffixes: {', '.join(SUFFIXES)}.")
+    check_suffix(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as folder:
         part = Path(folder, f"part{output.suffix}")
@@ -117,6 +116,12 @@ def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
         else:
             imageio.imwrite(part, frames[-1])
         part.replace(output)
+
+
+def check_suffix(output: Path) -> None:
+    """Refuse a file that `save` cannot write. :param output: the file"""
+    if output.suffix not in SUFFIXES:
+        raise PerturbationError(f"Cannot write {output.name!r}; allowed suffixes: {', '.join(SUFFIXES)}.")
 
 
 def _coloured(env: PerturbableEnv) -> NDArray[np.uint8]:

@@ -61,6 +61,7 @@ class LocomotionVecEnv(DummyVecEnv):
         self._contacts = self._functions.needs_contacts(self.robots[0])
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._rewards: list[list[float]] = [[] for _ in range(self.num_envs)]
+        self._started = False
         self._build()
 
     # -- stepping ----------------------------------------------------------------------------------------------------
@@ -75,10 +76,13 @@ class LocomotionVecEnv(DummyVecEnv):
         for i in range(self.num_envs):
             self._load(i)
         self._sort()
+        self._started = True
         return obs
 
     def step_wait(self) -> Any:
         """One step of all robots; those that are done are reset."""
+        if not self._started:
+            raise gym.error.ResetNeeded("Call reset() before step().")
         batch, actions = self._batch, np.asarray(self.actions)
         self._act(actions)
         batch.step(nstep=self.robots[0].frame_skip)
