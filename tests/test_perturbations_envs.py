@@ -349,6 +349,14 @@ def test_the_ground_is_where_the_height_field_says() -> None:
     assert env.robot.ground(0.5, 0.5) == 0
 
 
+def test_terrain_can_be_asked_for_at_reset_by_an_oracle_with_noisy_senses() -> None:
+    noisy = {"kind": "obs_noise", "value": 0.1}
+    env = make("Ant", observe_context=True, perturbations=[{"kind": "mass", "value": 2.0}, noisy])
+    obs, _ = env.reset(options={"perturbations": [{"kind": "terrain", "value": 0.2}, noisy]})
+    assert env.observation_space.contains(obs)
+    assert obs[-2:].tolist() == [0.2, 0.1]
+
+
 def test_terrain_can_be_asked_for_at_reset_and_differs_between_episodes() -> None:
     env = make("Ant")
     nominal, _, _ = rollout(env)
@@ -415,7 +423,7 @@ def test_a_broken_simulation_ends_the_episode_is_flagged_and_pays_nothing(robot)
     obs, reward, terminated, _, info = env.step(actions(env, 1)[0])
     assert terminated
     assert info["sim_unstable"]
-    assert reward == 0
+    assert reward == info["reward_forward"] == info["reward_ctrl"] == 0
     assert np.isfinite(obs).all()
     _, info = env.reset()
     assert not info["sim_unstable"]

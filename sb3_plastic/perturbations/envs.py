@@ -41,7 +41,7 @@ class PerturbableEnv(MujocoEnv):
     `info`, at reset and at each step, has ``perturbation_names``, ``perturbation_values`` (as drawn),
     ``perturbation_active``, ``context`` (present deviations from nominal), ``steps_since_onset`` (-1 before) and
     ``sim_unstable``. When MuJoCo finds its state broken, it silently starts over and so pays a jump; here the episode
-    ends with reward 0 and ``sim_unstable``.
+    ends with reward 0, in ``info`` too, and ``sim_unstable``.
 
     :param perturbations: a list of mappings or `Perturbation` objects, drawn anew at each reset
     :param scenario: name of a scenario of a suite, instead of perturbations
@@ -73,13 +73,14 @@ class PerturbableEnv(MujocoEnv):
         }
         if isinstance(self, EzPickle):
             self._ezpickle_kwargs |= own
+        (self._n_sensors,) = self.observation_space.shape or ()
         self.perturber = self._make_perturber()
         self.perturber.use(entries)
         self.observe_context = observe_context
         self._n_context = self.perturber.context_size(entries)
         if observe_context:
-            (n,) = self.observation_space.shape or ()
-            self.observation_space = spaces.Box(-np.inf, np.inf, (n + self._n_context,), np.float64)
+            size = self._n_sensors + self._n_context
+            self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
 
     @property
     def robot(self) -> Robot:
@@ -119,6 +120,7 @@ class PerturbableEnv(MujocoEnv):
         if warnings[BAD_STATE[0]] or warnings[BAD_STATE[1]] or warnings[BAD_STATE[2]]:
             info["sim_unstable"] = terminated = True
             reward = np.float64(0)
+            info.update({name: 0.0 for name in info if name.startswith("reward_")})
         else:
             info["sim_unstable"] = False
         if p.filters_observations or self.observe_context:
@@ -195,9 +197,8 @@ class PerturbableEnv(MujocoEnv):
         sensors = {}
         for name, j in self.robot.joints.items():
             sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
-        (n_sensors,) = self.observation_space.shape or ()
         half_range = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2
-        return Perturber(Plant(self.robot_name, self.robot, half_range, sensors, n_sensors))
+        return Perturber(Plant(self.robot_name, self.robot, half_range, sensors, self._n_sensors))
 
     def _asked(self, options: Mapping[str, Any]) -> tuple[Perturbation, ...]:
         return self._read(options.get("perturbations"), options.get("scenario"))

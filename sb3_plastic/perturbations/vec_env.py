@@ -94,7 +94,9 @@ class LocomotionVecEnv(DummyVecEnv):
         self._before = rows.after
         unstable = batch.warning[:, BAD_STATE, 1].any(axis=1)
         terminated = unstable if unhealthy is None else unhealthy | unstable
-        rewards[unstable] = 0
+        if unstable.any():
+            for column in (rewards, *(column for name, column in columns.items() if name.startswith("reward_"))):
+                column[unstable] = 0
         obs = self._sense(obs)
         self._elapsed += 1
         truncated = self._elapsed >= self._limits
