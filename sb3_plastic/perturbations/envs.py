@@ -189,7 +189,7 @@ class PerturbableEnv(MujocoEnv):
     def _initialize_simulation(self) -> tuple[Any, Any]:
         self._robot = Robot(self.fullpath, self.robot_name, terrain=self._terrain, width=self.width, height=self.height)
         data = mujoco.MjData(self._robot.model)
-        self._warnings = data.warning.number  # a live view
+        self._warnings = memoryview(data.warning.number)  # live; reading it is cheaper than reading an array
         return self._robot.model, data
 
     def _make_perturber(self) -> Perturber:
