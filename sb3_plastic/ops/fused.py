@@ -100,8 +100,10 @@ def plastic_scan_fused(
 ) -> tuple[Tensor, LayerState]:
     """See :func:`sb3_plastic.ops.plastic_scan`."""
     K = x.shape[1]
-    if K > 1 and x.stride(1) == 0:
-        x = x[:, :1]  # An input that stays for the whole step is read, and differentiated, once per step.
+    if K > 1 and x.stride(1) == 0 and not (x.requires_grad and x.is_leaf):
+        # An input that stays for the whole step is read, and differentiated, once per step: its first tick gets the
+        # gradient of all, which comes to the same since the view's own gradient is summed over them.
+        x = x[:, :1]
     if external is None:
         external = x.new_empty(*x.shape[0:3:2], 0)
     tensors = (x, external, *state, *p)

@@ -62,7 +62,7 @@ def currents_backward(h, w, alpha, x, gi, galpha, gh, gx):
 @jit(fastmath=ANY_ORDER)
 def learn_backward(h, eta, x_trace, drive, decay, keep, h_max, gh, geta, sum_x, sum_h, gkeep, gx_trace):
     """
-    Backward of ``learn``. Turns ``gh`` into that before the tick; adds to ``geta``, ``gkeep`` and ``gx_trace``; sets the
+    Backward of ``learn``. Turns ``gh`` into that before the tick; adds to ``geta``, ``gkeep`` and ``gx_trace``; sets
     two sums that give all gradients per neuron: with ``G_ij = gh_ij eta_ij`` where h is not clipped, else 0, they are
     ``sum_x_j = sum_i G_ij x_i`` and ``sum_h_j = sum_i G_ij h_ij``.
     """

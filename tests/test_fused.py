@@ -1,0 +1,419 @@
+"""The fused kernel against the reference, which defines what is right."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sb3_plastic.ops import LayerConfig, LayerParameters, fused, kernels, plastic_scan, resolve_backend
+from sb3_plastic.plasticity import MODULATIONS, RULES, Rule
+from sb3_plastic.state import LayerState
+from sb3_plastic.surrogate import SURROGATES
+
+RULES_AND_MODULATIONS = [(r, m) for r in ("hebb", "oja", "bcm") for m in MODULATIONS] + [("none", "none")]
+
+
+class Problem(NamedTuple):
+    """Arguments of a scan, with x [T, K, B, M_in], or [T, 1, B, M_in] if it stays for the K ticks of a step."""
+
+    K: int
+    x: Tensor
+    episode_start: Tensor
+    state: LayerState
+    p: LayerParameters
+    config: LayerConfig
+    external: Tensor | None
+
+    def leaves(self) -> list[Tensor]:
+        """Everything that can have a gradient."""
+        tensors = (self.x, *self.state, *self.p, *(() if self.external is None else (self.external,)))
+        return [tensor for tensor in tensors if tensor.numel()]
+
+    def to(self, dtype: torch.dtype) -> Problem:
+        """The same numbers in another type."""
+        return self._replace(
+            x=self.x.to(dtype),
+            state=LayerState(*(s.to(dtype) for s in self.state)),
+            p=LayerParameters(*(q.to(dtype) for q in self.p)),
+            external=None if self.external is None else self.external.to(dtype),
+        )
+
+    def rows(self, rows: slice) -> Problem:
+        """The problem of some rows of the batch alone."""
+        return self._replace(
+            x=self.x[:, :, rows],
+            episode_start=self.episode_start[:, rows],
+            state=LayerState(*(s[rows] for s in self.state)),
+            external=None if self.external is None else self.external[:, rows],
+        )
+
+    def steps(self, steps: slice, state: LayerState) -> Problem:
+        """The problem of some steps, from ``state``."""
+        return self._replace(
+            x=self.x[steps],
+            episode_start=self.episode_start[steps],
+            state=state,
+            external=None if self.external is None else self.external[steps],
+        )
+
+
+def problem(
+    rule: str = "oja",
+    modulation: str = "simple",
+    *,
+    T: int = 9,
+    K: int = 3,
+    B: int = 3,
+    M_in: int = 13,
+    N: int = 11,
+    external: int | None = None,
+    constant_input: bool = False,
+    population: bool = False,
+    resets: float = 0.2,
+    seed: int = 0,
+    **options: Any,
+) -> Problem:
+    """A random layer whose neurons fire and whose fast weights reach their bound. ``external``: its last axis."""
+    config = LayerConfig(rule=rule, modulation=modulation, **{"h_max": 0.6, **options})
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, dtype=torch.float64, generator=generator)
+
+    def normal(scale: float, *shape: int) -> Tensor:
+        return scale * torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+    plastic, sliding = rule != "none", rule == "bcm"
+    modulated, retroactive = plastic and modulation != "none", plastic and modulation == "retroactive"
+    M = M_in + N * config.recurrent
+    rows = (B,) if population else ()
+    p = {"w": normal(1.4 / M**0.5, *rows, M, N), "b": uniform(0.3, 0.6, *rows, N), "beta": uniform(0.3, 0.7, *rows, N)}
+    if plastic:
+        p["alpha"], p["eta"] = normal(0.5, *rows, M, N), uniform(0, 0.4, *rows, M, N)
+        p["lam_pre"], p["lam_post"] = uniform(0.5, 0.9, *rows, M), uniform(0.5, 0.9, *rows, N)
+        p["rho"] = uniform(0, 0.1, *rows, N)
+    if sliding:
+        p["kappa"] = uniform(0, 0.3, *rows, N)
+    if retroactive:
+        p["kappa_e"] = uniform(0.2, 0.7, *rows, N)
+    if modulated:
+        p["a"], p["u"], p["c"], p["d"] = (normal(0.5, *rows, n) for n in (N, N, 1, N))
+    state = LayerState(
+        v=uniform(0, 1, B, N),
+        z=uniform(0, 1, B, N).round(),
+        x_trace=uniform(0, 1, B, M if plastic else 0),
+        y_trace=uniform(0, 1, B, N if plastic else 0),
+        theta=uniform(0, 0.2, B, N if sliding else 0),
+        h=normal(0.3, B, *((M, N) if plastic else (0, 0))),
+        e=normal(0.3, B, *((M, N) if retroactive else (0, 0))),
+    )
+    x = uniform(0, 1.3, T, 1, B, M_in) if constant_input else uniform(0, 1, T, K, B, M_in).round()
+    episode_start = uniform(0, 1, T, B) < resets
+    modulator = None if external is None else 1 + normal(0.3, T, B, external)
+    return Problem(K, x, episode_start, state, LayerParameters(**p), config, modulator)
+
+
+def scan(problem: Problem, backend: str = "fused") -> tuple[Tensor, LayerState]:
+    """Spikes and outgoing state."""
+    K, x, *rest = problem
+    return plastic_scan(x.expand(-1, K, -1, -1), *rest, backend=backend)  # type: ignore[arg-type]
+
+
+def outputs(problem: Problem, backend: str) -> list[Tensor]:
+    """The same as a list."""
+    spikes, state = scan(problem, backend)
+    return [spikes, *state]
+
+
+def outputs_and_gradients(problem: Problem, backend: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Also the gradients of a random function of all outputs."""
+    for leaf in problem.leaves():
+        leaf.requires_grad_()
+    results = outputs(problem, backend)
+    return results, gradients(results, problem.leaves())
+
+
+def gradients(results: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
+    """Gradients of a random function of the results."""
+    generator = torch.Generator().manual_seed(1)
+    loss = sum((r * torch.randn(r.shape, dtype=torch.float64, generator=generator).to(r.dtype)).sum() for r in results)
+    found = torch.autograd.grad(loss, leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+
+
+def assert_equal_bits(got: list[Tensor], expected: list[Tensor]) -> None:
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def assert_agree(problem: Problem) -> None:
+    """Spikes equal, states and all gradients to 1e-9, with neurons that do fire."""
+    expected, expected_gradients = outputs_and_gradients(problem, "reference")
+    got, got_gradients = outputs_and_gradients(problem, "fused")
+    assert 0.05 < expected[0].mean() < 0.95
+    assert torch.equal(got[0], expected[0])
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(got_gradients, expected_gradients, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(autouse=True)
+def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buffers without content are full of NaN, so that no result can rest on what happened to be in them."""
+    monkeypatch.setattr(fused, "empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    """Restore the number of threads."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"constant_input": True, "detach_reset": True, "external": 1},
+        {"recurrent": True, "keep_fast_weights": True, "external": 11},
+        {"recurrent": True, "constant_input": True, "population": True, "detach_reset": True},
+        {"population": True, "external": 11, "surrogate": "arctan", "slope": 3.0, "threshold": 1.2},
+        {"M_in": 1, "N": 1, "K": 1, "B": 5, "T": 24, "surrogate": "triangle", "slope": 0.7, "h_max": 0.3},
+        {"M_in": 35, "N": 33, "K": 4, "B": 2, "keep_fast_weights": True},
+    ],
+    ids=["plain", "constant", "recurrent", "recurrent-rows", "rows", "one-neuron", "wide"],
+)
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_equals_reference(rule: str, modulation: str, options: dict[str, Any]) -> None:
+    if rule == "none":
+        options = {**options, "external": None}
+    assert_agree(problem(rule, modulation, **options))
+
+
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_segments_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "SEGMENT_TICKS", 6)  # two steps; the third segment is cut short
+    assert_agree(problem(rule, modulation, T=5, external=None if rule == "none" else 1))
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_every_surrogate(surrogate: str) -> None:
+    assert_agree(problem(surrogate=surrogate))
+
+
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_float32_is_as_accurate_as_the_reference(rule: str, modulation: str) -> None:
+    exact, exact_gradients = outputs_and_gradients(problem(rule, modulation, seed=2), "reference")
+    errors = {}
+    for backend in ("reference", "fused"):
+        got, got_gradients = outputs_and_gradients(problem(rule, modulation, seed=2).to(torch.float32), backend)
+        assert torch.equal(got[0].double(), exact[0]), "another seed, in which no neuron is that near its threshold"
+        assert all(g.dtype == torch.float32 for g in got)
+        pairs = [*zip(got, exact, strict=True), *zip(got_gradients, exact_gradients, strict=True)]
+        shares = [((g - e) ** 2).sum() / (e**2).sum().clamp(min=1e-30) for g, e in pairs if e.numel()]
+        errors[backend] = torch.stack(shares).sum().sqrt().item()
+    assert errors["fused"] <= 2 * errors["reference"]
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_one_call_equals_one_call_per_step_bit_for_bit(rule: str, modulation: str, recurrent: bool) -> None:
+    """So PPO's first ratio is exactly 1: rollouts go step by step without gradients, training over chunks with them."""
+    whole = problem(rule, modulation, recurrent=recurrent, T=20, seed=4).to(torch.float32)
+    expected, _ = outputs_and_gradients(whole, "fused")
+    state, spikes = whole.state, []
+    with torch.no_grad():
+        for t in range(20):
+            step, state = scan(whole.steps(slice(t, t + 1), state))
+            spikes.append(step)
+    assert_equal_bits([torch.cat(spikes), *state], expected)
+
+
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_rows_do_not_depend_on_each_other(rule: str, modulation: str) -> None:
+    batch = problem(rule, modulation, B=5).to(torch.float32)
+    expected = outputs(batch, "fused")
+    for r in range(5):
+        alone = outputs(batch.rows(slice(r, r + 1)), "fused")
+        assert_equal_bits(
+            [alone[0][:, :, 0], *(s[0] for s in alone[1:])], [expected[0][:, :, r], *(s[r] for s in expected[1:])]
+        )
+
+
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_two_chained_scans_equal_one(rule: str, modulation: str) -> None:
+    whole = problem(rule, modulation)
+    expected, expected_gradients = outputs_and_gradients(whole, "fused")
+    first, state = scan(whole.steps(slice(0, 4), whole.state))
+    second, state = scan(whole.steps(slice(4, None), state))
+    got = [torch.cat((first, second)), *state]
+    assert_equal_bits(got, expected)
+    torch.testing.assert_close(gradients(got, whole.leaves()), expected_gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize(("rule", "modulation"), [("bcm", "retroactive"), ("oja", "simple"), ("none", "none")])
+def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "PARALLEL_WORK", 0)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(outputs_and_gradients(problem(rule, modulation, B=5).to(torch.float32), "fused"))
+    for got, got_gradients in results[1:]:
+        assert_equal_bits(got, results[0][0])
+        assert_equal_bits(got_gradients, results[0][1])
+
+
+def _in_child(connection: Any) -> None:
+    connection.send([result.numpy() for result in outputs(problem(), "fused")])
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_works_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads do not survive a fork: the child must start its own."""
+    monkeypatch.setattr(fused, "PARALLEL_WORK", 0)
+    torch.set_num_threads(2)
+    expected = outputs(problem(), "fused")
+    receive, send = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_in_child, args=(send,))
+    child.start()
+    assert receive.poll(60), "the child hangs"
+    assert_equal_bits([torch.from_numpy(array) for array in receive.recv()], expected)
+    child.join()
+
+
+def test_no_gradient_crosses_a_reset() -> None:
+    case = problem(resets=0)
+    case.episode_start[5] = True
+    for leaf in case.leaves():
+        leaf.requires_grad_()
+    spikes, state = scan(case)
+    before = [s for s in case.state if s.numel()]
+    gx, *gstate = gradients([spikes[5:], *state], [case.x, *before])
+    assert not gx[:5].any()
+    assert gx[5:].any()
+    assert not any(g.any() for g in gstate)
+
+
+def test_fast_weights_that_are_kept_carry_the_gradient_across_a_reset() -> None:
+    case = problem(resets=0, keep_fast_weights=True)
+    case.episode_start[5] = True
+    case.state.h.requires_grad_()
+    spikes, _ = scan(case)
+    assert torch.autograd.grad(spikes[5:].sum(), case.state.h)[0].any()
+
+
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_a_reset_clears_nan(rule: str, modulation: str) -> None:
+    case = problem(rule, modulation)
+    for tensor in case.state:
+        tensor[1] = torch.nan
+    case.episode_start[0] = torch.tensor([False, True, False])
+    got, got_gradients = outputs_and_gradients(case, "fused")
+    assert all(torch.isfinite(tensor).all() for tensor in (*got, *got_gradients))
+
+
+def test_nan_is_not_hidden() -> None:
+    """A divergence must be seen: the bound of the fast weights lets NaN through, as the reference's does."""
+    case = problem(resets=0)
+    case.state.h[0, 0, 0] = torch.nan
+    assert torch.isnan(outputs(case, "fused")[6][0, 0, 0])
+    assert torch.isnan(outputs(case, "reference")[6][0, 0, 0])
+
+
+def test_expanded_parameters_get_the_gradient_of_their_source() -> None:
+    """One plasticity rate per layer, as a view of [M, N]."""
+    found = []
+    for backend in ("reference", "fused"):
+        case, eta = problem(), torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+        case = case._replace(p=case.p._replace(eta=eta.expand(13, 11)))
+        found.append(torch.autograd.grad(outputs(case, backend)[6].sum(), eta)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_incoming_state_is_left_alone() -> None:
+    case = problem()
+    before = [tensor.clone() for tensor in case.state]
+    outputs(case, "fused")
+    assert_equal_bits(list(case.state), before)
+
+
+def covariance(y: Any, theta: Any) -> tuple[Any, Any]:
+    return y - theta, 0.0 * y
+
+
+def covariance_derivative(y: Any, theta: Any) -> tuple[Any, Any, Any, Any]:
+    return 0.0 * y + 1.0, 0.0 * y - 1.0, 0.0 * y, 0.0 * y
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_a_new_rule_is_its_functions(modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RULES, "bcm", Rule(covariance, covariance_derivative, sliding_threshold=True))
+    assert_agree(problem("bcm", modulation))
+
+
+def lif_like(*args: Any) -> Any:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda: (replace(CONFIG, neuron="lif_like"), CPU, torch.float32), "lif_like"),
+        (lambda: (replace(CONFIG, rule="covariance"), CPU, torch.float32), "derivative"),
+        (lambda: (CONFIG, torch.device("cuda"), torch.float32), "cuda"),
+        (lambda: (CONFIG, CPU, torch.float16), "float16"),
+    ],
+    ids=["neuron", "rule", "device", "dtype"],
+)
+def test_what_is_not_served_is_said(
+    spoil: Callable[[], tuple[LayerConfig, torch.device, torch.dtype]], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RULES, "covariance", Rule(covariance, sliding_threshold=True))
+    monkeypatch.setitem(__import__("sb3_plastic.neurons").neurons.NEURONS, "lif_like", lif_like)
+    with pytest.raises(ValueError, match=reason):
+        resolve_backend("fused", *spoil())
+    assert resolve_backend("auto", *spoil()) == "reference"
+
+
+CONFIG, CPU = LayerConfig(), torch.device("cpu")
+
+
+def test_what_is_served_is_fused() -> None:
+    assert resolve_backend("auto", CONFIG, CPU, torch.float32) == "fused"
+    assert resolve_backend("reference", CONFIG, CPU, torch.float32) == "reference"
+    with pytest.raises(ValueError, match="Unknown backend 'cuda'"):
+        resolve_backend("cuda", CONFIG, CPU, torch.float32)
+
+
+def test_mixed_types_are_refused() -> None:
+    case = problem()
+    with pytest.raises(TypeError, match=r"float32 and torch\.float64"):
+        scan(case._replace(p=case.p._replace(b=case.p.b.float())))
+
+
+def test_a_wrong_number_of_rows_is_refused() -> None:
+    case = problem(population=True)
+    with pytest.raises(ValueError, match="w has 2 rows"):
+        scan(case._replace(p=case.p._replace(w=case.p.w[:2])))
+
+
+def test_without_a_folder_for_the_cache_kernels_still_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    njit = numba.njit
+
+    def njit_without_folder(*, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", njit_without_folder)
+    assert kernels.jit()(lambda x: x + 1)(1) == 2
