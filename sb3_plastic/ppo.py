@@ -143,8 +143,8 @@ class PlasticPPO(PPO):
             chunk_len = default_chunk_len(self.n_steps, self.batch_size)
             if chunk_len < min(8, self.n_steps):
                 warnings.warn(
-                    f"With n_steps={self.n_steps} and batch_size={self.batch_size}, chunks have {chunk_len} step(s), and "
-                    "the gradient reaches no further back: choose sizes with a larger common divisor.",
+                    f"With n_steps={self.n_steps} and batch_size={self.batch_size}, chunks have {chunk_len} step(s), "
+                    "and the gradient reaches no further back: choose sizes with a larger common divisor.",
                     stacklevel=2,
                 )
         if self.batch_size % chunk_len:

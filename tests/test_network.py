@@ -137,7 +137,7 @@ def test_fast_weights_survive_an_episode_only_in_lifetime_mode():
         assert torch.count_nonzero(after.layers[0].v) == 0
 
 
-@pytest.mark.parametrize("eta_per, size", [("synapse", F * 11), ("neuron", 11), ("layer", 1)])
+@pytest.mark.parametrize(("eta_per", "size"), [("synapse", F * 11), ("neuron", 11), ("layer", 1)])
 def test_plasticity_rates_per_synapse_neuron_or_layer(eta_per, size):
     layer = make_snn(eta_per=eta_per, eta_init=0.3).layers[0]
     assert layer.raw_eta.numel() == size
@@ -152,7 +152,7 @@ def test_a_list_chooses_the_rule_per_layer():
 
 
 @pytest.mark.parametrize(
-    "kwargs, message",
+    ("kwargs", "message"),
     [
         (dict(rule="ojja"), "Unknown plasticity rule 'ojja': choose one of 'none', 'hebb', 'oja', 'bcm'"),
         (dict(modulation="dopamine"), "Unknown modulation 'dopamine'"),

@@ -39,7 +39,7 @@ def test_all_action_spaces_learn_and_predict(name, decoder):
 
 
 @pytest.mark.parametrize(
-    "name, policy",
+    ("name", "policy"),
     [
         *(("discrete", "MlpPolicy"), ("multi_discrete", "MlpPolicy"), ("multi_binary", "MlpPolicy")),
         *(("image", "CnnPolicy"), ("dict", "MultiInputPolicy")),
@@ -131,7 +131,7 @@ def test_training_that_was_saved_goes_on_with_its_optimiser_and_learning_rates(t
 
 
 @pytest.mark.parametrize(
-    "observation, state_of, message",
+    ("observation", "state_of", "message"),
     [
         (np.zeros((3, 5), np.float32), None, r"Unexpected observation shape \(3, 5\)"),
         (np.zeros((2, 4), np.float32), 3, r"a state of 3 environment\(s\) with observations of 2"),
@@ -173,7 +173,7 @@ def test_a_nan_in_a_dict_observation_is_named_by_its_key():
 
 
 @pytest.mark.parametrize(
-    "kwargs, message",
+    ("kwargs", "message"),
     [
         (dict(rule="ojja"), "Unknown plasticity rule 'ojja'"),
         (dict(modulaton="simple"), "no argument 'modulaton'. Did you mean 'modulation'?"),

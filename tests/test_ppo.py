@@ -202,7 +202,7 @@ def test_a_callback_stops_the_training():
 
 
 @pytest.mark.parametrize(
-    "kwargs, message",
+    ("kwargs", "message"),
     [
         (dict(n_steps=40, chunk_len=16, batch_size=32), r"n_steps \(40\) must be a multiple of chunk_len \(16\)"),
         (dict(batch_size=40, chunk_len=16), r"batch_size \(40\) must be a multiple of chunk_len \(16\)"),
@@ -215,7 +215,9 @@ def test_sizes_that_do_not_divide_are_refused(kwargs, message):
         small_ppo(**kwargs)
 
 
-@pytest.mark.parametrize("n_steps, batch_size, chunk_len", [(2048, 64, 16), (100, 64, 4), (30, 45, 15), (7, 7, 7)])
+@pytest.mark.parametrize(
+    ("n_steps", "batch_size", "chunk_len"), [(2048, 64, 16), (100, 64, 4), (30, 45, 15), (7, 7, 7)]
+)
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size", "ignore:With n_steps=100")
 def test_the_default_chunk_divides_rollout_and_minibatch(n_steps, batch_size, chunk_len):
     assert small_ppo(n_steps=n_steps, batch_size=batch_size).rollout_buffer.chunk_len == chunk_len

@@ -11,7 +11,7 @@ from sb3_plastic import PlasticPPO, PreviousActionReward
 
 
 @pytest.mark.parametrize(
-    "action_space, action, shown",
+    ("action_space", "action", "shown"),
     [
         (spaces.Box(-1, 1, (2,)), np.array([0.5, -0.5], np.float32), [0.5, -0.5]),
         (spaces.Discrete(3), 1, [0, 1, 0]),
