@@ -1,8 +1,8 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
+from sb3_plastic import perturbations
 from sb3_plastic.network import PlasticSNN
 from sb3_plastic.ops import plastic_scan
-from sb3_plastic.perturbations import register_envs
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.state import LayerState, SNNState
@@ -10,7 +10,7 @@ from sb3_plastic.wrappers import PreviousActionReward
 
 __version__ = "0.1.0"
 
-register_envs()  # sb3_plastic/PerturbedAnt-v0 and so on; MuJoCo is loaded when one is made
+perturbations.register_envs()  # sb3_plastic/PerturbedAnt-v0 and so on; MuJoCo is loaded when one is made
 
 __all__ = [
     "LayerState",

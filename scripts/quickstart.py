@@ -42,7 +42,10 @@ def train(folder: Path, steps: int, arguments: list[str]) -> None:
 
 
 def evaluate(folder: Path) -> dict[str, list[float]]:
-    """Deterministic returns of a trained agent, and of the same network with the weights it began with."""
+    """
+    Returns of a trained agent, as it trained (with exploration noise) and without, and of the same network with the
+    weights it began with.
+    """
     run = folder / "plastic_ppo" / f"{ENV}_1"
     # Five robots at once; all agents meet the same ones.
     env = VecNormalize.load(str(run / ENV / "vecnormalize.pkl"), make_vec_env(ENV, n_envs=5, seed=1000 + SEED))
@@ -50,9 +53,13 @@ def evaluate(folder: Path) -> dict[str, list[float]]:
     trained = PlasticPPO.load(run / f"{ENV}.zip", device="cpu")
     untrained = PlasticPPO("PlasticPolicy", env, policy_kwargs=trained.policy_kwargs, seed=SEED, device="cpu")
     returns = {}
-    for name, model in (("untrained", untrained), ("trained", trained)):
+    for name, model, deterministic in (
+        ("untrained", untrained, False),
+        ("trained, exploring", trained, False),
+        ("trained, deterministic", trained, True),
+    ):
         env.seed(1000 + SEED)
-        episodes, _ = evaluate_policy(model, env, N_EPISODES, deterministic=True, return_episode_rewards=True)
+        episodes, _ = evaluate_policy(model, env, N_EPISODES, deterministic=deterministic, return_episode_rewards=True)
         returns[name] = [float(episode) for episode in episodes]
     return returns
 
@@ -65,9 +72,11 @@ def main() -> None:
     torch.set_num_threads(1)
 
     root = Path("quickstart") / str(args.steps)
-    table = Table(title=f"{ENV}, return of {N_EPISODES} deterministic episodes: mean (standard deviation)")
-    for column in ("spiking network", "untrained", f"after {args.steps} steps"):
-        table.add_column(column, justify="left" if column.startswith("spiking") else "right")
+    table = Table(title=f"{ENV} after {args.steps} steps, return of {N_EPISODES} episodes: mean (standard deviation)")
+    columns = ("untrained", "trained, exploring", "trained, deterministic")
+    table.add_column("spiking network")
+    for column in columns:
+        table.add_column(column, justify="right")
     for agent, arguments in AGENTS.items():
         folder = root / agent
         result = folder / "returns.json"  # written last: where it is, all else is complete
@@ -78,9 +87,7 @@ def main() -> None:
             temporary.write_text(json.dumps(evaluate(folder)))
             temporary.replace(result)
         returns = json.loads(result.read_text())
-        cells = [
-            f"{round(np.mean(returns[when]))} ({round(np.std(returns[when]))})" for when in ("untrained", "trained")
-        ]
+        cells = [f"{round(np.mean(returns[name]))} ({round(np.std(returns[name]))})" for name in columns]
         table.add_row(agent, *cells)
 
     print()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import sb3_plastic
+from sb3_plastic.perturbations import suite_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +31,9 @@ def test_wheel_contains_configurations_and_types(wheel):
     sources = {f"sb3_plastic/{path.relative_to(ROOT / 'sb3_plastic')}" for path in ROOT.glob("sb3_plastic/**/*.py")}
     configurations = {f"sb3_plastic/zoo_configs/{path.name}" for path in ROOT.glob("zoo_configs/*.yml")}
     assert "sb3_plastic/zoo_configs/plastic_ppo.yml" in configurations
-    assert names == sources | configurations | {"sb3_plastic/py.typed"}
+    suites = {f"sb3_plastic/perturbations/data/{name}.yaml" for name in suite_names()}
+    assert suites
+    assert names == sources | configurations | suites | {"sb3_plastic/py.typed"}
 
 
 def test_wheel_finds_its_own_configurations(wheel, tmp_path):

@@ -299,7 +299,7 @@ def test_missing_rl_zoo_names_the_extra(tmp_path):
 def test_one_torch_thread_unless_told_otherwise(environ, expected, tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     code = "from sb3_plastic import cli; cli.prepare(); import torch; print(torch.get_num_threads())"
-    environ = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | environ
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | environ
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
     )
@@ -316,6 +316,6 @@ def test_quickstart_is_quick_the_second_time(tmp_path):
     assert first.count("$ sb3-plastic train") == 2
     second = run(command, tmp_path)
     assert "$ sb3-plastic train" not in second
-    rows = re.findall(r"(plastic|static) +│ +-?\d+ \(\d+\) │ +-?\d+ \(\d+\)", second)
+    rows = re.findall(r"(plastic|static) +(?:│ +-?\d+ \(\d+\) ){3}", second)
     assert rows == ["plastic", "static"]
     assert second in first  # the same table again
