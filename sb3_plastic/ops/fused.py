@@ -13,11 +13,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -120,50 +120,87 @@ class _Scan(torch.autograd.Function):
     def forward(ctx: Any, config: LayerConfig, K: int, episode_start: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs, ctx.saved = _forward(config, K, episode_start, tensors, save=True)
         ctx.config, ctx.K = config, K
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(episode_start, outputs[0], *tensors)
         return outputs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         episode_start, spikes, *tensors = ctx.saved_tensors
         return (None, None, None, *_backward(ctx.config, ctx.K, episode_start, tensors, spikes, ctx.saved, grads))
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Every buffer of this module without content comes from here, so that a test can poison it."""
-    return np.empty(shape, dtype)
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    """
+    Every buffer without content comes from here, so that a test can poison it; and from torch, whose tensors begin at
+    a multiple of 64 bytes. Arrays of numpy's own begin anywhere, and vector instructions then take 1.6 times as long.
+    """
+    return torch.empty(shape, dtype=dtype).numpy()
 
 
-def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """The tensor's memory as an array; what is empty takes on the type of all."""
+def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+    """Filled by this thread: torch's own threads, once woken, go on spinning for milliseconds and slow the kernels."""
+    array = empty(shape, dtype)
+    array.fill(0)
+    return array
+
+
+class _Arrays(NamedTuple):
+    """The tensors of a call as arrays."""
+
+    x: np.ndarray  # [T, K or 1, B, M_in]
+    starts: np.ndarray  # [T, B]
+    external: np.ndarray  # [T, B, N or 1 or 0]
+    state: tuple[np.ndarray, ...]
+    p: tuple[np.ndarray, ...]  # each with a leading axis of size B or 1; [1, 0, ...] what is empty
+
+
+def _array(name: str, tensor: Tensor, dtype: torch.dtype, *shapes: tuple[int, ...]) -> np.ndarray:
+    """The memory of a tensor as an array, which is checked: in compiled code a wrong shape is a wild pointer."""
+    if tensor.shape not in shapes:
+        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: expected {' or '.join(map(str, shapes))}.")
     if tensor.dtype != dtype:
         if tensor.numel():
-            raise TypeError(
-                f"The fused kernel needs one type for all tensors of a layer, got {tensor.dtype} and {dtype}."
-            )
+            raise TypeError(f"{name} is {tensor.dtype} where the inputs are {dtype}: the fused kernel needs one type.")
         tensor = tensor.to(dtype)
-    return tensor.detach().contiguous().numpy()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return tensor.contiguous().numpy()
 
 
-def _arrays(tensors: Any, B: int) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Input, external modulator, state and parameters as arrays; parameters with a leading axis of B or 1."""
-    dtype = tensors[0].dtype
-    x, external, *state = (_array(tensor, dtype) for tensor in tensors[:9])
-    p = []
-    for name, tensor in zip(LayerParameters._fields, tensors[9:], strict=True):
-        array = _array(tensor, dtype)
-        ndim = 3 if name in ("w", "alpha", "eta") else 2
-        if array.size == 0:
-            array = array.reshape((1,) + (0,) * (ndim - 1))
-        elif array.ndim == ndim - 1:
-            array = array[None]
-        elif array.shape[0] not in (1, B):
-            raise ValueError(
-                f"{name} has {array.shape[0]} rows: expected none, or one for each of the {B} of the batch."
-            )
-        p.append(array)
-    return x, external, tuple(state), tuple(p)
+def _arrays(config: LayerConfig, episode_start: Tensor, tensors: Sequence[Tensor]) -> _Arrays:
+    x, external, state, p = tensors[0], tensors[1], tensors[2:9], tensors[9:]
+    dtype = x.dtype
+    T, K_x, B, M_in = x.shape
+    N = state[0].shape[-1]
+    M = M_in + N * config.recurrent
+    rule = RULES[config.rule]
+    plastic, modulated = rule is not None, rule is not None and config.modulation != "none"
+    sliding, retroactive = rule is not None and rule.sliding_threshold, plastic and config.modulation == "retroactive"
+    state_shapes = (
+        (B, N), (B, N), (B, M * plastic), (B, N * plastic), (B, N * sliding),
+        (B, M * plastic, N * plastic), (B, M * retroactive, N * retroactive),
+    )  # fmt: skip
+    p_shapes = (
+        (True, (M, N)), (True, (N,)), (True, (N,)), (plastic, (M, N)), (plastic, (M, N)), (plastic, (M,)),
+        (plastic, (N,)), (plastic, (N,)), (sliding, (N,)), (retroactive, (N,)),
+        (modulated, (N,)), (modulated, (N,)), (modulated, (1,)), (modulated, (N,)),
+    )  # fmt: skip
+    p_arrays = []
+    for name, tensor, (used, shape) in zip(LayerParameters._fields, p, p_shapes, strict=True):
+        if not used:
+            p_arrays.append(zeros((1, *(0 for _ in shape)), dtype))
+            continue
+        array = _array(name, tensor, dtype, shape, (B, *shape))
+        p_arrays.append(array if array.ndim > len(shape) else array[None])
+    return _Arrays(
+        _array("x", x, dtype, (T, K_x, B, M_in)),
+        _array("episode_start", episode_start, torch.bool, (T, B)),
+        _array("external", external, dtype, (T, B, N), (T, B, 1), (T, B, 0)),
+        tuple(_array(*each) for each in zip(LayerState._fields, state, [dtype] * 7, state_shapes, strict=True)),
+        tuple(p_arrays),
+    )
 
 
 def _segment(K: int) -> int:
@@ -175,31 +212,31 @@ def _forward(
     config: LayerConfig, K: int, episode_start: Tensor, tensors: tuple[Tensor, ...], save: bool
 ) -> tuple[tuple[Tensor, ...], tuple[np.ndarray, ...]]:
     """Spikes and state, and what the backward pass needs."""
-    B = tensors[0].shape[2]
-    x, external, state, p = _arrays(tensors, B)
-    T, (M, N), dtype = x.shape[0], p[0].shape[1:], x.dtype
-    starts = episode_start.contiguous().numpy()
-    spikes = empty((T, K, B, N), dtype)
-    out = tuple(empty(array.shape, dtype) for array in state)
+    x, starts, external, state, p = _arrays(config, episode_start, tensors)
+    T, B, (M, N), dtype = x.shape[0], x.shape[2], p[0].shape[1:], tensors[0].dtype
+    outputs = tuple(
+        torch.from_numpy(empty(shape, dtype)) for shape in ((T, K, B, N), *(array.shape for array in state))
+    )
+    spikes, *out = (tensor.numpy() for tensor in outputs)
     saved_v = empty((T if save else 0, K, B, N), dtype)
     threads = _threads(T * K * B * M * N, B)
     work_m, work_n = empty((threads, M), dtype), empty((threads, 6, N), dtype)
-    threshold, h_max = dtype.type(config.threshold), dtype.type(config.h_max)
+    threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     if config.rule == "none":
         saved: tuple[np.ndarray, ...] = (saved_v,)
         _run(kernels.static_forward, threads, B, lambda i: (
-            K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m[i], work_n[i, 0]
+            K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, work_m[i], work_n[i, 0]
         ))  # fmt: skip
     else:
         segment = _segment(K) if save else 0
         n = (T - 1) // segment if segment else 0
         saved = (saved_v, *(empty((n, *array.shape), dtype) for array in state[2:]))
-        local, _ = _rule(config.rule, tensors[0].dtype)
+        local, _ = _rule(config.rule, dtype)
         _run(kernels.forward, threads, B, lambda i: (
-            K, segment, x, starts, external, state, out, p, spikes, saved, local, MODULATION[config.modulation],
+            K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
             config.keep_fast_weights, threshold, h_max, work_m[i], tuple(work_n[i]),
         ))  # fmt: skip
-    return tuple(torch.from_numpy(array) for array in (spikes, *out)), saved
+    return outputs, saved
 
 
 def _backward(
@@ -209,20 +246,22 @@ def _backward(
     tensors: list[Tensor],
     spikes_: Tensor,
     saved: tuple[np.ndarray, ...],
-    grads: tuple[Tensor, ...],
-) -> list[Tensor]:
+    grads: tuple[Tensor | None, ...],
+) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
-    B = tensors[0].shape[2]
-    x, external, state, p = _arrays(tensors, B)
-    (M, N), dtype = p[0].shape[1:], x.dtype
-    starts, spikes = episode_start.contiguous().numpy(), spikes_.detach().numpy()
-    gspikes = grads[0].contiguous().numpy()
-    gstate = tuple(grad.numpy().copy() for grad in grads[1:])
-    gx, gexternal = empty(x.shape, dtype), np.zeros_like(external)
-    gp = tuple(np.zeros((B, *array.shape[1:]), dtype) for array in p)
-    surrogate = _surrogate(config.surrogate, config.slope, tensors[0].dtype)
-    threshold, h_max = dtype.type(config.threshold), dtype.type(config.h_max)
-    threads = _threads(x.shape[0] * K * B * M * N, B)
+    x, starts, external, state, p = _arrays(config, episode_start, tensors)
+    T, B, (M, N), dtype = x.shape[0], x.shape[2], p[0].shape[1:], tensors[0].dtype
+    spikes = spikes_.detach().numpy()
+    gspikes = zeros(spikes.shape, dtype) if grads[0] is None else np.ascontiguousarray(grads[0].numpy())
+    gstate = tuple(zeros(array.shape, dtype) for array in state)
+    for array, grad in zip(gstate, grads[1:], strict=True):
+        if grad is not None:
+            array[...] = grad.numpy()
+    gx, gexternal = empty(x.shape, dtype), zeros(external.shape, dtype)
+    gp = tuple(zeros((B, *array.shape[1:]), dtype) for array in p)
+    surrogate = _surrogate(config.surrogate, config.slope, dtype)
+    threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
+    threads = _threads(T * K * B * M * N, B)
     if config.rule == "none":
         work_m, work_n = empty((threads, 2, 1, M), dtype), empty((threads, 5, 1, N), dtype)
         _run(kernels_backward.static_backward, threads, B, lambda i: (
@@ -231,27 +270,22 @@ def _backward(
         ))  # fmt: skip
     else:
         segment = _segment(K)
-        L = min(segment, x.shape[0]) * K
+        L = min(segment, T) * K
         M_e, N_e = state[6].shape[1:]
-        local, derivative = _rule(config.rule, tensors[0].dtype)
-        # One tick more than L: the last is the working copy.
+        local, derivative = _rule(config.rule, dtype)
         h, e = empty((threads, L + 1, M, N), dtype), empty((threads, L + 1, M_e, N_e), dtype)
         ticks_m, work_m = empty((threads, 3, L, M), dtype), empty((threads, 2, M), dtype)
         ticks_n, work_n = empty((threads, 11, L, N), dtype), empty((threads, 14, N), dtype)
         _run(kernels_backward.backward, threads, B, lambda i: (
             K, segment, x, starts, external, state, p, spikes, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, gx, gexternal, gp, (h[i, :L], e[i, :L]), tuple(ticks_m[i]), tuple(ticks_n[i]), (h[i, L], e[i, L]),
-            tuple(work_m[i]), tuple(work_n[i]),
+            gstate, gx, gexternal, gp, (h[i], e[i]), tuple(ticks_m[i]), tuple(ticks_n[i]), tuple(work_m[i]),
+            tuple(work_n[i]),
         ))  # fmt: skip
-    gradients = [torch.from_numpy(array) for array in (gx, gexternal, *gstate, *gp)]
     # A parameter that serves all rows has the sum of theirs.
-    for i, tensor in enumerate(tensors[9:], start=9):
-        if tensor.numel() == 0:
-            gradients[i] = torch.zeros_like(tensor)
-        elif gradients[i].shape != tensor.shape:
-            gradients[i] = gradients[i].sum(0).reshape(tensor.shape)
-    return gradients
+    gp = tuple(g if tensor.shape == g.shape else g.sum(0) for g, tensor in zip(gp, tensors[9:], strict=True))
+    gradients = [torch.from_numpy(array) for array in (gx, gexternal, *gstate, *gp)]
+    return [g if g.shape == tensor.shape else None for g, tensor in zip(gradients, tensors, strict=True)]
 
 
 # ------------------------------------------------------------------- rules and surrogates as functions of a whole layer

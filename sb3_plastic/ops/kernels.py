@@ -61,6 +61,21 @@ def of_row(p, r):
 
 
 @jit()
+def copy(target, source):
+    """``target[:] = source`` without the compiler's care for overlap, which takes longer than the copy."""
+    for i in range(target.shape[0]):
+        target[i] = source[i]
+
+
+@jit()
+def copy_matrix(target, source):
+    """The same for two axes."""
+    for i in range(target.shape[0]):
+        for j in range(target.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@jit()
 def gather(x_t, z, x):
     """Inputs of the tick: those from outside and, in a recurrent layer, the layer's own spikes after them."""
     M_in = x_t.shape[0]
@@ -134,24 +149,24 @@ def currents(h, w, alpha, x, current):
             current[j] += (w[i, j] + alpha[i, j] * h[i, j]) * x_i
 
 
-@jit()
-def learn(h, eta, x_trace, drive, decay, keep, h_max):
+@jit(forceinline=True)
+def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
     """``h_ij <- clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive`` and ``decay`` include m."""
     for i in range(h.shape[0]):
         x_i = x_trace[i]
         for j in range(h.shape[1]):
-            h_ij = h[i, j]
+            h_ij = h_old[i, j]
             h[i, j] = min(max(keep[j] * h_ij + eta[i, j] * (x_i * drive[j] - decay[j] * h_ij), -h_max), h_max)
 
 
-@jit()
-def learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
+@jit(forceinline=True)
+def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
     """``h <- clip((1 - rho) h + eta m e)``; ``e <- (1 - kappa_e) e + kappa_e (x b - g h)`` with the h of before."""
     one = h.dtype.type(1)
     for i in range(h.shape[0]):
         x_i = x_trace[i]
         for j in range(h.shape[1]):
-            h_ij, e_ij = h[i, j], e[i, j]
+            h_ij, e_ij = h_old[i, j], e_old[i, j]
             h[i, j] = min(max(keep[j] * h_ij + eta[i, j] * (m[j] * e_ij), -h_max), h_max)
             e[i, j] = (one - kappa_e[j]) * e_ij + kappa_e[j] * (x_i * drive[j] - decay[j] * h_ij)
 
@@ -187,8 +202,13 @@ def forward(
         w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
         v, z, x_trace, y_trace = out[0][r], out[1][r], out[2][r], out[3][r]
         theta, h, e = out[4][r], out[5][r], out[6][r]
-        v[:], z[:], x_trace[:], y_trace[:] = state[0][r], state[1][r], state[2][r], state[3][r]
-        theta[:], h[:], e[:] = state[4][r], state[5][r], state[6][r]
+        copy(v, state[0][r])
+        copy(z, state[1][r])
+        copy(x_trace, state[2][r])
+        copy(y_trace, state[3][r])
+        copy(theta, state[4][r])
+        copy_matrix(h, state[5][r])
+        copy_matrix(e, state[6][r])
         threshold_trace = theta if theta.shape[0] else flat
         for j in range(keep.shape[0]):
             keep[j] = one - rho[j]
@@ -196,8 +216,11 @@ def forward(
         for t in range(T):
             if segment and t and t % segment == 0:
                 s = t // segment - 1
-                saved_x_trace[s, r], saved_y_trace[s, r], saved_theta[s, r] = x_trace, y_trace, theta
-                saved_h[s, r], saved_e[s, r] = h, e
+                copy(saved_x_trace[s, r], x_trace)
+                copy(saved_y_trace[s, r], y_trace)
+                copy(saved_theta[s, r], theta)
+                copy_matrix(saved_h[s, r], h)
+                copy_matrix(saved_e[s, r], e)
             if starts[t, r]:
                 v[:], z[:], x_trace[:], y_trace[:] = 0, 0, 0, 0
                 if not keep_fast_weights:
@@ -206,9 +229,9 @@ def forward(
                 gather(x[t, k % K_x, r], z, x_now)
                 currents(h, w, alpha, x_now, current)
                 fire(current, b, beta, threshold, v, z)
-                spikes[t, k, r] = z
+                copy(spikes[t, k, r], z)
                 if segment:
-                    saved_v[t, k, r] = v
+                    copy(saved_v[t, k, r], v)
                 leak(x_trace, lam_pre, x_now)
                 leak(y_trace, lam_post, z)
                 modulate(modulation, y_trace, a, u, c, d, m)
@@ -217,12 +240,12 @@ def forward(
                         m[j] *= external[t, r, j % external.shape[2]]
                 local(y_trace, threshold_trace, drive, decay)
                 if retroactive:
-                    learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+                    learn_retroactive(h, h, e, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
                 else:
                     for j in range(m.shape[0]):
                         drive[j] *= m[j]
                         decay[j] *= m[j]
-                    learn(h, eta, x_trace, drive, decay, keep, h_max)
+                    learn(h, h, eta, x_trace, drive, decay, keep, h_max)
                 slide(theta, kappa, y_trace)
 
 
@@ -237,7 +260,8 @@ def static_forward(
     for r in range(first, last):
         w, b, beta = w_[r % w_.shape[0]], b_[r % b_.shape[0]], beta_[r % beta_.shape[0]]
         v, z = out[0][r], out[1][r]
-        v[:], z[:] = state[0][r], state[1][r]
+        copy(v, state[0][r])
+        copy(z, state[1][r])
         for t in range(T):
             if starts[t, r]:
                 v[:], z[:] = 0, 0
@@ -246,6 +270,6 @@ def static_forward(
                     gather(x[t, k % K_x, r], z, x_now)
                     static_currents(w, x_now, current)
                 fire(current, b, beta, threshold, v, z)
-                spikes[t, k, r] = z
+                copy(spikes[t, k, r], z)
                 if save:
-                    saved_v[t, k, r] = v
+                    copy(saved_v[t, k, r], v)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from sb3_plastic.ops.kernels import (
     MODULATION_NONE,
     MODULATION_RETROACTIVE,
+    copy,
+    copy_matrix,
     gather,
     jit,
     leak,
@@ -128,11 +130,14 @@ def before(t, k, spikes, saved_v, state, starts, r, v, z):
     if k == 0 and starts[t, r]:
         v[:], z[:] = 0, 0
     elif k > 0:
-        v[:], z[:] = saved_v[t, k - 1, r], spikes[t, k - 1, r]
+        copy(v, saved_v[t, k - 1, r])
+        copy(z, spikes[t, k - 1, r])
     elif t > 0:
-        v[:], z[:] = saved_v[t - 1, -1, r], spikes[t - 1, -1, r]
+        copy(v, saved_v[t - 1, -1, r])
+        copy(z, spikes[t - 1, -1, r])
     else:
-        v[:], z[:] = state[0][r], state[1][r]
+        copy(v, state[0][r])
+        copy(z, state[1][r])
 
 
 @jit()
@@ -203,7 +208,7 @@ def slide_backward(kappa, y, theta_old, gtheta, gkappa, gy):
 def backward(
     first, last, K, segment, x, starts, external, state, p, spikes, saved, local, derivative, surrogate, modulation,
     keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, gx, gexternal, gp, ticks_h, ticks_m, ticks_n,
-    work_h, work_m, work_n
+    work_m, work_n
 ):  # fmt: skip
     """
     Rows ``first`` to ``last`` of the backward pass of ``forward``. With L ticks per segment:
@@ -213,15 +218,14 @@ def backward(
     :param gx: gradient of x, [T, K or 1, B, M_in], set
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
     :param gp: gradients of the parameters, each with a leading axis of size B, added to
-    :param ticks_h: two of [L, M, N] (without eligibility the second is [L, 0, 0]), ``ticks_m``: three of [L, M],
-        ``ticks_n``: eleven of [L, N]: what the replay of a segment records of each tick
-    :param work_h: two of [M, N], ``work_m``: two of [M], ``work_n``: fourteen of [N], without content
+    :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
+        [L, M], ``ticks_n``: eleven of [L, N]: what the replay of a segment records of each tick
+    :param work_m: two of [M], ``work_n``: fourteen of [N], without content
     """
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
     h_at, e_at = ticks_h
     x_at, x_old_at, x_new_at = ticks_m
     v_old_at, z_old_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, signal_at, gi_at = ticks_n
-    h, e = work_h
     x_trace, gx_now = work_m
     y_trace, theta, keep, slope, m_drive, m_decay, sum_x, sum_h, sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta = work_n
     T, K_x, N = x.shape[0], x.shape[1], keep.shape[0]
@@ -244,28 +248,29 @@ def backward(
             t_first, t_last = s * segment, min((s + 1) * segment, T)
 
             # Replay: record the state before each tick, and what follows from it, then learn.
-            if s == 0:
-                x_trace[:], y_trace[:], h[:], e[:] = state[2][r], state[3][r], state[5][r], state[6][r]
-            else:
-                x_trace[:], y_trace[:] = saved_x_trace[s - 1, r], saved_y_trace[s - 1, r]
-                h[:], e[:] = saved_h[s - 1, r], saved_e[s - 1, r]
+            copy(x_trace, saved_x_trace[s - 1, r] if s else state[2][r])
+            copy(y_trace, saved_y_trace[s - 1, r] if s else state[3][r])
             theta[:] = zero
             if sliding:
-                theta[:] = saved_theta[s - 1, r] if s else state[4][r]
+                copy(theta, saved_theta[s - 1, r] if s else state[4][r])
+            copy_matrix(h_at[0], saved_h[s - 1, r] if s else state[5][r])
+            copy_matrix(e_at[0], saved_e[s - 1, r] if s else state[6][r])
             n = 0
             for t in range(t_first, t_last):
                 if starts[t, r]:
                     x_trace[:], y_trace[:] = zero, zero
                     if not keep_fast_weights:
-                        theta[:], h[:], e[:] = zero, zero, zero
+                        theta[:], h_at[n], e_at[n] = zero, zero, zero
                 for k in range(K):
-                    h_at[n], e_at[n] = h, e
-                    x_old_at[n], y_old_at[n], theta_at[n] = x_trace, y_trace, theta
+                    copy(x_old_at[n], x_trace)
+                    copy(y_old_at[n], y_trace)
+                    copy(theta_at[n], theta)
                     before(t, k, spikes, saved_v, state, starts, r, v_old_at[n], z_old_at[n])
                     gather(x[t, k % K_x, r], z_old_at[n], x_at[n])
                     leak(x_trace, lam_pre, x_at[n])
                     leak(y_trace, lam_post, spikes[t, k, r])
-                    x_new_at[n], y_new_at[n] = x_trace, y_trace
+                    copy(x_new_at[n], x_trace)
+                    copy(y_new_at[n], y_trace)
                     own, m, drive, decay = own_at[n], m_at[n], drive_at[n], decay_at[n]
                     signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own)
                     local(y_trace, theta, drive, decay)
@@ -274,9 +279,12 @@ def backward(
                         m_drive[j] = drive[j] * m[j]
                         m_decay[j] = decay[j] * m[j]
                     if retroactive:
-                        learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+                        learn_retroactive(
+                            h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m, kappa_e,
+                            h_max
+                        )  # fmt: skip
                     else:
-                        learn(h, eta, x_trace, m_drive, m_decay, keep, h_max)
+                        learn(h_at[n], h_at[n + 1], eta, x_trace, m_drive, m_decay, keep, h_max)
                     if sliding:
                         slide(theta, kappa, y_trace)
                     n += 1
