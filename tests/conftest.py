@@ -2,7 +2,7 @@
 
 import os
 
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MUJOCO_GL", "egl")  # before the first import of mujoco
 

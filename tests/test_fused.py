@@ -172,9 +172,9 @@ def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _threads() -> Iterator[None]:
     """Restore the number of threads."""
-    threads = torch.get_num_threads()
+    threads = fused.get_num_threads()
     yield
-    torch.set_num_threads(threads)
+    fused.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(fused, "PARALLEL_WORK", 0)
     results = []
     for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
+        fused.set_num_threads(threads)
         results.append(outputs_and_gradients(problem(rule, modulation, B=5).to(torch.float32), "fused"))
     for got, got_gradients in results[1:]:
         assert_equal_bits(got, results[0][0])
@@ -280,7 +280,7 @@ def _in_child(connection: Any) -> None:
 def test_works_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads do not survive a fork: the child must start its own."""
     monkeypatch.setattr(fused, "PARALLEL_WORK", 0)
-    torch.set_num_threads(2)
+    fused.set_num_threads(2)
     expected = outputs(problem(), "fused")
     receive, send = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_in_child, args=(send,))

@@ -3,9 +3,9 @@
 The kernels are in :mod:`sb3_plastic.ops.kernels`; here is what surrounds them: which layers they serve, the border
 between tensors and arrays, autograd, and threads.
 
-Threads are Python's, one per part of the batch: the kernels release the interpreter's lock. ``torch.set_num_threads``
-sets their number. Against the compiler's own parallel loops this needs no threading layer, survives a fork at any
-time, costs nothing in processes that never use it, and compiles in a third of the time.
+Threads are Python's, one per part of the batch: the kernels release the interpreter's lock. :func:`set_num_threads` or
+the variable ``NUMBA_NUM_THREADS`` sets their number. Against the compiler's own parallel loops this needs no threading
+layer, survives a fork at any time, costs nothing in processes that never use it, and compiles in a third of the time.
 """
 
 from __future__ import annotations
@@ -336,8 +336,28 @@ def _surrogate(name: str, slope: float, dtype: torch.dtype) -> Any:
 
 # -------------------------------------------------------------------------------------------------------------- threads
 
+# Numba's convention: the variable NUMBA_NUM_THREADS, or all cores.
+_num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 _pool: ThreadPoolExecutor | None = None
 _compiled: set[Any] = set()
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels use at most."""
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """
+    Torch's threads and these are set apart: networks this small want one of torch's, and all cores for the kernels.
+
+    :param n: how many threads the kernels may use, above 0; results do not depend on it
+    :raises ValueError: if it is not above 0
+    """
+    global _num_threads
+    if n < 1:
+        raise ValueError(f"The kernels need at least 1 thread, got {n}.")
+    _num_threads = n
 
 
 def _forget_pool() -> None:
@@ -349,7 +369,7 @@ os.register_at_fork(after_in_child=_forget_pool)  # Threads do not survive a for
 
 
 def _threads(work: int, B: int) -> int:
-    return min(torch.get_num_threads(), B) if work >= PARALLEL_WORK else 1
+    return min(_num_threads, B) if work >= PARALLEL_WORK else 1
 
 
 def _run(kernel: Any, threads: int, B: int, arguments: Callable[[int], tuple[Any, ...]]) -> None:
