@@ -150,25 +150,36 @@ def currents(h, w, alpha, x, current):
 
 
 @jit(forceinline=True)
-def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
-    """``h_ij <- clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive`` and ``decay`` include m."""
-    for i in range(h.shape[0]):
-        x_i = x_trace[i]
-        for j in range(h.shape[1]):
-            h_ij = h_old[i, j]
-            h[i, j] = min(max(keep[j] * h_ij + eta[i, j] * (x_i * drive[j] - decay[j] * h_ij), -h_max), h_max)
+def learned(h_ij, eta_ij, x_i, drive_j, decay_j, keep_j, h_max):
+    """``clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive`` and ``decay`` include m."""
+    return min(max(keep_j * h_ij + eta_ij * (x_i * drive_j - decay_j * h_ij), -h_max), h_max)
 
 
 @jit(forceinline=True)
-def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
-    """``h <- clip((1 - rho) h + eta m e)``; ``e <- (1 - kappa_e) e + kappa_e (x b - g h)`` with the h of before."""
-    one = h.dtype.type(1)
+def learned_retroactive(h_ij, e_ij, eta_ij, x_i, drive_j, decay_j, keep_j, m_j, kappa_e_j, h_max):
+    """``clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and ``(1 - kappa_e_j) e_ij + kappa_e_j (x_i b_j - g_j h_ij)``."""
+    h_new = min(max(keep_j * h_ij + eta_ij * (m_j * e_ij), -h_max), h_max)
+    return h_new, (type(h_max)(1) - kappa_e_j) * e_ij + kappa_e_j * (x_i * drive_j - decay_j * h_ij)
+
+
+@jit()
+def learn(h, eta, x_trace, drive, decay, keep, h_max):
+    """``h <- learned(h)``."""
     for i in range(h.shape[0]):
         x_i = x_trace[i]
         for j in range(h.shape[1]):
-            h_ij, e_ij = h_old[i, j], e_old[i, j]
-            h[i, j] = min(max(keep[j] * h_ij + eta[i, j] * (m[j] * e_ij), -h_max), h_max)
-            e[i, j] = (one - kappa_e[j]) * e_ij + kappa_e[j] * (x_i * drive[j] - decay[j] * h_ij)
+            h[i, j] = learned(h[i, j], eta[i, j], x_i, drive[j], decay[j], keep[j], h_max)
+
+
+@jit()
+def learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
+    """``h, e <- learned_retroactive(h, e)``."""
+    for i in range(h.shape[0]):
+        x_i = x_trace[i]
+        for j in range(h.shape[1]):
+            h[i, j], e[i, j] = learned_retroactive(
+                h[i, j], e[i, j], eta[i, j], x_i, drive[j], decay[j], keep[j], m[j], kappa_e[j], h_max
+            )
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
@@ -240,12 +251,12 @@ def forward(
                         m[j] *= external[t, r, j % external.shape[2]]
                 local(y_trace, threshold_trace, drive, decay)
                 if retroactive:
-                    learn_retroactive(h, h, e, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+                    learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
                 else:
                     for j in range(m.shape[0]):
                         drive[j] *= m[j]
                         decay[j] *= m[j]
-                    learn(h, h, eta, x_trace, drive, decay, keep, h_max)
+                    learn(h, eta, x_trace, drive, decay, keep, h_max)
                 slide(theta, kappa, y_trace)
 
 

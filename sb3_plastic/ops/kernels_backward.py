@@ -11,8 +11,8 @@ from sb3_plastic.ops.kernels import (
     gather,
     jit,
     leak,
-    learn,
-    learn_retroactive,
+    learned,
+    learned_retroactive,
     modulate,
     of_row,
     slide,
@@ -24,6 +24,26 @@ ANY_ORDER = {"reassoc", "contract", "nsz"}
 
 
 # -------------------------------------------------------------------------------- passes over the synapses of one layer
+
+
+@jit()
+def relearn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
+    """``learn``, from one array into another: a function apart, for what may be one array or two is not vectorised."""
+    for i in range(h.shape[0]):
+        x_i = x_trace[i]
+        for j in range(h.shape[1]):
+            h[i, j] = learned(h_old[i, j], eta[i, j], x_i, drive[j], decay[j], keep[j], h_max)
+
+
+@jit()
+def relearn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
+    """``learn_retroactive``, likewise."""
+    for i in range(h.shape[0]):
+        x_i = x_trace[i]
+        for j in range(h.shape[1]):
+            h[i, j], e[i, j] = learned_retroactive(
+                h_old[i, j], e_old[i, j], eta[i, j], x_i, drive[j], decay[j], keep[j], m[j], kappa_e[j], h_max
+            )
 
 
 @jit(fastmath=ANY_ORDER)
@@ -279,12 +299,12 @@ def backward(
                         m_drive[j] = drive[j] * m[j]
                         m_decay[j] = decay[j] * m[j]
                     if retroactive:
-                        learn_retroactive(
+                        relearn_retroactive(
                             h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m, kappa_e,
                             h_max
                         )  # fmt: skip
                     else:
-                        learn(h_at[n], h_at[n + 1], eta, x_trace, m_drive, m_decay, keep, h_max)
+                        relearn(h_at[n], h_at[n + 1], eta, x_trace, m_drive, m_decay, keep, h_max)
                     if sliding:
                         slide(theta, kappa, y_trace)
                     n += 1
