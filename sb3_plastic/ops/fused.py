@@ -121,14 +121,14 @@ class _Scan(torch.autograd.Function):
         outputs, ctx.saved = _forward(config, K, episode_start, tensors, save=True)
         ctx.config, ctx.K = config, K
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(episode_start, outputs[0], *tensors)
+        ctx.save_for_backward(episode_start, *tensors)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        episode_start, spikes, *tensors = ctx.saved_tensors
-        return (None, None, None, *_backward(ctx.config, ctx.K, episode_start, tensors, spikes, ctx.saved, grads))
+        episode_start, *tensors = ctx.saved_tensors
+        return (None, None, None, *_backward(ctx.config, ctx.K, episode_start, tensors, ctx.saved, grads))
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
@@ -218,7 +218,7 @@ def _forward(
         torch.from_numpy(empty(shape, dtype)) for shape in ((T, K, B, N), *(array.shape for array in state))
     )
     spikes, *out = (tensor.numpy() for tensor in outputs)
-    saved_v = empty((T if save else 0, K, B, N), dtype)
+    saved_v = empty((B, T if save else 0, K, N), dtype)
     threads = _threads(T * K * B * M * N, B)
     work_m, work_n = empty((threads, M), dtype), empty((threads, 6, N), dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
@@ -244,15 +244,13 @@ def _backward(
     K: int,
     episode_start: Tensor,
     tensors: list[Tensor],
-    spikes_: Tensor,
     saved: tuple[np.ndarray, ...],
     grads: tuple[Tensor | None, ...],
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
     x, starts, external, state, p = _arrays(config, episode_start, tensors)
     T, B, (M, N), dtype = x.shape[0], x.shape[2], p[0].shape[1:], tensors[0].dtype
-    spikes = spikes_.detach().numpy()
-    gspikes = zeros(spikes.shape, dtype) if grads[0] is None else np.ascontiguousarray(grads[0].numpy())
+    gspikes = zeros((T, K, B, N), dtype) if grads[0] is None else np.ascontiguousarray(grads[0].numpy())
     gstate = tuple(zeros(array.shape, dtype) for array in state)
     for array, grad in zip(gstate, grads[1:], strict=True):
         if grad is not None:
@@ -265,7 +263,7 @@ def _backward(
     if config.rule == "none":
         work_m, work_n = empty((threads, 2, 1, M), dtype), empty((threads, 5, 1, N), dtype)
         _run(kernels_backward.static_backward, threads, B, lambda i: (
-            K, x, starts, state, p, spikes, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, gx,
+            K, x, starts, state, p, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, gx,
             gp, tuple(work_m[i]), tuple(work_n[i]),
         ))  # fmt: skip
     else:
@@ -275,9 +273,9 @@ def _backward(
         local, derivative = _rule(config.rule, dtype)
         h, e = empty((threads, L + 1, M, N), dtype), empty((threads, L + 1, M_e, N_e), dtype)
         ticks_m, work_m = empty((threads, 3, L, M), dtype), empty((threads, 2, M), dtype)
-        ticks_n, work_n = empty((threads, 11, L, N), dtype), empty((threads, 14, N), dtype)
+        ticks_n, work_n = empty((threads, 12, L, N), dtype), empty((threads, 14, N), dtype)
         _run(kernels_backward.backward, threads, B, lambda i: (
-            K, segment, x, starts, external, state, p, spikes, saved, local, derivative, surrogate,
+            K, segment, x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
             gstate, gx, gexternal, gp, (h[i], e[i]), tuple(ticks_m[i]), tuple(ticks_n[i]), tuple(work_m[i]),
             tuple(work_n[i]),

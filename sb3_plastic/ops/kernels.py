@@ -86,12 +86,19 @@ def gather(x_t, z, x):
 
 
 @jit()
-def fire(current, b, beta, threshold, v, z):
-    """``v <- beta v - threshold z + I``, ``z <- H(v - threshold)``."""
+def spikes_of(v, threshold, z):
+    """``z <- H(v - threshold)``."""
     one, zero = v.dtype.type(1), v.dtype.type(0)
     for j in range(v.shape[0]):
-        v[j] = beta[j] * v[j] - threshold * z[j] + (current[j] + b[j])
         z[j] = one if v[j] - threshold > zero else zero
+
+
+@jit()
+def fire(current, b, beta, threshold, v, z):
+    """``v <- beta v - threshold z + I``, ``z <- H(v - threshold)``."""
+    for j in range(v.shape[0]):
+        v[j] = beta[j] * v[j] - threshold * z[j] + (current[j] + b[j])
+    spikes_of(v, threshold, z)
 
 
 @jit()
@@ -198,7 +205,8 @@ def forward(
     :param external: [T, B, N or 1 or 0]
     :param state: the seven tensors of the incoming state; ``out`` those of the outgoing one
     :param p: the fourteen parameters, each with a leading axis of size B or 1
-    :param saved: v [T, K, B, N], and x_trace, y_trace, theta, h, e at the start of each segment after the first
+    :param saved: v [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and x_trace,
+        y_trace, theta, h, e at the start of each segment after the first
     :param local: the rule, (y, theta, b, g) over all neurons
     :param x_now: [M], ``work``: six of [N], without content
     """
@@ -242,7 +250,7 @@ def forward(
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
                 if segment:
-                    copy(saved_v[t, k, r], v)
+                    copy(saved_v[r, t, k], v)
                 leak(x_trace, lam_pre, x_now)
                 leak(y_trace, lam_post, z)
                 modulate(modulation, y_trace, a, u, c, d, m)
@@ -283,4 +291,4 @@ def static_forward(
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
                 if save:
-                    copy(saved_v[t, k, r], v)
+                    copy(saved_v[r, t, k], v)

@@ -16,6 +16,7 @@ from sb3_plastic.ops.kernels import (
     modulate,
     of_row,
     slide,
+    spikes_of,
 )
 
 # Sums over postsynaptic neurons become vector instructions if their order is left to the compiler. Not so in the
@@ -145,19 +146,16 @@ def learn_retroactive_backward(
 
 
 @jit()
-def before(t, k, spikes, saved_v, state, starts, r, v, z):
+def before(t, k, saved_v, state, starts, r, threshold, v, z):
     """Membranes and spikes before tick k of step t, a reset included."""
     if k == 0 and starts[t, r]:
         v[:], z[:] = 0, 0
-    elif k > 0:
-        copy(v, saved_v[t, k - 1, r])
-        copy(z, spikes[t, k - 1, r])
-    elif t > 0:
-        copy(v, saved_v[t - 1, -1, r])
-        copy(z, spikes[t - 1, -1, r])
-    else:
+    elif k == 0 and t == 0:
         copy(v, state[0][r])
         copy(z, state[1][r])
+    else:
+        copy(v, saved_v[r, t, k - 1] if k > 0 else saved_v[r, t - 1, -1])
+        spikes_of(v, threshold, z)
 
 
 @jit()
@@ -226,7 +224,7 @@ def slide_backward(kappa, y, theta_old, gtheta, gkappa, gy):
 
 @jit(fastmath=ANY_ORDER)
 def backward(
-    first, last, K, segment, x, starts, external, state, p, spikes, saved, local, derivative, surrogate, modulation,
+    first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
     keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, gx, gexternal, gp, ticks_h, ticks_m, ticks_n,
     work_m, work_n
 ):  # fmt: skip
@@ -239,13 +237,13 @@ def backward(
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
     :param gp: gradients of the parameters, each with a leading axis of size B, added to
     :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
-        [L, M], ``ticks_n``: eleven of [L, N]: what the replay of a segment records of each tick
+        [L, M], ``ticks_n``: twelve of [L, N]: what the replay of a segment records of each tick
     :param work_m: two of [M], ``work_n``: fourteen of [N], without content
     """
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
     h_at, e_at = ticks_h
     x_at, x_old_at, x_new_at = ticks_m
-    v_old_at, z_old_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, signal_at, gi_at = ticks_n
+    v_old_at, z_old_at, z_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, signal_at, gi_at = ticks_n
     x_trace, gx_now = work_m
     y_trace, theta, keep, slope, m_drive, m_decay, sum_x, sum_h, sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta = work_n
     T, K_x, N = x.shape[0], x.shape[1], keep.shape[0]
@@ -285,10 +283,11 @@ def backward(
                     copy(x_old_at[n], x_trace)
                     copy(y_old_at[n], y_trace)
                     copy(theta_at[n], theta)
-                    before(t, k, spikes, saved_v, state, starts, r, v_old_at[n], z_old_at[n])
+                    before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
+                    spikes_of(saved_v[r, t, k], threshold, z_at[n])
                     gather(x[t, k % K_x, r], z_old_at[n], x_at[n])
                     leak(x_trace, lam_pre, x_at[n])
-                    leak(y_trace, lam_post, spikes[t, k, r])
+                    leak(y_trace, lam_post, z_at[n])
                     copy(x_new_at[n], x_trace)
                     copy(y_new_at[n], y_trace)
                     own, m, drive, decay = own_at[n], m_at[n], drive_at[n], decay_at[n]
@@ -355,10 +354,10 @@ def backward(
                         modulate_backward(signal_at[n], y_new, a, u, gm, gy_trace, ga, gu, gc, gd)
                     for j in range(N):
                         gz[j] += gspikes[t, k, r, j]
-                    leak_backward(lam_post, y_old_at[n], spikes[t, k, r], gy_trace, glam_post, gz)
+                    leak_backward(lam_post, y_old_at[n], z_at[n], gy_trace, glam_post, gz)
                     gi = gi_at[n]
                     fire_backward(
-                        saved_v[t, k, r], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gi, gb, gbeta,
+                        saved_v[r, t, k], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gi, gb, gbeta,
                         slope
                     )  # fmt: skip
                     currents_backward(h_at[n], w, alpha, x_at[n], gi, galpha, gh, gx_now)
@@ -376,7 +375,7 @@ def backward(
 
 @jit(fastmath=ANY_ORDER)
 def static_backward(
-    first, last, K, x, starts, state, p, spikes, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, gx, gp,
+    first, last, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, gx, gp,
     work_m, work_n
 ):  # fmt: skip
     """Rows ``first`` to ``last`` of the backward pass of ``static_forward``; see :func:`backward`."""
@@ -395,9 +394,9 @@ def static_backward(
             for k in range(K - 1, -1, -1):
                 for j in range(N):
                     gz[j] += gspikes[t, k, r, j]
-                before(t, k, spikes, saved_v, state, starts, r, v_old[0], z_old[0])
+                before(t, k, saved_v, state, starts, r, threshold, v_old[0], z_old[0])
                 fire_backward(
-                    saved_v[t, k, r], v_old[0], beta, threshold, detach_reset, surrogate, gv, gz, gi_now[0], gb, gbeta,
+                    saved_v[r, t, k], v_old[0], beta, threshold, detach_reset, surrogate, gv, gz, gi_now[0], gb, gbeta,
                     slope[0]
                 )  # fmt: skip
                 for j in range(N):
