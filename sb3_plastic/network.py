@@ -40,6 +40,7 @@ class PlasticLayer(nn.Module):
     :param config: what kind of layer it is
     :param rates: value of each of ``RATES``, in [0, 1]; strictly inside for those that are learned
     :param learn: names in ``RATES`` that are learned, each per neuron (``lam_pre``: per input)
+    :param rate_spread: learned rates start spread over the neurons by so much to either side, in logits
     :param gain: standard deviation of the fixed weights is ``gain / sqrt(M)``
     :param alpha_init: standard deviation of the gains of the fast weights at the start
     :param eta_init: plasticity rate at the start, above 0
@@ -54,6 +55,7 @@ class PlasticLayer(nn.Module):
         config: LayerConfig,
         rates: dict[str, float],
         learn: Sequence[str] = (),
+        rate_spread: float = 0.0,
         gain: float = 1.0,
         alpha_init: float = 0.2,
         eta_init: float = 0.1,
@@ -81,7 +83,7 @@ class PlasticLayer(nn.Module):
             if name not in learn:
                 self.register_buffer(name, torch.full((size,), float(value)), persistent=False)
             elif 0 < value < 1:
-                self.raw_rates[name] = nn.Parameter(torch.full((size,), logit(value)))
+                self.raw_rates[name] = nn.Parameter(logit(value) + torch.linspace(-rate_spread, rate_spread, size))
             else:
                 raise ValueError(f"{name} is to be learned, so it must start strictly between 0 and 1, got {value}.")
 
@@ -188,6 +190,8 @@ class PlasticSNN(nn.Module):
     :param kappa: * rate of the sliding threshold per tick (``bcm``)
     :param kappa_e: * rate of the eligibility per tick (``retroactive``)
     :param learn: which of these six rates are learned too
+    :param rate_spread: how far, in logits, learned rates are spread over the neurons at the start. Different time
+        constants help where memory is asked for (Perez-Nieves et al., 2021): 2 spreads a beta of .85 from .43 to .98
     :param fast_weights: ``episode``: they start at zero in each episode; ``lifetime``: they are kept, for continual use
     :param neuron: * ``lif``
     :param threshold: firing threshold
@@ -223,6 +227,7 @@ class PlasticSNN(nn.Module):
         kappa: float | Sequence[float] = 0.05,
         kappa_e: float | Sequence[float] = 0.2,
         learn: Sequence[str] = (),
+        rate_spread: float = 0.0,
         fast_weights: str = "episode",
         neuron: str | Sequence[str] = "lif",
         threshold: float = 1.0,
@@ -264,6 +269,7 @@ class PlasticSNN(nn.Module):
                 LayerConfig(**of_layer(configs, i), **shared),  # type: ignore[arg-type]
                 of_layer(rates, i),
                 learn,
+                rate_spread,
                 **of_layer(scales, i),
                 eta_per=eta_per,
                 n_external=n_inputs * external_modulation,
