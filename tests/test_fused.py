@@ -166,7 +166,7 @@ def assert_agree(problem: Problem) -> None:
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers without content are full of NaN, so that no result can rest on what happened to be in them."""
-    monkeypatch.setattr(fused, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype).numpy())
+    monkeypatch.setattr(fused, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
 
 
 @pytest.fixture
@@ -396,7 +396,7 @@ def test_what_is_served_is_fused() -> None:
 
 def test_mixed_types_are_refused() -> None:
     case = problem()
-    with pytest.raises(TypeError, match=r"b is torch\.float32 where the inputs are torch\.float64"):
+    with pytest.raises(TypeError, match=r"b is torch\.float32: expected torch\.float64"):
         scan(case._replace(p=case.p._replace(b=case.p.b.float())))
 
 

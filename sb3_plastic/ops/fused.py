@@ -26,7 +26,8 @@ from numba import types
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sb3_plastic.ops import kernels, kernels_backward
+from sb3_plastic.ops import kernels, kernels_backward, kernels_rollout
+from sb3_plastic.ops.layout import Layout, layout
 from sb3_plastic.ops.types import LayerConfig, LayerParameters, check_choice
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.state import LayerState
@@ -34,6 +35,7 @@ from sb3_plastic.surrogate import SURROGATES
 
 BACKENDS = ("auto", "reference", "fused")
 FLOATS: dict[torch.dtype, Any] = {torch.float32: types.float32, torch.float64: types.float64}
+NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 MODULATION = {
     "none": kernels.MODULATION_NONE,
     "simple": kernels.MODULATION_SIMPLE,
@@ -106,42 +108,41 @@ def plastic_scan_fused(
         x = x[:, :1]
     if external is None:
         external = x.new_empty(*x.shape[0:3:2], 0)
-    tensors = (x, external, *state, *p)
+    tensors = (x, external, *state, *p, episode_start)
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         # Not *state as one argument: autograd does not look into tuples, and would drop the gradients silently.
-        spikes, *new = _Scan.apply(config, K, episode_start, *tensors)
+        spikes, *new = _Scan.apply(config, K, *tensors)
     else:
-        spikes, *new = _forward(config, K, episode_start, tensors, save=False)[0]
+        spikes, *new = _step(config, K, tensors)
     return spikes, LayerState(*new)
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, config: LayerConfig, K: int, episode_start: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
-        outputs, ctx.saved = _forward(config, K, episode_start, tensors, save=True)
+    def forward(ctx: Any, config: LayerConfig, K: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs, ctx.saved = _forward(config, K, tensors)
         ctx.config, ctx.K = config, K
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(episode_start, *tensors)
+        ctx.save_for_backward(*tensors)
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        episode_start, *tensors = ctx.saved_tensors
-        return (None, None, None, *_backward(ctx.config, ctx.K, episode_start, tensors, ctx.saved, grads))
+        return (None, None, *_backward(ctx.config, ctx.K, ctx.saved_tensors, ctx.saved, grads), None)
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """
     Every buffer without content comes from here, so that a test can poison it; and from torch, whose tensors begin at
     a multiple of 64 bytes. Arrays of numpy's own begin anywhere, and vector instructions then take 1.6 times as long.
     """
-    return torch.empty(shape, dtype=dtype).numpy()
+    return torch.empty(shape, dtype=dtype)
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
     """Filled by this thread: torch's own threads, once woken, go on spinning for milliseconds and slow the kernels."""
-    array = empty(shape, dtype)
+    array = empty(shape, dtype).numpy()
     array.fill(0)
     return array
 
@@ -156,51 +157,21 @@ class _Arrays(NamedTuple):
     p: tuple[np.ndarray, ...]  # each with a leading axis of size B or 1; [1, 0, ...] what is empty
 
 
-def _array(name: str, tensor: Tensor, dtype: torch.dtype, *shapes: tuple[int, ...]) -> np.ndarray:
-    """The memory of a tensor as an array, which is checked: in compiled code a wrong shape is a wild pointer."""
-    if tensor.shape not in shapes:
-        raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: expected {' or '.join(map(str, shapes))}.")
-    if tensor.dtype != dtype:
-        if tensor.numel():
-            raise TypeError(f"{name} is {tensor.dtype} where the inputs are {dtype}: the fused kernel needs one type.")
-        tensor = tensor.to(dtype)
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    return tensor.contiguous().numpy()
+def _layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
+    return layout(config, RULES[config.rule], tuple(t.shape for t in tensors), tuple(t.dtype for t in tensors))
 
 
-def _arrays(config: LayerConfig, episode_start: Tensor, tensors: Sequence[Tensor]) -> _Arrays:
-    x, external, state, p = tensors[0], tensors[1], tensors[2:9], tensors[9:]
-    dtype = x.dtype
-    T, K_x, B, M_in = x.shape
-    N = state[0].shape[-1]
-    M = M_in + N * config.recurrent
-    rule = RULES[config.rule]
-    plastic, modulated = rule is not None, rule is not None and config.modulation != "none"
-    sliding, retroactive = rule is not None and rule.sliding_threshold, plastic and config.modulation == "retroactive"
-    state_shapes = (
-        (B, N), (B, N), (B, M * plastic), (B, N * plastic), (B, N * sliding),
-        (B, M * plastic, N * plastic), (B, M * retroactive, N * retroactive),
-    )  # fmt: skip
-    p_shapes = (
-        (True, (M, N)), (True, (N,)), (True, (N,)), (plastic, (M, N)), (plastic, (M, N)), (plastic, (M,)),
-        (plastic, (N,)), (plastic, (N,)), (sliding, (N,)), (retroactive, (N,)),
-        (modulated, (N,)), (modulated, (N,)), (modulated, (1,)), (modulated, (N,)),
-    )  # fmt: skip
-    p_arrays = []
-    for name, tensor, (used, shape) in zip(LayerParameters._fields, p, p_shapes, strict=True):
-        if not used:
-            p_arrays.append(zeros((1, *(0 for _ in shape)), dtype))
-            continue
-        array = _array(name, tensor, dtype, shape, (B, *shape))
-        p_arrays.append(array if array.ndim > len(shape) else array[None])
-    return _Arrays(
-        _array("x", x, dtype, (T, K_x, B, M_in)),
-        _array("episode_start", episode_start, torch.bool, (T, B)),
-        _array("external", external, dtype, (T, B, N), (T, B, 1), (T, B, 0)),
-        tuple(_array(*each) for each in zip(LayerState._fields, state, [dtype] * 7, state_shapes, strict=True)),
-        tuple(p_arrays),
-    )
+def _arrays(config: LayerConfig, tensors: Sequence[Tensor]) -> _Arrays:
+    sizes = _layout(config, tensors)
+    x, external, *state = (tensor.detach().contiguous().numpy() for tensor in tensors[:9])
+    starts = tensors[-1].contiguous().numpy()
+    state = [s.astype(x.dtype, copy=False) for s in state]  # What is empty may be of any type.
+    p = []
+    for tensor, rows, shape in zip(tensors[9:-1], sizes.rows, sizes.parameter_shapes(), strict=True):
+        unused = 0 in shape
+        array = np.empty(0, x.dtype) if unused else tensor.detach().contiguous().numpy()
+        p.append(array.reshape(rows, *shape))
+    return _Arrays(x, starts, external, tuple(state), tuple(p))
 
 
 def _segment(K: int) -> int:
@@ -208,29 +179,45 @@ def _segment(K: int) -> int:
     return max(1, SEGMENT_TICKS // K)
 
 
+def _step(config: LayerConfig, K: int, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Spikes and state, and no gradients: by addresses, see :mod:`sb3_plastic.ops.kernels_rollout`."""
+    *sizes, rows = sizes_and_rows = _layout(config, tensors)
+    dtype, (T, _, B, _, _, M, N, *_) = tensors[0].dtype, sizes
+    threads = _threads(T * K * B * M * N, B)
+    shapes = ((T, K, B, N), *sizes_and_rows.state_shapes(), (threads, M), (threads, 6, N))
+    outputs = [empty(shape, dtype) for shape in shapes]
+    tensors = [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in tensors]
+    addresses = tuple([tensor.data_ptr() for tensor in (*tensors, *outputs)])
+    layer, number = (K, tuple(sizes), rows, addresses), NUMBERS[dtype]
+    threshold, h_max = number(config.threshold), number(config.h_max)
+    if config.rule == "none":
+        _run(kernels_rollout.static_forward_at, threads, B, lambda i: (i, *layer, threshold))
+    else:
+        learning = (_rule(config.rule, dtype)[0], MODULATION[config.modulation], config.keep_fast_weights)
+        _run(kernels_rollout.forward_at, threads, B, lambda i: (i, *layer, *learning, threshold, h_max))
+    return outputs[:-2]
+
+
 def _forward(
-    config: LayerConfig, K: int, episode_start: Tensor, tensors: tuple[Tensor, ...], save: bool
+    config: LayerConfig, K: int, tensors: Sequence[Tensor]
 ) -> tuple[tuple[Tensor, ...], tuple[np.ndarray, ...]]:
     """Spikes and state, and what the backward pass needs."""
-    x, starts, external, state, p = _arrays(config, episode_start, tensors)
+    x, starts, external, state, p = _arrays(config, tensors)
     T, B, (M, N), dtype = x.shape[0], x.shape[2], p[0].shape[1:], tensors[0].dtype
-    outputs = tuple(
-        torch.from_numpy(empty(shape, dtype)) for shape in ((T, K, B, N), *(array.shape for array in state))
-    )
+    outputs = tuple(empty(shape, dtype) for shape in ((T, K, B, N), *(array.shape for array in state)))
     spikes, *out = (tensor.numpy() for tensor in outputs)
-    saved_v = empty((B, T if save else 0, K, N), dtype)
+    saved_v = empty((B, T, K, N), dtype).numpy()
     threads = _threads(T * K * B * M * N, B)
-    work_m, work_n = empty((threads, M), dtype), empty((threads, 6, N), dtype)
+    work_m, work_n = empty((threads, M), dtype).numpy(), empty((threads, 6, N), dtype).numpy()
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     if config.rule == "none":
         saved: tuple[np.ndarray, ...] = (saved_v,)
         _run(kernels.static_forward, threads, B, lambda i: (
-            K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, work_m[i], work_n[i, 0]
+            K, True, x, starts, state, tuple(out), p, spikes, saved_v, threshold, work_m[i], work_n[i, 0]
         ))  # fmt: skip
     else:
-        segment = _segment(K) if save else 0
-        n = (T - 1) // segment if segment else 0
-        saved = (saved_v, *(empty((n, *array.shape), dtype) for array in state[2:]))
+        segment = _segment(K)
+        saved = (saved_v, *(empty(((T - 1) // segment, *array.shape), dtype).numpy() for array in state[2:]))
         local, _ = _rule(config.rule, dtype)
         _run(kernels.forward, threads, B, lambda i: (
             K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
@@ -242,26 +229,25 @@ def _forward(
 def _backward(
     config: LayerConfig,
     K: int,
-    episode_start: Tensor,
-    tensors: list[Tensor],
+    tensors: Sequence[Tensor],
     saved: tuple[np.ndarray, ...],
     grads: tuple[Tensor | None, ...],
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
-    x, starts, external, state, p = _arrays(config, episode_start, tensors)
+    x, starts, external, state, p = _arrays(config, tensors)
     T, B, (M, N), dtype = x.shape[0], x.shape[2], p[0].shape[1:], tensors[0].dtype
     gspikes = zeros((T, K, B, N), dtype) if grads[0] is None else np.ascontiguousarray(grads[0].numpy())
     gstate = tuple(zeros(array.shape, dtype) for array in state)
     for array, grad in zip(gstate, grads[1:], strict=True):
         if grad is not None:
             array[...] = grad.numpy()
-    gx, gexternal = empty(x.shape, dtype), zeros(external.shape, dtype)
+    gx, gexternal = empty(x.shape, dtype).numpy(), zeros(external.shape, dtype)
     gp = tuple(zeros((B, *array.shape[1:]), dtype) for array in p)
     surrogate = _surrogate(config.surrogate, config.slope, dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     threads = _threads(T * K * B * M * N, B)
     if config.rule == "none":
-        work_m, work_n = empty((threads, 2, 1, M), dtype), empty((threads, 5, 1, N), dtype)
+        work_m, work_n = empty((threads, 2, 1, M), dtype).numpy(), empty((threads, 5, 1, N), dtype).numpy()
         _run(kernels_backward.static_backward, threads, B, lambda i: (
             K, x, starts, state, p, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, gx,
             gp, tuple(work_m[i]), tuple(work_n[i]),
@@ -271,9 +257,9 @@ def _backward(
         L = min(segment, T) * K
         M_e, N_e = state[6].shape[1:]
         local, derivative = _rule(config.rule, dtype)
-        h, e = empty((threads, L + 1, M, N), dtype), empty((threads, L + 1, M_e, N_e), dtype)
-        ticks_m, work_m = empty((threads, 3, L, M), dtype), empty((threads, 2, M), dtype)
-        ticks_n, work_n = empty((threads, 12, L, N), dtype), empty((threads, 14, N), dtype)
+        h, e = empty((threads, L + 1, M, N), dtype).numpy(), empty((threads, L + 1, M_e, N_e), dtype).numpy()
+        ticks_m, work_m = empty((threads, 3, L, M), dtype).numpy(), empty((threads, 2, M), dtype).numpy()
+        ticks_n, work_n = empty((threads, 12, L, N), dtype).numpy(), empty((threads, 14, N), dtype).numpy()
         _run(kernels_backward.backward, threads, B, lambda i: (
             K, segment, x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
@@ -281,9 +267,9 @@ def _backward(
             tuple(work_n[i]),
         ))  # fmt: skip
     # A parameter that serves all rows has the sum of theirs.
-    gp = tuple(g if tensor.shape == g.shape else g.sum(0) for g, tensor in zip(gp, tensors[9:], strict=True))
+    gp = tuple(g if tensor.shape == g.shape else g.sum(0) for g, tensor in zip(gp, tensors[9:-1], strict=True))
     gradients = [torch.from_numpy(array) for array in (gx, gexternal, *gstate, *gp)]
-    return [g if g.shape == tensor.shape else None for g, tensor in zip(gradients, tensors, strict=True)]
+    return [g if g.shape == tensor.shape else None for g, tensor in zip(gradients, tensors[:-1], strict=True)]
 
 
 # ------------------------------------------------------------------- rules and surrogates as functions of a whole layer
