@@ -4,7 +4,7 @@
     python scripts/bench_scan.py --only speed peers --repeats 9
 
 The network is 105-64-64-8 unless said otherwise (the size of Ant-v5's), K = 4 ticks per step, B = 16 environments, T =
-128 steps, with 2 % of the steps starting an episode. Ratios are those of medians of runs that take turns, so that a busy
+128 steps, with 2 % of the steps starting an episode. Ratios are those of medians of runs that take turns: a busy
 machine slows all of them alike. No speed is printed before spikes, states and gradients have been found equal to the
 reference's, on the same network and inputs in float64 (spikes exactly, the rest to a relative error of 1e-9).
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -32,12 +33,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.ops import LayerConfig, LayerParameters, plastic_scan
+from sb3_plastic.ops import LayerConfig, LayerParameters, plastic_scan, set_num_threads
 from sb3_plastic.state import LayerState
 
 SIZES = (105, 64, 64, 8)
 T, K, B = 128, 4, 16
 PEERS = ("snntorch", "spikingjelly", "norse")
+
+
+def set_threads(n: int) -> None:
+    """Threads of the fused kernels, and of torch, on which the reference and the peers run."""
+    torch.set_num_threads(n)
+    set_num_threads(n)
 
 
 class Layer(NamedTuple):
@@ -289,7 +296,7 @@ def peers(repeats: int) -> list[dict[str, Any]]:
 
 def linears() -> list[nn.Linear]:
     torch.manual_seed(0)
-    return [nn.Linear(m, n) for m, n in zip(SIZES, SIZES[1:], strict=False)]
+    return [nn.Linear(m, n) for m, n in itertools.pairwise(SIZES)]
 
 
 def snntorch() -> Callable[[], object]:
@@ -347,7 +354,7 @@ def norse() -> Callable[[], object]:
     return run
 
 
-# ------------------------------------------------------------------------------------------------- processes of their own
+# ---------------------------------------------------------------------------------------------- processes of their own
 
 
 def in_process(what: str, setting: Setting, backend: str, **environment: str) -> dict[str, float]:
@@ -363,7 +370,7 @@ def in_process(what: str, setting: Setting, backend: str, **environment: str) ->
 
 def worker(job: dict[str, Any]) -> dict[str, float]:
     """What ``in_process`` asks for."""
-    torch.set_num_threads(job["threads"])
+    set_threads(job["threads"])
     fields = job["setting"]
     setting = Setting(**{**fields, "sizes": tuple(fields["sizes"]), "dtype": getattr(torch, fields["dtype"])})
     if job["what"] == "first":
@@ -384,7 +391,7 @@ def resident(field: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-# ------------------------------------------------------------------------------------------------------------------ report
+# --------------------------------------------------------------------------------------------------------------- report
 
 
 def machine() -> dict[str, Any]:
@@ -452,7 +459,7 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(worker(arguments.worker)))
         return
-    torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads)
     results: dict[str, Any] = {"command": " ".join(sys.argv), "machine": machine(), "repeats": arguments.repeats}
     print_table("machine", [results["machine"]])
     for name in arguments.only:
