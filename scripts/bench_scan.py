@@ -3,10 +3,10 @@
     python scripts/bench_scan.py --json scan.json
     python scripts/bench_scan.py --only speed peers --repeats 9
 
-The network is 105-64-64-8 unless said otherwise (the size of Ant-v5's), K = 4 ticks per step, B = 16 environments, T =
-128 steps, with 2 % of the steps starting an episode. Ratios are those of medians of runs that take turns: a busy
-machine slows all of them alike. No speed is printed before spikes, states and gradients have been found equal to the
-reference's, on the same network and inputs in float64 (spikes exactly, the rest to a relative error of 1e-9).
+The network is 105-64-64-8 unless said otherwise (the size of Ant-v5's), K = 4 ticks per step, B = 16 environments,
+T = 128 steps, with 2 % of the steps starting an episode. Ratios are those of medians of runs that take turns, so that a
+busy machine slows all of them alike. No speed is printed before spikes, states and gradients have been found equal to
+the reference's, on the same network and inputs in float64 (spikes exactly, the rest to a relative error of 1e-9).
 
 Peak memory is that of a process of its own (Linux): its highest resident set during a forward and backward pass, less
 the resident set before it, with compilation and first-use allocations behind it.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -27,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ class Setting(NamedTuple):
 
     def synapse_ticks(self) -> int:
         """Synapses x ticks x rows."""
-        return sum(m * n for m, n in zip(self.sizes, self.sizes[1:], strict=False)) * self.T * self.K * self.B
+        return sum(m * n for m, n in pairwise(self.sizes)) * self.T * self.K * self.B
 
 
 def network(setting: Setting) -> list[Layer]:
@@ -82,7 +82,7 @@ def network(setting: Setting) -> list[Layer]:
     plastic, sliding = setting.rule != "none", setting.rule == "bcm"
     retroactive = plastic and setting.modulation == "retroactive"
     layers = []
-    for M, N in zip(setting.sizes, setting.sizes[1:], strict=False):
+    for M, N in pairwise(setting.sizes):
         p = {"w": normal(1.4 / M**0.5, M, N), "b": 0.3 + normal(0.1, N), "beta": normal(0, N) + 0.5}
         if plastic:
             p |= {"alpha": normal(0.2, M, N), "eta": 0.1 * torch.exp(normal(0.1, M, N))}
@@ -93,7 +93,7 @@ def network(setting: Setting) -> list[Layer]:
             p["kappa_e"] = normal(0, N) + 0.3
         if plastic and setting.modulation != "none":
             p |= {"a": normal(0.1, N), "u": normal(0.3, N), "c": normal(0, 1), "d": 1 + normal(0, N)}
-        shapes = [(N,), (N,), (M * plastic,), (N * plastic,), (N * sliding,)]
+        shapes: list[tuple[int, ...]] = [(N,), (N,), (M * plastic,), (N * plastic,), (N * sliding,)]
         shapes += [(M * on, N * on) for on in (plastic, retroactive)]
         state = LayerState(*(torch.zeros(setting.B, *shape, dtype=setting.dtype) for shape in shapes))
         leaves = {name: value.to(setting.dtype).requires_grad_() for name, value in p.items()}
@@ -111,10 +111,10 @@ def inputs(setting: Setting) -> tuple[Tensor, Tensor]:
 
 def scan(layers: list[Layer], x: Tensor, episode_start: Tensor, backend: str) -> tuple[Tensor, list[Tensor]]:
     """The spikes of the last layer, and all outputs."""
-    outputs = []
+    outputs: list[Tensor] = []
     for config, p, state in layers:
-        x, state = plastic_scan(x, episode_start, state, p, config, backend=backend)
-        outputs += [x, *state]
+        x, after = plastic_scan(x, episode_start, state, p, config, backend=backend)
+        outputs += [x, *after]
     return x, outputs
 
 
@@ -143,12 +143,12 @@ def check(setting: Setting) -> float:
         spikes, outputs = scan(layers, x, episode_start, backend)
         gradients = torch.autograd.grad(spikes.sum(), parameters(layers), allow_unused=True)
         found.append(([o.detach() for o in outputs], [g for g in gradients if g is not None]))
-    (outputs, gradients), (got, got_gradients) = found
-    rates = [outputs[i].mean().item() for i in range(0, len(outputs), 8)]
-    spikes_equal = all(torch.equal(got[i], outputs[i]) for i in range(0, len(outputs), 8))
+    (expected, expected_gradients), (got, got_gradients) = found
+    rates = [expected[i].mean().item() for i in range(0, len(expected), 8)]
+    spikes_equal = all(torch.equal(got[i], expected[i]) for i in range(0, len(expected), 8))
     error = max(
         ((a - b).norm() / b.norm().clamp(min=1e-30)).item()
-        for a, b in zip([*got, *got_gradients], [*outputs, *gradients], strict=True)
+        for a, b in zip([*got, *got_gradients], [*expected, *expected_gradients], strict=True)
         if b.numel()
     )
     if not spikes_equal or not error < 1e-9 or not all(0.05 < rate < 0.95 for rate in rates):
@@ -268,7 +268,7 @@ def memory(repeats: int) -> list[dict[str, Any]]:
 
 def first_call(repeats: int) -> list[dict[str, Any]]:
     """Forward and backward for the first time in a process, with an empty cache and with a full one; less imports."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for cache in ("cold", *["warm"] * repeats):
             answer = in_process("first", Setting(T=2), "fused", NUMBA_CACHE_DIR=folder)
@@ -296,7 +296,7 @@ def peers(repeats: int) -> list[dict[str, Any]]:
 
 def linears() -> list[nn.Linear]:
     torch.manual_seed(0)
-    return [nn.Linear(m, n) for m, n in itertools.pairwise(SIZES)]
+    return [nn.Linear(m, n) for m, n in pairwise(SIZES)]
 
 
 def snntorch() -> Callable[[], object]:
@@ -341,7 +341,7 @@ def spikingjelly() -> Callable[[], object]:
 def norse() -> Callable[[], object]:
     """Its modules over time, each layer over all ticks at once."""
     norse_torch = importlib.import_module("norse.torch")
-    layers, neurons = linears(), [norse_torch.LIFBox() for _ in SIZES[1:]]
+    layers, neurons = linears(), [norse_torch.LIF() for _ in SIZES[1:]]
     leaves = [p for layer in layers for p in layer.parameters()]
     x = inputs(Setting())[0].flatten(0, 1)
 
@@ -354,7 +354,7 @@ def norse() -> Callable[[], object]:
     return run
 
 
-# ---------------------------------------------------------------------------------------------- processes of their own
+# ----------------------------------------------------------------------------------------------- processes of their own
 
 
 def in_process(what: str, setting: Setting, backend: str, **environment: str) -> dict[str, float]:

@@ -45,8 +45,8 @@ MODULATION = {
 SEGMENT_TICKS = 16
 """Ticks per segment, whose fast weights are held at once in the backward pass: 16 layers of 105 x 64 are 430 kB."""
 
-PARALLEL_WORK = 200_000
-"""Synapses x ticks from which a second thread is worth its start, about 30 microseconds."""
+PARALLEL_WORK = 500_000
+"""Synapses x ticks x rows, some 0.1 ms, from which a second thread is worth its start, some 30 microseconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -323,7 +323,7 @@ def _surrogate(name: str, slope: float, dtype: torch.dtype) -> Any:
 # Numba's convention: the variable NUMBA_NUM_THREADS, or all cores.
 _num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 _pool: ThreadPoolExecutor | None = None
-_compiled: set[Any] = set()
+_compiled: set[Any] = set()  # kernels that have run in this process
 
 
 def get_num_threads() -> int:
@@ -358,31 +358,31 @@ def _threads(work: int, B: int) -> int:
 
 def _run(kernel: Any, threads: int, B: int, arguments: Callable[[int], tuple[Any, ...]]) -> None:
     """Call the kernel for all rows, a contiguous part of them on each thread."""
+    if kernel not in _compiled:
+        with _notice():
+            kernel(0, 0, *arguments(0))  # no rows: it only compiles, or loads what was compiled before
+        _compiled.add(kernel)
+    if threads == 1:
+        kernel(0, B, *arguments(0))
+        return
     global _pool
-    with _notice(kernel):
-        if threads == 1:
-            kernel(0, B, *arguments(0))
-            return
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
-        bounds = [i * B // threads for i in range(threads + 1)]
-        futures = [_pool.submit(kernel, bounds[i], bounds[i + 1], *arguments(i)) for i in range(1, threads)]
-        kernel(bounds[0], bounds[1], *arguments(0))
-        for future in futures:
-            future.result()
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
+    bounds = [i * B // threads for i in range(threads + 1)]
+    futures = [_pool.submit(kernel, bounds[i], bounds[i + 1], *arguments(i)) for i in range(1, threads)]
+    kernel(bounds[0], bounds[1], *arguments(0))
+    for future in futures:
+        future.result()
 
 
 @contextmanager
-def _notice(kernel: Any) -> Iterator[None]:
-    """Say so if a first call takes long: it compiles, once per machine."""
-    if kernel in _compiled:
-        yield
-        return
-    timer = threading.Timer(1.0, logger.warning, ("Compiling the fused kernels, once per machine: some ten seconds.",))
+def _notice() -> Iterator[None]:
+    """Say so if a first call takes long."""
+    message = "Compiling the fused kernels, once per machine and type of number: some ten seconds."
+    timer = threading.Timer(1.0, logger.warning, (message,))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
-    _compiled.add(kernel)
