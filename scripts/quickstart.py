@@ -67,7 +67,7 @@ def evaluate(folder: Path) -> dict[str, list[float]]:
 def main() -> None:
     """Train what is not trained yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=50_000, help="training steps of each agent")
+    parser.add_argument("--steps", type=int, default=150_000, help="training steps of each agent")
     args = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -101,7 +101,7 @@ def main() -> None:
         f"sb3-plastic record --env {ENV} -f {folder}": "a video",
         f"sb3-plastic plot train -e {ENV} -f {folder}": "the learning curve",
         f"sb3-plastic train --env {ENV} --progress": "the real thing: a million steps, into logs/",
-        "QUICKSTART_STEPS=300000 bash scripts/quickstart.sh": "this, with more steps",
+        "QUICKSTART_STEPS=1000000 bash scripts/quickstart.sh": "this, with more steps",
     }
     print(f"Models and TensorBoard logs are in {root}. One training of each says little: seeds differ by hundreds.\n")
     for command, comment in next_steps.items():
