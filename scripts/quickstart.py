@@ -103,7 +103,8 @@ def main() -> None:
         f"sb3-plastic train --env {ENV} --progress": "the real thing: a million steps, into logs/",
         "QUICKSTART_STEPS=1000000 bash scripts/quickstart.sh": "this, with more steps",
     }
-    print(f"Models and TensorBoard logs are in {root}. One training of each says little: seeds differ by hundreds.\n")
+    print(f"Models and TensorBoard logs are in {root}. One training of each says little: seeds differ by hundreds.")
+    print("An agent may stand still without its exploration noise: docs/results says what is known about that.\n")
     for command, comment in next_steps.items():
         print(f"  {command:<70}{comment and f'  # {comment}'}".rstrip())
 
