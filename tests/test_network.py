@@ -144,6 +144,11 @@ def test_plasticity_rates_per_synapse_neuron_or_layer(eta_per, size):
     torch.testing.assert_close(layer.effective_parameters().eta, torch.full((F, 11), 0.3))
 
 
+def test_learned_rates_are_spread_over_the_neurons():
+    beta = make_snn(learn=["beta"], beta=0.5, rate_spread=2.0).layers[0].effective_parameters().beta
+    torch.testing.assert_close(beta[[0, 5, 10]], torch.sigmoid(torch.tensor([-2.0, 0.0, 2.0])))
+
+
 def test_a_list_chooses_the_rule_per_layer():
     snn = make_snn(rule=["none", "bcm"], modulation=["none", "retroactive"])
     assert [layer.config.rule for layer in snn.layers] == ["none", "bcm"]
