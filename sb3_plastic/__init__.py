@@ -6,7 +6,7 @@ from sb3_plastic.ops import plastic_scan
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.state import LayerState, SNNState
-from sb3_plastic.wrappers import PreviousActionReward
+from sb3_plastic.wrappers import PreviousActionReward, VecPreviousActionReward
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ __all__ = [
     "PlasticSNN",
     "PreviousActionReward",
     "SNNState",
+    "VecPreviousActionReward",
     "__version__",
     "plastic_scan",
 ]

@@ -1,4 +1,4 @@
-"""Environment wrappers."""
+"""Environment wrappers, in gymnasium's form and in that of SB3's vector environments."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 
 class PreviousActionReward(gym.Wrapper):
@@ -26,40 +28,92 @@ class PreviousActionReward(gym.Wrapper):
 
     def __init__(self, env: gym.Env) -> None:
         super().__init__(env)
-        space = env.observation_space
-        if not isinstance(env.action_space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-            raise ValueError(f"PreviousActionReward cannot serve the action space {env.action_space}.")
-        self._action = spaces.flatten_space(env.action_space)
-        assert isinstance(self._action, spaces.Box)
-        n_actions = self._action.shape[0]
-        added = {
-            "previous_action": spaces.Box(-np.inf, np.inf, (n_actions,), np.float32),
-            "previous_reward": spaces.Box(-np.inf, np.inf, (1,), np.float32),
-        }
-        if isinstance(space, spaces.Dict):
-            self.observation_space: spaces.Space = spaces.Dict({**space.spaces, **added})
-        elif isinstance(space, spaces.Box) and len(space.shape) == 1:
-            free = np.full(n_actions + 1, np.inf, space.dtype)
-            self.observation_space = spaces.Box(
-                np.concatenate((space.low, -free)), np.concatenate((space.high, free)), dtype=space.dtype.type
-            )
-        else:
-            raise ValueError(f"PreviousActionReward needs a box observation of one axis, or a dict, got {space}.")
-
-    def _observe(self, observation: Any, action: Any, reward: float) -> Any:
-        n_actions = self._action.shape[0]  # type: ignore[index]
-        flat = np.zeros(n_actions) if action is None else np.asarray(spaces.flatten(self.env.action_space, action))
-        if isinstance(observation, dict):
-            added = {"previous_action": flat.astype(np.float32), "previous_reward": np.array([reward], np.float32)}
-            return {**observation, **added}
-        return np.concatenate((observation, flat, [reward])).astype(observation.dtype)
+        self._no_action = np.zeros(n_action_numbers(env.action_space), np.float32)
+        self.observation_space: spaces.Space = extended_space(env.observation_space, env.action_space)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """As in gymnasium."""
         observation, info = self.env.reset(seed=seed, options=options)
-        return self._observe(observation, None, 0.0), info
+        return extended(observation, self._no_action, 0.0), info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """As in gymnasium."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._observe(observation, action, float(reward)), reward, terminated, truncated, info
+        flat = np.asarray(spaces.flatten(self.env.action_space, action))
+        return extended(observation, flat, float(reward)), reward, terminated, truncated, info
+
+
+class VecPreviousActionReward(VecEnvWrapper):
+    """
+    :class:`PreviousActionReward` around a whole vector environment, for those whose single environments take no
+    wrappers, such as LocomotionVecEnv. In RL Zoo: ``vec_env_wrapper: sb3_plastic.wrappers.VecPreviousActionReward``,
+    in a list after whatever it is to wrap.
+
+    :param venv: vector environment with the spaces that :class:`PreviousActionReward` takes
+    :raises ValueError: on other spaces
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv, extended_space(venv.observation_space, venv.action_space))
+        self._actions = self._no_actions = np.zeros((venv.num_envs, n_action_numbers(venv.action_space)), np.float32)
+
+    def reset(self) -> VecEnvObs:
+        """As in SB3."""
+        return extended(self.venv.reset(), self._no_actions, np.zeros(self.num_envs))
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """As in SB3."""
+        self._actions = np.stack([spaces.flatten(self.action_space, action) for action in actions])
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """As in SB3. What is added to ``terminal_observation`` is the action and reward that led to it."""
+        obs, rewards, dones, infos = self.venv.step_wait()
+        for i in np.flatnonzero(dones):
+            last = infos[i]["terminal_observation"]
+            infos[i] = {**infos[i], "terminal_observation": extended(last, self._actions[i], float(rewards[i]))}
+        goes_on = ~dones
+        return extended(obs, self._actions * goes_on[:, None], rewards * goes_on), rewards, dones, infos
+
+
+def n_action_numbers(space: spaces.Space) -> int:
+    """
+    How many numbers a flattened action has.
+
+    :raises ValueError: if actions of this space cannot be flattened to so many
+    """
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise ValueError(f"PreviousActionReward cannot serve the action space {space}.")
+    return spaces.flatdim(space)
+
+
+def extended_space(space: spaces.Space, action_space: spaces.Space) -> spaces.Space:
+    """
+    The observation space with room for action and reward.
+
+    :raises ValueError: if it is no box of one axis and no dict
+    """
+    n_actions = n_action_numbers(action_space)
+    if isinstance(space, spaces.Dict):
+        added = {"previous_action": n_actions, "previous_reward": 1}
+        boxes = {name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in added.items()}
+        return spaces.Dict({**space.spaces, **boxes})
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        free = np.full(n_actions + 1, np.inf, space.dtype)
+        low, high = np.concatenate((space.low, -free)), np.concatenate((space.high, free))
+        return spaces.Box(low, high, dtype=space.dtype.type)
+    raise ValueError(f"PreviousActionReward needs a box observation of one axis, or a dict, got {space}.")
+
+
+def extended(observation: Any, action: np.ndarray, reward: Any) -> Any:
+    """
+    The observation with action and reward added.
+
+    :param observation: of one environment, or of B
+    :param action: flattened, [n] or [B, n]
+    :param reward: a number, or [B]
+    """
+    reward = np.asarray(reward, np.float32)[..., None]
+    if isinstance(observation, dict):
+        return {**observation, "previous_action": action.astype(np.float32), "previous_reward": reward}
+    return np.concatenate((observation, action, reward), axis=-1).astype(observation.dtype)

@@ -6,8 +6,11 @@ import pytest
 from envs import BOX, RandomEnv
 from gymnasium import spaces
 from stable_baselines3.common.env_checker import check_env
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from sb3_plastic import PlasticPPO, PreviousActionReward
+from sb3_plastic import PlasticPPO, PreviousActionReward, VecPreviousActionReward
+from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,32 @@ def test_real_environments_stay_valid(env_id):
 def test_a_policy_learns_with_it():
     env = PreviousActionReward(gym.make("Pendulum-v1"))
     PlasticPPO("MlpPolicy", env, n_steps=32, batch_size=32, policy_kwargs=dict(external_modulation=True)).learn(64)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "vec_env_cls"),
+    [
+        ("CartPole-v1", {}, DummyVecEnv),
+        ("sb3_plastic/PerturbedHopperLatent-v0", {"scenario": "nda-v1/train"}, LocomotionVecEnv),
+    ],
+)
+def test_around_a_vector_environment_it_shows_what_it_shows_around_each(env_id, kwargs, vec_env_cls):
+    each = make_vec_env(env_id, 3, seed=0, env_kwargs=kwargs, wrapper_class=PreviousActionReward)
+    whole = VecPreviousActionReward(make_vec_env(env_id, 3, seed=0, env_kwargs=kwargs, vec_env_cls=vec_env_cls))
+    assert each.observation_space == whole.observation_space
+    np.testing.assert_array_equal(each.reset(), whole.reset())
+    each.action_space.seed(0)
+    ends = 0
+    for _ in range(100):
+        actions = np.stack([each.action_space.sample() for _ in range(3)])
+        (obs, rewards, dones, infos), others = each.step(actions), whole.step(actions)
+        np.testing.assert_array_equal(obs, others[0])
+        np.testing.assert_array_equal(rewards, others[1])
+        np.testing.assert_array_equal(dones, others[2])
+        for i in np.flatnonzero(dones):
+            np.testing.assert_array_equal(infos[i]["terminal_observation"], others[3][i]["terminal_observation"])
+            ends += 1
+    assert ends > 2
 
 
 def test_images_are_refused():
