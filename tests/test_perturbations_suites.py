@@ -53,7 +53,7 @@ def test_nda_has_all_splits_for_all_robots_each_with_an_onset() -> None:
         for split in SPLITS[1:-1]:
             names = {s.name for s in scenarios if s.robot == robot and s.split == split}
             assert names, (robot, split)
-            assert {f"{name}/onset" for name in names if not name.endswith("/onset")} <= names
+            assert {f"{name}/onset" for name in names if not name.endswith(("/onset", "/switch"))} <= names
         novel = {s.perturbations[0].kind for s in scenarios if s.robot == robot and s.split == "novel"}
         trained = {p.kind for s in scenarios if s.robot == robot and s.split == "train" for p in s.perturbations}
         assert novel == {"motor_off", "joint_lock", "limb_scale", "slope", "payload", "action_delay", "push", "terrain"}
@@ -114,3 +114,16 @@ def test_registering_and_reading_suites_needs_no_mujoco() -> None:
         "p.register_envs(); load_suite('nda-v1'); sys.exit('mujoco' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_training_scenarios_with_switches_draw_anew_in_the_middle_of_half_the_episodes() -> None:
+    env = gym.make("sb3_plastic/PerturbedHalfCheetahLatent-v0", scenario="nda-v1/train/switch")
+    action = np.zeros(env.action_space.shape)
+    episodes_with_a_switch = 0
+    for seed in range(20):
+        _, info = env.reset(seed=seed)
+        before = info["perturbation_values"]
+        for _ in range(501):
+            *_, info = env.step(action)
+        episodes_with_a_switch += info["perturbation_values"] != before
+    assert 5 <= episodes_with_a_switch <= 15

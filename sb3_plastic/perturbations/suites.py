@@ -7,7 +7,8 @@
 A scenario is a name, a robot and a list of perturbations. In ``nda-v1`` the name is ``suite/split/family``, followed by
 ``/onset`` where it begins in mid-episode. Splits: ``train`` (all families at once, to train on), ``id`` (the same
 distribution, to test on), ``interp`` (in the gap that training leaves out), ``extrap1`` and ``extrap2`` (shells
-outside), ``novel`` (kinds never trained on), ``nominal``.
+outside), ``novel`` (kinds never trained on), ``nominal``. ``train/switch`` is to learn adaptation from: a hidden
+variable that never changes within the life of fast weights teaches them nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import yaml
 
 from sb3_plastic.perturbations.registration import ROBOTS, env_id
 from sb3_plastic.perturbations.spec import Perturbation, parse, unknown
+
+SWITCH = {"choice": [300, 400, 500, *[10_000] * 15]}
+"""Steps between draws, for each of four families on its own: in (15/18)^4 = 48 % of the episodes none is drawn anew."""
 
 SPLITS = ("nominal", "train", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
 
@@ -163,6 +167,9 @@ def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: An
     draws: dict[str, dict[str, Any]] = {kind: _draws(ranges) for kind, ranges in families.items()}
     joint = [{"kind": kind, "value": by_split["train"]} for kind, by_split in draws.items()]
     scenarios = _pair(f"{name}/train", robot, "train", joint, onset, "all families at once")
+    switched = parse([entry | {"schedule": {"form": "switch", "at": 0, "every": SWITCH}} for entry in joint])
+    about = "all families at once, from the start; in half of the episodes some are drawn anew in the middle"
+    scenarios.append(Scenario(f"{name}/train/switch", robot, "train", False, switched, about))
     scenarios += _pair(f"{name}/id", robot, "id", joint, onset, "as in training")
     for split in ("interp", "extrap1", "extrap2"):
         for kind, by_split in draws.items():
