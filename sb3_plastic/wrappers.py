@@ -63,7 +63,7 @@ class VecPreviousActionReward(VecEnvWrapper):
 
     def step_async(self, actions: np.ndarray) -> None:
         """As in SB3."""
-        self._actions = np.stack([spaces.flatten(self.action_space, action) for action in actions])
+        self._actions = np.stack([np.asarray(spaces.flatten(self.action_space, action)) for action in actions])
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:

@@ -24,7 +24,7 @@ from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 from gymnasium.utils import EzPickle
 
 from sb3_plastic.perturbations.checks import Plant
-from sb3_plastic.perturbations.perturber import Perturber
+from sb3_plastic.perturbations.perturber import Perturber, context_size
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
 
@@ -45,7 +45,8 @@ class PerturbableEnv(MujocoEnv):
 
     :param perturbations: a list of mappings or `Perturbation` objects, drawn anew at each reset
     :param scenario: name of a scenario of a suite, instead of perturbations
-    :param observe_context: append the context vector to the observation: the oracle
+    :param observe_context: append the context vector to the observation: the oracle. It is that of the perturbations
+        given here; of others, set at a later reset, it shows what they have in common with these, and hides the rest
     :param terrain: compile a height field in, for later resets with terrain; None: if the perturbations need it
     :raises PerturbationError: naming the entry that cannot act on this robot
     """
@@ -77,9 +78,9 @@ class PerturbableEnv(MujocoEnv):
         self.perturber = self._make_perturber()
         self.perturber.use(entries)
         self.observe_context = observe_context
-        self._n_context = self.perturber.context_size(entries)
+        self.context_layout = entries
         if observe_context:
-            size = self._n_sensors + self._n_context
+            size = self._n_sensors + context_size(entries)
             self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
 
     @property
@@ -213,12 +214,6 @@ class PerturbableEnv(MujocoEnv):
         return find_scenario(scenario, self.robot_name).perturbations
 
     def _replace(self, entries: tuple[Perturbation, ...]) -> None:
-        size = self.perturber.context_size(entries)
-        if self.observe_context and size != self._n_context:
-            raise PerturbationError(
-                f"The context has {self._n_context} components in this environment's observation, and these "
-                f"perturbations have {size}. Make another environment, or keep number and drawn targets the same."
-            )
         if _needs_terrain(entries):
             self.use_terrain()
         self.perturber.use(entries)
@@ -227,7 +222,7 @@ class PerturbableEnv(MujocoEnv):
         if self.perturber.filters_observations:
             obs = self.perturber.observe(obs)
         if self.observe_context:
-            obs = np.concatenate([obs, self.perturber.info["context"]])
+            obs = np.concatenate([obs, self.perturber.context(self.context_layout)])
         return obs
 
 

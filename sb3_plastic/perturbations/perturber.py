@@ -213,19 +213,36 @@ class Perturber:
     def _label(active: Active) -> str:
         return active.spec.kind if active.target is None else f"{active.spec.kind}:{active.target}"
 
-    def context(self) -> tuple[float, ...]:
+    def context(self, layout: Sequence[Perturbation] | None = None) -> tuple[float, ...]:
         """
         The hidden variables, as an oracle may see them: for each perturbation its present deviation from nominal (value
         minus 1 for factors, value otherwise, 1 for on), then one 0 or 1 for each option of a target that is drawn.
+
+        :param layout: the perturbations whose variables are wanted, in this order; those that are not in use now are at
+            nominal, and others stay hidden. None: those in use
         """
+        in_use = list(self.active)
+        if layout is None:
+            return tuple(number for active in in_use for number in _variables(active))
         context: list[float] = []
-        for a in self.active:
-            neutral = 1.0 if a.change.op == "scale" and a.kind.ops else 0.0
-            context.append(a.activation * (a.value - neutral))
-            if isinstance(a.spec.target, Distribution):
-                context += [float(a.activation != 0 and a.target == option) for option in a.spec.target.args]
+        for wanted in layout:
+            i = next((i for i, a in enumerate(in_use) if _is_same_variable(a.spec, wanted)), None)
+            context += [0.0] * context_size([wanted]) if i is None else _variables(in_use.pop(i))
         return tuple(context)
 
-    def context_size(self, perturbations: Sequence[Perturbation]) -> int:
-        """Length of `context`. :param perturbations: for which"""
-        return sum(1 + (len(p.target.args) if isinstance(p.target, Distribution) else 0) for p in perturbations)
+
+def context_size(perturbations: Sequence[Perturbation]) -> int:
+    """Length of the context of these. :param perturbations: for which"""
+    return sum(1 + (len(p.target.args) if isinstance(p.target, Distribution) else 0) for p in perturbations)
+
+
+def _variables(active: Active) -> list[float]:
+    neutral = 1.0 if active.change.op == "scale" and active.kind.ops else 0.0
+    deviation = active.activation * (active.value - neutral)
+    if not isinstance(active.spec.target, Distribution):
+        return [deviation]
+    return [deviation, *(float(active.activation != 0 and active.target == o) for o in active.spec.target.args)]
+
+
+def _is_same_variable(one: Perturbation, other: Perturbation) -> bool:
+    return (one.kind, one.op, one.target) == (other.kind, other.op, other.target)

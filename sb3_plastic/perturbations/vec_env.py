@@ -167,7 +167,9 @@ class LocomotionVecEnv(DummyVecEnv):
         for i, p in self._sensed:
             obs[i] = p.observe(obs[i])
         if self.robots[0].observe_context:
-            obs = np.concatenate([obs, [p.info["context"] for p in self._perturbers]], axis=1)
+            obs = np.concatenate(
+                [obs, [robot.perturber.context(robot.context_layout) for robot in self.robots]], axis=1
+            )
         return obs
 
     def _infos(self, columns: dict[str, Any], unstable: Any, truncated: Any) -> list[dict[str, Any]]:
