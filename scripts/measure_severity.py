@@ -1,16 +1,25 @@
-"""How hard the scenarios of a suite are for nominal static policies: relative forward reward, as a Markdown table.
+"""How hard perturbations are for nominal static policies: relative forward reward, as Markdown tables.
 
-    OMP_NUM_THREADS=1 python scripts/measure_severity.py --robot Ant --models ant_0 ant_1 --episodes 8
+    OMP_NUM_THREADS=1 python scripts/measure_severity.py --robot Ant --models a/model.zip b/model.zip          # a suite
+    OMP_NUM_THREADS=1 python scripts/measure_severity.py --robot Ant --models a/model.zip b/model.zip --sweep  # factors
 
-Each model is a PPO policy trained on the unperturbed latent robot: `ant_0.zip` with its VecNormalize `ant_0.pkl` beside
-it. Only scenarios from the start are run. A cell is the forward reward of an episode, summed over its steps and
-averaged over episodes and models, divided by the same without perturbation; in brackets: the share of nominal length.
+Each model is a PPO policy trained on the unperturbed latent robot, with `vecnormalize.pkl` in a folder of the robot's
+name beside it, as RL Zoo leaves it:
+
+    sb3-plastic train --algo ppo --conf-file zoo_configs/ppo.yml --env sb3_plastic/PerturbedAntLatent-v0 --seed 10
+
+Only perturbations from the start are run. A cell is the forward reward of an episode, summed over its steps and
+averaged over episodes and models, divided by the same without perturbation; in brackets: by model. `--sweep` multiplies
+each family of the suite by growing factors, and gives those at which 75, 50 and 25 % are left: the edges of the
+training range and of the two shells outside.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3 import PPO
@@ -18,24 +27,98 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
+from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.suites import load_suite
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
+FACTORS = {
+    "below": (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05),
+    "above": (1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 15.0),
+}
+LEVELS = (0.75, 0.5, 0.25)
 
-def measure(model: PPO, env: VecNormalize, scenario: str, seed: int) -> tuple[float, float, int]:
-    """Mean forward reward and length of the first episode of each environment, and how many simulations broke."""
-    env.seed(seed)
-    env.set_options({"scenario": scenario})
+
+def forward_rewards(path: Path, robot: str, conditions: Sequence[dict[str, Any]], episodes: int, seed: int) -> Any:
+    """
+    :param path: the model
+    :param robot: its robot
+    :param conditions: options of `reset`, one for each condition
+    :param episodes: of each condition; the n-th has the same seed in all of them
+    :param seed: of the first
+    :return: forward reward of each condition's episodes, float64 [len(conditions), episodes]; NaN if one broke
+    """
+    n = len(conditions) * episodes
+    venv = make_vec_env(env_id(robot, latent=True), n, vec_env_cls=LocomotionVecEnv)
+    env = VecNormalize.load(str(next(path.parent.glob("*/vecnormalize.pkl"))), venv)
+    env.training = env.norm_reward = False
+    model = PPO.load(path, device="cpu")
+    venv.set_options([condition for condition in conditions for _ in range(episodes)])
+    venv._seeds = [seed + episode for _ in conditions for episode in range(episodes)]  # seed() counts on over all
     obs = env.reset()
-    forward, length, broken = np.zeros(env.num_envs), np.zeros(env.num_envs), 0
-    running = np.ones(env.num_envs, dtype=bool)
+    forward, running = np.zeros(n), np.ones(n, dtype=bool)
     while running.any():
         obs, _, dones, infos = env.step(model.predict(obs, deterministic=True)[0])  # type: ignore[arg-type]
-        forward += running * np.array([info["reward_forward"] for info in infos])
-        length += running
-        broken += sum(info["sim_unstable"] for info, runs in zip(infos, running, strict=True) if runs)
+        for i in np.flatnonzero(running):
+            forward[i] += np.nan if infos[i]["sim_unstable"] else infos[i]["reward_forward"]
         running &= ~dones
-    return float(forward.mean()), float(length.mean()), broken
+    env.close()
+    return forward.reshape(len(conditions), episodes)
+
+
+def relative(args: argparse.Namespace, conditions: Sequence[dict[str, Any]]) -> tuple[Any, Any]:
+    """Forward reward relative to that without perturbation [len(conditions), models], and the latter [models]."""
+    by_model = [
+        np.nanmean(forward_rewards(path, args.robot, [{"perturbations": []}, *conditions], args.episodes, args.seed), 1)
+        for path in args.models
+    ]
+    forward = np.stack(by_model, axis=1)
+    return forward[1:] / forward[0], forward[0]
+
+
+def crossing(factors: Sequence[float], shares: Any, level: float) -> float:
+    """
+    The factor at which the share first falls to a level, by interpolation over the logarithm of the factor.
+
+    :return: NaN if it does not
+    """
+    xs, ys = np.log([1.0, *factors]), np.array([1.0, *shares])
+    for i in range(1, len(xs)):
+        if ys[i] <= level:
+            return float(np.exp(xs[i - 1] + (xs[i] - xs[i - 1]) * (ys[i - 1] - level) / (ys[i - 1] - ys[i])))
+    return float("nan")
+
+
+def sweep(args: argparse.Namespace, families: Sequence[str]) -> None:
+    """Print the share at each factor of each family, and the factors at which it falls to each level."""
+    limits = {kind: KINDS[kind].limits["scale"] for kind in families}
+    possible = {
+        (kind, side): [factor for factor in factors if limits[kind][0] <= factor <= limits[kind][1]]
+        for kind in families
+        for side, factors in FACTORS.items()
+    }
+    cells = [(kind, side, factor) for (kind, side), factors in possible.items() for factor in factors]
+    conditions = [{"perturbations": [{"kind": kind, "value": factor}]} for kind, _, factor in cells]
+    shares, nominal = relative(args, conditions)
+    print(f"{args.robot}, forward reward, nominal: {', '.join(f'{value:.0f}' for value in nominal)}\n")
+    print("| family | " + " | ".join(f"{level:.0%} left" for level in LEVELS) + " | share at each factor |")
+    print("| --- |" + " --- |" * (len(LEVELS) + 1))
+    for (kind, side), factors in possible.items():
+        mean = [shares[i].mean() for i, cell in enumerate(cells) if cell[:2] == (kind, side)]
+        edges = " | ".join(f"{crossing(factors, mean, level):.2f}" for level in LEVELS)
+        row = ", ".join(f"{factor:g}: {share:.2f}" for factor, share in zip(factors, mean, strict=True))
+        print(f"| {kind}, {side} | {edges} | {row} |", flush=True)
+
+
+def table(args: argparse.Namespace) -> None:
+    """Print the share in each scenario of the suite."""
+    scenarios = [
+        s for s in load_suite(args.suite).scenarios if s.robot == args.robot and not s.onset and s.perturbations
+    ]
+    shares, nominal = relative(args, [{"scenario": scenario.name} for scenario in scenarios])
+    print(f"| scenario | {args.robot} |\n| --- | --- |")
+    print(f"| forward reward, nominal | {', '.join(f'{value:.0f}' for value in nominal)} |")
+    for scenario, row in zip(scenarios, shares, strict=True):
+        print(f"| {scenario.name} | {row.mean():.2f} ({', '.join(f'{share:.2f}' for share in row)}) |")
 
 
 def main() -> None:
@@ -43,29 +126,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="nda-v1")
     parser.add_argument("--robot", choices=ROBOTS, required=True)
-    parser.add_argument("--models", nargs="+", type=Path, required=True, help="without suffix")
+    parser.add_argument("--models", nargs="+", type=Path, required=True)
     parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--seed", type=int, default=100)
+    parser.add_argument("--sweep", action="store_true", help="factors of the suite's families instead of its scenarios")
     args = parser.parse_args()
     register_envs()
-    scenarios = [s for s in load_suite(args.suite).scenarios if s.robot == args.robot and not s.onset]
-    print(f"| scenario | {args.robot} | by model |\n| --- | --- | --- |")
-    nominal: list[tuple[float, float, int]] = []
-    for scenario in scenarios:
-        results = []
-        for path in args.models:
-            venv = make_vec_env(env_id(args.robot, latent=True), args.episodes, vec_env_cls=LocomotionVecEnv)
-            env = VecNormalize.load(f"{path}.pkl", venv)
-            env.training = env.norm_reward = False
-            results.append(measure(PPO.load(path, device="cpu"), env, scenario.name, args.seed))
-        nominal = nominal or results
-        forward = [r[0] / n[0] for r, n in zip(results, nominal, strict=True)]
-        length = np.mean([r[1] / n[1] for r, n in zip(results, nominal, strict=True)])
-        broken = sum(r[2] for r in results)
-        cells = ", ".join(f"{value:.2f}" for value in forward) + (f"; {broken} simulations broke" if broken else "")
-        if scenario.split == "nominal":
-            cells += f" ({', '.join(f'{r[0]:.0f}' for r in results)} forward reward)"
-        print(f"| {scenario.name} | {np.mean(forward):.2f} ({length:.2f}) | {cells} |", flush=True)
+    if args.sweep:
+        scenarios = load_suite(args.suite).scenarios
+        sweep(args, sorted({p.kind for s in scenarios if s.split == "extrap1" for p in s.perturbations}))
+    else:
+        table(args)
 
 
 if __name__ == "__main__":
