@@ -1,0 +1,328 @@
+"""The results folder: what an evaluation leaves behind, and what a report reads.
+
+    DIR/records.csv     one row per episode, the columns of `COLUMNS`
+    DIR/traces/*.npz    one file per cell, i.e. protocol x scenario x control: a `Trace`
+    DIR/summary.json    how they came about, keys: settings (all that decides results: label, algo, train_seed, env_id,
+                        suite, tier, controls, protocols, base_seed, episodes, deterministic, checksums of model and
+                        VecNormalize, ...), versions, commit (null outside of git), env_specs (by name), command,
+                        unstable_cells (file name: number of broken simulations), skipped (scenario: why)
+    DIR/timing.json     wall time; the only file that differs between two runs of the same command
+
+Traces are written first, and records are a function of them: `records_of`. Everything is written under a temporary name
+and then moved, so a file that exists is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sb3_plastic.evaluation.measures import MEASURES, episode_measures
+
+Array = NDArray[Any]
+
+CONTROLS = ("intact", "frozen_at_onset", "zeroed_at_onset", "off", "carried", "reset")
+"""What is done to a model's plasticity, see controls.py. The last two belong to the protocol ``lifetime``."""
+
+PROTOCOLS = ("static", "onset", "removal", "switch", "lifetime", "horizon")
+"""When a scenario's perturbation acts; see protocols.py."""
+
+COLUMNS: dict[str, str] = {
+    # which model
+    "label": "name of what is compared: one per method, for instance oja+simple; all its trained seeds share it",
+    "algo": "algorithm, a name in models.ALGORITHMS",
+    "train_seed": "the seed with which the model was trained: the unit of statistics",
+    # under which condition
+    "control": "intact, frozen_at_onset, zeroed_at_onset, off; for the protocol lifetime carried, reset",
+    "protocol": "static, onset, removal, switch, lifetime, horizon",
+    "env_id": "environment",
+    "robot": "such as HalfCheetah; empty for environments that are not ours",
+    "suite": "such as nda-v1",
+    "tier": "smoke, quick, full",
+    "scenario": "full name in the suite, such as nda-v1/extrap1/mass/onset",
+    "split": "nominal, reference (nominal, on a level height field), id, interp, extrap1, extrap2, novel, anchor",
+    "kind": "what is perturbed: a family or kind, all (of the training families), none",
+    "severity": "0 nominal, 1 interp and id, 2 extrap1, 3 extrap2; empty for novel kinds and anchors",
+    "values": "what was drawn for this episode, such as mass=1.43;friction=0.8; empty if nothing is perturbed",
+    # which episode
+    "eval_seed": "seed of the environment; equal seeds are paired over scenarios, controls and models",
+    "episode": "index of the episode within the cell; for lifetime, within the life",
+    "onset": "index of the first perturbed step, -1 if there is none; 0: from the start",
+    "removal": "index of the first step that is unperturbed again, -1 if there is none",
+    # what happened
+    "steps": "time limit of the episode, steps",
+    "length": "steps made",
+    "return": "sum of rewards",
+    "forward_reward": "sum of info['reward_forward'] (environments without it: of rewards)",
+    "distance": "distance moved along x, m; empty where info has no x_position",
+    "energy": "sum over steps of the squared action: control effort, dimensionless",
+    "survived": "1: the time limit was reached",
+    "fell": "1: terminated before it",
+    "unstable": "1: the simulation broke; such episodes are listed apart and not trusted",
+    # measures, see measures.py
+    **MEASURES,
+}
+"""Columns of records.csv, in order, with their meaning. Empty (NaN) where a measure does not apply."""
+
+COMMON_COLUMNS = ("label", "algo", "train_seed", "env_id", "robot", "suite", "tier")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One condition: a scenario under a protocol and a control.
+
+    :param protocol: one of `PROTOCOLS`
+    :param scenario: full name in the suite
+    :param control: one of `CONTROLS`
+    :param split: split of the suite
+    :param kind: what is perturbed
+    :param severity: 0 to 3, None where the suite orders nothing
+    :param reference: the scenario whose intact episodes are the nominal ones of this cell, None if it is one itself
+    :param switch_every: steps between switches, for the protocol ``switch``
+    :param training_steps: length of a training episode, for the protocol ``horizon``
+    """
+
+    protocol: str
+    scenario: str
+    control: str
+    split: str
+    kind: str
+    severity: int | None = None
+    reference: str | None = None
+    switch_every: int | None = None
+    training_steps: int | None = None
+
+    @property
+    def file_name(self) -> str:
+        """``<protocol>__<scenario, / as ->__<control>.npz``."""
+        return f"{self.protocol}__{self.scenario.replace('/', '-')}__{self.control}.npz"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """
+    The episodes of a cell, step by step. E episodes, T steps (the time limit), L plastic layers.
+
+    :param forward_reward: [E, T], NaN after the end of an episode
+    :param reward: [E, T], likewise
+    :param effort: squared action [E, T], likewise
+    :param onset: [E] first perturbed step, -1 without
+    :param removal: [E] first step that is unperturbed again, -1 without
+    :param eval_seed: [E]
+    :param episode: [E]
+    :param fell: bool [E], terminated
+    :param unstable: bool [E], the simulation broke
+    :param distance: [E], m, NaN if unknown
+    :param values: [E] strings, what was drawn
+    :param fast_weight_norm: root mean square of the fast weights of each layer after each step, [E, T, L]; L is 0 for
+        models without
+    """
+
+    forward_reward: Array
+    reward: Array
+    effort: Array
+    onset: Array
+    removal: Array
+    eval_seed: Array
+    episode: Array
+    fell: Array
+    unstable: Array
+    distance: Array
+    values: Array
+    fast_weight_norm: Array
+
+    @property
+    def length(self) -> Array:
+        """Steps of each episode, [E]."""
+        return (~np.isnan(self.reward)).sum(1)
+
+    @property
+    def steps(self) -> int:
+        """The time limit."""
+        return int(self.reward.shape[1])
+
+
+def save_trace(folder: Path, cell: Cell, trace: Trace) -> Path:
+    """
+    Write a cell to ``folder/traces``. Equal traces give equal bytes.
+
+    :param folder: the results folder
+    :param cell: which cell
+    :param trace: its episodes
+    :return: the file
+    """
+    path = folder / "traces" / cell.file_name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(temporary, cell=json.dumps(dataclasses.asdict(cell)), **dataclasses.asdict(trace))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_trace(path: Path | str) -> tuple[Cell, Trace]:
+    """
+    Read a file of ``traces``.
+
+    :param path: the file
+    :return: the cell, and its episodes
+    """
+    with np.load(path) as file:
+        arrays = dict(file)
+    return Cell(**json.loads(str(arrays.pop("cell")))), Trace(**arrays)
+
+
+def load_traces(folder: Path | str) -> dict[Cell, Trace]:
+    """All cells of a results folder, by name. :param folder: the results folder"""
+    return dict(load_trace(path) for path in sorted((Path(folder) / "traces").glob("[!.]*.npz")))
+
+
+def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.DataFrame:
+    """
+    One row per episode, with its measures.
+
+    :param traces: all cells of an evaluation: some measures compare cells, episodes of the same seed being paired
+    :param common: the columns that are the same in all rows, `COMMON_COLUMNS`
+    :return: a table with the columns `COLUMNS`
+    """
+    by_key = {(cell.protocol, cell.scenario, cell.control): trace for cell, trace in traces.items()}
+    static = {
+        cell.scenario: trace for cell, trace in traces.items() if cell.protocol == "static" and cell.control == "intact"
+    }
+    rows = []
+    for cell, trace in traces.items():
+        nominal = static.get(cell.reference or cell.scenario) if cell.protocol != "horizon" else None
+        frozen = by_key.get((cell.protocol, cell.scenario, "frozen_at_onset")) if cell.control == "intact" else None
+        for i in range(len(trace.onset)):
+            rows.append(
+                {
+                    **common,
+                    "control": cell.control,
+                    "protocol": cell.protocol,
+                    "scenario": cell.scenario,
+                    "split": cell.split,
+                    "kind": cell.kind,
+                    "severity": cell.severity,
+                    **_facts(trace, i),
+                    **episode_measures(
+                        trace.forward_reward[i],
+                        int(trace.onset[i]),
+                        int(trace.removal[i]),
+                        nominal=_paired(nominal, trace, i),
+                        frozen=_paired(frozen, trace, i),
+                        switch_every=cell.switch_every,
+                        training_steps=cell.training_steps,
+                    ),
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"severity": "Int64"})
+
+
+def _facts(trace: Trace, i: int) -> dict[str, Any]:
+    length = int(trace.length[i])
+    return {
+        "values": str(trace.values[i]),
+        "eval_seed": int(trace.eval_seed[i]),
+        "episode": int(trace.episode[i]),
+        "onset": int(trace.onset[i]),
+        "removal": int(trace.removal[i]),
+        "steps": trace.steps,
+        "length": length,
+        "return": float(np.nansum(trace.reward[i], dtype=np.float64)),
+        "forward_reward": float(np.nansum(trace.forward_reward[i], dtype=np.float64)),
+        "distance": float(trace.distance[i]),
+        "energy": float(np.nansum(trace.effort[i], dtype=np.float64)),
+        "survived": int(not trace.fell[i] and not trace.unstable[i]),
+        "fell": int(trace.fell[i]),
+        "unstable": int(trace.unstable[i]),
+    }
+
+
+def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:
+    """The forward rewards of another cell's episode with the same seed."""
+    if other is None:
+        return None
+    rows = np.flatnonzero(other.eval_seed == trace.eval_seed[i])
+    return other.forward_reward[rows[0]] if len(rows) else None
+
+
+def write_records(folder: Path, records: pd.DataFrame) -> None:
+    """Write ``records.csv``. :param folder: the results folder :param records: as `records_of` returns them"""
+    write_text(folder / "records.csv", records.to_csv(index=False, lineterminator="\n"))
+
+
+def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
+    """
+    The records of one results folder or of several, one below the other.
+
+    :param folders: results folders
+    :raises ValueError: if a folder has no records, or the same model twice
+    """
+    chosen: Sequence[Path | str] = [folders] if isinstance(folders, Path | str) else list(folders)
+    tables = []
+    for folder in map(Path, chosen):
+        if not (folder / "records.csv").is_file():
+            raise ValueError(
+                f"{folder} has no records.csv: it is no results folder of `sb3-plastic evaluate`, or that was "
+                "interrupted. Start the same command again, it goes on where it stopped."
+            )
+        tables.append(pd.read_csv(folder / "records.csv", keep_default_na=False, na_values={c: [""] for c in NUMERIC}))
+    records = pd.concat(tables, ignore_index=True)
+    key = ["label", "train_seed", "control", "protocol", "scenario", "env_id", "eval_seed", "episode"]
+    twice = records.duplicated(key)
+    if twice.any():
+        first = records.loc[twice, key].iloc[0].to_dict()
+        raise ValueError(
+            f"The same episode is there twice, which would be counted twice: {first}. Give each trained model its own "
+            "--train-seed, and each method its own --label."
+        )
+    return records
+
+
+NUMERIC = tuple(
+    name
+    for name in COLUMNS
+    if name
+    not in (
+        "label",
+        "algo",
+        "control",
+        "protocol",
+        "env_id",
+        "robot",
+        "suite",
+        "tier",
+        "scenario",
+        "split",
+        "kind",
+        "values",
+    )
+)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON. :param path: file :param data: plain data"""
+    write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then move it. :param path: file :param text: its content"""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
