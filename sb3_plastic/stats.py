@@ -1,0 +1,180 @@
+"""Statistics of a few trained seeds. Pure numpy.
+
+The unit is the trained model: scores are matrices [S, K], S trained seeds by K scenarios, each entry the mean over the
+episodes of a model in a scenario. Episodes are never pooled as if they were seeds.
+
+Aggregates and intervals follow Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical
+precipice". With three seeds an interval is a rough guide; with one there is none (NaN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Statistic = Callable[[Array], float]
+
+
+def iqm(scores: Array) -> float:
+    """
+    Interquartile mean: the mean of the middle half. The lowest and the highest quarter (rounded down) are left out.
+
+    :param scores: any shape, all entries alike; NaN is left out
+    """
+    x = np.sort(_valid(scores))
+    cut = len(x) // 4
+    return float(x[cut : len(x) - cut].mean()) if len(x) else float("nan")
+
+
+def cvar(scores: Array, fraction: float = 0.1) -> float:
+    """
+    Conditional value at risk: the mean of the worst.
+
+    :param scores: any shape, higher is better; NaN is left out
+    :param fraction: how many of them, in (0, 1], rounded up, so at least one
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must be in (0, 1], got {fraction}: 0.1 is the worst tenth.")
+    x = np.sort(_valid(scores))
+    # Rounding first: .1 * 30 is 3.0000000000000004, of which the ceiling is 4.
+    return float(x[: int(np.ceil(round(fraction * len(x), 9)))].mean()) if len(x) else float("nan")
+
+
+def mean(scores: Array) -> float:
+    """Mean of all entries. :param scores: any shape; NaN is left out"""
+    x = _valid(scores)
+    return float(x.mean()) if len(x) else float("nan")
+
+
+def worst(scores: Array) -> float:
+    """The smallest. :param scores: any shape; NaN is left out"""
+    x = _valid(scores)
+    return float(x.min()) if len(x) else float("nan")
+
+
+def bootstrap_interval(
+    scores: Array | Sequence[Array],
+    statistic: Statistic = mean,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """
+    Percentile interval of a statistic, by a stratified bootstrap over trained seeds.
+
+    Seeds are drawn with replacement within each stratum, each with all its scenarios, since these are judged by the
+    same network and rise and fall together. (rliable draws anew for each task; that is a stratum [S, 1] per task here.)
+
+    :param scores: [S, K], or a list of such matrices, one per stratum, for instance per robot
+    :param statistic: of a vector of all entries
+    :param confidence: share of the distribution inside of the interval
+    :param n_resamples: resamples
+    :param seed: of the resampling
+    :return: low and high; NaN if a stratum has fewer than two seeds
+    """
+    strata = _strata(scores)
+    if any(len(stratum) < 2 for stratum in strata):
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    values = [statistic(np.concatenate([_resample(s, rng).ravel() for s in strata])) for _ in range(n_resamples)]
+    return _percentiles(values, confidence)
+
+
+def probability_of_improvement(x: Array, y: Array) -> float:
+    """
+    P(X > Y) for a seed of either, averaged over scenarios; ties count one half (Mann-Whitney).
+
+    :param x: scores [S, K] of one method
+    :param y: scores [R, K] of another, same scenarios
+    :return: in [0, 1]; .5 is no difference
+    """
+    x, y = np.atleast_2d(x), np.atleast_2d(y)
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"Scores of the same scenarios are compared, got {x.shape[1]} and {y.shape[1]} scenarios.")
+    a, b = x[:, None, :], y[None, :, :]
+    wins = np.where(np.isnan(a) | np.isnan(b), np.nan, (a > b) + 0.5 * (a == b))
+    return mean(np.array([mean(wins[:, :, k]) for k in range(x.shape[1])]))
+
+
+def improvement_interval(
+    x: Array, y: Array, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """
+    Bootstrap interval of :func:`probability_of_improvement`, over the seeds of both methods.
+
+    :param x: scores [S, K]
+    :param y: scores [R, K]
+    :param confidence: share inside of the interval
+    :param n_resamples: resamples
+    :param seed: of the resampling
+    :return: low and high; NaN with fewer than two seeds of either
+    """
+    x, y = np.atleast_2d(x), np.atleast_2d(y)
+    if min(len(x), len(y)) < 2:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    values = [probability_of_improvement(_resample(x, rng), _resample(y, rng)) for _ in range(n_resamples)]
+    return _percentiles(values, confidence)
+
+
+def performance_profile(scores: Array, thresholds: Array) -> Array:
+    """
+    Fraction of scores above each threshold.
+
+    :param scores: any shape; NaN is left out
+    :param thresholds: [N]
+    :return: [N]
+    """
+    x = _valid(scores)
+    return (x[None, :] > np.asarray(thresholds)[:, None]).mean(1) if len(x) else np.full(len(thresholds), np.nan)
+
+
+def kaplan_meier(time: Array, observed: Array) -> tuple[Array, Array]:
+    """
+    Fraction to which an event has not happened yet, where some are watched for too short a time to tell
+    (right-censored; Kaplan & Meier, 1958). For recovery curves: one minus it.
+
+    :param time: [E], of the event, or until when there was none
+    :param observed: [E], whether the event happened
+    :return: times of events in ascending order, and the fraction from each of them on; both begin with (0, 1) unless an
+        event is at 0
+    """
+    time, observed = np.asarray(time, dtype=np.float64), np.asarray(observed, dtype=bool)
+    times = np.unique(time[observed])
+    at_risk = np.array([(time >= t).sum() for t in times])
+    events = np.array([(observed & (time == t)).sum() for t in times])
+    fraction = np.cumprod(1 - events / np.maximum(at_risk, 1))
+    if len(times) and times[0] == 0:
+        return times, fraction
+    return np.concatenate(([0.0], times)), np.concatenate(([1.0], fraction))
+
+
+def _valid(scores: Array) -> Array:
+    x = np.asarray(scores, dtype=np.float64).ravel()
+    return x[~np.isnan(x)]
+
+
+def _strata(scores: Array | Sequence[Array]) -> list[Array]:
+    one = isinstance(scores, np.ndarray)
+    strata = [np.asarray(s, dtype=np.float64) for s in ([scores] if one else scores)]
+    for s in strata:
+        if s.ndim != 2:
+            raise ValueError(
+                f"Scores are a matrix [seeds, scenarios], got shape {s.shape}: "
+                "average over the episodes of a seed first."
+            )
+    return strata
+
+
+def _resample(scores: Array, rng: np.random.Generator) -> Array:
+    return scores[rng.integers(len(scores), size=len(scores))]
+
+
+def _percentiles(values: Sequence[float], confidence: float) -> tuple[float, float]:
+    tail = 50 * (1 - confidence)
+    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    return float(low), float(high)

@@ -1,0 +1,96 @@
+"""Statistics of a few trained seeds, by hand and against rliable."""
+
+import numpy as np
+import pytest
+
+from sb3_plastic.stats import (
+    bootstrap_interval,
+    cvar,
+    improvement_interval,
+    iqm,
+    kaplan_meier,
+    mean,
+    performance_profile,
+    probability_of_improvement,
+    worst,
+)
+
+X = np.random.default_rng(0).normal(1, 1, (5, 7)).round(3)
+Y = np.random.default_rng(1).normal(0.5, 1, (4, 7)).round(3)
+
+
+def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end():
+    assert iqm(np.array([-100, 1, 2, 3, 4, 5, 6, 100.0])) == 3.5
+    assert iqm(np.array([0, 1, 5.0])) == 2  # a quarter of three is none
+    assert iqm(np.array([np.nan, 1, 2, 3, 100])) == 2.5
+
+
+def test_cvar_is_the_mean_of_the_worst_tenth_and_at_least_of_one():
+    assert cvar(np.arange(20.0)) == 0.5
+    assert cvar(np.array([3.0, 1, 2])) == 1
+    assert cvar(np.arange(30.0)) == 1  # of the worst three, whatever 0.1 * 30 rounds to
+    assert worst(np.array([3.0, np.nan, 2])) == 2
+    with pytest.raises(ValueError, match=r"0\.1 is the worst tenth"):
+        cvar(X, 10)
+
+
+def test_what_has_no_entries_is_not_a_number():
+    empty = np.array([np.nan])
+    assert all(np.isnan(f(empty)) for f in (iqm, cvar, mean, worst))
+
+
+def test_probability_of_improvement_counts_pairs_and_ties_by_half():
+    # Scenario 0: of 2 x 2 pairs three are won, one is tied. Scenario 1: all lost.
+    assert probability_of_improvement(np.array([[2, 0], [3, 0]]), np.array([[1, 1], [2, 1]])) == (3.5 / 4 + 0) / 2
+    with pytest.raises(ValueError, match="same scenarios"):
+        probability_of_improvement(X, Y[:, 1:])
+
+
+def test_they_agree_with_rliable():
+    # rliable 1.2.0: metrics.aggregate_iqm(X), aggregate_mean(X), probability_of_improvement(X, Y)
+    assert iqm(X) == pytest.approx(0.869736842105263, abs=1e-12)
+    assert mean(X) == pytest.approx(0.8781142857142855, abs=1e-12)
+    assert probability_of_improvement(X, Y) == 0.625
+    # library.get_interval_estimates({"a": X}, <iqm and mean>, reps=20000), of two calls the mean: they differ by 0.007
+    per_task = [X[:, k : k + 1] for k in range(7)]
+    assert bootstrap_interval(per_task, iqm) == pytest.approx((0.6255, 1.1318), abs=0.02)
+    assert bootstrap_interval(per_task, mean) == pytest.approx((0.6272, 1.1230), abs=0.02)
+
+
+def test_seeds_are_the_unit_of_an_interval_however_many_scenarios_repeat_them():
+    seeds = np.array([[0.0], [1.0], [2.0]])
+    repeated = np.repeat(seeds, 50, axis=1)
+    assert bootstrap_interval(repeated) == bootstrap_interval(seeds)
+    # Of 27 resamples one is (0, 0, 0): more than the 2.5 % that the interval leaves out.
+    assert bootstrap_interval(seeds) == (0, 2)
+
+
+def test_strata_are_resampled_apart():
+    robots = [np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([[10.0], [10.0], [10.0]])]
+    assert bootstrap_interval(robots) == pytest.approx((30 / 7, 30 / 7))
+
+
+def test_one_seed_has_no_interval():
+    assert np.isnan(bootstrap_interval(X[:1])).all()
+    assert np.isnan(improvement_interval(X[:1], Y)).all()
+
+
+def test_an_interval_is_the_same_each_time_and_contains_the_estimate():
+    low, high = improvement_interval(X, Y)
+    assert (low, high) == improvement_interval(X, Y)
+    assert low < probability_of_improvement(X, Y) < high
+    with pytest.raises(ValueError, match="average over the episodes"):
+        bootstrap_interval(X[0])
+
+
+def test_a_profile_is_the_share_above_each_threshold():
+    assert performance_profile(np.array([0.1, 0.5, np.nan, 0.9, 1.0]), np.array([0, 0.5, 2])).tolist() == [1, 0.5, 0]
+
+
+def test_survival_accounts_for_those_watched_too_briefly():
+    # Five: events at 1 and 3, one lost at 2; then of the two at risk at 3 one remains, lost at 5. One event at 1 more.
+    times, fraction = kaplan_meier(np.array([1, 1, 2, 3, 5]), np.array([1, 1, 0, 1, 0]))
+    assert times.tolist() == [0, 1, 3]
+    assert fraction == pytest.approx([1, 3 / 5, 3 / 5 * 1 / 2])
+    times, fraction = kaplan_meier(np.array([0, 4]), np.array([1, 0]))
+    assert (times.tolist(), fraction.tolist()) == ([0], [0.5])
