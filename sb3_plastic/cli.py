@@ -24,6 +24,7 @@ COMMANDS = {
     "record": ("sb3_plastic.cli:record", "record a video of a trained agent"),
     "plot": ("sb3_plastic.cli:plot", "plot learning curves: train, all or file"),
     "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
+    "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
     "perturbations": ("sb3_plastic.perturbations.cli:main", "list, describe and render perturbations"),
 }
 

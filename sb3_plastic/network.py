@@ -146,6 +146,16 @@ class PlasticLayer(nn.Module):
         )
 
 
+def without_plasticity(p: LayerParameters) -> LayerParameters:
+    """
+    Parameters with which the fast weights, the eligibility and the sliding threshold stay as they are, exactly.
+
+    :param p: parameters of a layer
+    """
+    rates = ("eta", "rho", "kappa", "kappa_e")
+    return p._replace(**{name: torch.zeros_like(getattr(p, name)) for name in rates})
+
+
 def per_layer(name: str, value: Any, n_layers: int) -> list[Any]:
     """
     One value serves all layers, a list chooses per layer.
@@ -308,14 +318,20 @@ class PlasticSNN(nn.Module):
         return self._cached_parameters or [layer.effective_parameters() for layer in self.layers]
 
     @contextmanager
-    def cached_parameters(self) -> Iterator[None]:
-        """Inside this context the effective parameters are computed once: for many steps between two updates."""
+    def cached_parameters(self, frozen: bool = False) -> Iterator[None]:
+        """
+        Inside this context the effective parameters are computed once: for many steps between two updates.
+
+        :param frozen: with all rates of plasticity at zero, so that nothing that synapses have learned changes
+        """
+        before = self._cached_parameters
         with torch.no_grad():
-            self._cached_parameters = self.effective_parameters()
+            parameters = self.effective_parameters()
+        self._cached_parameters = [without_plasticity(p) for p in parameters] if frozen else parameters
         try:
             yield
         finally:
-            self._cached_parameters = None
+            self._cached_parameters = before
 
     def spike_trains(self, features: Tensor, episode_start: Tensor, state: SNNState) -> tuple[list[Tensor], SNNState]:
         """

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from sb3_plastic.buffers import Sequences, map_obs
 from sb3_plastic.coding import PopulationDecoder
+from sb3_plastic.interventions import PlasticityInterventions
 from sb3_plastic.network import PlasticSNN
 from sb3_plastic.ops.types import check_choice
 from sb3_plastic.state import SNNState
@@ -61,7 +62,7 @@ def flatten_steps(value: Tensor, steps: slice) -> Tensor:
     return value[steps].flatten(0, 1)
 
 
-class PlasticPolicy(ActorCriticPolicy):
+class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
     """
     Actor-critic policy whose actor is a plastic spiking network. Its state lives as long as an episode.
 

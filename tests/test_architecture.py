@@ -14,6 +14,7 @@ ORDER = [
     "ops",
     "coding",
     "network",
+    "interventions",
     "buffers",
     "policies",
     "monitor",

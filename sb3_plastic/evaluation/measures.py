@@ -10,7 +10,7 @@ is the mean of f over it; lvl[t] is that of [t, t + WINDOW). HalfCheetah and Ant
     trough   min of lvl[t], o <= t <= e - WINDOW
 
 Ratios are to the episode's own ``before``, so that a better policy does not pass for one that adapts. They are NaN
-where nothing begins in mid-episode, where the episode fell before, or did not move forward (before <= 0).
+where nothing begins after step TAIL, where the episode fell before, or did not move forward (before < MOVING).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Array = NDArray[Any]
 WINDOW = 50  # steps
 TAIL = 100  # steps
 RECOVERED = 0.8  # of the level before
+MOVING = 0.05  # forward reward per step, from which a robot counts as moving: for the five robots, m/s
 
 MEASURES: dict[str, str] = {
     "relative_forward": "forward reward / that of the intact model in the nominal scenario, same seed",
@@ -70,12 +71,12 @@ def episode_measures(
     f = filled(forward)
     values = dict.fromkeys(MEASURES, float("nan"))
     if nominal is not None:
-        values["relative_forward"] = ratio(f.sum(), filled(nominal).sum())
+        values["relative_forward"] = ratio(f.mean(), filled(nominal).mean())
     if training_steps is not None and training_steps < len(f):
         values["late_ratio"] = ratio(f[training_steps:].mean(), f[:training_steps].mean())
-    fell_before = bool(np.isnan(forward[:onset]).any()) if onset > 0 else True
-    before = 0.0 if fell_before else float(f[max(onset - TAIL, 0) : onset].mean())
-    if before <= 0:
+    too_early = onset < TAIL or bool(np.isnan(forward[:onset]).any())
+    before = 0.0 if too_early else float(f[onset - TAIL : onset].mean())
+    if before < MOVING:
         return values
 
     end = len(f) if removal < 0 else removal
@@ -148,8 +149,8 @@ def slope(f: Array) -> float:
 
 
 def ratio(a: float, b: float) -> float:
-    """``a / b``, NaN unless b > 0: a fraction of nothing says nothing. :param a: :param b:"""
-    return float(a / b) if b > 0 else float("nan")
+    """``a / b`` of forward rewards per step, NaN unless b is one of a robot that moves. :param a: :param b:"""
+    return float(a / b) if b >= MOVING else float("nan")
 
 
 # Over time, for curves
@@ -189,9 +190,9 @@ def gain_curve(intact: Array, frozen: Array, onset: Array, before: int = TAIL, a
     """
     f, g = filled(intact), filled(frozen)
     level = np.array(
-        [row[max(o - TAIL, 0) : o].mean() if o > 0 else np.nan for row, o in zip(f, np.asarray(onset), strict=True)]
+        [row[o - TAIL : o].mean() if o >= TAIL else np.nan for row, o in zip(f, np.asarray(onset), strict=True)]
     )
-    return aligned(f - g, onset, before, after) / np.where(level > 0, level, np.nan)[:, None]
+    return aligned(f - g, onset, before, after) / np.where(level >= MOVING, level, np.nan)[:, None]
 
 
 def gap_closed(model: float, baseline: float, oracle: float) -> float:
@@ -203,4 +204,4 @@ def gap_closed(model: float, baseline: float, oracle: float) -> float:
     :param oracle: score of the oracle
     :return: 0: as the baseline, 1: as the oracle; NaN where the oracle is no better: then there is nothing to close
     """
-    return ratio(model - baseline, oracle - baseline)
+    return (model - baseline) / (oracle - baseline) if oracle > baseline else float("nan")

@@ -317,6 +317,11 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file. :param path: file"""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then move it. :param path: file :param text: its content"""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,147 @@
+"""AdaptationEvalCallback: a small evaluation of adaptation every so many steps of training, in TensorBoard."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure
+
+from sb3_plastic.evaluation.controls import controls_of
+from sb3_plastic.evaluation.evaluate import evaluate_adaptation
+from sb3_plastic.evaluation.measures import TAIL, aligned, filled
+
+
+class AdaptationEvalCallback(BaseCallback):
+    """
+    Evaluate the model under novel dynamics while it trains. In RL Zoo's YAML::
+
+        callback:
+          - sb3_plastic.evaluation.AdaptationEvalCallback: {eval_freq: 20000, env: sb3_plastic/PerturbedAntLatent-v0}
+
+    Scalars, under ``adaptation/``: ``nominal`` (forward reward), for each split ``<split>_relative`` (relative forward
+    reward), ``fell``; where something begins in mid-episode ``drop``, ``plateau`` and, for models with plasticity,
+    ``gain``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around the onset for each
+    control. The same seeds each time, so that evaluations differ by the model alone.
+
+    :param eval_freq: evaluate every so many calls, i.e. steps of the vector environment
+    :param env: environment; None: that of the training, if it is one that can be perturbed
+    :param env_kwargs: arguments of it; None: those of the training
+    :param wrappers: as RL Zoo's ``env_wrapper``
+    :param suite: name of a suite
+    :param tier: ``smoke``: 4 scenarios of 2 episodes, some seconds
+    :param controls: None: the model as it is, and frozen at the onset where it has plasticity
+    :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`
+    :raises ValueError: at the start of training, on what the evaluation refuses
+    """
+
+    def __init__(
+        self,
+        eval_freq: int = 10_000,
+        env: str | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[str | Mapping[str, Any]] | None = None,
+        suite: str = "nda-v1",
+        tier: str = "smoke",
+        controls: Sequence[str] | None = None,
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(verbose)
+        if eval_freq < 1:
+            raise ValueError(f"eval_freq is a number of calls, at least 1, got {eval_freq}.")
+        self.eval_freq, self.controls = eval_freq, controls
+        self.settings = dict(env=env, env_kwargs=env_kwargs, wrappers=wrappers, suite=suite, tier=tier, **kwargs)
+        self.records: pd.DataFrame | None = None
+        """Of the last evaluation."""
+
+    def _on_training_start(self) -> None:
+        if self.settings["env"] is None:
+            spec = self.training_env.unwrapped.get_attr("spec")[0]
+            self.settings["env"] = spec.id
+            if self.settings["env_kwargs"] is None:
+                self.settings["env_kwargs"] = spec.kwargs
+
+    def _on_step(self) -> bool:
+        if self.n_calls % self.eval_freq == 0:
+            self.evaluate()
+        return True
+
+    def evaluate(self) -> None:
+        """Evaluate now, and log."""
+        controls = self.controls
+        if controls is None:
+            controls = ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
+        normalizer = self.model.get_vec_normalize_env()
+        with tempfile.TemporaryDirectory() as folder:
+            if normalizer is not None:
+                # Through a file, as any evaluation gets it: the training's own goes on learning undisturbed.
+                file = Path(folder) / "vecnormalize.pkl"
+                normalizer.save(str(file))
+                records, traces = evaluate_adaptation(
+                    self.model, controls=controls, vec_normalize=file, **self.settings
+                )
+            else:
+                records, traces = evaluate_adaptation(self.model, controls=controls, **self.settings)
+        self.records = records
+        for name, value in adaptation_scalars(records).items():
+            self.logger.record(f"adaptation/{name}", value)
+        figure = onset_figure(traces)
+        if figure is not None:
+            self.logger.record("adaptation/onset", Figure(figure, close=True), exclude=("stdout", "log", "json", "csv"))
+        if self.verbose:
+            print(f"Adaptation at {self.num_timesteps} steps: {adaptation_scalars(records)}")
+        self.logger.dump(self.num_timesteps)
+
+
+def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
+    """
+    What to watch during training: means over episodes, without those whose simulation broke.
+
+    :param records: of one evaluation
+    :return: values by name
+    """
+    intact = records[(records.control == "intact") & (records.unstable == 0)]
+    values = {"nominal": intact[intact.split == "nominal"].forward_reward.mean(), "fell": intact.fell.mean()}
+    for split, rows in intact[~intact.split.isin(["nominal", "reference"])].groupby("split"):
+        values[f"{split}_relative"] = rows.relative_forward.mean()
+    onset = intact[intact.protocol == "onset"]
+    names = {"adaptation_gain": "gain", "adaptation_gain_early": "gain_early", "adaptation_gain_late": "gain_late"}
+    for column in ("drop", "plateau", *names):
+        values[names.get(column, column)] = onset[column].mean()
+    return {name: float(value) for name, value in values.items() if not np.isnan(value)}
+
+
+def onset_figure(traces: Mapping[Any, Any], after: int = 400) -> Any:
+    """
+    Forward reward around the onset, a mean over episodes and a running mean over 20 steps, for each control.
+
+    :param traces: cells of an evaluation
+    :param after: steps from the onset on
+    :return: a figure of matplotlib, None if nothing begins in mid-episode
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    by_control: dict[str, Any] = {}
+    for cell, trace in traces.items():
+        if cell.protocol == "onset" and (trace.onset >= 0).any():
+            curves = aligned(filled(trace.forward_reward), trace.onset, TAIL, after)
+            by_control.setdefault(cell.control, []).append(curves[trace.onset >= 0])
+    if not by_control:
+        return None
+    figure = Canvas(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for control, parts in by_control.items():
+        rows = np.concatenate(parts)
+        shown = ~np.isnan(rows).all(0)
+        smooth = pd.Series(np.nanmean(rows[:, shown], axis=0)).rolling(20, min_periods=1, center=True).mean()
+        axes.plot(np.arange(-TAIL, after)[shown], smooth, label=control.replace("_", " "))
+    axes.axvline(0, color="gray", linewidth=1)
+    axes.set(xlabel="steps since onset", ylabel="forward reward per step")
+    axes.legend()
+    return figure

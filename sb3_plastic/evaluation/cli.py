@@ -1,0 +1,104 @@
+"""`sb3-plastic evaluate`: how a saved model fares when the dynamics become novel.
+
+sb3-plastic evaluate --model logs/plastic_ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --tier quick --out results/oja_0
+sb3-plastic evaluate --model m.zip --vecnorm m.pkl --env sb3_plastic/PerturbedAntLatent-v0 --out results/ppo_0
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from sb3_plastic.evaluation.controls import PLASTICITY
+from sb3_plastic.evaluation.models import ALGORITHMS
+from sb3_plastic.evaluation.records import PROTOCOLS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(argv)
+    from sb3_plastic.evaluation import evaluate_adaptation
+
+    results = evaluate_adaptation(
+        args.model,
+        args.out,
+        env=args.env,
+        env_kwargs=dict(args.env_kwargs or ()),
+        wrappers=args.wrapper,
+        vec_normalize=args.vecnorm,
+        algo=args.algo,
+        suite=args.suite,
+        tier=args.tier,
+        protocols=args.protocols,
+        controls=args.controls,
+        label=args.label,
+        train_seed=args.train_seed,
+        seed=args.seed,
+        episodes=args.episodes,
+        deterministic=not args.stochastic,
+        steps=args.steps,
+        horizon=args.horizon,
+        progress_bar=not args.no_progress and sys.stderr.isatty(),
+        command=shlex.join(["sb3-plastic", "evaluate", *argv]),
+    )
+    records = results.records
+    columns = ["forward_reward", "relative_forward", "drop", "plateau", "adaptation_gain", "fell"]
+    means = records.groupby(["protocol", "split", "control"], sort=False)[columns].mean().dropna(axis=1, how="all")
+    print(means.round(2).to_string(na_rep=""))
+    print(f"Wrote {len(records)} episodes to {args.out}. Next: sb3-plastic report {args.out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add("--out", required=True, help="folder for the results; an interrupted evaluation goes on there")
+    add("--vecnorm", help="file of VecNormalize; by default looked for beside the model. It stays frozen")
+    add("--env", help="environment; by default as RL Zoo wrote beside the model")
+    add(
+        "--env-kwargs",
+        nargs="+",
+        type=_pair,
+        metavar="KEY:VALUE",
+        help="arguments of it, as YAML: observe_context:true scenario:nda-v1/train",
+    )
+    add("--wrapper", nargs="*", help="wrappers, the first innermost: sb3_plastic.wrappers.PreviousActionReward")
+    add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
+    add("--suite", default="nda-v1")
+    add("--tier", default="quick", help="smoke, quick or full")
+    add("--protocols", nargs="+", default=("static", "onset"), choices=PROTOCOLS, metavar="PROTOCOL")
+    add("--controls", nargs="+", choices=PLASTICITY, metavar="CONTROL", help="by default all that the model has")
+    add("--label", help="name of the method, shared by its seeds; by default the algorithm")
+    add("--train-seed", type=int, help="by default the model's own seed")
+    add("--seed", "--seeds", type=int, default=10_000, help="seed of the first episode of each cell")
+    add("--episodes", type=int, help="episodes per cell, with consecutive seeds; by default as the tier says")
+    add("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
+    add("--steps", type=int, default=1000, help="length of a training episode")
+    add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon")
+    add("--no-progress", action="store_true", help="no progress bar")
+    return parser
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
+    return key, yaml.safe_load(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Controls: the same model, with its plasticity taken away, so that nothing else can explain a difference.
+
+    intact           as it is
+    frozen_at_onset  from the first observation that the perturbation can have changed, no fast weight changes any more
+    zeroed_at_onset  there, fast weights are set to zero once; plasticity goes on: does it need what it learned before?
+    off              fast weights are zero from the start of the episode and stay so
+    carried, reset   over a life of several episodes, fast weights survive the start of an episode, or do not
+
+Until the onset, frozen and zeroed are bit for bit the intact model. A policy with plasticity offers the methods of
+`PlasticityControls`; this is all that the evaluation knows of it. Models without have no controls, but recurrent ones
+can be carried: then their whole state survives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+State = tuple[Array, ...]
+
+PLASTICITY = ("intact", "frozen_at_onset", "zeroed_at_onset", "off")
+"""Controls within an episode."""
+
+LIFETIME = ("carried", "reset")
+"""Controls of a life of several episodes."""
+
+
+@runtime_checkable
+class PlasticityControls(Protocol):
+    """What a policy with plasticity offers. States are what ``predict`` returns: arrays, environment axis first."""
+
+    def n_plastic_layers(self) -> int:
+        """How many layers have fast weights; 0 is a static network, which has no controls."""
+
+    def plasticity(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AbstractContextManager[None]:
+        """Inside: no fast weight changes; whether they survive the start of an episode, None: as the policy is."""
+
+    def zero_fast_weights(self, state: State, rows: Array) -> State:
+        """The same state, with all that synapses have learned at zero in some rows (bool [B])."""
+
+    def fast_weight_norms(self, state: State) -> Array:
+        """Root mean square of the fast weights of each plastic layer, [B, L]."""
+
+
+def controls_of(model: Any) -> PlasticityControls | None:
+    """The policy's controls, None if it has no plasticity. :param model: a model with ``predict``"""
+    policy = getattr(model, "policy", model)
+    return policy if isinstance(policy, PlasticityControls) and policy.n_plastic_layers() else None
+
+
+class Player:
+    """
+    A model that acts under a control, with its state.
+
+    :param model: a model with SB3's ``predict``
+    :param control: one of `PLASTICITY` or `LIFETIME`
+    :param deterministic: take the most likely actions
+    :raises ValueError: on a control that the model does not have
+    """
+
+    def __init__(self, model: Any, control: str = "intact", deterministic: bool = True) -> None:
+        self.model, self.control, self.deterministic = model, control, deterministic
+        self.plastic = controls_of(model)
+        if self.plastic is None and control in PLASTICITY[1:]:
+            raise ValueError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
+        self.state: Any = None
+        self._perturbed: Array = np.zeros(0, bool)
+
+    def act(self, observations: Any, starts: Array, perturbed: Array) -> Array:
+        """
+        Actions for one step.
+
+        :param observations: of all environments
+        :param starts: where an episode starts, bool [B]
+        :param perturbed: where a step has been perturbed already in this episode, bool [B]
+        :return: actions [B, ...]
+        """
+        if self.plastic is None:
+            if self.control == "carried" and self.state is not None:
+                starts = np.zeros_like(starts)
+            return self._predict(observations, starts)
+        newly = perturbed & ~self._perturbed if self.state is not None else perturbed
+        self._perturbed = perturbed
+        if self.control == "zeroed_at_onset" and newly.any() and self.state is not None:
+            self.state = self.plastic.zero_fast_weights(self.state, newly)
+        with self._context():
+            if self.control != "frozen_at_onset" or perturbed.all() or not perturbed.any():
+                return self._predict(observations, starts)
+        return self._predict_both(observations, starts, perturbed)
+
+    def norms(self) -> Array | None:
+        """Root mean square of the fast weights after the last step, [B, L]; None without plasticity."""
+        return None if self.plastic is None else self.plastic.fast_weight_norms(self.state)
+
+    def _context(self) -> AbstractContextManager[None]:
+        assert self.plastic is not None
+        if self.control in LIFETIME:
+            return self.plastic.plasticity(keep_fast_weights=self.control == "carried")
+        frozen = self.control == "off" or (self.control == "frozen_at_onset" and bool(self._perturbed.all()))
+        return self.plastic.plasticity(frozen=True) if frozen else nullcontext()
+
+    def _predict(self, observations: Any, starts: Array) -> Array:
+        actions, self.state = self.model.predict(
+            observations, state=self.state, episode_start=starts, deterministic=self.deterministic
+        )
+        return np.asarray(actions)
+
+    def _predict_both(self, observations: Any, starts: Array, perturbed: Array) -> Array:
+        """Some rows are frozen, others not yet. Both are computed for all, so that a row does not depend on others."""
+        assert self.plastic is not None
+        before = self.state
+        actions, state = self._predict(observations, starts), self.state
+        self.state = before
+        with self.plastic.plasticity(frozen=True):
+            frozen_actions = self._predict(observations, starts)
+        self.state = tuple(_choose(perturbed, a, b) for a, b in zip(self.state, state, strict=True))
+        return _choose(perturbed, frozen_actions, actions)
+
+
+def _choose(rows: Array, a: Array, b: Array) -> Array:
+    return np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Small networks are faster on one thread, and results then do not depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

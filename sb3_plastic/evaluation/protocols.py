@@ -1,0 +1,198 @@
+"""Protocols: from the scenarios of a suite to the conditions that are run.
+
+    static    perturbed from the start
+    onset     from a step between 250 and 500 on, drawn with the episode
+    removal   the same, and unperturbed again from step `REMOVAL` on: is there an after-effect?
+    switch    values drawn anew every `SWITCH` steps, from step `SWITCH` on
+    lifetime  `LIFE` episodes in a row with the same perturbation, fast weights carried over or reset
+    horizon   nominal and id, for a multiple of the training episode's length: does the policy stay stable?
+
+static and onset are scenarios of the suite as they are; the others are derived from them. Ground cannot rise under
+feet, so terrain begins some metres ahead; its onset is where the robot gets there, and its reference is level ground
+of the same kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sb3_plastic.evaluation.controls import LIFETIME, PLASTICITY
+from sb3_plastic.evaluation.records import PROTOCOLS, Cell
+from sb3_plastic.perturbations.schedules import draw_timing
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule, unknown
+from sb3_plastic.perturbations.suites import Scenario
+
+REMOVAL = 700  # step; every onset is before it
+SWITCH = 200  # steps
+LIFE = 5  # episodes
+
+SEVERITY = {"nominal": 0, "reference": 0, "train": 1, "id": 1, "interp": 1, "extrap1": 2, "extrap2": 3}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """
+    A cell, and how to run it.
+
+    :param cell: what it is
+    :param perturbations: what acts
+    :param steps: time limit of an episode
+    :param life: episodes in a row
+    :param heightfield: whether the ground is a height field
+    :param removal: first step that is unperturbed again, -1 without
+    :param begins_at: distance from the start at which the perturbation is met, m; None: it is a matter of time
+    :param fixed_values: draw values once per life, not per episode
+    """
+
+    cell: Cell
+    perturbations: tuple[Perturbation, ...]
+    steps: int
+    life: int = 1
+    heightfield: bool = False
+    removal: int = -1
+    begins_at: float | None = None
+    fixed_values: bool = False
+
+
+def plan(
+    scenarios: Sequence[Scenario],
+    protocols: Sequence[str],
+    controls: Sequence[str],
+    steps: int,
+    horizon: int = 3,
+    has_memory: bool = True,
+) -> list[Condition]:
+    """
+    All conditions of an evaluation, in order.
+
+    :param scenarios: scenarios of one robot
+    :param protocols: names in `PROTOCOLS`
+    :param controls: names in `controls.PLASTICITY`
+    :param steps: length of a training episode
+    :param horizon: multiple of it, for the protocol ``horizon``
+    :param has_memory: whether there is something to carry over from one episode to the next
+    :raises PerturbationError: on an unknown name
+    """
+    for what, names, allowed in (("protocol", protocols, PROTOCOLS), ("control", controls, PLASTICITY)):
+        for name in names:
+            if name not in allowed:
+                raise unknown(what, name, allowed)
+    nominal = next((s.name for s in scenarios if s.split == "nominal"), None)
+    conditions: list[Condition] = []
+    for protocol in PROTOCOLS:
+        if protocol not in protocols:
+            continue
+        wanted: Sequence[str] = controls
+        if protocol in ("static", "horizon"):  # what begins with the episode has no onset to do something at
+            wanted = [control for control in controls if control in ("intact", "off")]
+        if protocol == "lifetime":
+            wanted = LIFETIME if has_memory else LIFETIME[1:]
+        for control in wanted:
+            for scenario in scenarios:
+                condition = _condition(scenario, protocol, control, steps, horizon, nominal)
+                if condition is not None:
+                    conditions.append(condition)
+    if nominal is not None and any(c.heightfield and c.cell.protocol != "horizon" for c in conditions):
+        cell = Cell("static", _level(nominal), "intact", "reference", "none", 0)
+        conditions.append(Condition(cell, (), steps, heightfield=True))
+    return conditions
+
+
+def _condition(
+    scenario: Scenario, protocol: str, control: str, steps: int, horizon: int, nominal: str | None
+) -> Condition | None:
+    """The condition, None if the protocol does not apply to the scenario."""
+    entries = scenario.perturbations
+    terrain = next((p for p in entries if p.kind == "terrain"), None)
+    reference = None if scenario.split == "nominal" or nominal is None else nominal
+    if terrain is not None and reference is not None:
+        reference = _level(reference)
+    severity = SEVERITY.get(scenario.split)
+    cell = Cell(protocol, scenario.name, control, scenario.split, _kind(scenario), severity, reference)
+    condition = Condition(cell, entries, steps, heightfield=terrain is not None)
+    drawn = any(isinstance(p.value, Distribution) for p in entries)
+    if protocol == "static":
+        return None if scenario.onset else condition
+    if protocol == "horizon":
+        if scenario.split not in ("nominal", "id") or scenario.onset:
+            return None
+        return replace(condition, steps=steps * horizon, cell=replace(cell, reference=None, training_steps=steps))
+    if protocol == "onset":
+        if not scenario.onset:
+            return None
+        # The front of the robot is about a metre ahead of its middle.
+        flat = None if terrain is None else float(terrain.params.get("flat", 0)) - 1
+        return replace(condition, begins_at=flat)
+    if protocol == "removal":
+        if not scenario.onset or any(p.schedule.form != "onset" for p in entries):
+            return None
+        late = tuple(replace(p, schedule=replace(p.schedule, end=REMOVAL)) for p in entries)
+        return replace(condition, perturbations=late, removal=REMOVAL)
+    if scenario.onset or not entries or terrain is not None:
+        return None
+    if protocol == "switch":
+        if not drawn:
+            return None
+        schedule = Schedule("switch", every=SWITCH, at=SWITCH)
+        switched = tuple(replace(p, schedule=schedule) for p in entries)
+        return replace(condition, perturbations=switched, cell=replace(cell, switch_every=SWITCH))
+    return replace(condition, life=LIFE, fixed_values=True)
+
+
+def _level(nominal: str) -> str:
+    return f"{nominal}/heightfield"
+
+
+def _kind(scenario: Scenario) -> str:
+    if scenario.split in ("nominal", "reference"):
+        return "none"
+    if scenario.split in ("id", "train"):
+        return "all"
+    return scenario.name.rsplit("/", 1)[-1] if scenario.split == "anchor" else scenario.perturbations[0].kind
+
+
+def with_drawn_values(entries: Sequence[Perturbation], seed: int) -> tuple[Perturbation, ...]:
+    """
+    The entries with values, targets and onsets as the first episode with this seed draws them.
+
+    :param entries: perturbations with schedules ``episode`` or ``onset``
+    :param seed: seed of the environment
+    """
+    drawn = []
+    for i, p in enumerate(entries):
+        # As `Perturber.begin` does, whose order of draws this repeats; a test holds that they agree.
+        rng = np.random.default_rng([seed, 0, i])
+        schedule = p.schedule
+        if schedule.form == "onset":
+            names = [name for name in ("at", "ramp", "end") if getattr(schedule, name) is not None]
+            times = {name: schedule.draw(name, rng) for name in ("at", "ramp", "end")}
+            schedule = Schedule("onset", **{name: times[name] for name in names})
+        else:
+            draw_timing(schedule, rng)
+        value = p.value.sample(rng) if isinstance(p.value, Distribution) else p.value
+        target = p.target.sample(rng) if isinstance(p.target, Distribution) else p.target
+        drawn.append(replace(p, value=value, target=target, schedule=schedule))
+    return tuple(drawn)
+
+
+def in_context_of(
+    entries: Sequence[Perturbation], template: Sequence[Perturbation], seed: int
+) -> tuple[Perturbation, ...] | None:
+    """
+    The same perturbations, laid out as an oracle has learned to read them: one entry per family that it was trained
+    with, in that order, at its neutral value where nothing is perturbed.
+
+    :param entries: what acts
+    :param template: what the oracle was trained with
+    :param seed: seed of the environment: the values are those that other models meet with it
+    :return: entries, None if something acts that the oracle has no place for
+    """
+    kinds = [p.kind for p in template]
+    if any(p.kind not in kinds for p in entries) or any(isinstance(p.target, Distribution) for p in template):
+        return None
+    acting = {p.kind: p for p in with_drawn_values(entries, seed)}
+    neutral = [replace(p, value=1.0 if p.op in (None, "scale") else 0.0, schedule=Schedule()) for p in template]
+    return tuple(acting.get(p.kind, p) for p in neutral)
