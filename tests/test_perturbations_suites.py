@@ -15,7 +15,7 @@ from sb3_plastic.perturbations.suites import SPLITS, find_scenario, load_suite, 
 
 DIGESTS = {
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
-    "nda-v1": "de19ab91408138cd953edf5ea3082ac8d02ac2d17b472dec570c56d359d75262",
+    "nda-v1": "e099bb4784f05f53becf15b6b595199bb920a25e8ab25837bf47141dab5a169d",
 }
 
 
