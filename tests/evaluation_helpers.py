@@ -1,10 +1,15 @@
-"""Synthetic results of an evaluation, written by the writer of real ones."""
+"""Synthetic results of an evaluation, written by the writer of real ones; and policies of which the truth is known."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 
 from sb3_plastic.evaluation.records import (
     Cell,
@@ -14,6 +19,8 @@ from sb3_plastic.evaluation.records import (
     write_json,
     write_records,
 )
+from sb3_plastic.perturbations import Scenario, parse
+from sb3_plastic.perturbations.wrapper import PerturbSignals
 
 STEPS = 1000
 KINDS = ("mass", "friction", "strength", "damping")
@@ -154,7 +161,85 @@ def write_results(
             "env_specs": {},
             "command": "synthetic",
             "unstable_cells": {},
-            "skipped": {},
         },
     )
     return folder
+
+
+# A toy of which the truth is known: hold 0.5, while something is added to the command.
+
+
+class Tracking(gym.Env):
+    """Forward reward ``1 - 8 (command - 0.5)^2``; the command is observed."""
+
+    observation_space = spaces.Box(-10, 10, (1,), np.float64)
+    action_space = spaces.Box(-1, 1, (1,), np.float64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.full(1, 0.5), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = 1 - 8 * (float(action[0]) - 0.5) ** 2
+        return np.array(action, dtype=np.float64), reward, False, False, {"reward_forward": reward}
+
+
+TRACKING = "sb3_plastic_tests/Tracking-v0"
+if TRACKING not in gym.registry:
+    gym.register(TRACKING, entry_point=lambda: PerturbSignals(Tracking()))
+
+
+def tracking_scenarios(protocols: tuple[str, ...] = ("static", "onset", "removal")) -> dict[str, Any]:
+    """Arguments of `evaluate_adaptation`: nothing, and a bias of the command from the start and in mid-episode."""
+    bias = {"kind": "action_bias", "value": 0.2}
+    late = {**bias, "schedule": {"form": "onset", "at": {"uniform": [250, 500]}}}
+    scenarios = [
+        Scenario("toy/nominal", "", "nominal", False, ()),
+        Scenario("toy/novel/bias", "", "novel", False, parse([bias])),
+        Scenario("toy/novel/bias/onset", "", "novel", True, parse([late])),
+    ]
+    return dict(env=TRACKING, scenarios=scenarios, protocols=protocols, suite="toy", tier="all", episodes=2)
+
+
+class StaticPolicy:
+    """Gives the right command, whatever happens."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        return np.full((len(observation), 1), 0.5), None
+
+
+class AdaptivePolicy:
+    """Gives it with a wobble of 0.25 to either side, but integrates its error: what it has learned is the integral."""
+
+    def __init__(self) -> None:
+        self.frozen = self.keeps = False
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        learned, side = (np.zeros((len(observation), 1)), np.ones((len(observation), 1))) if state is None else state
+        if episode_start is not None:
+            starts = np.asarray(episode_start)[:, None]
+            side = np.where(starts, 1.0, side)
+            learned = learned if self.keeps else np.where(starts, 0.0, learned)
+            error = np.where(starts, 0.0, 0.5 + 0.25 * side - observation)  # `side` is that of the last command
+        if not self.frozen:
+            learned = learned + 0.02 * error
+        return 0.5 - 0.25 * side + learned, (learned, -side)
+
+    def n_plastic_layers(self) -> int:
+        return 1
+
+    @contextmanager
+    def plasticity(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> Iterator[None]:
+        self.frozen, self.keeps = frozen, bool(keep_fast_weights)
+        yield
+        self.frozen = self.keeps = False
+
+    def zero_fast_weights(self, state: Any, rows: Any) -> Any:
+        return np.where(np.asarray(rows)[:, None], 0.0, state[0]), state[1]
+
+    def fast_weight_norms(self, state: Any) -> Any:
+        return np.abs(state[0])

@@ -6,7 +6,6 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from sb3_plastic.evaluation.models import (
     make_env,
     robot_of,
 )
-from sb3_plastic.evaluation.protocols import Condition, in_context_of, plan, with_drawn_values
+from sb3_plastic.evaluation.protocols import Condition, plan, with_drawn_values
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.records import (
     Cell,
@@ -36,8 +35,7 @@ from sb3_plastic.evaluation.records import (
     write_records,
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
-from sb3_plastic.perturbations.spec import PerturbationError, parse
-from sb3_plastic.perturbations.suites import Scenario, find_scenario, load_suite
+from sb3_plastic.perturbations.suites import Scenario, load_suite
 
 
 class Results(NamedTuple):
@@ -79,7 +77,8 @@ def evaluate_adaptation(
     :param out: folder for the results, see :mod:`~sb3_plastic.evaluation.records`; None: only return the records
     :param env: environment; None: as RL Zoo wrote beside the model. Of the stock ``HalfCheetah-v5`` and so on, the one
         with the same observations that can be perturbed is taken
-    :param env_kwargs: arguments of it, for instance ``observe_context=True`` and the training's ``scenario``: an oracle
+    :param env_kwargs: arguments of it, for instance ``observe_context=True`` and the ``scenario`` of the training: an
+        oracle, which sees of other scenarios what they have in common with that
     :param wrappers: as RL Zoo's ``env_wrapper``; None: as it wrote beside the model
     :param vec_normalize: file with the statistics of VecNormalize, which stay frozen; None: found beside the model
     :param algo: a name in ``models.ALGORITHMS``; None: recognised
@@ -194,16 +193,8 @@ class _Run:
         self.model, self.trained, self.deterministic = model, trained, deterministic
         self.seeds = list(range(seed, seed + episodes))
         self.max_rows = max(max_rows, episodes)
-        self.template = _template(trained)
-        self.skipped: dict[str, str] = {}
-        self.conditions = [c for c in conditions if self._can_run(c)]
+        self.conditions = list(conditions)
         self._env: tuple[Any, VecEnv] | None = None
-
-    def _can_run(self, condition: Condition) -> bool:
-        if self.template is None or in_context_of(condition.perturbations, self.template, 0) is not None:
-            return True
-        self.skipped[condition.cell.scenario] = "the model observes a context that has no place for what acts here"
-        return False
 
     def batches(self) -> Iterator[list[Condition]]:
         """Conditions that run at once: the same control, time limit, ground and length of life."""
@@ -229,8 +220,6 @@ class _Run:
         return {c.cell: _part(trace, slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
 
     def _entries(self, condition: Condition, seed: int) -> Any:
-        if self.template is not None:
-            return in_context_of(condition.perturbations, self.template, seed)
         if condition.fixed_values:
             return with_drawn_values(condition.perturbations, seed)
         return condition.perturbations
@@ -293,24 +282,6 @@ def _part(trace: Trace, rows: slice) -> Trace:
     return Trace(**{field.name: getattr(trace, field.name)[rows] for field in dataclasses.fields(trace)})
 
 
-def _template(trained: TrainedIn) -> Any:
-    """What an oracle was trained with; None for models that observe no context."""
-    kwargs = trained.env_kwargs
-    if not kwargs.get("observe_context"):
-        return None
-    if kwargs.get("scenario") is not None:
-        entries = find_scenario(kwargs["scenario"], robot_of(trained.env_id)).perturbations
-    else:
-        entries = parse(kwargs.get("perturbations"))
-    if not entries:
-        raise PerturbationError(
-            "A model that observes the context needs the scenario or perturbations of its training in env_kwargs: they "
-            "say what the numbers of the context mean."
-        )
-    # Onsets of the training do not matter for the layout.
-    return tuple(replace(p, schedule=type(p.schedule)()) for p in entries)
-
-
 def _has_memory(model: Any) -> bool:
     space = getattr(model, "observation_space", None)
     if space is None or controls_of(model) is not None:
@@ -336,5 +307,4 @@ def _summary(settings: dict[str, Any], run: _Run, traces: Mapping[Cell, Trace], 
         "unstable_cells": {
             cell.file_name: int(trace.unstable.sum()) for cell, trace in traces.items() if trace.unstable.any()
         },
-        "skipped": run.skipped,
     }

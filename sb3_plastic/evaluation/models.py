@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import torch
 import yaml
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.spec import unknown
-from sb3_plastic.wrappers import PreviousActionReward, VecPreviousActionReward
+from sb3_plastic.wrappers import VecPreviousActionReward
+
+WrapperSpec = str | Mapping[str, Any]
 
 
 class Algorithm(NamedTuple):
@@ -108,13 +110,16 @@ class TrainedIn:
 
     :param env_id: its id
     :param env_kwargs: arguments of it
-    :param wrappers: ``module.name``, or ``{module.name: arguments}``, as in RL Zoo's ``env_wrapper``; first innermost
+    :param wrappers: of each environment, ``module.name`` or ``{module.name: arguments}``, the first innermost: RL Zoo's
+        ``env_wrapper``
+    :param vec_wrappers: of the vector environment, likewise: ``vec_env_wrapper``
     :param vec_normalize: file with the statistics of VecNormalize, or None
     """
 
     env_id: str
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    wrappers: Sequence[str | Mapping[str, Any]] = ()
+    wrappers: Sequence[WrapperSpec] = ()
+    vec_wrappers: Sequence[WrapperSpec] = ()
     vec_normalize: Path | None = None
 
 
@@ -123,7 +128,7 @@ def find_training(
     env: str | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     vec_normalize: Path | None = None,
-    wrappers: Sequence[str | Mapping[str, Any]] | None = None,
+    wrappers: Sequence[WrapperSpec] | None = None,
 ) -> TrainedIn:
     """
     What is known of a model's training. What is given comes first, then RL Zoo's files beside the model
@@ -133,7 +138,7 @@ def find_training(
     :param env: environment, replaces what is found
     :param env_kwargs: arguments of it, likewise
     :param vec_normalize: file, likewise
-    :param wrappers: likewise
+    :param wrappers: of environments or of a vector environment, likewise
     :raises ValueError: if no environment is known, or a file is missing
     """
     if vec_normalize is not None and not vec_normalize.is_file():
@@ -148,12 +153,15 @@ def find_training(
     kwargs = {**(args.get("env_kwargs") or config.get("env_kwargs") or {}), **(env_kwargs or {})}
     if config.get("frame_stack"):
         raise ValueError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
-    found = config.get("env_wrapper") or []
-    found = found if isinstance(found, list) else [found]
+    if wrappers is None:
+        wrappers = [*_listed(config.get("env_wrapper")), *_listed(config.get("vec_env_wrapper"))]
+    wrappers = [wrapper for wrapper in wrappers if _name(wrapper) != _BATCH]  # which the evaluation has by itself
+    of_vec_env = [wrapper for wrapper in wrappers if _is_for_vec_env(wrapper)]
+    of_envs = [wrapper for wrapper in wrappers if wrapper not in of_vec_env]
     if vec_normalize is None and path is not None:
         candidates = [path.with_suffix(".pkl"), *([folder / "vecnormalize.pkl"] if folder else [])]
         vec_normalize = next((file for file in candidates if file.is_file()), None)
-    return TrainedIn(perturbable(known), kwargs, tuple(found if wrappers is None else wrappers), vec_normalize)
+    return TrainedIn(perturbable(known), kwargs, tuple(of_envs), tuple(of_vec_env), vec_normalize)
 
 
 class _ZooLoader(yaml.SafeLoader):
@@ -221,27 +229,46 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
             env = wrap(env)
         return env
 
-    batched = ours and trained.wrappers in ((), (_PREVIOUS,))
-    if batched:
+    # PreviousActionReward exists for a whole batch, too; what else is wrapped around single environments needs them.
+    around_all = [PREVIOUS.get(_name(wrapper)) for wrapper in trained.wrappers]
+    if ours and None not in around_all:
         from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
         venv: VecEnv = LocomotionVecEnv([make] * n_envs)
-        if trained.wrappers:
-            venv = VecPreviousActionReward(venv)
+        for wrap_all in around_all:
+            venv = wrap_all(venv)  # type: ignore[misc]
     else:
         venv = DummyVecEnv([wrapped] * n_envs)
+    for wrapper in trained.vec_wrappers:
+        venv = _wrapper(wrapper)(venv)
     if trained.vec_normalize is not None:
         venv = VecNormalize.load(str(trained.vec_normalize), venv)
         venv.training = venv.norm_reward = False
     return venv
 
 
-_PREVIOUS = f"{PreviousActionReward.__module__}.{PreviousActionReward.__name__}"
+PREVIOUS = {"sb3_plastic.wrappers.PreviousActionReward": VecPreviousActionReward}
+"""Wrappers of single environments, and what does the same for a vector environment."""
+
+_BATCH = "sb3_plastic.perturbations.vec_env.locomotion_vec_env"
 
 
-def _wrapper(spec: str | Mapping[str, Any]) -> Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]:
-    name, kwargs = (spec, {}) if isinstance(spec, str) else next(iter(spec.items()))
-    return partial(pkgutil.resolve_name(name), **(kwargs or {}))
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _name(wrapper: WrapperSpec) -> str:
+    return wrapper if isinstance(wrapper, str) else next(iter(wrapper))
+
+
+def _is_for_vec_env(wrapper: WrapperSpec) -> bool:
+    cls = pkgutil.resolve_name(_name(wrapper))
+    return isinstance(cls, type) and issubclass(cls, VecEnvWrapper)
+
+
+def _wrapper(wrapper: WrapperSpec) -> Callable[[Any], Any]:
+    kwargs = {} if isinstance(wrapper, str) else next(iter(wrapper.values()))
+    return partial(pkgutil.resolve_name(_name(wrapper)), **(kwargs or {}))
 
 
 def check_spaces(model: Any, venv: VecEnv, trained: TrainedIn) -> None:

@@ -176,23 +176,3 @@ def with_drawn_values(entries: Sequence[Perturbation], seed: int) -> tuple[Pertu
         target = p.target.sample(rng) if isinstance(p.target, Distribution) else p.target
         drawn.append(replace(p, value=value, target=target, schedule=schedule))
     return tuple(drawn)
-
-
-def in_context_of(
-    entries: Sequence[Perturbation], template: Sequence[Perturbation], seed: int
-) -> tuple[Perturbation, ...] | None:
-    """
-    The same perturbations, laid out as an oracle has learned to read them: one entry per family that it was trained
-    with, in that order, at its neutral value where nothing is perturbed.
-
-    :param entries: what acts
-    :param template: what the oracle was trained with
-    :param seed: seed of the environment: the values are those that other models meet with it
-    :return: entries, None if something acts that the oracle has no place for
-    """
-    kinds = [p.kind for p in template]
-    if any(p.kind not in kinds for p in entries) or any(isinstance(p.target, Distribution) for p in template):
-        return None
-    acting = {p.kind: p for p in with_drawn_values(entries, seed)}
-    neutral = [replace(p, value=1.0 if p.op in (None, "scale") else 0.0, schedule=Schedule()) for p in template]
-    return tuple(acting.get(p.kind, p) for p in neutral)

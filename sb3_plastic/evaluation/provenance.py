@@ -31,7 +31,7 @@ def settings_of(
         "model_sha256": sha256_of(model, path),
         "vec_normalize_sha256": None if trained.vec_normalize is None else sha256_of(None, trained.vec_normalize),
         "env_kwargs": _plain(trained.env_kwargs),
-        "wrappers": _plain(trained.wrappers),
+        "wrappers": _plain([*trained.wrappers, *trained.vec_wrappers]),
         **_plain(choices),
         "versions": versions(),
         "commit": commit(),

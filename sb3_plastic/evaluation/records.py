@@ -5,7 +5,7 @@
     DIR/summary.json    how they came about, keys: settings (all that decides results: label, algo, train_seed, env_id,
                         suite, tier, controls, protocols, base_seed, episodes, deterministic, checksums of model and
                         VecNormalize, ...), versions, commit (null outside of git), env_specs (by name), command,
-                        unstable_cells (file name: number of broken simulations), skipped (scenario: why)
+                        unstable_cells (file name: number of broken simulations)
     DIR/timing.json     wall time; the only file that differs between two runs of the same command
 
 Traces are written first, and records are a function of them: `records_of`. Everything is written under a temporary name

@@ -1,0 +1,287 @@
+"""Evaluation under novel dynamics: real models, real robots, and toy policies of which the truth is known."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+from evaluation_helpers import AdaptivePolicy, StaticPolicy, tracking_scenarios
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import A2C, PPO, SAC, TD3
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_plastic import PlasticPPO, PreviousActionReward
+from sb3_plastic.evaluation import evaluate_adaptation, load_traces, read_records
+from sb3_plastic.evaluation.models import detect_algorithm, find_training, make_env
+from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, with_drawn_values
+from sb3_plastic.perturbations import env_id, find_scenario
+
+CHEETAH = env_id("HalfCheetah", latent=True)
+STEPS = 560  # every onset of the suite is before 500
+PLASTIC = dict(net_arch=[16], alpha_init=2.0, eta_init=0.5, gain=3.0, decoder_gain=3.0)
+TINY = dict(net_arch=[8])
+LSTM = dict(lstm_hidden_size=8)
+
+
+@pytest.fixture(scope="module")
+def plastic_model() -> PlasticPPO:
+    """Untrained, with strong plasticity."""
+    return PlasticPPO("PlasticPolicy", CHEETAH, n_steps=16, batch_size=16, seed=3, policy_kwargs={**PLASTIC})
+
+
+@pytest.fixture(scope="module")
+def static_model() -> PPO:
+    return PPO("MlpPolicy", CHEETAH, n_steps=16, batch_size=16, seed=1, policy_kwargs={**TINY})
+
+
+# What it finds out
+
+
+def test_a_policy_that_adapts_is_told_from_a_better_one_that_does_not():
+    adaptive = evaluate_adaptation(AdaptivePolicy(), **tracking_scenarios()).records
+    static = evaluate_adaptation(StaticPolicy(), **tracking_scenarios()).records
+
+    def onset(records, control="intact"):
+        return records[(records.protocol == "onset") & (records.control == control)].mean(numeric_only=True)
+
+    assert onset(static).forward_reward > onset(adaptive).forward_reward  # it is better, throughout
+    assert onset(adaptive).plateau == pytest.approx(1, abs=0.01)
+    assert onset(static).plateau == pytest.approx(1 - 8 * 0.04, abs=0.01)
+    assert (onset(adaptive).recovered, onset(static).recovered) == (1, 0)
+    assert onset(adaptive).adaptation_gain_late > onset(adaptive).adaptation_gain_early + 0.1
+    assert onset(adaptive, "frozen_at_onset").recovered == 0
+    assert set(static.control) == {"intact"}
+    removal = adaptive[(adaptive.protocol == "removal")].groupby("control").after_effect.mean()
+    assert removal["intact"] > 0.1
+    assert removal["frozen_at_onset"] == pytest.approx(0, abs=0.02)
+
+
+def test_carried_fast_weights_show_over_a_life():
+    records = evaluate_adaptation(AdaptivePolicy(), **tracking_scenarios(protocols=("static", "lifetime"))).records
+    lives = records[records.protocol == "lifetime"].groupby(["control", "episode"]).forward_reward.mean()
+    assert lives["carried", 0] == lives["reset", 0] == lives["reset", 4]
+    assert lives["carried", 1] > lives["reset", 1] + 1
+    assert records[records.protocol == "lifetime"].groupby("eval_seed")["values"].nunique().max() == 1
+
+
+# Real robots
+
+
+def test_controls_are_the_intact_model_until_the_onset_and_differ_after_it(plastic_model):
+    settings = dict(tier="smoke", env=CHEETAH, steps=STEPS, protocols=("onset",))
+    traces = {c.control: t for c, t in evaluate_adaptation(plastic_model, **settings).traces.items()}
+    intact = traces["intact"]
+    assert ((intact.onset >= 250) & (intact.onset <= 500)).all()
+    for i, onset in enumerate(intact.onset):
+        for control in ("frozen_at_onset", "zeroed_at_onset"):
+            trace = traces[control]
+            assert (trace.onset == intact.onset).all()
+            # The first perturbed step is still the same: nobody has seen of the perturbation yet.
+            assert np.array_equal(trace.forward_reward[i, : onset + 1], intact.forward_reward[i, : onset + 1])
+            assert not np.array_equal(trace.forward_reward[i, onset + 1 :], intact.forward_reward[i, onset + 1 :])
+        frozen = traces["frozen_at_onset"].fast_weight_norm[i]
+        assert (frozen[onset:] == frozen[onset]).all()
+        assert frozen[onset] > 0
+        assert np.ptp(intact.fast_weight_norm[i, onset:]) > 0
+        zeroed = traces["zeroed_at_onset"].fast_weight_norm[i]
+        assert zeroed[onset + 1] < zeroed[onset]
+    assert (traces["off"].fast_weight_norm == 0).all()
+
+
+def test_returns_are_those_of_evaluate_policy(static_model):
+    records = evaluate_adaptation(static_model, tier="smoke", env=CHEETAH, steps=100, seed=7).records
+    for scenario in ("nda-v1/nominal", "nda-v1/extrap1/mass"):
+        env = make_vec_env(CHEETAH, 2, seed=7, env_kwargs=dict(scenario=scenario, max_episode_steps=100))
+        returns, _ = evaluate_policy(static_model, env, 2, return_episode_rewards=True)
+        got = records[records.scenario == scenario]["return"]
+        assert sorted(got) == pytest.approx(sorted(returns), rel=1e-6)
+
+
+def test_episodes_depend_on_their_seed_alone(static_model):
+    settings = dict(tier="smoke", env=CHEETAH, steps=60, protocols=("static",), episodes=4)
+    together = evaluate_adaptation(static_model, **settings).records
+    apart = evaluate_adaptation(static_model, **settings, max_rows=4).records
+    assert together.equals(apart)
+    assert together.groupby("scenario").eval_seed.apply(list).tolist() == [list(range(10_000, 10_004))] * 3
+    assert together[together.split == "id"]["values"].nunique() == 4
+
+
+def test_every_protocol_runs_on_a_robot(static_model):
+    protocols = ("static", "onset", "removal", "switch", "lifetime", "horizon")
+    settings = dict(tier="smoke", env=CHEETAH, protocols=protocols, episodes=1, horizon=2)
+    records, traces = evaluate_adaptation(static_model, **settings, steps=720)
+    assert set(records.protocol) == set(protocols)
+    horizon = records[records.protocol == "horizon"]
+    assert set(horizon.scenario) == {"nda-v1/nominal", "nda-v1/id"}
+    assert (horizon.length == 1440).all()
+    assert len(records[records.protocol == "lifetime"]) == 2 * 5  # scenarios, episodes; nothing could be carried over
+    switch = records[records.protocol == "switch"]
+    assert (switch.onset == 200).all()
+    removal = next(t for c, t in traces.items() if c.protocol == "removal")
+    onset = next(t for c, t in traces.items() if c.protocol == "onset")
+    assert np.array_equal(removal.forward_reward[:, :REMOVAL], onset.forward_reward[:, :REMOVAL])
+    assert not np.array_equal(removal.forward_reward[:, REMOVAL:], onset.forward_reward[:, REMOVAL:])
+
+
+def test_rough_ground_is_compared_with_level_ground_of_its_kind(static_model):
+    scenarios = [find_scenario(f"nda-v1/{name}", "HalfCheetah") for name in ("nominal", "novel/terrain")]
+    records = evaluate_adaptation(static_model, env=CHEETAH, scenarios=scenarios, steps=30).records
+    reference = records[records.split == "reference"]
+    assert reference.scenario.unique().tolist() == ["nda-v1/nominal/heightfield"]
+    assert (reference.onset == -1).all()
+
+
+def test_values_drawn_beforehand_are_those_that_the_environment_draws():
+    for name in ("id", "id/onset", "extrap2/mass/onset"):
+        scenario = find_scenario(f"nda-v1/{name}", "HalfCheetah")
+        env = gym.make(CHEETAH, perturbations=scenario.perturbations)
+        _, info = env.reset(seed=123)
+        drawn = with_drawn_values(scenario.perturbations, 123)
+        assert tuple(p.value for p in drawn) == info["perturbation_values"]
+        if name == "extrap2/mass/onset":
+            onset = round(drawn[0].schedule.at)
+            for t in range(onset + 1):
+                assert info["steps_since_onset"] == -1, t
+                info = env.step(env.action_space.sample())[4]
+            assert info["steps_since_onset"] == 0
+
+
+# Models and their environments
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("ppo", lambda: PPO("MlpPolicy", CHEETAH, n_steps=8, batch_size=8, policy_kwargs={**TINY})),
+        ("a2c", lambda: A2C("MlpPolicy", CHEETAH, policy_kwargs={**TINY})),
+        ("sac", lambda: SAC("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
+        ("td3", lambda: TD3("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
+        ("ppo_lstm", lambda: RecurrentPPO("MlpLstmPolicy", CHEETAH, n_steps=8, batch_size=8, policy_kwargs={**LSTM})),
+        (
+            "plastic_ppo",
+            lambda: PlasticPPO("PlasticPolicy", CHEETAH, n_steps=16, batch_size=16, policy_kwargs={**PLASTIC}),
+        ),
+    ],
+)
+def test_every_algorithm_is_recognised_and_judged(name, model, tmp_path):
+    file = tmp_path / "m.zip"
+    model().save(file)
+    assert detect_algorithm(file) == name
+    settings = dict(env=CHEETAH, tier="smoke", episodes=1, steps=10, protocols=("static", "lifetime"))
+    records = evaluate_adaptation(file, **settings).records
+    assert set(records.algo) == {name}
+    assert (records.length == 10).all()
+    has_memory = name in ("ppo_lstm", "plastic_ppo")
+    assert ("carried" in set(records.control)) == has_memory
+
+
+def test_a_model_of_rl_zoo_is_evaluated_as_it_was_trained(tmp_path):
+    venv = VecNormalize(DummyVecEnv([lambda: PreviousActionReward(gym.make(CHEETAH))] * 2))
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=32, policy_kwargs={**TINY}).learn(64)
+    folder = tmp_path / CHEETAH.replace("/", "-")
+    folder.mkdir()
+    model.save(tmp_path / "m.zip")
+    venv.save(str(folder / "vecnormalize.pkl"))
+    args = {"env": CHEETAH, "env_kwargs": {"scenario": "nda-v1/train"}}
+    config = {"env_wrapper": ["sb3_plastic.wrappers.PreviousActionReward"], "normalize": True}
+    for name, content in (("args.yml", args), ("config.yml", config)):
+        pairs = [[key, value] for key, value in content.items()]
+        listed = yaml.dump(pairs, default_flow_style=True)
+        (folder / name).write_text(f"!!python/object/apply:collections.OrderedDict\n- {listed}")
+    trained = find_training(tmp_path / "m.zip")
+    assert (trained.env_id, trained.vec_normalize) == (CHEETAH, folder / "vecnormalize.pkl")
+    env = make_env(trained, 3, 10)
+    assert isinstance(env, VecNormalize)
+    assert not env.training
+    assert not env.norm_reward
+    statistics = env.obs_rms.mean.copy()
+    records = evaluate_adaptation(tmp_path / "m.zip", tier="smoke", episodes=1, steps=10).records
+    assert (records.length == 10).all()
+    assert np.array_equal(make_env(trained, 1, 10).obs_rms.mean, statistics)
+
+
+def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
+    oracle_kwargs = dict(scenario="nda-v1/train", observe_context=True)
+    oracle = PPO("MlpPolicy", gym.make(CHEETAH, **oracle_kwargs), n_steps=8, batch_size=8, policy_kwargs={**TINY})
+    settings = dict(env=CHEETAH, tier="smoke", steps=10)
+    judged = evaluate_adaptation(oracle, env_kwargs=oracle_kwargs, **settings).records
+    assert judged["values"].tolist() == evaluate_adaptation(static_model, **settings).records["values"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (dict(env=None), "Name it: --env"),
+        (dict(env="sb3_plastic/PerturbedAnt-v0"), "Likely another environment"),
+        (dict(env=env_id("Hopper")), "but for Ant, HalfCheetah"),
+        (dict(tier="huge"), "Unknown tier"),
+        (dict(controls=("off",)), "has no plasticity"),
+        (dict(protocols=("sometimes",)), "Unknown protocol"),
+    ],
+)
+def test_errors_teach(static_model, settings, says):
+    with pytest.raises(ValueError, match=says):
+        evaluate_adaptation(static_model, **{**dict(env=CHEETAH, tier="smoke", steps=5), **settings})
+
+
+# The folder, through the command line
+
+
+def command(model: Path, *arguments: str) -> list[str]:
+    settings = ["--env", CHEETAH, "--tier", "smoke", "--episodes", "1", "--steps", "200"]
+    settings += ["--protocols", *PROTOCOLS]
+    module = [sys.executable, "-m", "sb3_plastic.cli", "evaluate"]
+    return [*module, "--model", str(model), "--out", "results", *settings, *arguments]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != "timing.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_a_killed_evaluation_goes_on_and_leaves_the_same_files(static_model, tmp_path):
+    model = tmp_path / "m.zip"
+    static_model.save(model)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    process = subprocess.Popen(command(model), cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not (done := list(killed.glob("results/traces/[!.]*.npz"))) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert done
+    assert not (killed / "results" / "records.csv").exists()
+    first = {path: path.stat().st_mtime_ns for path in done}
+    for folder in (killed, whole):
+        result = subprocess.run(command(model), cwd=folder, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+    assert "forward_reward" in result.stdout
+    assert contents(killed / "results") == contents(whole / "results")
+    records = read_records(whole / "results")
+    assert not records.duplicated(["protocol", "scenario", "control", "eval_seed", "episode"]).any()
+    cells = records.groupby(["protocol", "scenario", "control"]).ngroups
+    assert len(load_traces(whole / "results")) == cells == 3 + 1 + 1 + 2 + 2 + 2
+    assert all((killed / path).stat().st_mtime_ns == written for path, written in first.items())
+
+
+def test_results_of_other_settings_are_not_mixed(static_model, tmp_path):
+    settings = dict(env=CHEETAH, tier="smoke", steps=5, protocols=("static",))
+    records = evaluate_adaptation(static_model, tmp_path / "r", **settings).records
+    assert evaluate_adaptation(static_model, tmp_path / "r", **settings).records.equals(records)
+    with pytest.raises(ValueError, match="base_seed: 10000 there, 5 now"):
+        evaluate_adaptation(static_model, tmp_path / "r", **settings, seed=5)
+    with pytest.raises(ValueError, match="is not empty, and no results folder"):
+        evaluate_adaptation(static_model, tmp_path, **settings)
