@@ -128,11 +128,15 @@ def _choose(rows: Array, a: Array, b: Array) -> Array:
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Small networks are faster on one thread, and results then do not depend on how many there are."""
+def undisturbed_torch() -> Iterator[None]:
+    """
+    Inside, one thread: small networks are faster so, and results do not depend on how many there are. Afterwards all is
+    as it was, the random numbers of a training that is going on too.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
         torch.set_num_threads(threads)

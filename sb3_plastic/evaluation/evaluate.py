@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pandas as pd
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.evaluation.controls import PLASTICITY, Player, controls_of, one_torch_thread
+from sb3_plastic.evaluation.controls import PLASTICITY, Player, controls_of, undisturbed_torch
 from sb3_plastic.evaluation.models import (
     TrainedIn,
     check_spaces,
@@ -123,7 +124,9 @@ def evaluate_adaptation(
         controls = PLASTICITY if controls_of(model) else ("intact",)
     elif controls_of(model) is None and set(controls) != {"intact"}:
         raise ValueError(f"{algo} has no plasticity: its only control is 'intact', got {', '.join(controls)}.")
-    conditions = plan(scenarios, protocols, controls, steps, horizon, has_memory=_has_memory(model))
+    with undisturbed_torch():
+        has_memory = _has_memory(model)
+    conditions = plan(scenarios, protocols, controls, steps, horizon, has_memory)
     run = _Run(model, trained, conditions, seed, episodes, deterministic, max_rows)
     common = {
         "label": algo if label is None else label,
@@ -156,7 +159,7 @@ def evaluate_adaptation(
         )
     traces: dict[Cell, Trace] = {}
     n_steps = 0
-    with one_torch_thread(), closing(run), _Progress(run, progress_bar) as progress:
+    with undisturbed_torch(), closing(run), _Progress(run, progress_bar) as progress:
         for batch in run.batches():
             done = _load(folder, batch)
             if done is None:
@@ -286,7 +289,7 @@ def _has_memory(model: Any) -> bool:
     space = getattr(model, "observation_space", None)
     if space is None or controls_of(model) is not None:
         return True
-    return model.predict(space.sample(), deterministic=True)[1] is not None
+    return model.predict(deepcopy(space).sample(), deterministic=True)[1] is not None
 
 
 def _load(folder: Path | None, batch: Sequence[Condition]) -> dict[Cell, Trace] | None:

@@ -1,0 +1,58 @@
+"""The evaluation during training, in real event files."""
+
+import numpy as np
+import pytest
+from rl_zoo3.utils import get_callback_list
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.evaluation import AdaptationEvalCallback
+from sb3_plastic.perturbations import env_id
+from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+
+CHEETAH = env_id("HalfCheetah", latent=True)
+
+
+def events(folder) -> EventAccumulator:
+    (file,) = folder.rglob("events.out*")
+    return EventAccumulator(str(file)).Reload()
+
+
+def test_curves_and_figures_come_to_tensorboard_through_rl_zoos_yaml(tmp_path):
+    arguments = {"eval_freq": 16, "steps": 510, "episodes": 2}
+    (callback,) = get_callback_list({"callback": [{"sb3_plastic.evaluation.AdaptationEvalCallback": arguments}]})
+    venv = VecNormalize(make_vec_env(CHEETAH, 2, seed=0, vec_env_cls=LocomotionVecEnv))
+    policy_kwargs = dict(net_arch=[16], gain=3.0, decoder_gain=3.0)
+    settings = dict(n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=policy_kwargs, tensorboard_log=str(tmp_path))
+    PlasticPPO("PlasticPolicy", venv, **settings).learn(64, callback=callback)
+    log = events(tmp_path)
+    nominal = log.Scalars("adaptation/nominal")
+    assert [event.step for event in nominal] == [32, 64]
+    assert nominal[1].value == pytest.approx(
+        callback.records[(callback.records.split == "nominal")].forward_reward.mean(), rel=1e-5
+    )
+    assert log.Scalars("adaptation/fell")[0].value == 0
+    assert [event.step for event in log.Images("adaptation/onset")] == [32, 64]
+    assert set(callback.records.control) == {"intact", "frozen_at_onset"}
+
+
+def test_training_is_the_same_with_and_without(tmp_path):
+    def parameters(callback):
+        venv = VecNormalize(make_vec_env(CHEETAH, 2, seed=0, vec_env_cls=LocomotionVecEnv))
+        policy_kwargs = dict(net_arch=[8])
+        model = PPO("MlpPolicy", venv, n_steps=16, batch_size=16, seed=0, policy_kwargs=policy_kwargs)
+        model.learn(64, callback=callback)
+        return model.policy.parameters_to_vector(), venv.obs_rms.mean
+
+    plain = parameters(None)
+    watched = parameters(AdaptationEvalCallback(16, steps=20, protocols=("static",)))
+    assert np.array_equal(plain[0], watched[0])
+    assert np.array_equal(plain[1], watched[1])
+
+
+def test_a_frequency_is_at_least_one():
+    with pytest.raises(ValueError, match="at least 1"):
+        AdaptationEvalCallback(0)
