@@ -1,0 +1,350 @@
+"""A document of headings, paragraphs, tables and figures, written as Markdown and as one HTML file.
+
+    document = Document("What was found")
+    document.heading("Results")
+    document.paragraph("The network **learned** it: see `scripts/study.sh`.")
+    document.table(frame, caption="Returns, three seeds.")
+    with plot_style():
+        figure = new_figure()
+        figure.subplots().plot(returns)
+    document.figure("returns", figure, caption="Return per episode. Band: 95 % interval over seeds.")
+    with document.details("All runs"):
+        document.table(runs)
+    document.write("out")
+
+It writes ``report.md``, the figures it shows under ``figures/`` as SVG and PNG, and ``report.html``, which holds all of
+it in one file: no script, no other file, no host. The same content gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.figure import Figure
+
+FORMATS = ("md", "html")
+FIGURE_FORMATS = ("svg", "png")
+
+# Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008), without their yellow, too pale for a line.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLUMN, PAGE = 3.5, 7.2  # widths of a figure in inches: one column of a paper, and both
+
+STYLE: Any = {
+    "axes.grid": True,
+    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 8,
+    "font.size": 8,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.2,
+    "savefig.dpi": 200,
+    "savefig.facecolor": "white",
+    "svg.hashsalt": "sb3_plastic",  # the same figure gives the same file
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+}
+
+
+@dataclass
+class Document:
+    """
+    What to write, in order.
+
+    Text may hold ``**strong**``, ```code``` and ``[links](#or-addresses)``; nothing else is markup.
+
+    :param title: stands on top
+    """
+
+    title: str
+    _blocks: list[_Block] = field(default_factory=list)
+
+    def heading(self, text: str, level: int = 2) -> None:
+        """
+        Begin a section.
+
+        :param text: its title; those of level 2 are listed on top of the HTML file
+        :param level: 2 to 4
+        """
+        if level not in (2, 3, 4):
+            raise ValueError(f"A heading has level 2, 3 or 4, not {level}: level 1 is the title.")
+        anchor = _anchor(text)
+        self._add(f"{'#' * level} {text}", f'<h{level} id="{anchor}">{_inline(text)}</h{level}>')
+
+    def paragraph(self, text: str) -> None:
+        """
+        Add a paragraph.
+
+        :param text: of one or more lines
+        """
+        self._add(text, f"<p>{_inline(text)}</p>")
+
+    def bullets(self, items: Sequence[str]) -> None:
+        """
+        Add a list.
+
+        :param items: texts
+        """
+        lines = "\n".join(f"<li>{_inline(item)}</li>" for item in items)
+        self._add("\n".join(f"- {item}" for item in items), f"<ul>\n{lines}\n</ul>")
+
+    def code(self, text: str) -> None:
+        """
+        Add lines as they are: commands, configurations.
+
+        :param text: without markup
+        """
+        fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", text))]))
+        self._add(f"{fence}\n{text}\n{fence}", f"<pre><code>{html.escape(text)}</code></pre>")
+
+    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], caption: str = "", digits: int = 2) -> None:
+        """
+        Add a table.
+
+        :param rows: a frame, whose index is shown if it has a name, or one mapping per row
+        :param caption: stands above it
+        :param digits: decimals of floating-point numbers; NaN and None are shown as a dash
+        """
+        frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+        if any(name is not None for name in frame.index.names):
+            frame = frame.reset_index()
+        is_number = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+        cells = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
+        header = [str(name) for name in frame.columns]
+        above = f"{caption}\n\n" if caption else ""
+        self._add(above + _markdown_table(header, is_number, cells), _html_table(header, is_number, cells, caption))
+
+    def figure(self, name: str, figure: Figure, caption: str) -> None:
+        """
+        Add a figure, which is drawn at once and may change afterwards.
+
+        :param name: of its files, without suffix
+        :param figure: draw it within `plot_style`
+        :param caption: what is seen, with units, and what an interval is
+        :raises ValueError: if another figure has this name, or if it is no name of a file
+        """
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
+        if any(f"{name}.svg" in block.files for block in self._blocks):
+            raise ValueError(f"There are two figures {name!r}: give each a name of its own.")
+        files = {f"{name}.{suffix}": _drawn(figure, suffix) for suffix in FIGURE_FORMATS}
+        data = base64.b64encode(files[f"{name}.svg"]).decode()
+        alt = html.escape(re.sub(r"[*`]", "", caption))
+        width = round(figure.get_figwidth() * 130)  # pixels: larger on a screen than on paper
+        self._add(
+            f"![{name}](figures/{name}.svg)\n\n*{caption.replace('*', '')}* ([PNG](figures/{name}.png))",
+            f'<figure>\n<img alt="{alt}" width="{width}" src="data:image/svg+xml;base64,{data}">\n'
+            f"<figcaption>{_inline(caption)}</figcaption>\n</figure>",
+            files,
+        )
+
+    @contextmanager
+    def details(self, summary: str) -> Iterator[None]:
+        """
+        Fold up what is added within, until the reader opens it.
+
+        :param summary: what is seen of it
+        """
+        opening = f"<details>\n<summary>{html.escape(summary)}</summary>"
+        self._add(opening, opening)
+        yield
+        self._add("</details>", "</details>")
+
+    def markdown(self) -> str:
+        """As Markdown, which refers to its figures as ``figures/*.svg``."""
+        return "\n\n".join([f"# {self.title}", *(block.markdown for block in self._blocks)]) + "\n"
+
+    def html(self) -> str:
+        """As one HTML file."""
+        body = "\n".join(block.html for block in self._blocks)
+        contents = re.findall(r'^<h2 id="(.*?)">(.*?)</h2>$', body, re.MULTILINE)
+        links = "\n".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in contents)
+        title = html.escape(self.title)
+        return _PAGE.format(title=title, css=_CSS, contents=f"<nav>\n{links}\n</nav>" if links else "", body=body)
+
+    def write(self, folder: str | Path, formats: Collection[str] = FORMATS) -> list[Path]:
+        """
+        Write ``report.md`` with ``figures/``, and ``report.html``.
+
+        :param folder: made if it is not there; files of the same names are replaced
+        :param formats: ``"md"``, ``"html"``, or both
+        :return: the documents written, without the figures
+        :raises ValueError: on an unknown format
+        """
+        if not formats or set(formats) - set(FORMATS):
+            raise ValueError(f"Formats of a document are {' and '.join(FORMATS)}, not {', '.join(formats) or 'none'}.")
+        folder = Path(folder)
+        for block in self._blocks:
+            for name, content in block.files.items():
+                replace_file(folder / "figures" / name, content)
+        texts = {"md": self.markdown, "html": self.html}
+        written = [folder / f"report.{suffix}" for suffix in FORMATS if suffix in formats]
+        for path in written:
+            replace_file(path, texts[path.suffix[1:]]().encode())
+        return written
+
+    def _add(self, markdown: str, html: str, files: Mapping[str, bytes] | None = None) -> None:
+        self._blocks.append(_Block(markdown, html, dict(files or {})))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A part of a document in both forms, and the files that it shows."""
+
+    markdown: str
+    html: str
+    files: dict[str, bytes]
+
+
+def plot_style() -> AbstractContextManager[None]:
+    """Within it, figures look as a paper wants them: small, colour-blind safe, legible at the width of a column."""
+    return mpl.rc_context(STYLE)
+
+
+def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
+    """
+    An empty figure, which no window shows and nothing needs to close.
+
+    :param width: inches, `COLUMN` or `PAGE`
+    :param height: inches
+    """
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """
+    Write a file under a temporary name and move it, so that nobody sees half of it.
+
+    :param path: of the file; its folder is made
+    :param content: all of it
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# Helpers
+
+
+def _drawn(figure: Figure, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    with plot_style():
+        figure.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
+    return buffer.getvalue()
+
+
+def _inline(text: str) -> str:
+    """Text as HTML, with its code, strong words and links."""
+    escaped = html.escape(text, quote=False)
+    parts = re.split(r"`([^`]+)`", escaped)
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = f"<code>{part}</code>"
+        else:
+            linked = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", r'<a href="\2">\1</a>', part)
+            parts[i] = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", linked)
+    return "".join(parts)
+
+
+def _anchor(text: str) -> str:
+    """The anchor of a heading, as most renderers of Markdown make it."""
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text.lower()))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return "–"  # noqa: RUF001
+    if isinstance(value, float | np.floating):
+        return f"{value:.{digits}f}"
+    return str(value)
+
+
+def _markdown_table(header: list[str], is_number: list[bool], cells: list[list[str]]) -> str:
+    rule = ["---:" if number else "---" for number in is_number]
+    rows = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in [header, *cells]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _html_table(header: list[str], is_number: list[bool], cells: list[list[str]], caption: str) -> str:
+    kinds = [' class="number"' if number else "" for number in is_number]
+
+    def row(tag: str, values: list[str]) -> str:
+        pairs = zip(kinds, values, strict=True)
+        return f"<tr>{''.join(f'<{tag}{kind}>{_inline(value)}</{tag}>' for kind, value in pairs)}</tr>"
+
+    above = f"<caption>{_inline(caption)}</caption>\n" if caption else ""
+    body = "\n".join(row("td", values) for values in cells)
+    head = f"<thead>{row('th', header)}</thead>"
+    return f'<div class="wide"><table>\n{above}{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{css}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{contents}
+{body}
+</body>
+</html>
+"""
+
+_CSS = """:root { color-scheme: light dark;
+  --ink: #1a1a1a; --paper: #fff; --line: #d0d0d0; --shade: #f3f3f3; --link: #0059a8; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e4e4; --paper: #16181c; --line: #444; --shade: #23262b; --link: #7db8f0; }
+}
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
+  color: var(--ink); background: var(--paper); }
+h2 { margin-top: 2.5rem; line-height: 1.25; border-bottom: 1px solid var(--line); }
+a { color: var(--link); }
+nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: .5rem; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
+th { background: var(--shade); }
+.number { text-align: right; }
+code, pre { font: .875em/1.4 ui-monospace, monospace; background: var(--shade); }
+code { padding: .1em .25em; overflow-wrap: anywhere; }
+pre { padding: .75rem; overflow-x: auto; }
+pre code { padding: 0; overflow-wrap: normal; }
+figure { margin: 1.5rem 0; }
+/* Figures are drawn in black on white. */
+figure img { max-width: 100%; height: auto; background: #fff; padding: .5rem; box-sizing: border-box; }
+figcaption { font-size: .875rem; }
+summary { cursor: pointer; font-weight: 600; }
+details { margin: 1rem 0; }
+@media print {
+  :root { --ink: #000; --paper: #fff; --line: #bbb; --shade: #f3f3f3; --link: #000; }
+  body { max-width: none; margin: 0; font-size: 10pt; }
+  figure, tr { break-inside: avoid; }
+  h2, h3, h4 { break-after: avoid; }
+  nav { display: none; }
+}
+"""
