@@ -77,11 +77,38 @@ def bootstrap_interval(
     :return: low and high; NaN if a stratum has fewer than two seeds
     """
     strata = _strata(scores)
-    if any(len(stratum) < 2 for stratum in strata):
+    return joint_interval(
+        strata, lambda *drawn: statistic(np.concatenate([x.ravel() for x in drawn])), confidence, n_resamples, seed
+    )
+
+
+def joint_interval(
+    scores: Sequence[Array],
+    statistic: Callable[..., float],
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """
+    Bootstrap interval of a statistic of several methods, for instance of a difference, over the trained seeds of each.
+
+    :param scores: [S, K] of each method; their seeds are drawn independently of each other
+    :param statistic: of as many matrices; it must not depend on the order of the seeds
+    :param confidence: share inside of the interval
+    :param n_resamples: resamples
+    :param seed: of the resampling
+    :return: low and high; NaN with fewer than two seeds of any, or where the statistic has no value
+    """
+    if any(len(x) < 2 for x in scores):
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    values = [statistic(np.concatenate([_resample(s, rng).ravel() for s in strata])) for _ in range(n_resamples)]
-    return _percentiles(values, confidence)
+    drawn = [np.sort(rng.integers(len(x), size=(n_resamples, len(x))), axis=1) for x in scores]
+    # Few seeds make few different resamples: 10 of three seeds. Each is computed once.
+    distinct, times = np.unique(np.concatenate(drawn, axis=1), axis=0, return_counts=True)
+    ends = np.cumsum([len(x) for x in scores])[:-1]
+    rows = (np.split(row, ends) for row in distinct)
+    values = np.array([statistic(*(x[r] for x, r in zip(scores, row, strict=True))) for row in rows])
+    return _percentiles(np.repeat(values, times), confidence)
 
 
 def probability_of_improvement(x: Array, y: Array) -> float:
@@ -113,12 +140,33 @@ def improvement_interval(
     :param seed: of the resampling
     :return: low and high; NaN with fewer than two seeds of either
     """
-    x, y = np.atleast_2d(x), np.atleast_2d(y)
-    if min(len(x), len(y)) < 2:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    values = [probability_of_improvement(_resample(x, rng), _resample(y, rng)) for _ in range(n_resamples)]
-    return _percentiles(values, confidence)
+    both = np.atleast_2d(x), np.atleast_2d(y)
+    return joint_interval(both, probability_of_improvement, confidence, n_resamples, seed)
+
+
+def bootstrap_band(
+    curves: Array, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> tuple[Array, Array]:
+    """
+    Pointwise bootstrap interval of the mean of curves, over trained seeds.
+
+    :param curves: [S, N], one per seed; NaN is left out
+    :param confidence: share inside of the interval, at each point
+    :param n_resamples: resamples
+    :param seed: of the resampling
+    :return: low and high [N]; NaN with fewer than two seeds, and where a resample may be without any value
+    """
+    curves = np.asarray(curves, dtype=np.float64)
+    if len(curves) < 2:
+        return np.full(curves.shape[1], np.nan), np.full(curves.shape[1], np.nan)
+    drawn = np.random.default_rng(seed).integers(len(curves), size=(n_resamples, len(curves)))
+    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=len(curves))  # [R, S]
+    there = ~np.isnan(curves)
+    with np.errstate(invalid="ignore"):
+        means = weights @ np.nan_to_num(curves) / (weights @ there)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    return low, high
 
 
 def performance_profile(scores: Array, thresholds: Array) -> Array:
@@ -170,11 +218,7 @@ def _strata(scores: Array | Sequence[Array]) -> list[Array]:
     return strata
 
 
-def _resample(scores: Array, rng: np.random.Generator) -> Array:
-    return scores[rng.integers(len(scores), size=len(scores))]
-
-
-def _percentiles(values: Sequence[float], confidence: float) -> tuple[float, float]:
+def _percentiles(values: Array, confidence: float) -> tuple[float, float]:
     tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(values, [tail, 100 - tail])
+    low, high = np.percentile(x, [tail, 100 - tail]) if len(x := _valid(values)) else (np.nan, np.nan)
     return float(low), float(high)

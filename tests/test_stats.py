@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from sb3_plastic.stats import (
+    bootstrap_band,
     bootstrap_interval,
     cvar,
     improvement_interval,
     iqm,
+    joint_interval,
     kaplan_meier,
     mean,
     performance_profile,
@@ -81,6 +83,24 @@ def test_an_interval_is_the_same_each_time_and_contains_the_estimate():
     assert low < probability_of_improvement(X, Y) < high
     with pytest.raises(ValueError, match="average over the episodes"):
         bootstrap_interval(X[0])
+
+
+def test_a_difference_is_resampled_over_the_seeds_of_both():
+    # Each of two seeds: (0, 0), (0, 1), (1, 0), (1, 1), so means 0, .5, .5, 1; differences from -1 to 1.
+    zero_one = np.array([[0.0], [1.0]])
+    assert joint_interval([zero_one, zero_one], lambda x, y: mean(x) - mean(y)) == (-1, 1)
+    assert joint_interval([zero_one, zero_one], lambda x, y: mean(x) - mean(y), confidence=0.8) == (-0.5, 0.5)
+    assert np.isnan(joint_interval([zero_one, zero_one[:1]], lambda x, y: mean(x) - mean(y))).all()
+    assert np.isnan(joint_interval([zero_one], lambda x: float("nan"))).all()
+
+
+def test_a_band_is_the_interval_of_each_point():
+    curves = np.array([[0.0, 5.0, 1.0], [1.0, 5.0, np.nan], [2.0, 5.0, 3.0]])
+    low, high = bootstrap_band(curves)
+    assert (low[0], high[0]) == bootstrap_interval(curves[:, :1]) == (0, 2)
+    assert (low[1], high[1]) == (5, 5)
+    assert np.isnan([low[2], high[2]]).all()  # some resamples hold nothing but the seed without a value
+    assert np.isnan(bootstrap_band(curves[:1])).all()
 
 
 def test_a_profile_is_the_share_above_each_threshold():
