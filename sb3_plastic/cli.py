@@ -26,6 +26,7 @@ COMMANDS = {
     "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
     "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
     "perturbations": ("sb3_plastic.perturbations.cli:main", "list, describe and render perturbations"),
+    "report": ("sb3_plastic.report.cli:main", "tables and figures of evaluations, as Markdown and as one HTML file"),
 }
 
 PLOTS = {

@@ -36,7 +36,6 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 FORMATS = ("md", "html")
-FIGURE_FORMATS = ("svg", "png")
 
 # Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008), without their yellow, too pale for a line.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -53,7 +52,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "legend.fontsize": 7,
     "lines.linewidth": 1.2,
-    "savefig.dpi": 200,
+    "savefig.dpi": 300,
     "savefig.facecolor": "white",
     "svg.hashsalt": "sb3_plastic",  # the same figure gives the same file
     "xtick.labelsize": 7,
@@ -118,13 +117,13 @@ class Document:
 
         :param rows: a frame, whose index is shown if it has a name, or one mapping per row
         :param caption: stands above it
-        :param digits: decimals of floating-point numbers; NaN and None are shown as a dash
+        :param digits: decimals of floating-point numbers below 10, above fewer; NaN and None are shown as a dash
         """
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
         is_number = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-        cells = [[_cell(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
+        cells = [[number(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
         header = [str(name) for name in frame.columns]
         above = f"{caption}\n\n" if caption else ""
         self._add(above + _markdown_table(header, is_number, cells), _html_table(header, is_number, cells, caption))
@@ -142,7 +141,7 @@ class Document:
             raise ValueError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
         if any(f"{name}.svg" in block.files for block in self._blocks):
             raise ValueError(f"There are two figures {name!r}: give each a name of its own.")
-        files = {f"{name}.{suffix}": _drawn(figure, suffix) for suffix in FIGURE_FORMATS}
+        files = {f"{name}.{suffix}": _drawn(figure, suffix) for suffix in ("svg", "png")}
         data = base64.b64encode(files[f"{name}.svg"]).decode()
         alt = html.escape(re.sub(r"[*`]", "", caption))
         width = round(figure.get_figwidth() * 130)  # pixels: larger on a screen than on paper
@@ -226,6 +225,21 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def number(value: object, digits: int = 2) -> str:
+    """
+    A value for a reader: 0.12, 12.3, 1234, and a dash for what there is not.
+
+    :param value: a number, or anything else, which is shown as it is
+    :param digits: decimals of floating-point numbers below 10; each digit more before the point takes one
+    """
+    if value is None or value is pd.NA or value != value:
+        return "–"  # noqa: RUF001
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    before = len(f"{abs(value):.0f}")
+    return f"{value:.{max(digits + 1 - before, 0)}f}"
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """
     Write a file under a temporary name and move it, so that nobody sees half of it.
@@ -246,10 +260,9 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def _drawn(figure: Figure, suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    with plot_style():
+    with io.BytesIO() as buffer, plot_style():
         figure.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
-    return buffer.getvalue()
+        return buffer.getvalue()
 
 
 def _inline(text: str) -> str:
@@ -270,14 +283,6 @@ def _anchor(text: str) -> str:
     return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text.lower()))
 
 
-def _cell(value: Any, digits: int) -> str:
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
-        return "–"  # noqa: RUF001
-    if isinstance(value, float | np.floating):
-        return f"{value:.{digits}f}"
-    return str(value)
-
-
 def _markdown_table(header: list[str], is_number: list[bool], cells: list[list[str]]) -> str:
     rule = ["---:" if number else "---" for number in is_number]
     rows = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in [header, *cells]]
@@ -285,16 +290,19 @@ def _markdown_table(header: list[str], is_number: list[bool], cells: list[list[s
 
 
 def _html_table(header: list[str], is_number: list[bool], cells: list[list[str]], caption: str) -> str:
-    kinds = [' class="number"' if number else "" for number in is_number]
-
     def row(tag: str, values: list[str]) -> str:
-        pairs = zip(kinds, values, strict=True)
-        return f"<tr>{''.join(f'<{tag}{kind}>{_inline(value)}</{tag}>' for kind, value in pairs)}</tr>"
+        kinds = [
+            "number" if number else "long" if len(value) > 40 else ""
+            for number, value in zip(is_number, values, strict=True)
+        ]
+        marks = [f' class="{kind}"' if kind else "" for kind in kinds]
+        pairs = zip(marks, values, strict=True)
+        return f"<tr>{''.join(f'<{tag}{mark}>{_inline(value)}</{tag}>' for mark, value in pairs)}</tr>"
 
-    above = f"<caption>{_inline(caption)}</caption>\n" if caption else ""
-    body = "\n".join(row("td", values) for values in cells)
-    head = f"<thead>{row('th', header)}</thead>"
-    return f'<div class="wide"><table>\n{above}{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'
+    above = f"<figcaption>{_inline(caption)}</figcaption>\n" if caption else ""
+    head, body = f"<thead>{row('th', header)}</thead>", "\n".join(row("td", values) for values in cells)
+    table = f"<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>"
+    return f'<figure>\n{above}<div class="wide">{table}</div>\n</figure>'
 
 
 _PAGE = """<!DOCTYPE html>
@@ -319,32 +327,24 @@ _CSS = """:root { color-scheme: light dark;
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e4e4; --paper: #16181c; --line: #444; --shade: #23262b; --link: #7db8f0; }
 }
-body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
+body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--ink); background: var(--paper); }
 h2 { margin-top: 2.5rem; line-height: 1.25; border-bottom: 1px solid var(--line); }
-a { color: var(--link); }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .5rem; }
+a { color: var(--link); } nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
+.wide { overflow-x: auto; margin-top: .5rem; } table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { background: var(--shade); }
-.number { text-align: right; }
+th { background: var(--shade); vertical-align: bottom; } td { white-space: nowrap; } .long { white-space: normal; } .number { text-align: right; }
 code, pre { font: .875em/1.4 ui-monospace, monospace; background: var(--shade); }
 code { padding: .1em .25em; overflow-wrap: anywhere; }
-pre { padding: .75rem; overflow-x: auto; }
-pre code { padding: 0; overflow-wrap: normal; }
+pre { padding: .75rem; overflow-x: auto; } pre code { padding: 0; overflow-wrap: normal; }
 figure { margin: 1.5rem 0; }
-/* Figures are drawn in black on white. */
-figure img { max-width: 100%; height: auto; background: #fff; padding: .5rem; box-sizing: border-box; }
 figcaption { font-size: .875rem; }
-summary { cursor: pointer; font-weight: 600; }
-details { margin: 1rem 0; }
+img { max-width: 100%; height: auto; background: #fff; padding: .5rem; box-sizing: border-box; } /* drawn in black */
+details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 @media print {
   :root { --ink: #000; --paper: #fff; --line: #bbb; --shade: #f3f3f3; --link: #000; }
-  body { max-width: none; margin: 0; font-size: 10pt; }
-  figure, tr { break-inside: avoid; }
-  h2, h3, h4 { break-after: avoid; }
-  nav { display: none; }
+  body { max-width: none; margin: 0; font-size: 9pt; } table { font-size: 6.5pt; } th, td { padding: .1rem .25rem; }
+  img, tr { break-inside: avoid; }
+  h2, h3, h4 { break-after: avoid; } nav { display: none; }
 }
 """

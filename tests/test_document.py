@@ -68,7 +68,7 @@ def test_html_is_one_file_without_scripts_or_other_files(tmp_path):
     text = (tmp_path / "report.html").read_text()
     seen = Tags(text).seen
     names = {tag for tag, _ in seen}
-    assert {"table", "figure", "details", "caption", "nav"} <= names
+    assert {"table", "figure", "details", "figcaption", "nav"} <= names
     assert not names & {"script", "link", "iframe"}
     sources = [attrs["src"] for tag, attrs in seen if tag == "img"]
     assert len(sources) == 1

@@ -1,0 +1,63 @@
+"""`sb3-plastic report`: tables and figures of one evaluation or several, as Markdown and as one HTML file.
+
+sb3-plastic report results/oja_0 results/oja_1 results/static_0 --out report
+sb3-plastic report results --out report --baseline static --oracle oracle --title "HalfCheetah, first study"
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sb3_plastic.document import FORMATS
+from sb3_plastic.report import ReportError, write_report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status: 0, or 2 after an error, which is printed
+    """
+    args = _parser().parse_args(argv)
+    try:
+        written = write_report(
+            args.results,
+            args.out,
+            title=args.title,
+            formats=FORMATS if args.format == "both" else [args.format],
+            oracle=args.oracle,
+            baseline=args.baseline,
+        )
+    except ReportError as error:
+        print(f"sb3-plastic report: {error}", file=sys.stderr)
+        return 2
+    for path in written:
+        print(f"wrote {path}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "results", nargs="+", type=Path, help="--out folders of `sb3-plastic evaluate`, or a folder that contains them"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--format", choices=["both", *FORMATS], default="both", help="what to write (default: both)")
+    parser.add_argument("--title", help="of the report")
+    parser.add_argument(
+        "--oracle", help='label of the policy that observes the context (default: "oracle" in its name)'
+    )
+    parser.add_argument(
+        "--baseline", help="label of the static policy to compare with (default: the only one without plasticity)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""What happens around the onset, resolved in time: read from the traces, averaged over episodes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic import stats
+from sb3_plastic.evaluation.measures import TAIL, aligned, filled, gain_curve
+from sb3_plastic.evaluation.records import Trace
+from sb3_plastic.report.results import Results
+
+Array = NDArray[Any]
+
+BIN = 25  # steps averaged into one point; bins begin at the onset, so that nothing leaks over it
+AFTER = 500  # steps shown after the onset, where the episodes are long enough
+
+
+@dataclass(frozen=True)
+class Onset:
+    """
+    What one trained model did around the onset in one scenario, averaged over episodes; N bins of time.
+
+    :param label: method
+    :param train_seed: of the model
+    :param scenario: full name
+    :param split: of the suite
+    :param time: [N], steps since the onset at the middle of each bin
+    :param forward: by control, forward reward per step [N], 0 after a fall
+    :param gain: intact minus frozen at the onset [N], in units of the level before; None without that control
+    :param fast_weights: by control, root mean square of the fast weights of each layer [N, L]
+    :param episodes: how many are behind it: those whose simulation held under every control
+    """
+
+    label: str
+    train_seed: int
+    scenario: str
+    split: str
+    time: Array
+    forward: Mapping[str, Array]
+    gain: Array | None
+    fast_weights: Mapping[str, Array]
+    episodes: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """
+    A curve with its 95 % interval over trained seeds.
+
+    :param time: [N]
+    :param mean: [N]
+    :param low: [N], NaN with fewer than two seeds
+    :param high: [N]
+    """
+
+    time: Array
+    mean: Array
+    low: Array
+    high: Array
+
+
+def read_onsets(results: Results, group: str) -> list[Onset]:
+    """
+    The onset protocol of all models of a robot.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    """
+    onset = results.of(group, protocol="onset")
+    keys = ["label", "train_seed", "protocol", "scenario", "split"]
+    found = []
+    for _, row in onset[keys].drop_duplicates().iterrows():
+        traces = results.traces(group, row["label"], row["train_seed"], row)
+        kept = _kept({control: trace for control, (_, trace) in traces.items()})
+        if "intact" not in kept or not len(kept["intact"].onset):
+            continue
+        found.append(_onset(row["label"], int(row["train_seed"]), row["scenario"], row["split"], kept))
+    return found
+
+
+def curve(onsets: Iterable[Onset], value: Callable[[Onset], Array | None]) -> Curve | None:
+    """
+    Mean over scenarios, then over trained seeds.
+
+    :param onsets: of one label
+    :param value: what to draw [N]; None: not there
+    :return: None if it is nowhere
+    """
+    by_seed: dict[int, list[Array]] = {}
+    time = None
+    for onset in onsets:
+        if (values := value(onset)) is not None:
+            by_seed.setdefault(onset.train_seed, []).append(values)
+            time = onset.time if time is None or len(onset.time) < len(time) else time
+    if time is None:
+        return None
+    n = len(time)
+    seeds = np.stack([mean([values[:n] for values in scenarios]) for scenarios in by_seed.values()])
+    low, high = stats.bootstrap_band(seeds)
+    return Curve(time, mean(seeds), low, high)
+
+
+def event_curve(times: Mapping[int, tuple[Array, Array]], grid: Array) -> Curve:
+    """
+    Kaplan-Meier estimate of the fraction without an event: of each trained seed, then their mean.
+
+    :param times: by trained seed: time of each episode [E], and whether the event happened [E]
+    :param grid: [N], where to evaluate it
+    """
+    seeds = []
+    for time, observed in times.values():
+        at, fraction = stats.kaplan_meier(time, observed)
+        curve_of_seed = fraction[np.searchsorted(at, grid, side="right") - 1]
+        seeds.append(np.where(grid <= time.max(), curve_of_seed, np.nan))  # nothing is known beyond the last
+    low, high = stats.bootstrap_band(np.stack(seeds))
+    return Curve(grid, mean(seeds), low, high)
+
+
+def mean(values: Array | list[Array]) -> Array:
+    """Mean over the first axis; NaN is left out, and stays where there is nothing else. :param values: [S, ...]"""
+    x = np.asarray(values, dtype=np.float64)
+    n = (~np.isnan(x)).sum(0)
+    return np.where(n > 0, np.nansum(x, 0) / np.maximum(n, 1), np.nan)
+
+
+def _onset(label: str, seed: int, scenario: str, split: str, traces: Mapping[str, Trace]) -> Onset:
+    intact = traces["intact"]
+    onset = intact.onset
+    after = min(AFTER, int((intact.steps - onset).min())) // BIN * BIN
+    before = TAIL // BIN * BIN
+    frozen = traces.get("frozen_at_onset")
+    gain = None
+    if frozen is not None:
+        gain = gain_curve(intact.forward_reward, frozen.forward_reward, onset, before, after)
+    return Onset(
+        label=label,
+        train_seed=seed,
+        scenario=scenario,
+        split=split,
+        time=np.arange(-before, after, BIN) + BIN / 2,
+        forward={c: _binned(aligned(filled(t.forward_reward), onset, before, after)) for c, t in traces.items()},
+        gain=None if gain is None else _binned(gain),
+        fast_weights={
+            c: _binned(aligned(t.fast_weight_norm, onset, before, after))
+            for c, t in traces.items()
+            if t.fast_weight_norm.shape[-1]
+        },
+        episodes=len(onset),
+    )
+
+
+def _kept(traces: Mapping[str, Trace]) -> dict[str, Trace]:
+    """The episodes that have an onset and a simulation that held under every control, in the same order."""
+    keys = {
+        control: [(int(s), int(e)) for s, e in zip(trace.eval_seed, trace.episode, strict=True)]
+        for control, trace in traces.items()
+    }
+    good = [
+        {key for key, bad, onset in zip(keys[c], t.unstable, t.onset, strict=True) if not bad and onset > 0}
+        for c, t in traces.items()
+    ]
+    common = sorted(set.intersection(*good)) if good else []
+    return {control: _rows(trace, [keys[control].index(key) for key in common]) for control, trace in traces.items()}
+
+
+def _rows(trace: Trace, rows: list[int]) -> Trace:
+    return Trace(**{name: values[rows] for name, values in vars(trace).items()})
+
+
+def _binned(values: Array) -> Array:
+    """Mean over episodes and over the steps of each bin: [E, N * BIN, ...] -> [N, ...]."""
+    bins = values.reshape(len(values), -1, BIN, *values.shape[2:])
+    return mean(np.moveaxis(bins, 2, 1).reshape(-1, bins.shape[1], *values.shape[2:]))

@@ -1,0 +1,321 @@
+"""The figures of a report. Each function returns None where there is nothing to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sb3_plastic import stats
+from sb3_plastic.document import COLORS, COLUMN, PAGE, new_figure, plot_style
+from sb3_plastic.report.curves import Curve, Onset, curve, event_curve, mean
+from sb3_plastic.report.results import Results
+from sb3_plastic.report.scores import matrix, splits_of
+
+Array = NDArray[Any]
+Look = dict[str, Any]
+
+CONTROLS: dict[str, tuple[str, Look]] = {
+    "intact": ("intact", dict(color=COLORS[0], linestyle="-")),
+    "frozen_at_onset": ("frozen at the onset", dict(color=COLORS[1], linestyle="--")),
+    "zeroed_at_onset": ("zeroed at the onset", dict(color=COLORS[2], linestyle="-.")),
+    "off": ("plasticity off", dict(color=COLORS[3], linestyle=":")),
+}
+ORACLE: Look = dict(color="black", linestyle=(0, (5, 1)), linewidth=0.9)
+SINCE_ONSET = "steps since the onset"
+
+
+def looks(results: Results, group: str) -> dict[str, Look]:
+    """How each label is drawn, everywhere alike. :param results: of the comparison :param group: robot"""
+    styles = ("-", "--", ":", "-.")
+    others = [label for label in results.labels(group) if label != results.oracle]
+    chosen: dict[str, Look] = {
+        label: dict(color=COLORS[i % (len(COLORS) - 1)], linestyle=styles[i % len(styles)])
+        for i, label in enumerate(others)
+    }
+    return chosen if results.oracle is None else {**chosen, results.oracle: ORACLE}
+
+
+def adaptation(onsets: Sequence[Onset], label: str, oracle: str | None) -> Figure | None:
+    """
+    Forward reward around the onset: intact, every control, and the oracle, one panel per split.
+
+    :param onsets: of all labels of a robot
+    :param label: whose
+    :param oracle: label of the oracle
+    """
+    own = [onset for onset in onsets if onset.label == label]
+    lines = [(name, look, own, _forward(control)) for control, (name, look) in CONTROLS.items()]
+    lines.append(("oracle", ORACLE, [onset for onset in onsets if onset.label == oracle], _forward("intact")))
+    return _by_split(lines, "forward reward per step")
+
+
+def agents(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
+    """Forward reward around the onset of all labels, intact. :param onsets: of a robot :param look: of the labels"""
+    lines = [(label, look[label], [o for o in onsets if o.label == label], _forward("intact")) for label in look]
+    return _by_split(lines, "forward reward per step")
+
+
+def gain(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
+    """The paired adaptation gain over time. :param onsets: of a robot :param look: of the labels"""
+    lines = [(label, look[label], [o for o in onsets if o.label == label], lambda o: o.gain) for label in look]
+    return _by_split(lines, "adaptation gain")
+
+
+def scenario_gains(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
+    """The adaptation gain of each scenario apart. :param onsets: of a robot :param look: of the labels"""
+    lines = [(label, look[label], [o for o in onsets if o.label == label], lambda o: o.gain) for label in look]
+    return _panels(lines, "adaptation gain", lambda o: _short(o.scenario), columns=4, height=1.15)
+
+
+def scenario_curves(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
+    """Forward reward around the onset in each scenario. :param onsets: of a robot :param look: of the labels"""
+    lines = [(label, look[label], [o for o in onsets if o.label == label], _forward("intact")) for label in look]
+    return _panels(lines, "forward reward per step", lambda o: _short(o.scenario), columns=4, height=1.15)
+
+
+def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
+    """Root mean square of the fast weights around the onset, layer by layer. :param onsets: :param label: whose"""
+    own = [onset for onset in onsets if onset.label == label]
+    n_layers = max((h.shape[-1] for onset in own for h in onset.fast_weights.values()), default=0)
+    lines = [
+        (
+            f"layer {i}, {CONTROLS[control][0]}",
+            dict(color=COLORS[i % len(COLORS)], linestyle=style),
+            own,
+            _layer(control, i),
+        )
+        for i in range(n_layers)
+        for control, style in (("intact", "-"), ("zeroed_at_onset", ":"))
+    ]
+    return _by_split(lines, "RMS of fast weights")
+
+
+def heat_map(results: Results, group: str) -> Figure | None:
+    """
+    Relative forward reward by kind and severity, one panel per label and protocol.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    """
+    intact = results.of(group, control="intact")
+    intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
+    labels, protocols = results.labels(group), list(intact["protocol"].unique())
+    if intact["relative_forward"].isna().all():
+        return None
+    means = intact.groupby(["protocol", "label", "kind", "split", "train_seed"])["relative_forward"].mean()
+    means = means.groupby(level=[0, 1, 2, 3]).mean()
+    splits = splits_of(intact)
+    families = intact.loc[intact["severity"].notna(), "kind"].unique().tolist()
+    kinds = families + [kind for kind in intact["kind"].unique() if kind not in families]
+    n_columns = min(4, len(labels))
+    chunks = [labels[i : i + n_columns] for i in range(0, len(labels), n_columns)]
+    rows = [(protocol, chunk) for chunk in chunks for protocol in protocols]
+    with plot_style():
+        figure = new_figure(PAGE, 0.6 + len(rows) * (0.4 + 0.17 * len(kinds)))
+        grid = figure.subplots(len(rows), n_columns, squeeze=False, sharex=True, sharey=True)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for axes_row, (protocol, chunk) in zip(grid, rows, strict=True):
+            for axes, label in zip(axes_row, chunk, strict=False):
+                values = np.array([[means.get((protocol, label, k, s), np.nan) for s in splits] for k in kinds])
+                axes.set_visible(True)
+                image = axes.imshow(values, vmin=0, vmax=1.2, cmap="cividis", aspect="auto")
+                axes.set_title(f"{label}\n{_PROTOCOLS[protocol]}")
+                axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
+                axes.set_yticks(range(len(kinds)), kinds)
+                axes.tick_params(length=0)
+                axes.grid(False)
+                axes.spines[:].set_visible(False)
+                for (i, j), value in np.ndenumerate(values):
+                    if not np.isnan(value):
+                        color = "black" if value > 0.6 else "white"
+                        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=5, color=color)
+        figure.colorbar(image, ax=grid, label="relative forward reward", extend="both", shrink=0.8)
+    return figure
+
+
+def profiles(results: Results, group: str, look: dict[str, Look]) -> Figure | None:
+    """
+    Performance profiles: the fraction of scenarios in which a label keeps more than tau of its nominal forward reward.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    :param look: of the labels
+    """
+    intact = results.of(group, control="intact")
+    intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
+    if intact["relative_forward"].isna().all():
+        return None
+    tau = np.linspace(0, 1.3, 131)
+    curves = {}
+    for label in look:
+        part = intact[intact["label"] == label]
+        if len(scores := matrix(part, "relative_forward")):
+            seeds = np.stack([stats.performance_profile(row, tau) for row in scores.to_numpy(dtype=float)])
+            curves[label] = Curve(tau, mean(seeds), *stats.bootstrap_band(seeds))
+    return _one_panel(curves, look, "relative forward reward τ", "fraction of scenarios above τ")
+
+
+def survival(results: Results, group: str, look: dict[str, Look]) -> Figure | None:
+    """
+    Fraction of episodes that have not fallen yet, from the onset on.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    :param look: of the labels
+    """
+    onset = results.of(group, protocol="onset", control="intact")
+    onset = onset[onset["length"] > onset["onset"]]
+    if not onset["fell"].any():
+        return None
+    time, observed = onset["length"] - onset["onset"], onset["fell"] == 1
+    return _events(onset.assign(time=time, observed=observed), look, "fraction not fallen", complement=False)
+
+
+def recovery(results: Results, group: str, look: dict[str, Look]) -> Figure | None:
+    """
+    Fraction of episodes that have recovered, from the onset on.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    :param look: of the labels
+    """
+    onset = results.of(group, protocol="onset", control="intact")
+    onset = onset[onset["recovery_time"].notna()]
+    if onset.empty:
+        return None
+    onset = onset.assign(time=onset["recovery_time"], observed=onset["recovered"] == 1)
+    return _events(onset, look, "fraction recovered", complement=True)
+
+
+def lifetime(results: Results, group: str, look: dict[str, Look]) -> Figure | None:
+    """
+    Forward reward of the episodes of a life, with fast weights carried across episodes (solid) and reset (dotted).
+
+    :param results: of the comparison
+    :param group: robot or environment
+    :param look: of the labels
+    """
+    life = results.of(group, protocol="lifetime")
+    curves, styles = {}, {}
+    for (label, control), part in life.groupby(["label", "control"], sort=False):
+        table = part.groupby(["train_seed", "episode"])["forward_reward"].mean().unstack()
+        seeds, name = table.to_numpy(dtype=float), f"{label}, {control}"
+        curves[name] = Curve(table.columns.to_numpy() + 1, mean(seeds), *stats.bootstrap_band(seeds))
+        styles[name] = look[str(label)] | dict(linestyle="-" if control == "carried" else ":", marker=".")
+    return _one_panel(curves, styles, "episode of the life", "forward reward")
+
+
+# Helpers
+
+_PROTOCOLS = {"static": "from the start", "onset": "from mid-episode on"}
+
+Line = tuple[str, Look, Sequence[Onset], Callable[[Onset], Array | None]]
+
+
+def _forward(control: str) -> Callable[[Onset], Array | None]:
+    return lambda onset: onset.forward.get(control)
+
+
+def _layer(control: str, i: int) -> Callable[[Onset], Array | None]:
+    return lambda onset: onset.fast_weights[control][:, i] if control in onset.fast_weights else None
+
+
+def _short(scenario: str) -> str:
+    """Without the suite's name and what all have in common."""
+    return scenario.split("/", 1)[-1].removesuffix("/onset")
+
+
+def _by_split(lines: Iterable[Line], ylabel: str) -> Figure | None:
+    return _panels(lines, ylabel, lambda onset: onset.split, columns=4, height=1.7)
+
+
+def _panels(
+    lines: Iterable[Line], ylabel: str, panel_of: Callable[[Onset], str], columns: int, height: float
+) -> Figure | None:
+    """Curves with their bands in small multiples, which share their axes."""
+    drawn: dict[str, dict[str, tuple[Look, Curve]]] = {}
+    for name, look, onsets, value in lines:
+        panels = list(dict.fromkeys(map(panel_of, onsets)))
+        for panel in panels:
+            if (found := curve([onset for onset in onsets if panel_of(onset) == panel], value)) is not None:
+                drawn.setdefault(panel, {})[name] = (look, found)
+    if not drawn:
+        return None
+    n_columns = min(columns, len(drawn)) if len(drawn) != 5 else 3
+    n_rows = -(-len(drawn) // n_columns)
+    with plot_style():
+        figure = new_figure(PAGE if n_columns > 1 else COLUMN, 0.5 + height * n_rows)
+        grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
+        for axes, (title, curves) in zip(grid.flat, drawn.items(), strict=False):
+            axes.axvline(0, color="gray", linewidth=0.8, zorder=0)
+            if "gain" in ylabel:
+                axes.axhline(0, color="gray", linewidth=0.8, zorder=0)
+            for name, (look, found) in curves.items():
+                _draw(axes, name, look, found)
+            axes.set_title(title)
+        for axes in grid.flat[len(drawn) :]:
+            axes.set_visible(False)
+        for axes in [*grid[-1, :], *grid.flat[len(drawn) - n_columns : len(drawn)]]:
+            axes.tick_params(labelbottom=True)
+        figure.supxlabel(SINCE_ONSET, fontsize=8)
+        figure.supylabel(ylabel, fontsize=8)
+        _legend(figure, grid.flat)
+    return figure
+
+
+def _events(episodes: Any, look: dict[str, Look], ylabel: str, complement: bool) -> Figure | None:
+    grid = np.linspace(0, float(episodes["time"].max()), 200)
+    curves = {}
+    for label in look:
+        by_seed = episodes[episodes["label"] == label].groupby("train_seed")
+        times = {int(seed): (part["time"].to_numpy(), part["observed"].to_numpy()) for seed, part in by_seed}
+        if times:
+            found = event_curve(times, grid)
+            turned = Curve(grid, 1 - found.mean, 1 - found.high, 1 - found.low)
+            curves[label] = turned if complement else found
+    return _one_panel(curves, look, SINCE_ONSET, ylabel, fraction=True)
+
+
+def _one_panel(
+    curves: dict[str, Curve], look: dict[str, Look], xlabel: str, ylabel: str, fraction: bool = False
+) -> Figure | None:
+    if not curves:
+        return None
+    with plot_style():
+        figure = new_figure(COLUMN, 2.6)
+        axes = figure.subplots()
+        for name, found in curves.items():
+            _draw(axes, name, look[name], found)
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        if fraction or "fraction" in ylabel:
+            axes.set_ylim(-0.02, 1.02)
+        _legend(figure, [axes])
+    return figure
+
+
+def _draw(axes: Axes, name: str, look: Look, found: Curve) -> None:
+    """A curve and its band, broken at the onset: a line across it would lead up to what has not begun."""
+    label = name
+    for part in (found.time < 0, found.time >= 0):
+        if not part.any():
+            continue
+        axes.plot(found.time[part], found.mean[part], label=label, **look)
+        label = "_" + name
+        if not np.isnan(found.low).all():
+            band = found.time[part], found.low[part], found.high[part]
+            axes.fill_between(*band, color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
+    """One legend above all panels."""
+    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    room = 18 * figure.get_figwidth()  # characters
+    sizes = [len(label) + 8 for label in found]
+    columns = len(found) if sum(sizes) <= room else max(1, int(room // max(sizes)))
+    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=columns)

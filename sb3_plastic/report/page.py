@@ -1,0 +1,256 @@
+"""A report, from top to bottom."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sb3_plastic.document import Document
+from sb3_plastic.evaluation.records import COLUMNS
+from sb3_plastic.report import figures
+from sb3_plastic.report.claims import claims, few_seeds
+from sb3_plastic.report.curves import BIN, read_onsets
+from sb3_plastic.report.results import Results
+from sb3_plastic.report.scores import against, cells, controls, headline, other_protocols
+
+BAND = "Bands: 95 % bootstrap interval over trained seeds, where there are two or more."
+INTERVAL = "[low, high]: 95 % bootstrap interval over trained seeds, where there are two or more."
+MEANS = f"Means of {BIN} steps, over episodes, scenarios and trained seeds"
+STEPS = f"{MEANS}; who has fallen counts as 0."
+PAIRED = "intact minus frozen at the onset, same model and seed, in units of the forward reward before the onset."
+TERMS = (
+    "relative_forward",
+    "drop",
+    "plateau",
+    "recovery_ratio",
+    "recovery_time",
+    "adaptation_gain_early",
+    "adaptation_gain_late",
+    "after_effect",
+    "switch_gain",
+    "late_ratio",
+)
+WHEN = {"static": "from the start of the episode", "onset": "from an onset in mid-episode on"}
+
+CAPTIONS = {
+    "agents": f"Forward reward around the onset, intact models. {STEPS} {BAND}",
+    "gain": f"Adaptation gain: {PAIRED} Adaptation is a gap that opens after the onset. {STEPS} {BAND}",
+    "controls": f"Forward reward around the onset, with every control. {STEPS} {BAND}",
+    "fast-weights": f"Root mean square of the fast weights around the onset (dimensionless). {MEANS}. {BAND}",
+    "severity": "Forward reward relative to the same model unperturbed, by what is perturbed and how far outside of "
+    "the training range; intact models, means over trained seeds. Empty: not in the suite.",
+    "profiles": "Performance profiles: fraction of scenarios, perturbed from the start or from mid-episode on, in "
+    f"which more than τ of the unperturbed forward reward is kept. {BAND}",
+    "survival": "Episodes that have not fallen yet: Kaplan-Meier estimate of each trained seed over all scenarios with "
+    f"an onset, right-censored at the time limit; mean over seeds. {BAND}",
+    "recovery": "Episodes that are back at 80 % of their forward reward before the onset (those never below it count "
+    "from 0 on): one minus the Kaplan-Meier estimate of each trained seed over all scenarios with an onset, "
+    f"right-censored at the end of the perturbation; mean over seeds. {BAND}",
+    "lifetime": f"Forward reward over the episodes of a life, fast weights carried across episodes or reset. {BAND}",
+    "scenario-curves": f"Forward reward around the onset in each scenario, intact models. {BAND}",
+    "scenario-gains": f"Adaptation gain in each scenario: {PAIRED} {BAND}",
+}
+
+
+def compose(results: Results, title: str | None = None) -> Document:
+    """
+    The whole report.
+
+    :param results: of the comparison
+    :param title: None: from the suite and the robots
+    """
+    suite = results.records["suite"].iloc[0]
+    document = Document(title or f"Adaptation to novel dynamics: {', '.join(results.groups)}, {suite}")
+    _introduction(document, results)
+    document.heading("What this says")
+    for group in results.groups:
+        document.paragraph(f"**{group}**")
+        document.bullets(claims(results, group))
+    document.paragraph(few_seeds(results))
+    for group in results.groups:
+        document.heading(group)
+        section = _Section(document, results, group)
+        section.how_well()
+        section.around_the_onset()
+        section.how_hard_and_how_often()
+        section.other_protocols()
+        section.appendix()
+    _unstable(document, results)
+    _provenance(document, results)
+    return document
+
+
+def _introduction(document: Document, results: Results) -> None:
+    records = results.records
+    agents = [
+        f"**{label}** ({part['algo'].iloc[0]}, {_count(part['train_seed'].nunique(), 'seed')})"
+        for label, part in records.groupby("label", sort=False)
+    ]
+    document.paragraph(
+        f"Suite `{records['suite'].iloc[0]}`, tier `{records['tier'].iloc[0]}`: {len(records)} episodes of "
+        f"{_count(len(results.folders), 'trained model')}. Agents: {'; '.join(agents)}. "
+        f"Oracle: {results.oracle or 'none'}. Baseline: {results.baseline or 'none'}."
+    )
+    document.paragraph(
+        "The unit of all statistics is the trained seed: a score is a trained model's mean over the episodes of a "
+        "scenario, and intervals come from drawing trained seeds anew. Robots stand apart. Returns mislead (who stands "
+        "still earns some), so forward reward comes first."
+    )
+    with document.details("Terms"):
+        document.table([{"measure": name, "meaning": COLUMNS[name]} for name in TERMS])
+
+
+class _Section:
+    """What is said of one robot."""
+
+    def __init__(self, document: Document, results: Results, group: str) -> None:
+        self.document, self.results, self.group = document, results, group
+        self.look = figures.looks(results, group)
+        self.onsets = read_onsets(results, group)
+
+    def how_well(self) -> None:
+        self._heading("how well")
+        for protocol, when in WHEN.items():
+            self._table(
+                headline(self.results, self.group, protocol),
+                f"Intact models, perturbed {when}. IQM, worst and CVaR10 (mean of the worst tenth) are over trained "
+                f"seeds and scenarios; forward reward, distance and return are those of an episode. {INTERVAL}",
+            )
+        intact = self.results.of(self.group, control="intact")
+        if n := int(intact["relative_forward"].isna().sum() - (intact["protocol"] == "horizon").sum()):
+            self.document.paragraph(
+                f"{n} of {len(intact)} intact episodes have no relative forward reward, since the model did not move "
+                "forward unperturbed; they are left out of what is relative."
+            )
+        base = self.results.baseline
+        if base is None:
+            self.document.paragraph("No baseline: name a static policy's label with `--baseline` to compare with it.")
+            return
+        for protocol, when in WHEN.items():
+            self._table(
+                against(self.results, self.group, protocol),
+                f"Compared with {base}, perturbed {when}: probability of improvement, and difference of the forward "
+                "reward of an episode; the oracle's difference is the head-room. Gap closed: the fraction of the "
+                f"head-room that an agent has, stated only where the interval of the head-room is above 0. {INTERVAL}",
+            )
+        if self.results.oracle is None:
+            self.document.paragraph("No oracle, i.e. no policy that observes the context: the head-room is not known.")
+
+    def around_the_onset(self) -> None:
+        self._heading("around the onset")
+        plastic = self.results.plastic_labels(self.group)
+        self._figure("agents", figures.agents(self.onsets, self.look))
+        if not self._figure("gain", figures.gain(self.onsets, self.look)):
+            self.document.paragraph(
+                "No model was run with its fast weights frozen at the onset: there is no adaptation gain to show."
+            )
+        for label in plastic:
+            self._figure("controls", figures.adaptation(self.onsets, label, self.results.oracle), label)
+        self._table(
+            controls(self.results, self.group),
+            "Plateau: forward reward over the last 100 perturbed steps, relative to that before the onset, under each "
+            f"control. Gain: {PAIRED} {INTERVAL}",
+        )
+        for note in missing_controls(self.results, self.group):
+            self.document.paragraph(note)
+        for label in plastic:
+            self._figure("fast-weights", figures.fast_weights(self.onsets, label), label)
+
+    def how_hard_and_how_often(self) -> None:
+        self._heading("how hard, and how often")
+        self._figure("severity", figures.heat_map(self.results, self.group))
+        self._figure("profiles", figures.profiles(self.results, self.group, self.look))
+        if not self._figure("survival", figures.survival(self.results, self.group, self.look)):
+            self.document.paragraph("No intact model fell after an onset: there is no survival curve to show.")
+        self._figure("recovery", figures.recovery(self.results, self.group, self.look))
+
+    def other_protocols(self) -> None:
+        table = other_protocols(self.results, self.group)
+        if not table.empty:
+            self._heading("other protocols")
+            self._table(table, f"One measure per protocol. {INTERVAL}")
+            self._figure("lifetime", figures.lifetime(self.results, self.group, self.look))
+
+    def appendix(self) -> None:
+        with self.document.details(f"Every scenario of {self.group}"):
+            self._figure("scenario-curves", figures.scenario_curves(self.onsets, self.look))
+            self._figure("scenario-gains", figures.scenario_gains(self.onsets, self.look))
+            self._table(cells(self.results, self.group), "Means over trained seeds of their means over episodes.")
+
+    def _heading(self, text: str) -> None:
+        self.document.heading(f"{self.group}: {text}", 3)
+
+    def _table(self, table: pd.DataFrame, caption: str) -> None:
+        if not table.empty:
+            self.document.table(table, caption)
+
+    def _figure(self, kind: str, figure: Figure | None, label: str | None = None) -> bool:
+        """Add a figure if there is one, and say whether there is."""
+        if figure is not None:
+            name = "-".join(_slug(part) for part in (self.group, kind, label) if part)
+            self.document.figure(name, figure, f"{label}. {CAPTIONS[kind]}" if label else CAPTIONS[kind])
+        return figure is not None
+
+
+def missing_controls(results: Results, group: str) -> list[str]:
+    """What controls a plastic label lacks, in words. :param results: of the comparison :param group: robot"""
+    notes = []
+    onset = results.of(group, protocol="onset")
+    for label in results.labels(group):
+        there = set(onset.loc[onset["label"] == label, "control"])
+        lacking = [figures.CONTROLS[c][0] for c in figures.CONTROLS if c not in there]
+        if there - {"intact"} and lacking:
+            notes.append(f"**{label}** was not run with: {', '.join(lacking)}.")
+    return notes
+
+
+def _unstable(document: Document, results: Results) -> None:
+    document.heading("Unstable cells")
+    skipped = {(name, str(why)) for s in results.summaries.values() for name, why in s.get("skipped", {}).items()}
+    if results.unstable.empty:
+        document.paragraph("The simulation held in all episodes.")
+    else:
+        keys = ["group", "label", "train_seed", "protocol", "scenario", "control"]
+        table = results.unstable.groupby(keys, sort=False).size().rename("episodes").reset_index()
+        document.table(table, "Episodes whose simulation broke. They are counted nowhere else.")
+    if skipped:
+        document.paragraph("Scenarios that were skipped:")
+        document.bullets([f"`{name}`: {why}" for name, why in sorted(skipped)])
+
+
+def _provenance(document: Document, results: Results) -> None:
+    document.heading("Provenance")
+    rows = []
+    for path, summary in results.summaries.items():
+        settings = summary.get("settings", {})
+        rows.append(
+            {
+                "agent": settings.get("label"),
+                "seed": settings.get("train_seed"),
+                "environment": settings.get("env_id"),
+                "model": str(settings.get("model_sha256", ""))[:12],
+                "commit": str(summary.get("commit") or "")[:12] or None,
+                **summary.get("versions", {}),
+                "results": path.name,
+            }
+        )
+    document.table(pd.DataFrame(rows), "Model: first digits of the file's SHA-256.")
+    document.code("\n".join(_command(summary.get("command")) for summary in results.summaries.values()))
+    with document.details("Settings of every evaluation"):
+        for path, summary in results.summaries.items():
+            document.paragraph(f"`{path.name}`")
+            document.code(json.dumps(summary.get("settings", {}), indent=2, sort_keys=True))
+
+
+def _command(command: object) -> str:
+    return " ".join(command) if isinstance(command, list) else str(command)
+
+
+def _slug(label: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in label).lower()
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,221 @@
+"""Results folders of one comparison, read and checked: nothing is counted twice, nothing unlike is compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sb3_plastic.evaluation.records import Cell, Trace, load_trace, read_records
+
+# What has to be the same in all folders for episodes of equal seeds to be the same episodes.
+SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
+SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
+SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
+
+
+class ReportError(ValueError):
+    """These results cannot be reported, for a reason that the user can mend."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """
+    All results of a comparison.
+
+    :param records: one row per trusted episode, as in `evaluation.records.COLUMNS`, and ``group``: robot or environment
+    :param unstable: the episodes whose simulation broke; they count nowhere else
+    :param folders: of each trained model: (group, label, train_seed) -> results folder
+    :param summaries: content of ``summary.json`` by folder
+    :param oracle: label of the policy that observes the context, None without
+    :param baseline: label of the static policy that the others are compared with, None without
+    """
+
+    records: pd.DataFrame
+    unstable: pd.DataFrame
+    folders: dict[tuple[str, str, int], Path]
+    summaries: dict[Path, dict[str, Any]]
+    oracle: str | None
+    baseline: str | None
+
+    @property
+    def groups(self) -> list[str]:
+        """Robots, or environments that are not ours. They are never averaged together."""
+        return list(self.records["group"].unique())
+
+    def labels(self, group: str) -> list[str]:
+        """Labels of a group in the order of the folders, the oracle last. :param group: robot or environment"""
+        return sorted(self.of(group)["label"].unique(), key=lambda label: label == self.oracle)
+
+    def plastic_labels(self, group: str) -> list[str]:
+        """Labels that were run frozen as well. :param group: robot or environment"""
+        frozen = self.of(group, control="frozen_at_onset")
+        return [label for label in self.labels(group) if label in set(frozen["label"])]
+
+    def of(self, group: str, **values: Any) -> pd.DataFrame:
+        """Records of a group with these values. :param group: robot or environment :param values: by column"""
+        chosen = self.records["group"] == group
+        for name, value in values.items():
+            chosen &= self.records[name] == value
+        return self.records[chosen]
+
+    def traces(self, group: str, label: str, train_seed: int, cell: pd.Series) -> dict[str, tuple[Cell, Trace]]:
+        """
+        The traces of a scenario under a protocol, by control.
+
+        :param group: robot or environment
+        :param label: which method
+        :param train_seed: which trained model
+        :param cell: with ``protocol`` and ``scenario``
+        """
+        folder = self.folders[group, label, train_seed] / "traces"
+        pattern = f"{cell['protocol']}__{cell['scenario'].replace('/', '-')}__*.npz"
+        found = (load_trace(path) for path in sorted(folder.glob(pattern)))
+        return {cell.control: (cell, trace) for cell, trace in found}
+
+
+def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, baseline: str | None = None) -> Results:
+    """
+    Read results folders, and check that they may stand in one report.
+
+    :param folders: of `sb3-plastic evaluate`, or folders that contain such folders
+    :param oracle: label of the policy that observes the context; None: the one whose label contains "oracle"
+    :param baseline: label of the static policy to compare with; None: the only label without plasticity, if it is one
+    :raises ReportError: if a folder holds no finished evaluation, if they are of different suites, seeds or versions,
+        if a model is there twice, if nothing nominal is in them, or if a label is not there
+    """
+    paths = _expanded(folders)
+    summaries = {path: _summary(path) for path in paths}
+    _check_alike(summaries)
+    _check_models(summaries)
+    try:
+        read_records(paths)  # it refuses an episode that is in two folders
+        tables = [read_records(path).assign(folder=str(path)) for path in paths]
+    except ValueError as error:
+        raise ReportError(str(error)) from error
+    records = pd.concat(tables, ignore_index=True)
+    records.insert(0, "group", records["robot"].where(records["robot"] != "", records["env_id"]))
+    _check_environments(records)
+    _check_nominal(records)
+    labels = list(records["label"].unique())
+    oracle = _oracle(labels, oracle)
+    models = records[["group", "label", "train_seed", "folder"]].drop_duplicates()
+    broken = records["unstable"] == 1
+    return Results(
+        records=records[~broken].reset_index(drop=True),
+        unstable=records[broken].reset_index(drop=True),
+        folders={(str(g), str(n), int(s)): Path(path) for g, n, s, path in models.itertuples(index=False)},
+        summaries=summaries,
+        oracle=oracle,
+        baseline=_baseline(records, labels, oracle, baseline),
+    )
+
+
+# Helpers
+
+
+def _expanded(folders: Sequence[str | Path]) -> list[Path]:
+    """Results folders, each once; a folder that is none stands for those below it."""
+    paths: list[Path] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise ReportError(f"{folder} is no folder. Name the --out folders of `sb3-plastic evaluate`.")
+        is_results = (folder / "records.csv").exists() or (folder / "traces").is_dir()
+        below = sorted({path.parent for name in ("records.csv", "traces") for path in folder.rglob(name)})
+        chosen = [folder] if is_results else below
+        if not chosen:
+            raise ReportError(
+                f"{folder} is no results folder of `sb3-plastic evaluate`, nor are there any in it: "
+                f"one has records.csv, summary.json and traces/. It has {_listing(folder)}."
+            )
+        paths += chosen
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in seen:
+            raise ReportError(f"{path} is named twice (as {seen[path.resolve()]}): it would be counted twice.")
+        seen[path.resolve()] = path
+    return paths
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    missing = [name for name in ("records.csv", "summary.json") if not (folder / name).is_file()]
+    if missing:
+        raise ReportError(
+            f"{folder} holds an unfinished evaluation: {' and '.join(missing)} not there yet. "
+            "Start the same `sb3-plastic evaluate` again: it goes on where it stopped."
+        )
+    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def _check_alike(summaries: dict[Path, dict[str, Any]]) -> None:
+    for part, names in (("settings", SAME_SETTINGS), ("versions", SAME_VERSIONS)):
+        for name in names:
+            values = {path: summary.get(part, {}).get(name) for path, summary in summaries.items()}
+            if len(different := set(map(str, values.values()))) > 1:
+                (first, a), (second, b) = [next((p, v) for p, v in values.items() if str(v) == d) for d in different][
+                    :2
+                ]
+                raise ReportError(
+                    f"Different {part}, {name}: {a!r} in {first}, {b!r} in {second}. Their episodes are not the "
+                    "same, so they cannot be compared: evaluate all models alike, or write a report of each."
+                )
+
+
+def _check_models(summaries: dict[Path, dict[str, Any]]) -> None:
+    seen: dict[tuple[str, str], Path] = {}
+    for path, summary in summaries.items():
+        settings = summary.get("settings", {})
+        checksum = settings.get("model_sha256")
+        key = (str(checksum), str(settings.get("env_id")))
+        if checksum is not None and key in seen:
+            raise ReportError(
+                f"{path} and {seen[key]} are evaluations of the same model file (checksum {checksum[:12]}): "
+                "it would be counted as two trained seeds. Leave one out."
+            )
+        seen[key] = path
+
+
+def _check_environments(records: pd.DataFrame) -> None:
+    for (group, label), rows in records.groupby(["group", "label"], sort=False):
+        if rows["env_id"].nunique() > 1:
+            raise ReportError(
+                f"{label!r} was evaluated in several environments of {group}: {', '.join(rows['env_id'].unique())}. "
+                "Give each its own --label."
+            )
+
+
+def _check_nominal(records: pd.DataFrame) -> None:
+    for (group, label, seed), rows in records.groupby(["group", "label", "train_seed"], sort=False):
+        if not (rows["split"] == "nominal").any():
+            raise ReportError(
+                f"No nominal episodes of {label!r}, seed {seed}, {group}: nothing can be said relative to the "
+                "unperturbed robot. Evaluate a tier with the scenario `nominal`."
+            )
+
+
+def _oracle(labels: list[str], asked: str | None) -> str | None:
+    _check_label("--oracle", asked, labels)
+    named = [label for label in labels if "oracle" in label.lower()]
+    return asked or (named[0] if len(named) == 1 else None)
+
+
+def _baseline(records: pd.DataFrame, labels: list[str], oracle: str | None, asked: str | None) -> str | None:
+    _check_label("--baseline", asked, labels)
+    plastic = set(records.loc[records["control"] != "intact", "label"])
+    static = [label for label in labels if label not in plastic | {oracle}]
+    return asked or (static[0] if len(static) == 1 else None)
+
+
+def _check_label(flag: str, label: str | None, labels: list[str]) -> None:
+    if label is not None and label not in labels:
+        raise ReportError(f"{flag} {label!r}: there is no such label. There are {', '.join(labels)}.")
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())[:5]
+    return f"only {', '.join(names)}" if names else "nothing"
