@@ -65,7 +65,7 @@ class Document:
     """
     What to write, in order.
 
-    Text may hold ``**strong**``, ```code``` and ``[links](#or-addresses)``; nothing else is markup.
+    Text may hold ``**strong**``, ```code``` and ``[links](address)``; nothing else is markup.
 
     :param title: stands on top
     """
@@ -130,7 +130,7 @@ class Document:
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """
-        Add a figure, which is drawn at once and may change afterwards.
+        Add a figure, which is drawn at once.
 
         :param name: of its files, without suffix
         :param figure: draw it within `plot_style`
@@ -331,9 +331,11 @@ body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 syst
   color: var(--ink); background: var(--paper); }
 h2 { margin-top: 2.5rem; line-height: 1.25; border-bottom: 1px solid var(--line); }
 a { color: var(--link); } nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
-.wide { overflow-x: auto; margin-top: .5rem; } table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; margin-top: .5rem; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { background: var(--shade); vertical-align: bottom; } td { white-space: nowrap; } .long { white-space: normal; } .number { text-align: right; }
+th { background: var(--shade); vertical-align: bottom; }
+td { white-space: nowrap; } .long { white-space: normal; } .number { text-align: right; }
 code, pre { font: .875em/1.4 ui-monospace, monospace; background: var(--shade); }
 code { padding: .1em .25em; overflow-wrap: anywhere; }
 pre { padding: .75rem; overflow-x: auto; } pre code { padding: 0; overflow-wrap: normal; }

@@ -119,7 +119,8 @@ class _Section:
                 f"seeds and scenarios; forward reward, distance and return are those of an episode. {INTERVAL}",
             )
         intact = self.results.of(self.group, control="intact")
-        if n := int(intact["relative_forward"].isna().sum() - (intact["protocol"] == "horizon").sum()):
+        intact = intact[intact["protocol"].isin(WHEN)]
+        if n := int(intact["relative_forward"].isna().sum()):
             self.document.paragraph(
                 f"{n} of {len(intact)} intact episodes have no relative forward reward, since the model did not move "
                 "forward unperturbed; they are left out of what is relative."

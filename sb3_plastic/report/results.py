@@ -133,11 +133,11 @@ def _expanded(folders: Sequence[str | Path]) -> list[Path]:
                 f"one has records.csv, summary.json and traces/. It has {_listing(folder)}."
             )
         paths += chosen
-    seen: dict[Path, Path] = {}
+    seen: set[Path] = set()
     for path in paths:
         if path.resolve() in seen:
-            raise ReportError(f"{path} is named twice (as {seen[path.resolve()]}): it would be counted twice.")
-        seen[path.resolve()] = path
+            raise ReportError(f"{path} is named twice, itself or through a folder above: it would be counted twice.")
+        seen.add(path.resolve())
     return paths
 
 

@@ -1,0 +1,309 @@
+"""Reports of evaluations, on synthetic results of which the truth is known."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from evaluation_helpers import write_results
+
+from sb3_plastic import stats
+from sb3_plastic.evaluation.records import read_records
+from sb3_plastic.report import ReportError, read_results, write_report
+from sb3_plastic.report.claims import claims, few_seeds
+from sb3_plastic.report.cli import main
+from sb3_plastic.report.curves import curve, event_curve, read_onsets
+from sb3_plastic.report.figures import gain, looks, survival
+from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
+
+# label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
+AGENTS = {
+    "adapting": dict(adapts=0.8, level=5.0, falls=True),
+    "static": dict(adapts=0.0, level=7.0, plastic=False),
+    "rigid": dict(adapts=0.0, level=5.0),
+    "oracle": dict(adapts=0.0, level=9.0, plastic=False),
+}
+ROBOT = "HalfCheetah"
+
+
+def edit_summary(folder, **settings):
+    path = folder / "summary.json"
+    summary = json.loads(path.read_text())
+    for name, value in settings.items():
+        part = "versions" if name in summary["versions"] else "settings"
+        summary[part][name] = value
+    path.write_text(json.dumps(summary))
+
+
+def evaluation(folder, label, seed):
+    write_results(folder, label, seed, **AGENTS[label])
+    edit_summary(folder, model_sha256=hashlib.sha256(folder.name.encode()).hexdigest())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory):
+    """Three trained seeds of each agent, in a folder."""
+    root = tmp_path_factory.mktemp("evaluations")
+    for label in AGENTS:
+        for seed in range(3):
+            evaluation(root / f"{label}_{seed}", label, seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(evaluations):
+    return read_results([evaluations])
+
+
+@pytest.fixture(scope="module")
+def report(evaluations, tmp_path_factory):
+    """The report of all of them, through the command line."""
+    out = tmp_path_factory.mktemp("out") / "report"
+    command = [
+        sys.executable,
+        "-m",
+        "sb3_plastic.cli",
+        "report",
+        str(evaluations),
+        "--out",
+        str(out),
+        "--title",
+        "T & t",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["wrote", str(out / "report.md"), "wrote", str(out / "report.html")]
+    assert done.stderr == ""
+    return out
+
+
+@pytest.fixture
+def pair(evaluations, tmp_path):
+    """Two folders that a test may spoil."""
+    return [shutil.copytree(evaluations / name, tmp_path / name) for name in ("adapting_0", "static_0")]
+
+
+class TestThePage:
+    def test_every_figure_is_there_to_be_printed_and_is_shown(self, report):
+        names = {path.stem for path in (report / "figures").iterdir()}
+        robot = {
+            *("agents", "gain", "severity", "profiles", "survival", "recovery", "scenario-curves", "scenario-gains"),
+            *(f"{kind}-{label}" for kind in ("controls", "fast-weights") for label in ("adapting", "rigid")),
+        }
+        assert names == {f"halfcheetah-{name}" for name in robot}
+        text = (report / "report.md").read_text()
+        for name in names:
+            assert (report / "figures" / f"{name}.png").stat().st_size > 10_000
+            assert f"](figures/{name}.svg)" in text
+
+    def test_html_needs_no_other_file(self, report):
+        text = (report / "report.html").read_text()
+        assert "<title>T &amp; t</title>" in text
+        sources = re.findall(r'src="(.{0,30})', text)
+        assert len(sources) == 12
+        assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+        assert not re.findall(r"<(script|link|iframe)|https?://", text)
+
+    def test_it_says_where_it_comes_from_and_which_simulations_broke(self, report, results):
+        text = (report / "report.md").read_text()
+        assert "| adapting | 0 | sb3_plastic/PerturbedHalfCheetah-v0 |" in text
+        assert "| HalfCheetah | adapting | 2 | onset | nda-v1/novel/slope/onset | zeroed_at_onset | 1 |" in text
+        assert len(results.unstable) == 18  # of three seeds: 2 static, 4 onset cells, one episode each
+        assert not results.records["unstable"].any()
+        slope = results.of(ROBOT, label="adapting", scenario="nda-v1/novel/slope")
+        assert len(slope) == 3 * 3 * 2
+
+
+class TestWhatIsSaid:
+    def test_who_adapts_is_recognised_and_who_is_just_better_is_not(self, results):
+        adapting, rigid, others = claims(results, ROBOT)
+        assert adapting.startswith("adapting: late after the onset")
+        assert "interval above 0 in 14 of 14 scenarios, below 0 in 0" in adapting
+        assert "shown in interp, extrap1, extrap2, novel" in adapting
+        assert "interval above 0 in 0 of 14 scenarios, below 0 in 0" in rigid
+        assert "No gap that opens after the onset is shown in interp, extrap1, extrap2, novel." in rigid
+        assert others.startswith("static, oracle: not run with frozen fast weights, so nothing can be said")
+        assert "covers less than the 95 %" in few_seeds(results)
+
+    def test_one_seed_makes_no_interval_and_no_claim(self, evaluations):
+        one = read_results([evaluations / "adapting_0", evaluations / "static_0", evaluations / "oracle_0"])
+        assert claims(one, ROBOT)[0].startswith("adapting: one trained seed, no interval.")
+        assert "there is one trained seed: no interval, and no claim" in few_seeds(one)
+        tables = [headline(one, ROBOT, "onset"), controls(one, ROBOT), against(one, ROBOT, "onset")]
+        assert all("[" not in table.to_csv() for table in tables)
+        assert set(against(one, ROBOT, "onset")["gap closed"]) == {""}
+        band = curve([onset for onset in read_onsets(one, ROBOT) if onset.label == "adapting"], lambda o: o.gain)
+        assert np.isnan(band.low).all()
+        assert (band.mean[band.time > 0] > 0).all()
+
+    def test_a_constant_advantage_is_not_a_gap_that_opens(self, evaluations, tmp_path):
+        folders = [shutil.copytree(evaluations / f"adapting_{seed}", tmp_path / str(seed)) for seed in range(3)]
+        for i, folder in enumerate(folders):
+            records = pd.read_csv(folder / "records.csv")
+            records["adaptation_gain_late"] = records["adaptation_gain_early"] = 0.3 + 0.01 * i
+            records.to_csv(folder / "records.csv", index=False)
+        (said,) = claims(read_results(folders), ROBOT)
+        assert "interval above 0 in 14 of 14" in said
+        assert "No gap that opens after the onset is shown in interp" in said
+
+
+class TestTables:
+    def test_the_headline_is_the_mean_of_each_trained_seed_first(self, evaluations, results):
+        table = headline(results, ROBOT, "static").set_index(["split", "agent"])
+        row = table.loc["extrap2", "adapting"]
+        records = read_records([evaluations / f"adapting_{seed}" for seed in range(3)])
+        chosen = records[(records["protocol"] == "static") & (records["control"] == "intact")]
+        chosen = chosen[(chosen["split"] == "extrap2") & (chosen["unstable"] == 0)]
+        scores = chosen.groupby(["train_seed", "scenario"])["relative_forward"].mean().to_numpy()
+        assert (row["seeds"], row["scenarios"]) == (3, 4)
+        assert row["relative forward, IQM"].startswith(f"{stats.iqm(scores):.2f} [")
+        assert row["worst"] == pytest.approx(scores.min())
+        assert row["fallen"] == 0.25
+        assert row["survived"] == 0.75
+        assert table.loc[("nominal", "static"), "relative forward, IQM"] == "1.00 [1.00, 1.00]"
+
+    def test_the_gap_closed_is_stated_where_there_is_head_room(self, results):
+        table = against(results, ROBOT, "static").set_index(["split", "agent"])
+        means = results.of(ROBOT, protocol="static", control="intact", split="extrap1")
+        means = means.groupby(["label", "train_seed", "scenario"])["forward_reward"].mean().groupby("label").mean()
+        closed = (means["adapting"] - means["static"]) / (means["oracle"] - means["static"])
+        assert table.loc[("extrap1", "adapting"), "gap closed"].startswith(f"{closed:.2f} [")
+        assert table.loc[("extrap1", "oracle"), "gap closed"] == ""
+        assert table.loc[("extrap1", "oracle"), "P(better than static)"].startswith("1.00")
+
+    def test_no_gap_is_stated_without_head_room(self, evaluations):
+        folders = [evaluations / f"{label}_{seed}" for label in ("static", "rigid") for seed in range(3)]
+        table = against(read_results(folders, oracle="rigid", baseline="static"), ROBOT, "static")
+        assert set(table["gap closed"]) == {""}
+
+    def test_controls_stand_beside_the_intact_model(self, results):
+        table = controls(results, ROBOT).set_index(["agent", "split"])
+        row = table.loc["adapting", "extrap2"]
+        assert row["plateau, intact"] == pytest.approx(row["plateau, zeroed"])
+        assert row["plateau, intact"] > row["plateau, frozen"] + 0.2
+        assert table.loc[("rigid", "extrap2"), "gain, late"] == "0.00 [0.00, 0.00]"
+
+    def test_other_protocols_and_every_cell_are_listed(self, results):
+        (row,) = other_protocols(results, ROBOT).query("agent == 'adapting'").to_dict("records")
+        assert (row["protocol"], row["measure"]) == ("removal", "after-effect")
+        table = cells(results, ROBOT)
+        keys = ["protocol", "scenario", "label", "control"]
+        assert len(table) == len(results.records.drop_duplicates(keys))
+        assert table["episodes"].sum() == len(results.records)
+
+    def test_estimates_without_value_or_interval_say_no_more(self):
+        assert str(Estimate(0.123)) == "0.12"
+        assert str(Estimate(123.4, 99.9, 200.0)) == "123 [100, 200]"
+        assert str(Estimate(float("nan"))) == "–"  # noqa: RUF001
+        assert not Estimate(1.0).above_zero
+        assert not Estimate(-1.0).below_zero
+
+
+class TestCurves:
+    def test_the_gain_is_that_of_the_policy_that_was_made(self, results):
+        onsets = read_onsets(results, ROBOT)
+        (found,) = [
+            o for o in onsets if (o.label, o.train_seed, o.scenario) == ("adapting", 0, "nda-v1/extrap1/mass/onset")
+        ]
+        t = np.arange(25)
+        assert found.time[[0, 3, 4]].tolist() == [-87.5, -12.5, 12.5]
+        assert np.abs(found.gain[:4]).max() == 0  # the same up to the onset, bit for bit
+        # It loses 35 %, of which it regains 80 % with a time constant of 60 steps; its level before is noisy.
+        assert found.gain[4] == pytest.approx((0.35 * 0.8 * (1 - np.exp(-t / 60))).mean(), rel=0.03)
+        assert found.fast_weights["intact"].shape == (24, 2)
+        assert found.episodes == 4
+
+    def test_episodes_that_broke_under_any_control_are_left_out(self, results):
+        episodes = {o.episodes for o in read_onsets(results, ROBOT) if "slope" in o.scenario and o.label == "adapting"}
+        assert episodes == {3}
+
+    def test_events_are_estimated_for_each_seed_and_right_censored(self):
+        grid = np.array([0.0, 1.0, 2.0, 3.0])
+        seed_0 = np.array([1.0, 2.0]), np.array([True, False])  # half after 1, nothing known after 2
+        seed_1 = np.array([3.0, 3.0]), np.array([False, False])
+        assert event_curve({0: seed_0, 1: seed_1}, grid).mean.tolist() == [1, 0.75, 0.75, 1]
+
+    def test_lines_are_broken_at_the_onset(self, results):
+        axes = gain(read_onsets(results, ROBOT), looks(results, ROBOT)).axes[0]
+        spans = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) > 2]
+        assert all((x < 0).all() or (x > 0).all() for x in spans)
+
+    def test_where_nobody_falls_there_is_no_survival_curve(self, evaluations):
+        found = read_results([evaluations / "static_0"])
+        assert survival(found, ROBOT, looks(found, ROBOT)) is None
+
+
+class TestRobots:
+    def test_robots_stand_apart(self, pair):
+        records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
+        records[["robot", "env_id"]] = ["Ant", "sb3_plastic/PerturbedAnt-v0"]
+        records.to_csv(pair[1] / "records.csv", index=False)
+        found = read_results(pair)
+        assert found.groups == ["HalfCheetah", "Ant"]
+        assert found.labels("Ant") == ["static"]
+        assert set(headline(found, "HalfCheetah", "static")["agent"]) == {"adapting"}
+
+    def test_missing_controls_are_named_and_the_rest_is_reported(self, pair, tmp_path):
+        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
+        records[records["control"] != "off"].to_csv(pair[0] / "records.csv", index=False)
+        for path in (pair[0] / "traces").glob("*__off.npz"):
+            path.unlink()
+        assert main([*map(str, pair), "--out", str(tmp_path / "out"), "--format", "md"]) == 0
+        text = (tmp_path / "out" / "report.md").read_text()
+        assert "**adapting** was not run with: plasticity off." in text
+        assert "No oracle" in text
+        assert not (tmp_path / "out" / "report.html").exists()
+
+
+class TestErrors:
+    def refuse(self, folders, capsys, message):
+        assert main([*map(str, folders), "--out", str(folders[0] / "out")]) == 2
+        assert re.search(message, capsys.readouterr().err), message
+        assert not (folders[0] / "out").exists()
+
+    def test_a_folder_that_holds_no_results(self, tmp_path, capsys):
+        (tmp_path / "model.zip").touch()
+        self.refuse([tmp_path], capsys, "no results folder of `sb3-plastic evaluate`.*It has only model.zip")
+        self.refuse([tmp_path / "model.zip"], capsys, "is no folder")
+
+    @pytest.mark.parametrize("name", ["records.csv", "summary.json"])
+    def test_an_unfinished_evaluation(self, pair, capsys, name):
+        (pair[0] / name).unlink()
+        self.refuse(pair, capsys, f"unfinished evaluation: {name} not there.*goes on where it stopped")
+
+    @pytest.mark.parametrize(("name", "value"), [("suite", "other-v1"), ("tier", "full"), ("mujoco", "3.0.0")])
+    def test_results_that_cannot_be_compared(self, pair, capsys, name, value):
+        edit_summary(pair[1], **{name: value})
+        self.refuse(pair, capsys, f"Different (settings|versions), {name}: .*cannot be compared")
+
+    def test_a_model_that_is_there_twice(self, pair, capsys):
+        self.refuse([*pair, pair[0]], capsys, "adapting_0 is named twice")
+        self.refuse([*pair, pair[0].parent], capsys, "adapting_0 is named twice")
+        digest = json.loads((pair[0] / "summary.json").read_text())["settings"]["model_sha256"]
+        edit_summary(pair[1], model_sha256=digest)
+        self.refuse(pair, capsys, "the same model file.*counted as two trained seeds")
+
+    def test_two_models_with_the_same_label_and_seed(self, pair, capsys):
+        other = shutil.copytree(pair[0], pair[0].with_name("other"))
+        edit_summary(other, model_sha256="f" * 64)
+        self.refuse([pair[0], other], capsys, "counted twice.*--train-seed")
+
+    def test_results_without_nominal_episodes(self, pair, capsys):
+        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
+        records[records["split"] != "nominal"].to_csv(pair[0] / "records.csv", index=False)
+        self.refuse(pair, capsys, "No nominal episodes of 'adapting', seed 0")
+
+    def test_a_label_that_is_not_there(self, pair):
+        with pytest.raises(ReportError, match=r"--baseline 'statik'.*There are adapting, static"):
+            write_report(pair, pair[0] / "out", baseline="statik")
+
+    def test_one_label_in_two_environments(self, pair, capsys):
+        records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
+        records[["label", "env_id"]] = ["adapting", "sb3_plastic/PerturbedHalfCheetahLatent-v0"]
+        records.to_csv(pair[1] / "records.csv", index=False)
+        self.refuse(pair, capsys, "several environments of HalfCheetah.*its own --label")
