@@ -8,8 +8,6 @@
         figure = new_figure()
         figure.subplots().plot(returns)
     document.figure("returns", figure, caption="Return per episode. Band: 95 % interval over seeds.")
-    with document.details("All runs"):
-        document.table(runs)
     document.write("out")
 
 It writes ``report.md``, the figures it shows under ``figures/`` as SVG and PNG, and ``report.html``, which holds all of

@@ -19,6 +19,7 @@ from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.cli import main
 from sb3_plastic.report.curves import curve, event_curve, read_onsets
 from sb3_plastic.report.figures import gain, looks, survival
+from sb3_plastic.report.page import missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
@@ -248,15 +249,21 @@ class TestRobots:
         assert found.labels("Ant") == ["static"]
         assert set(headline(found, "HalfCheetah", "static")["agent"]) == {"adapting"}
 
-    def test_missing_controls_are_named_and_the_rest_is_reported(self, pair, tmp_path):
+    def test_missing_controls_are_named(self, pair):
         records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
         records[records["control"] != "off"].to_csv(pair[0] / "records.csv", index=False)
         for path in (pair[0] / "traces").glob("*__off.npz"):
             path.unlink()
-        assert main([*map(str, pair), "--out", str(tmp_path / "out"), "--format", "md"]) == 0
+        found = read_results(pair)
+        assert missing_controls(found, ROBOT) == ["**adapting** was not run with: plasticity off."]
+        assert "plateau, off" not in controls(found, ROBOT)
+
+    def test_a_static_policy_alone_has_a_report_of_the_asked_format(self, pair, tmp_path):
+        assert main([str(pair[1]), "--out", str(tmp_path / "out"), "--format", "md"]) == 0
         text = (tmp_path / "out" / "report.md").read_text()
-        assert "**adapting** was not run with: plasticity off." in text
+        assert "there is no adaptation gain to show" in text
         assert "No oracle" in text
+        assert "No intact model fell after an onset" in text
         assert not (tmp_path / "out" / "report.html").exists()
 
 
