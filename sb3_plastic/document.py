@@ -234,8 +234,8 @@ def number(value: object, digits: int = 2) -> str:
         return "–"  # noqa: RUF001
     if not isinstance(value, float | np.floating):
         return str(value)
-    before = len(f"{abs(value):.0f}")
-    return f"{value:.{max(digits + 1 - before, 0)}f}"
+    decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: without -0.00
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from sb3_plastic.evaluation.records import read_records
 from sb3_plastic.report import ReportError, read_results, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.cli import main
-from sb3_plastic.report.curves import curve, event_curve, read_onsets
+from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
 from sb3_plastic.report.figures import gain, looks, survival
 from sb3_plastic.report.page import missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
@@ -212,7 +212,7 @@ class TestCurves:
             o for o in onsets if (o.label, o.train_seed, o.scenario) == ("adapting", 0, "nda-v1/extrap1/mass/onset")
         ]
         t = np.arange(25)
-        assert found.time[[0, 3, 4]].tolist() == [-87.5, -12.5, 12.5]
+        assert TIME[[0, 3, 4]].tolist() == [-87.5, -12.5, 12.5]
         assert np.abs(found.gain[:4]).max() == 0  # the same up to the onset, bit for bit
         # It loses 35 %, of which it regains 80 % with a time constant of 60 steps; its level before is noisy.
         assert found.gain[4] == pytest.approx((0.35 * 0.8 * (1 - np.exp(-t / 60))).mean(), rel=0.03)
@@ -246,7 +246,7 @@ class TestRobots:
         records.to_csv(pair[1] / "records.csv", index=False)
         found = read_results(pair)
         assert found.groups == ["HalfCheetah", "Ant"]
-        assert found.labels("Ant") == ["static"]
+        assert found.labels_of("Ant") == ["static"]
         assert set(headline(found, "HalfCheetah", "static")["agent"]) == {"adapting"}
 
     def test_missing_controls_are_named(self, pair):
@@ -293,7 +293,16 @@ class TestErrors:
         self.refuse([*pair, pair[0].parent], capsys, "adapting_0 is named twice")
         digest = json.loads((pair[0] / "summary.json").read_text())["settings"]["model_sha256"]
         edit_summary(pair[1], model_sha256=digest)
-        self.refuse(pair, capsys, "the same model file.*counted as two trained seeds")
+        self.refuse(pair, capsys, "the same model file.*counted as two trained models")
+
+    def test_one_model_may_be_there_with_other_protocols(self, pair):
+        other = shutil.copytree(pair[0], pair[0].with_name("other"))
+        for folder, protocols in ((pair[0], ["static", "onset"]), (other, ["removal"])):
+            records = pd.read_csv(folder / "records.csv", keep_default_na=False)
+            records[records["protocol"].isin(protocols)].to_csv(folder / "records.csv", index=False)
+        found = read_results([other, pair[0]])
+        assert found.folders == {(ROBOT, "adapting", 0): [pair[0], other]}
+        assert found.records["protocol"].unique().tolist() == ["static", "onset", "removal"]
 
     def test_two_models_with_the_same_label_and_seed(self, pair, capsys):
         other = shutil.copytree(pair[0], pair[0].with_name("other"))

@@ -23,7 +23,7 @@ def claims(results: Results, group: str) -> list[str]:
     """
     plastic = results.plastic_labels(group)
     sentences = [_adapts(results, group, label) for label in plastic]
-    others = [label for label in results.labels(group) if label not in plastic]
+    others = [label for label in results.labels_of(group) if label not in plastic]
     if others:
         sentences.append(
             f"{_listed(others)}: not run with frozen fast weights, so nothing can be said of adaptation within an "

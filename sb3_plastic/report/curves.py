@@ -17,19 +17,19 @@ from sb3_plastic.report.results import Results
 Array = NDArray[Any]
 
 BIN = 25  # steps averaged into one point; bins begin at the onset, so that nothing leaks over it
-AFTER = 500  # steps shown after the onset, where the episodes are long enough
+BEFORE, AFTER = TAIL, 500  # steps shown before and after the onset, as far as the episodes go
+TIME = np.arange(-BEFORE, AFTER, BIN) + BIN / 2  # [N], steps since the onset at the middle of each bin
 
 
 @dataclass(frozen=True)
 class Onset:
     """
-    What one trained model did around the onset in one scenario, averaged over episodes; N bins of time.
+    What one trained model did around the onset in one scenario, averaged over episodes, in the bins of `TIME`.
 
     :param label: method
     :param train_seed: of the model
     :param scenario: full name
     :param split: of the suite
-    :param time: [N], steps since the onset at the middle of each bin
     :param forward: by control, forward reward per step [N], 0 after a fall
     :param gain: intact minus frozen at the onset [N], in units of the level before; None without that control
     :param fast_weights: by control, root mean square of the fast weights of each layer [N, L]
@@ -40,7 +40,6 @@ class Onset:
     train_seed: int
     scenario: str
     split: str
-    time: Array
     forward: Mapping[str, Array]
     gain: Array | None
     fast_weights: Mapping[str, Array]
@@ -92,17 +91,13 @@ def curve(onsets: Iterable[Onset], value: Callable[[Onset], Array | None]) -> Cu
     :return: None if it is nowhere
     """
     by_seed: dict[int, list[Array]] = {}
-    time = None
     for onset in onsets:
         if (values := value(onset)) is not None:
             by_seed.setdefault(onset.train_seed, []).append(values)
-            time = onset.time if time is None or len(onset.time) < len(time) else time
-    if time is None:
+    if not by_seed:
         return None
-    n = len(time)
-    seeds = np.stack([mean([values[:n] for values in scenarios]) for scenarios in by_seed.values()])
-    low, high = stats.bootstrap_band(seeds)
-    return Curve(time, mean(seeds), low, high)
+    seeds = np.stack([mean(scenarios) for scenarios in by_seed.values()])
+    return Curve(TIME, mean(seeds), *stats.bootstrap_band(seeds))
 
 
 def event_curve(times: Mapping[int, tuple[Array, Array]], grid: Array) -> Curve:
@@ -129,28 +124,23 @@ def mean(values: Array | list[Array]) -> Array:
 
 
 def _onset(label: str, seed: int, scenario: str, split: str, traces: Mapping[str, Trace]) -> Onset:
-    intact = traces["intact"]
-    onset = intact.onset
-    after = min(AFTER, int((intact.steps - onset).min())) // BIN * BIN
-    before = TAIL // BIN * BIN
-    frozen = traces.get("frozen_at_onset")
+    intact, frozen = traces["intact"], traces.get("frozen_at_onset")
     gain = None
     if frozen is not None:
-        gain = gain_curve(intact.forward_reward, frozen.forward_reward, onset, before, after)
+        gain = gain_curve(intact.forward_reward, frozen.forward_reward, intact.onset, BEFORE, AFTER)
     return Onset(
         label=label,
         train_seed=seed,
         scenario=scenario,
         split=split,
-        time=np.arange(-before, after, BIN) + BIN / 2,
-        forward={c: _binned(aligned(filled(t.forward_reward), onset, before, after)) for c, t in traces.items()},
+        forward={c: _binned(aligned(filled(t.forward_reward), t.onset, BEFORE, AFTER)) for c, t in traces.items()},
         gain=None if gain is None else _binned(gain),
         fast_weights={
-            c: _binned(aligned(t.fast_weight_norm, onset, before, after))
+            c: _binned(aligned(t.fast_weight_norm, t.onset, BEFORE, AFTER))
             for c, t in traces.items()
             if t.fast_weight_norm.shape[-1]
         },
-        episodes=len(onset),
+        episodes=len(intact.onset),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ SINCE_ONSET = "steps since the onset"
 def looks(results: Results, group: str) -> dict[str, Look]:
     """How each label is drawn, everywhere alike. :param results: of the comparison :param group: robot"""
     styles = ("-", "--", ":", "-.")
-    others = [label for label in results.labels(group) if label != results.oracle]
+    others = [label for label in results.labels_of(group) if label != results.oracle]
     chosen: dict[str, Look] = {
         label: dict(color=COLORS[i % (len(COLORS) - 1)], linestyle=styles[i % len(styles)])
         for i, label in enumerate(others)
@@ -104,7 +104,7 @@ def heat_map(results: Results, group: str) -> Figure | None:
     """
     intact = results.of(group, control="intact")
     intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
-    labels, protocols = results.labels(group), list(intact["protocol"].unique())
+    labels, protocols = results.labels_of(group), list(intact["protocol"].unique())
     if intact["relative_forward"].isna().all():
         return None
     means = intact.groupby(["protocol", "label", "kind", "split", "train_seed"])["relative_forward"].mean()
@@ -288,7 +288,8 @@ def _one_panel(
     if not curves:
         return None
     with plot_style():
-        figure = new_figure(COLUMN, 2.6)
+        legend_rows = -(-len(curves) // _legend_columns(curves, COLUMN))
+        figure = new_figure(COLUMN, 2.3 + 0.16 * legend_rows)
         axes = figure.subplots()
         for name, found in curves.items():
             _draw(axes, name, look[name], found)
@@ -315,7 +316,12 @@ def _draw(axes: Axes, name: str, look: Look, found: Curve) -> None:
 def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
     """One legend above all panels."""
     found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    room = 18 * figure.get_figwidth()  # characters
-    sizes = [len(label) + 8 for label in found]
-    columns = len(found) if sum(sizes) <= room else max(1, int(room // max(sizes)))
+    columns = _legend_columns(found, figure.get_figwidth())
     figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=columns)
+
+
+def _legend_columns(labels: Collection[str], width: float) -> int:
+    """How many fit side by side. :param width: of the figure, inches"""
+    room = 18 * width  # characters
+    sizes = [len(label) + 8 for label in labels]
+    return len(sizes) if sum(sizes) <= room else max(1, int(room // max(sizes)))

@@ -199,7 +199,7 @@ def missing_controls(results: Results, group: str) -> list[str]:
     """What controls a plastic label lacks, in words. :param results: of the comparison :param group: robot"""
     notes = []
     onset = results.of(group, protocol="onset")
-    for label in results.labels(group):
+    for label in results.labels_of(group):
         there = set(onset.loc[onset["label"] == label, "control"])
         lacking = [figures.CONTROLS[c][0] for c in figures.CONTROLS if c not in there]
         if there - {"intact"} and lacking:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sb3_plastic.evaluation.records import Cell, Trace, load_trace, read_records
+from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, load_trace, read_records
 
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
@@ -29,7 +29,8 @@ class Results:
 
     :param records: one row per trusted episode, as in `evaluation.records.COLUMNS`, and ``group``: robot or environment
     :param unstable: the episodes whose simulation broke; they count nowhere else
-    :param folders: of each trained model: (group, label, train_seed) -> results folder
+    :param labels: in the order of the folders
+    :param folders: of each trained model: (group, label, train_seed) -> results folders
     :param summaries: content of ``summary.json`` by folder
     :param oracle: label of the policy that observes the context, None without
     :param baseline: label of the static policy that the others are compared with, None without
@@ -37,7 +38,8 @@ class Results:
 
     records: pd.DataFrame
     unstable: pd.DataFrame
-    folders: dict[tuple[str, str, int], Path]
+    labels: tuple[str, ...]
+    folders: dict[tuple[str, str, int], list[Path]]
     summaries: dict[Path, dict[str, Any]]
     oracle: str | None
     baseline: str | None
@@ -47,14 +49,15 @@ class Results:
         """Robots, or environments that are not ours. They are never averaged together."""
         return list(self.records["group"].unique())
 
-    def labels(self, group: str) -> list[str]:
+    def labels_of(self, group: str) -> list[str]:
         """Labels of a group in the order of the folders, the oracle last. :param group: robot or environment"""
-        return sorted(self.of(group)["label"].unique(), key=lambda label: label == self.oracle)
+        there = set(self.of(group)["label"])
+        return sorted((label for label in self.labels if label in there), key=lambda label: label == self.oracle)
 
     def plastic_labels(self, group: str) -> list[str]:
         """Labels that were run frozen as well. :param group: robot or environment"""
         frozen = self.of(group, control="frozen_at_onset")
-        return [label for label in self.labels(group) if label in set(frozen["label"])]
+        return [label for label in self.labels_of(group) if label in set(frozen["label"])]
 
     def of(self, group: str, **values: Any) -> pd.DataFrame:
         """Records of a group with these values. :param group: robot or environment :param values: by column"""
@@ -72,9 +75,9 @@ class Results:
         :param train_seed: which trained model
         :param cell: with ``protocol`` and ``scenario``
         """
-        folder = self.folders[group, label, train_seed] / "traces"
-        pattern = f"{cell['protocol']}__{cell['scenario'].replace('/', '-')}__*.npz"
-        found = (load_trace(path) for path in sorted(folder.glob(pattern)))
+        pattern = f"traces/{cell['protocol']}__{cell['scenario'].replace('/', '-')}__*.npz"
+        folders = self.folders[group, label, train_seed]
+        found = (load_trace(path) for folder in folders for path in sorted(folder.glob(pattern)))
         return {cell.control: (cell, trace) for cell, trace in found}
 
 
@@ -97,18 +100,26 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
         tables = [read_records(path).assign(folder=str(path)) for path in paths]
     except ValueError as error:
         raise ReportError(str(error)) from error
+    # Files are read in alphabetical order; a reader expects another.
+    order = {"protocol": PROTOCOLS, "split": SPLITS, "control": CONTROLS}
+    rank = {name: {value: i for i, value in enumerate(values)} for name, values in order.items()}
     records = pd.concat(tables, ignore_index=True)
+    records = records.sort_values(list(order), key=lambda c: c.map(rank[str(c.name)]), kind="stable", ignore_index=True)
     records.insert(0, "group", records["robot"].where(records["robot"] != "", records["env_id"]))
     _check_environments(records)
     _check_nominal(records)
-    labels = list(records["label"].unique())
+    labels = list(dict.fromkeys(label for table in tables for label in table["label"]))
     oracle = _oracle(labels, oracle)
+    where: dict[tuple[str, str, int], list[Path]] = {}
     models = records[["group", "label", "train_seed", "folder"]].drop_duplicates()
+    for group, label, seed, path in models.itertuples(index=False, name=None):
+        where.setdefault((group, label, int(seed)), []).append(Path(path))
     broken = records["unstable"] == 1
     return Results(
         records=records[~broken].reset_index(drop=True),
         unstable=records[broken].reset_index(drop=True),
-        folders={(str(g), str(n), int(s)): Path(path) for g, n, s, path in models.itertuples(index=False)},
+        labels=tuple(labels),
+        folders=where,
         summaries=summaries,
         oracle=oracle,
         baseline=_baseline(records, labels, oracle, baseline),
@@ -124,8 +135,9 @@ def _expanded(folders: Sequence[str | Path]) -> list[Path]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise ReportError(f"{folder} is no folder. Name the --out folders of `sb3-plastic evaluate`.")
-        is_results = (folder / "records.csv").exists() or (folder / "traces").is_dir()
-        below = sorted({path.parent for name in ("records.csv", "traces") for path in folder.rglob(name)})
+        marks = ("records.csv", "settings.json", "traces")
+        is_results = any((folder / name).exists() for name in marks)
+        below = sorted({path.parent for name in marks for path in folder.rglob(name)})
         chosen = [folder] if is_results else below
         if not chosen:
             raise ReportError(
@@ -167,17 +179,19 @@ def _check_alike(summaries: dict[Path, dict[str, Any]]) -> None:
 
 
 def _check_models(summaries: dict[Path, dict[str, Any]]) -> None:
-    seen: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, str], tuple[Path, Any]] = {}
     for path, summary in summaries.items():
         settings = summary.get("settings", {})
         checksum = settings.get("model_sha256")
-        key = (str(checksum), str(settings.get("env_id")))
-        if checksum is not None and key in seen:
+        if checksum is None:
+            continue
+        name = settings.get("label"), settings.get("train_seed")
+        other, known = seen.setdefault((str(checksum), str(settings.get("env_id"))), (path, name))
+        if known != name:  # under the same name it may be there with other protocols
             raise ReportError(
-                f"{path} and {seen[key]} are evaluations of the same model file (checksum {checksum[:12]}): "
-                "it would be counted as two trained seeds. Leave one out."
+                f"{path} and {other} are evaluations of the same model file (checksum {checksum[:12]}) under different "
+                "names: it would be counted as two trained models. Leave one out."
             )
-        seen[key] = path
 
 
 def _check_environments(records: pd.DataFrame) -> None:

@@ -88,9 +88,10 @@ def headline(results: Results, group: str, protocol: str) -> pd.DataFrame:
     :param protocol: ``"static"`` or ``"onset"``
     """
     intact = results.of(group, protocol=protocol, control="intact")
+    intact = intact[intact["split"] != "reference"]
     rows = []
     for split in splits_of(intact):
-        for label in results.labels(group):
+        for label in results.labels_of(group):
             chosen = intact[(intact["split"] == split) & (intact["label"] == label)]
             if chosen.empty:
                 continue
@@ -126,6 +127,7 @@ def against(results: Results, group: str, protocol: str) -> pd.DataFrame:
     :param protocol: ``"static"`` or ``"onset"``
     """
     intact = results.of(group, protocol=protocol, control="intact")
+    intact = intact[intact["split"] != "reference"]
     rows = []
     for split in splits_of(intact):
         by_label = {
@@ -136,7 +138,7 @@ def against(results: Results, group: str, protocol: str) -> pd.DataFrame:
         if base is None:
             continue
         room = Estimate(float("nan")) if oracle is None else joint(_difference, oracle, base)
-        for label in results.labels(group):
+        for label in results.labels_of(group):
             if label == results.baseline or label not in by_label:
                 continue
             row: dict[str, Any] = {
