@@ -235,7 +235,7 @@ def number(value: object, digits: int = 2) -> str:
     if not isinstance(value, float | np.floating):
         return str(value)
     decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
-    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0: without -0.00
+    return f"{round(float(value), decimals) + 0.0:.{decimals}f}"  # + 0.0: without -0.00
 
 
 def replace_file(path: Path, content: bytes) -> None:
