@@ -1,5 +1,6 @@
 """Reports of evaluations, on synthetic results of which the truth is known."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -18,7 +19,7 @@ from sb3_plastic.report import ReportError, read_results, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.cli import main
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
-from sb3_plastic.report.figures import gain, looks, survival
+from sb3_plastic.report.figures import gain, looks, profiles, survival
 from sb3_plastic.report.page import missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
 
@@ -141,6 +142,21 @@ class TestWhatIsSaid:
         band = curve([onset for onset in read_onsets(one, ROBOT) if onset.label == "adapting"], lambda o: o.gain)
         assert np.isnan(band.low).all()
         assert (band.mean[band.time > 0] > 0).all()
+
+    def test_who_did_not_move_before_any_onset_has_no_gain(self, pair):
+        records = pd.read_csv(pair[0] / "records.csv")
+        records[["adaptation_gain_late", "adaptation_gain_early", "relative_forward"]] = np.nan
+        records.to_csv(pair[0] / "records.csv", index=False)
+        found = read_results(pair)
+        assert claims(found, ROBOT)[0].startswith("adapting: it moved forward before no onset")
+        assert controls(found, ROBOT)["gain, late"].tolist() == ["–"] * 4  # noqa: RUF001
+        assert profiles(found, ROBOT, looks(found, ROBOT)) is not None  # of the other
+        still = [
+            dataclasses.replace(o, gain=np.full_like(o.gain, np.nan))
+            for o in read_onsets(found, ROBOT)
+            if o.gain is not None
+        ]
+        assert gain(still, looks(found, ROBOT)) is None
 
     def test_a_constant_advantage_is_not_a_gap_that_opens(self, evaluations, tmp_path):
         folders = [shutil.copytree(evaluations / f"adapting_{seed}", tmp_path / str(seed)) for seed in range(3)]

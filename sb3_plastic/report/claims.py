@@ -51,6 +51,8 @@ def few_seeds(results: Results) -> str:
 
 def _adapts(results: Results, group: str, label: str) -> str:
     intact = results.of(group, protocol="onset", control="intact", label=label)
+    if intact[LATE].isna().all():
+        return f"{label}: it moved forward before no onset, so nothing can be said of adaptation."
     if intact["train_seed"].nunique() < 2:
         return (
             f"{label}: one trained seed, no interval. Its mean adaptation gain late after the onset is "

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "results", nargs="+", type=Path, help="--out folders of `sb3-plastic evaluate`, or a folder that contains them"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (default: report)")
     parser.add_argument("--format", choices=["both", *FORMATS], default="both", help="what to write (default: both)")
     parser.add_argument("--title", help="of the report")
     parser.add_argument(

@@ -88,15 +88,15 @@ def curve(onsets: Iterable[Onset], value: Callable[[Onset], Array | None]) -> Cu
 
     :param onsets: of one label
     :param value: what to draw [N]; None: not there
-    :return: None if it is nowhere
+    :return: None if there is no value anywhere
     """
     by_seed: dict[int, list[Array]] = {}
     for onset in onsets:
         if (values := value(onset)) is not None:
             by_seed.setdefault(onset.train_seed, []).append(values)
-    if not by_seed:
+    seeds = np.array([mean(scenarios) for scenarios in by_seed.values()])
+    if np.isnan(seeds).all():  # of no seed, too
         return None
-    seeds = np.stack([mean(scenarios) for scenarios in by_seed.values()])
     return Curve(TIME, mean(seeds), *stats.bootstrap_band(seeds))
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sb3_plastic.document import Document
+from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import COLUMNS
 from sb3_plastic.report import figures
 from sb3_plastic.report.claims import claims, few_seeds
@@ -122,8 +123,8 @@ class _Section:
         intact = intact[intact["protocol"].isin(WHEN)]
         if n := int(intact["relative_forward"].isna().sum()):
             self.document.paragraph(
-                f"{n} of {len(intact)} intact episodes have no relative forward reward, since the model did not move "
-                "forward unperturbed; they are left out of what is relative."
+                f"{n} of {len(intact)} intact episodes have no relative forward reward, since unperturbed the model "
+                f"moved forward at less than {MOVING} per step. They are left out of what is relative."
             )
         base = self.results.baseline
         if base is None:
@@ -242,7 +243,8 @@ def _provenance(document: Document, results: Results) -> None:
     with document.details("Settings of every evaluation"):
         for path, summary in results.summaries.items():
             document.paragraph(f"`{path.name}`")
-            document.code(json.dumps(summary.get("settings", {}), indent=2, sort_keys=True))
+            settings = {name: value for name, value in summary.get("settings", {}).items() if name != "cells"}
+            document.code(json.dumps(settings, indent=2, sort_keys=True))
 
 
 def _command(command: object) -> str:
