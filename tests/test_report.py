@@ -145,7 +145,8 @@ class TestWhatIsSaid:
 
     def test_who_did_not_move_before_any_onset_has_no_gain(self, pair):
         records = pd.read_csv(pair[0] / "records.csv")
-        records[["adaptation_gain_late", "adaptation_gain_early", "relative_forward"]] = np.nan
+        records[["adaptation_gain_late", "adaptation_gain_early"]] = np.nan
+        records["forward_reward"] *= 0.01
         records.to_csv(pair[0] / "records.csv", index=False)
         found = read_results(pair)
         assert claims(found, ROBOT)[0].startswith("adapting: it moved forward before no onset")
@@ -176,13 +177,25 @@ class TestTables:
         records = read_records([evaluations / f"adapting_{seed}" for seed in range(3)])
         chosen = records[(records["protocol"] == "static") & (records["control"] == "intact")]
         chosen = chosen[(chosen["split"] == "extrap2") & (chosen["unstable"] == 0)]
-        scores = chosen.groupby(["train_seed", "scenario"])["relative_forward"].mean().to_numpy()
+        of_each = chosen.groupby(["train_seed", "scenario"])["forward_reward"].mean().unstack("scenario")
+        nominal = records[(records["split"] == "nominal") & (records["control"] == "intact")]
+        scores = of_each.div(nominal.groupby("train_seed")["forward_reward"].mean(), axis=0).to_numpy()
         assert (row["seeds"], row["scenarios"]) == (3, 4)
         assert row["relative forward, IQM"].startswith(f"{stats.iqm(scores):.2f} [")
         assert row["worst"] == pytest.approx(scores.min())
         assert row["fallen"] == 0.25
         assert row["survived"] == 0.75
         assert table.loc[("nominal", "static"), "relative forward, IQM"] == "1.00 [1.00, 1.00]"
+
+    def test_an_unperturbed_fall_does_not_make_a_model_look_better_perturbed(self, pair):
+        # Unperturbed, one of four episodes is nearly nothing: a mean of ratios would be far above 1.
+        records = pd.read_csv(pair[1] / "records.csv")
+        records = records[records["split"].isin(["nominal", "id"])]
+        records["forward_reward"] = 1000.0
+        records.loc[records["split"] == "nominal", "forward_reward"] = [60.0, 1000.0, 1000.0, 1000.0]
+        records.to_csv(pair[1] / "records.csv", index=False)
+        table = headline(read_results(pair[1:]), ROBOT, "static").set_index("split")
+        assert table.loc["id", "relative forward, IQM"] == f"{4000 / 3060:.2f}"
 
     def test_the_gap_closed_is_stated_where_there_is_head_room(self, results):
         table = against(results, ROBOT, "static").set_index(["split", "agent"])
@@ -242,8 +255,11 @@ class TestCurves:
     def test_events_are_estimated_for_each_seed_and_right_censored(self):
         grid = np.array([0.0, 1.0, 2.0, 3.0])
         seed_0 = np.array([1.0, 2.0]), np.array([True, False])  # half after 1, nothing known after 2
+        # One seed alone would let the curve rise again at 3.
         seed_1 = np.array([3.0, 3.0]), np.array([False, False])
-        assert event_curve({0: seed_0, 1: seed_1}, grid).mean.tolist() == [1, 0.75, 0.75, 1]
+        found = event_curve({0: seed_0, 1: seed_1}, grid)
+        assert found.mean[:3].tolist() == [1, 0.75, 0.75]
+        assert np.isnan(found.mean[3])
 
     def test_lines_are_broken_at_the_onset(self, results):
         axes = gain(read_onsets(results, ROBOT), looks(results, ROBOT)).axes[0]

@@ -112,8 +112,8 @@ def event_curve(times: Mapping[int, tuple[Array, Array]], grid: Array) -> Curve:
         at, fraction = stats.kaplan_meier(time, observed)
         curve_of_seed = fraction[np.searchsorted(at, grid, side="right") - 1]
         seeds.append(np.where(grid <= time.max(), curve_of_seed, np.nan))  # nothing is known beyond the last
-    low, high = stats.bootstrap_band(np.stack(seeds))
-    return Curve(grid, mean(seeds), low, high)
+    # Where the last episode of one seed has ended, a mean of the others would jump.
+    return Curve(grid, np.mean(seeds, axis=0), *stats.bootstrap_band(np.stack(seeds)))
 
 
 def mean(values: Array | list[Array]) -> Array:

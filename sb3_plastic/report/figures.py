@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic import stats
 from sb3_plastic.document import COLORS, COLUMN, PAGE, new_figure, plot_style
-from sb3_plastic.report.curves import Curve, Onset, curve, event_curve, mean
+from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import matrix, splits_of
 
@@ -105,9 +105,9 @@ def heat_map(results: Results, group: str) -> Figure | None:
     intact = results.of(group, control="intact")
     intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
     labels, protocols = results.labels_of(group), list(intact["protocol"].unique())
-    if intact["relative_forward"].isna().all():
+    if intact["relative"].isna().all():
         return None
-    means = intact.groupby(["protocol", "label", "kind", "split", "train_seed"])["relative_forward"].mean()
+    means = intact.groupby(["protocol", "label", "kind", "split", "train_seed"])["relative"].mean()
     means = means.groupby(level=[0, 1, 2, 3]).mean()
     splits = splits_of(intact)
     families = intact.loc[intact["severity"].notna(), "kind"].unique().tolist()
@@ -116,7 +116,7 @@ def heat_map(results: Results, group: str) -> Figure | None:
     chunks = [labels[i : i + n_columns] for i in range(0, len(labels), n_columns)]
     rows = [(protocol, chunk) for chunk in chunks for protocol in protocols]
     with plot_style():
-        figure = new_figure(PAGE, 0.6 + len(rows) * (0.4 + 0.17 * len(kinds)))
+        figure = new_figure(min(PAGE, 2 + 1.5 * n_columns), 0.6 + len(rows) * (0.4 + 0.17 * len(kinds)))
         grid = figure.subplots(len(rows), n_columns, squeeze=False, sharex=True, sharey=True)
         for axes in grid.flat:
             axes.set_visible(False)
@@ -149,13 +149,13 @@ def profiles(results: Results, group: str, look: dict[str, Look]) -> Figure | No
     """
     intact = results.of(group, control="intact")
     intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
-    if intact["relative_forward"].isna().all():
+    if intact["relative"].isna().all():
         return None
     tau = np.linspace(0, 1.3, 131)
     curves = {}
     for label in look:
         part = intact[intact["label"] == label]
-        if len(scores := matrix(part, "relative_forward")):
+        if len(scores := matrix(part, "relative")):
             seeds = np.stack([stats.performance_profile(row, tau) for row in scores.to_numpy(dtype=float)])
             curves[label] = Curve(tau, mean(seeds), *stats.bootstrap_band(seeds))
     return _one_panel(curves, look, "relative forward reward τ", "fraction of scenarios above τ")
@@ -270,7 +270,7 @@ def _panels(
 
 
 def _events(episodes: Any, look: dict[str, Look], ylabel: str, complement: bool) -> Figure | None:
-    grid = np.linspace(0, float(episodes["time"].max()), 200)
+    grid = np.linspace(0, min(AFTER, float(episodes["time"].max())), 201)
     curves = {}
     for label in look:
         by_seed = episodes[episodes["label"] == label].groupby("train_seed")

@@ -22,7 +22,6 @@ MEANS = f"Means of {BIN} steps, over episodes, scenarios and trained seeds"
 STEPS = f"{MEANS}; who has fallen counts as 0."
 PAIRED = "intact minus frozen at the onset, same model and seed, in units of the forward reward before the onset."
 TERMS = (
-    "relative_forward",
     "drop",
     "plateau",
     "recovery_ratio",
@@ -116,15 +115,17 @@ class _Section:
         for protocol, when in WHEN.items():
             self._table(
                 headline(self.results, self.group, protocol),
-                f"Intact models, perturbed {when}. IQM, worst and CVaR10 (mean of the worst tenth) are over trained "
-                f"seeds and scenarios; forward reward, distance and return are those of an episode. {INTERVAL}",
+                f"Intact models, perturbed {when}. Relative: to the same model in the same episodes, unperturbed. IQM, "
+                "worst and CVaR10 (mean of the worst tenth) are over trained seeds and scenarios; forward reward, "
+                f"distance and return are those of an episode. {INTERVAL}",
             )
         intact = self.results.of(self.group, control="intact")
         intact = intact[intact["protocol"].isin(WHEN)]
-        if n := int(intact["relative_forward"].isna().sum()):
+        if n := int(intact["relative"].isna().sum()):
             self.document.paragraph(
                 f"{n} of {len(intact)} intact episodes have no relative forward reward, since unperturbed the model "
-                f"moved forward at less than {MOVING} per step. They are left out of what is relative."
+                f"moved forward at less than {MOVING} per step, or the simulation broke. They are left out of what is "
+                "relative."
             )
         base = self.results.baseline
         if base is None:

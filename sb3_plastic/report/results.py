@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, load_trace, read_records
 
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
@@ -27,7 +28,8 @@ class Results:
     """
     All results of a comparison.
 
-    :param records: one row per trusted episode, as in `evaluation.records.COLUMNS`, and ``group``: robot or environment
+    :param records: one row per trusted episode, as in `evaluation.records.COLUMNS`, and ``group``: robot or
+        environment, ``relative``: forward reward / mean over the same episodes of the scenario, unperturbed and intact
     :param unstable: the episodes whose simulation broke; they count nowhere else
     :param labels: in the order of the folders
     :param folders: of each trained model: (group, label, train_seed) -> results folders
@@ -116,7 +118,7 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
         where.setdefault((group, label, int(seed)), []).append(Path(path))
     broken = records["unstable"] == 1
     return Results(
-        records=records[~broken].reset_index(drop=True),
+        records=_with_relative(records[~broken].reset_index(drop=True)),
         unstable=records[broken].reset_index(drop=True),
         labels=tuple(labels),
         folders=where,
@@ -151,6 +153,27 @@ def _expanded(folders: Sequence[str | Path]) -> list[Path]:
             raise ReportError(f"{path} is named twice, itself or through a folder above: it would be counted twice.")
         seen.add(path.resolve())
     return paths
+
+
+def _with_relative(records: pd.DataFrame) -> pd.DataFrame:
+    """
+    With the column ``relative``, of which the mean over the episodes of a scenario is a ratio of means: the mean of
+    ratios would be ruled by the few unperturbed episodes that fell early.
+    """
+    model, cell = ["group", "label", "train_seed"], ["protocol", "scenario", "control"]
+    unperturbed = records[(records["protocol"] == "static") & (records["control"] == "intact")]
+    nominal, level = (
+        unperturbed[unperturbed["split"] == split].set_index([*model, "eval_seed"])["forward_reward"]
+        for split in ("nominal", "reference")
+    )
+    keys = pd.MultiIndex.from_frame(records[[*model, "eval_seed"]])
+    # Rough ground is compared with level ground of the same make.
+    rough = (records["kind"] == "terrain") & (len(level) > 0)
+    compared = pd.Series(nominal.reindex(keys).to_numpy()).where(~rough, level.reindex(keys).to_numpy())
+    compared = compared.where(records["protocol"] != "horizon")  # its episodes are longer
+    mean = compared.groupby([records[name] for name in [*model, *cell]]).transform("mean")
+    usable = compared.notna() & (mean / records["steps"] >= MOVING)
+    return records.assign(relative=(records["forward_reward"] / mean).where(usable))
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def headline(results: Results, group: str, protocol: str) -> pd.DataFrame:
             chosen = intact[(intact["split"] == split) & (intact["label"] == label)]
             if chosen.empty:
                 continue
-            relative = matrix(chosen, "relative_forward")
+            relative = matrix(chosen, "relative")
             rows.append(
                 {
                     "split": split,
@@ -205,7 +205,7 @@ def cells(results: Results, group: str) -> pd.DataFrame:
     :param group: robot or environment
     """
     means = {
-        "relative": "relative_forward",
+        "relative": "relative",
         "forward": "forward_reward",
         "distance (m)": "distance",
         "fallen": "fell",
