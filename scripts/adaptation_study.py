@@ -2,8 +2,8 @@
 
     python scripts/adaptation_study.py --robots HalfCheetah --out docs/results/adaptation --logs logs/adaptation
 
-Everything is done by the commands `sb3-plastic train`, `evaluate` and `report`, which it prints. What is finished is not
-done again: kill it, and start it again with the same arguments. One process and thread per job.
+Everything is done by the commands `sb3-plastic train`, `evaluate` and `report`, which it prints. What is finished is
+not done again: kill it, and start it again with the same arguments. One process and thread per job.
 """
 
 from __future__ import annotations
