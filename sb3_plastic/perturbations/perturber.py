@@ -83,7 +83,7 @@ class Perturber:
         self._sort()
         for active in self.active:
             active.activation = active.timing.level(0)
-        self._apply(None)
+        self._apply(None, self.active)
 
     def _sort(self) -> None:
         layers = {
@@ -93,9 +93,7 @@ class Perturber:
         self.filters_actions = [a for a in self.active if a.kind.layer == "action"]
         self.filters_observations = [a for a in self.active if a.kind.layer == "observation"]
         self.pushes = bool(self._pushes)
-        self._moving = [a for a in self.active if a.spec.schedule.form != "episode"]
-        self._derived = bool(self._shapes) or any(a.kind.set_const for a in self._models)
-        self._fields = sorted({name for a in self._models + self._locks for name in a.kind.fields})
+        self._moving = [a for a in self.active if a.timing.until > 0]
         self.busy = bool(self._moving or self._locks)  # whether `before_step` has something to do
 
     def _draw(self, active: Active) -> None:
@@ -122,21 +120,30 @@ class Perturber:
         :param data: what holds `qpos` and `eq_active`: an MjData, or a row of a batch
         :return: whether the model was changed
         """
-        changed = bool(self._locks) and self.t == 0
-        if self.t > 0:
-            for active in self._moving:
-                if active.timing.redraw is not None and active.timing.redraw(self.t):
-                    self._draw(active)
-                    changed = True
-                level = active.timing.level(self.t)
-                if level != active.activation:
-                    if level == 0:
-                        active.memory.pop("angles", None)
-                        active.memory.pop("stuck", None)
-                    active.activation, changed = level, True
+        if self.t == 0:
+            changed = self._locks  # which need the angles of this moment
+        else:
+            changed = [active for active in self._moving if self._move(active)]
+            if changed:
+                self._moving = [active for active in self._moving if self.t < active.timing.until]
+                self.busy = bool(self._moving)
         if changed:
-            self._apply(data)
-        return changed
+            self._apply(data, changed)
+        return bool(changed)
+
+    def _move(self, active: Active) -> bool:
+        """Bring one perturbation to step `t`. :return: whether it is another than before"""
+        redrawn = active.timing.redraw is not None and active.timing.redraw(self.t)
+        if redrawn:
+            self._draw(active)
+        level = active.timing.level(self.t)
+        if level == active.activation:
+            return redrawn
+        if level == 0:
+            active.memory.pop("angles", None)
+            active.memory.pop("stuck", None)
+        active.activation = level
+        return True
 
     def command(self, ctrl: Vector) -> Vector:
         """What the motors are told. :param ctrl: the action; it is not changed"""
@@ -160,11 +167,17 @@ class Perturber:
 
     # -- applying ----------------------------------------------------------------------------------------------------
 
-    def _apply(self, data: Any) -> None:
-        """Put the model into the state that the activations say: a function of them alone, not of what was before."""
-        if self.robot is not None and (self._models or self._shapes or self._locks):
+    def _apply(self, data: Any, changed: Sequence[Active]) -> None:
+        """
+        Put the model into the state that the activations say: a function of them alone, not of what was before.
+
+        :param data: as in `before_step`; None before the first step
+        :param changed: whose activation, value or target is new: the rest of the model is as it should be
+        """
+        edits = [active for active in changed if active.kind.layer in ("shape", "model", "lock")]
+        if self.robot is not None and edits:
             try:
-                self._edit(self.robot, data)
+                self._edit(self.robot, data, edits)
             except BaseException:
                 self.robot.restore()
                 raise
@@ -177,22 +190,25 @@ class Perturber:
             self.onset = self.t
         self._describe()
 
-    def _edit(self, robot: Robot, data: Any) -> None:
+    def _edit(self, robot: Robot, data: Any, changed: Sequence[Active]) -> None:
         scales: dict[int, float] = {}
         for active in self._shapes:
             if active.activation != 0:
                 for body, factor in active.kind.apply(active).items():
                     scales[body] = scales.get(body, 1.0) * factor
         base = robot.variant(scales) if scales else None
-        if self._derived:
+        models = self._sharing_fields(changed)
+        if any(active.kind.layer == "shape" or active.kind.set_const for active in [*changed, *models]):
+            # Everything: much is derived from sizes and masses.
+            models = self._models
             robot.restore(base)
         else:
-            robot.restore_fields(self._fields)
+            robot.restore_fields(sorted({name for a in [*changed, *models] for name in a.kind.fields}), base)
         self._touched = True
-        for active in self._models:
+        for active in models:
             if active.activation != 0:
                 active.kind.apply(active)
-        if any(a.kind.set_const for a in self._models):
+        if any(a.kind.set_const for a in models):
             robot.set_const()
         if data is not None:
             data.eq_active[list(robot.locks.values())] = 0
@@ -200,6 +216,16 @@ class Perturber:
                 if active.activation != 0:
                     active.data = data
                     active.kind.apply(active)
+
+    def _sharing_fields(self, changed: Sequence[Active]) -> list[Active]:
+        """Of those that edit the model, the ones that have a field of it in common with these, or with one of those."""
+        fields = {name for active in changed for name in active.kind.fields}
+        while True:
+            sharing = [active for active in self._models if fields.intersection(active.kind.fields)]
+            grown = fields.union(*(active.kind.fields for active in sharing))
+            if grown == fields:
+                return sharing
+            fields = grown
 
     def _describe(self) -> None:
         self.info = {

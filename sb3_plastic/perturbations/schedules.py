@@ -28,6 +28,7 @@ class Timing(NamedTuple):
 
     level: Activation
     redraw: Callable[[int], bool] | None = None  # whether value and target are drawn anew before this step
+    until: float = math.inf  # from this step on it stays as it is
 
 
 def draw_timing(schedule: Schedule, rng: np.random.Generator) -> Timing:
@@ -41,14 +42,14 @@ def draw_timing(schedule: Schedule, rng: np.random.Generator) -> Timing:
     if schedule.form == "switch":
         at, every = schedule.draw("at", rng), schedule.draw("every", rng)
         return Timing(lambda t: float(t >= at), lambda t: t > at and (t - at) % every == 0)
+    if schedule.form == "episode":
+        return Timing(lambda t: 1.0, until=0)
+    if schedule.form == "onset":
+        return _onset(schedule, rng)
     return Timing(_FORMS[schedule.form](schedule, rng))
 
 
-def _episode(schedule: Schedule, rng: np.random.Generator) -> Activation:
-    return lambda t: 1.0
-
-
-def _onset(schedule: Schedule, rng: np.random.Generator) -> Activation:
+def _onset(schedule: Schedule, rng: np.random.Generator) -> Timing:
     at, ramp, end = (schedule.draw(name, rng) for name in ("at", "ramp", "end"))
 
     def a(t: int) -> float:
@@ -56,7 +57,7 @@ def _onset(schedule: Schedule, rng: np.random.Generator) -> Activation:
             return 0.0
         return 1.0 if t >= at + ramp else (t - at + 1) / (ramp + 1)
 
-    return a
+    return Timing(a, until=at + ramp if math.isinf(end) else end)
 
 
 def _drift(schedule: Schedule, rng: np.random.Generator) -> Activation:
@@ -98,8 +99,6 @@ def _intermittent(schedule: Schedule, rng: np.random.Generator) -> Activation:
 
 
 _FORMS: dict[str, Callable[[Schedule, np.random.Generator], Activation]] = {
-    "episode": _episode,
-    "onset": _onset,
     "drift": _drift,
     "random_walk": _random_walk,
     "periodic": _periodic,
