@@ -134,7 +134,7 @@ class TestWhatIsSaid:
 
     def test_one_seed_makes_no_interval_and_no_claim(self, evaluations):
         one = read_results([evaluations / "adapting_0", evaluations / "static_0", evaluations / "oracle_0"])
-        assert claims(one, ROBOT)[0].startswith("adapting: one trained seed, no interval.")
+        assert claims(one, ROBOT)[0].startswith("adapting: 1 trained seed, too few for a claim.")
         assert "there is one trained seed: no interval, and no claim" in few_seeds(one)
         tables = [headline(one, ROBOT, "onset"), controls(one, ROBOT), against(one, ROBOT, "onset")]
         assert all("[" not in table.to_csv() for table in tables)
@@ -158,6 +158,12 @@ class TestWhatIsSaid:
             if o.gain is not None
         ]
         assert gain(still, looks(found, ROBOT)) is None
+
+    def test_two_seeds_are_too_few_for_a_claim(self, evaluations):
+        two = read_results([evaluations / f"adapting_{seed}" for seed in range(2)])
+        (said,) = claims(two, ROBOT)
+        assert said.startswith("adapting: 2 trained seeds, too few for a claim. The mean adaptation gain")
+        assert "a frozen network walks worse in any case" in few_seeds(two)
 
     def test_a_constant_advantage_is_not_a_gap_that_opens(self, evaluations, tmp_path):
         folders = [shutil.copytree(evaluations / f"adapting_{seed}", tmp_path / str(seed)) for seed in range(3)]

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from sb3_plastic.document import number
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import LATE, estimate, gain_estimates, matrix, splits_of
+from sb3_plastic.stats import mean
 
-ENOUGH = (
-    5  # trained seeds, below which a bootstrap interval is little more than the range from the lowest to the highest
-)
+CLAIM = 3  # trained seeds, below which nothing is claimed of a method
+ENOUGH = 5  # trained seeds, below which a bootstrap interval is little more than the range of the seeds
 
 
 def claims(results: Results, group: str) -> list[str]:
@@ -36,7 +37,10 @@ def few_seeds(results: Results) -> str:
     """What to keep in mind of the intervals. :param results: of the comparison"""
     counts = results.records.groupby(["group", "label"])["train_seed"].nunique()
     single = [str(label) for label in counts[counts == 1].index.get_level_values("label").unique()]
-    text = ""
+    text = (
+        "A gap may open because of the novelty, or because a frozen network walks worse in any case: compare it with "
+        "splits in which little changes. "
+    )
     if single:
         text += f"Of {_listed(single)} there is one trained seed: no interval, and no claim. "
     if counts.max() > 1:
@@ -53,10 +57,12 @@ def _adapts(results: Results, group: str, label: str) -> str:
     intact = results.of(group, protocol="onset", control="intact", label=label)
     if intact[LATE].isna().all():
         return f"{label}: it moved forward before no onset, so nothing can be said of adaptation."
-    if intact["train_seed"].nunique() < 2:
+    n_seeds = intact["train_seed"].nunique()
+    if n_seeds < CLAIM:
+        late = number(mean(matrix(intact, LATE).to_numpy()))
         return (
-            f"{label}: one trained seed, no interval. Its mean adaptation gain late after the onset is "
-            f"{estimate(matrix(intact, LATE))} of the level before; whether another training would show it is open."
+            f"{label}: {n_seeds} trained seed{'' if n_seeds == 1 else 's'}, too few for a claim. The mean adaptation "
+            f"gain late after the onset is {late} of the level before; whether another training would show it is open."
         )
     scores = matrix(intact, LATE).dropna(axis=1, how="all")
     per_cell = [estimate(scores[[name]]) for name in scores]
