@@ -11,7 +11,12 @@ from sb3_plastic.plasticity import RULES
 ROOT = Path(__file__).parents[1]
 BLOCKS = [
     pytest.param(code, id=f"{path.name}-{i}")
-    for path in (ROOT / "README.md", ROOT / "docs" / "extending.md", ROOT / "docs" / "perturbations.md")
+    for path in (
+        ROOT / "README.md",
+        ROOT / "docs" / "extending.md",
+        ROOT / "docs" / "perturbations.md",
+        ROOT / "docs" / "evaluation.md",
+    )
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 ]
 

@@ -50,7 +50,9 @@ def test_a_policy_that_adapts_is_told_from_a_better_one_that_does_not():
     static = evaluate_adaptation(StaticPolicy(), **tracking_scenarios()).records
 
     def onset(records, control="intact"):
-        return records[(records.protocol == "onset") & (records.control == control)].mean(numeric_only=True)
+        return records[(records.protocol == "onset") & (records.split == "novel") & (records.control == control)].mean(
+            numeric_only=True
+        )
 
     assert onset(static).forward_reward > onset(adaptive).forward_reward  # it is better, throughout
     assert onset(adaptive).plateau == pytest.approx(1, abs=0.01)
@@ -77,7 +79,11 @@ def test_carried_fast_weights_show_over_a_life():
 
 def test_controls_are_the_intact_model_until_the_onset_and_differ_after_it(plastic_model):
     settings = dict(tier="smoke", env=CHEETAH, steps=STEPS, protocols=("onset",))
-    traces = {c.control: t for c, t in evaluate_adaptation(plastic_model, **settings).traces.items()}
+    by_cell = evaluate_adaptation(plastic_model, **settings).traces
+    sham = next(t for c, t in by_cell.items() if (c.split, c.control) == ("sham", "frozen_at_onset"))
+    traces = {c.control: t for c, t in by_cell.items() if c.split == "novel"}
+    assert (sham.onset == traces["intact"].onset).all()
+    assert (np.diff(sham.fast_weight_norm[0, sham.onset[0] :], axis=0) == 0).all()
     intact = traces["intact"]
     assert ((intact.onset >= 250) & (intact.onset <= 500)).all()
     for i, onset in enumerate(intact.onset):

@@ -76,6 +76,13 @@ def test_the_adaptation_gain_is_paired_and_in_units_of_the_level_before():
     assert m["adaptation_gain_late"] == pytest.approx(0.4)
 
 
+def test_what_freezing_costs_where_nothing_happens_is_no_adaptation():
+    frozen, steady = pieces((2, 300), (1, 700)), pieces((2, 1000))
+    sham = steady, pieces((2, 300), (1.8, 700))
+    m = episode_measures(RECOVERING, 300, frozen=frozen, sham=sham)
+    assert m["adaptation_gain_net"] == pytest.approx(m["adaptation_gain"] - 0.1)
+
+
 def test_a_uniform_gap_is_a_better_policy_and_no_adaptation():
     static = pieces((4, 300), (2, 700))  # twice as good as the one that recovers from 1 to 1.8, and flat
     m = episode_measures(static, 300, frozen=static)

@@ -26,7 +26,7 @@ class AdaptationEvalCallback(BaseCallback):
 
     Scalars, under ``adaptation/``: ``nominal`` (forward reward), for each split ``<split>_relative`` (relative forward
     reward), ``fell``; where something begins in mid-episode ``drop``, ``plateau`` and, for models with plasticity,
-    ``gain``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around the onset for each
+    ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around the onset for each
     control. The same seeds each time, so that evaluations differ by the model alone.
 
     :param eval_freq: evaluate every so many calls, i.e. steps of the vector environment
@@ -108,10 +108,15 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     """
     intact = records[(records.control == "intact") & (records.unstable == 0)]
     values = {"nominal": intact[intact.split == "nominal"].forward_reward.mean(), "fell": intact.fell.mean()}
-    for split, rows in intact[~intact.split.isin(["nominal", "reference"])].groupby("split"):
+    for split, rows in intact[~intact.split.isin(["nominal", "reference", "sham"])].groupby("split"):
         values[f"{split}_relative"] = rows.relative_forward.mean()
-    onset = intact[intact.protocol == "onset"]
-    names = {"adaptation_gain": "gain", "adaptation_gain_early": "gain_early", "adaptation_gain_late": "gain_late"}
+    onset = intact[(intact.protocol == "onset") & (intact.split != "sham")]
+    names = {
+        "adaptation_gain": "gain",
+        "adaptation_gain_net": "gain_net",
+        "adaptation_gain_early": "gain_early",
+        "adaptation_gain_late": "gain_late",
+    }
     for column in ("drop", "plateau", *names):
         values[names.get(column, column)] = onset[column].mean()
     return {name: float(value) for name, value in values.items() if not np.isnan(value)}
@@ -129,7 +134,7 @@ def onset_figure(traces: Mapping[Any, Any], after: int = 400) -> Any:
 
     by_control: dict[str, Any] = {}
     for cell, trace in traces.items():
-        if cell.protocol == "onset" and (trace.onset >= 0).any():
+        if cell.protocol == "onset" and cell.split != "sham" and (trace.onset >= 0).any():
             curves = aligned(filled(trace.forward_reward), trace.onset, TAIL, after)
             by_control.setdefault(cell.control, []).append(curves[trace.onset >= 0])
     if not by_control:

@@ -214,7 +214,7 @@ class _Run:
     def play(self, batch: Sequence[Condition], progress: _Progress | None = None) -> dict[Cell, Trace]:
         """Run a batch. :return: the episodes of each of its cells"""
         first = batch[0]
-        rows = [Row(self._entries(c, seed), seed, c.begins_at, c.removal) for c in batch for seed in self.seeds]
+        rows = [self._row(c, seed) for c in batch for seed in self.seeds]
         venv = self._make(len(rows), first)
         torch.manual_seed(self.seeds[0])  # of actions, unless they are deterministic
         player = Player(self.model, first.cell.control, self.deterministic)
@@ -222,10 +222,13 @@ class _Run:
         n = len(self.seeds) * first.life
         return {c.cell: _part(trace, slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
 
-    def _entries(self, condition: Condition, seed: int) -> Any:
+    def _row(self, condition: Condition, seed: int) -> Row:
+        entries = condition.perturbations
         if condition.fixed_values:
-            return with_drawn_values(condition.perturbations, seed)
-        return condition.perturbations
+            entries = with_drawn_values(entries, seed)
+        sham = with_drawn_values(condition.sham, seed)
+        sham_at = None if not sham else int(sham[0].schedule.at)  # type: ignore[arg-type]
+        return Row(entries, seed, condition.begins_at, condition.removal, sham_at)
 
     def _make(self, n_envs: int, condition: Condition) -> VecEnv:
         key = (n_envs, condition.steps, condition.heightfield)

@@ -10,6 +10,9 @@
 static and onset are scenarios of the suite as they are; the others are derived from them. Ground cannot rise under
 feet, so terrain begins some metres ahead; its onset is where the robot gets there, and its reference is level ground
 of the same kind.
+
+Where a model has controls, the protocol onset also has a sham: they intervene at an onset at which nothing happens. What
+freezing costs there is no adaptation, and is taken off in ``adaptation_gain_net``.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ class Condition:
     :param removal: first step that is unperturbed again, -1 without
     :param begins_at: distance from the start at which the perturbation is met, m; None: it is a matter of time
     :param fixed_values: draw values once per life, not per episode
+    :param sham: nothing happens at the onset that these entries would have
     """
 
     cell: Cell
@@ -55,6 +59,7 @@ class Condition:
     removal: int = -1
     begins_at: float | None = None
     fixed_values: bool = False
+    sham: tuple[Perturbation, ...] = ()
 
 
 def plan(
@@ -95,6 +100,8 @@ def plan(
                 condition = _condition(scenario, protocol, control, steps, horizon, nominal)
                 if condition is not None:
                     conditions.append(condition)
+            if protocol == "onset" and len(wanted) > 1 and nominal is not None:
+                conditions += _sham(scenarios, control, steps, nominal)
     if nominal is not None and any(c.heightfield and c.cell.protocol != "horizon" for c in conditions):
         cell = Cell("static", _level(nominal), "intact", "reference", "none", 0)
         conditions.append(Condition(cell, (), steps, heightfield=True))
@@ -140,6 +147,15 @@ def _condition(
         switched = tuple(replace(p, schedule=schedule) for p in entries)
         return replace(condition, perturbations=switched, cell=replace(cell, switch_every=SWITCH))
     return replace(condition, life=LIFE, fixed_values=True)
+
+
+def _sham(scenarios: Sequence[Scenario], control: str, steps: int, nominal: str) -> list[Condition]:
+    """Nothing but the intervention: at the onset that other scenarios have, in the nominal one. None without an onset."""
+    for scenario in scenarios:
+        if scenario.onset and scenario.perturbations[0].schedule.form == "onset":
+            cell = Cell("onset", f"{nominal}/sham", control, "sham", "none", 0, nominal)
+            return [Condition(cell, (), steps, sham=scenario.perturbations)]
+    return []
 
 
 def _level(nominal: str) -> str:

@@ -26,12 +26,14 @@ class Row:
     :param seed: seed of the environment, on which alone everything random in it depends
     :param begins_at: distance at which the perturbation is met, m; None: where info says
     :param removal: first step that is unperturbed again, -1 without
+    :param sham_at: step at which an onset is feigned
     """
 
     perturbations: tuple[Perturbation, ...]
     seed: int
     begins_at: float | None = None
     removal: int = -1
+    sham_at: int | None = None
 
 
 def rollout(
@@ -129,8 +131,11 @@ class _Recorder:
         if not unstable:  # where the simulation broke, it has been put back to its start
             self.distance[i, k] = info.get("x_position", np.nan) - self.start[i]
         if self.onset[i, k] < 0:
-            begins_at = self.rows[i].begins_at
-            if begins_at is not None:
+            begins_at, sham_at = self.rows[i].begins_at, self.rows[i].sham_at
+            if sham_at is not None:
+                if t == sham_at:
+                    self.onset[i, k] = t
+            elif begins_at is not None:
                 if self.distance[i, k] >= begins_at:
                     self.onset[i, k] = t + 1
             elif info.get("steps_since_onset", -1) >= 0:
