@@ -1,11 +1,11 @@
-"""Throughput of the evaluation against a loop over SB3's evaluate_policy on the same scenarios, side by side.
+"""Throughput of the evaluation against a loop over SB3's evaluate_policy on the same scenarios, in one run.
 
     OMP_NUM_THREADS=1 python scripts/bench_evaluate.py [--algorithm plastic] [--tier quick] [--rounds 3]
 
 The loop makes the environment of each scenario, and plays the same episodes, with the same seeds: with as many
 environments as episodes, or with one. Making environments counts for both. Nothing is printed unless the returns are
-the same: all of them for the loop with several environments; with a single one, actions differ in the last digit (torch
-multiplies one row in another way), which a robot amplifies, so there the first 20 steps are compared.
+the same: all of them for the loop with several environments; with a single one, actions differ in the last digit
+(torch multiplies one row in another way), which a robot amplifies, so there the first 20 steps are compared.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Figure
 
 from sb3_plastic.evaluation.controls import controls_of
 from sb3_plastic.evaluation.evaluate import evaluate_adaptation
-from sb3_plastic.evaluation.measures import TAIL, aligned, filled
+from sb3_plastic.evaluation.measures import MEASURES, TAIL, aligned, filled
 
 
 class AdaptationEvalCallback(BaseCallback):
@@ -26,8 +26,8 @@ class AdaptationEvalCallback(BaseCallback):
 
     Scalars, under ``adaptation/``: ``nominal`` (forward reward), for each split ``<split>_relative`` (relative forward
     reward), ``fell``; where something begins in mid-episode ``drop``, ``plateau`` and, for models with plasticity,
-    ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around the onset for each
-    control. The same seeds each time, so that evaluations differ by the model alone.
+    ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around
+    the onset for each control. The same seeds each time, so that evaluations differ by the model alone.
 
     :param eval_freq: evaluate every so many calls, i.e. steps of the vector environment
     :param env: environment; None: that of the training, if it is one that can be perturbed
@@ -111,14 +111,9 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     for split, rows in intact[~intact.split.isin(["nominal", "reference", "sham"])].groupby("split"):
         values[f"{split}_relative"] = rows.relative_forward.mean()
     onset = intact[(intact.protocol == "onset") & (intact.split != "sham")]
-    names = {
-        "adaptation_gain": "gain",
-        "adaptation_gain_net": "gain_net",
-        "adaptation_gain_early": "gain_early",
-        "adaptation_gain_late": "gain_late",
-    }
-    for column in ("drop", "plateau", *names):
-        values[names.get(column, column)] = onset[column].mean()
+    gains = [name for name in MEASURES if name.startswith("adaptation_gain")]
+    for column in ("drop", "plateau", *gains):
+        values[column.removeprefix("adaptation_")] = onset[column].mean()
     return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
 

@@ -11,8 +11,8 @@ static and onset are scenarios of the suite as they are; the others are derived 
 feet, so terrain begins some metres ahead; its onset is where the robot gets there, and its reference is level ground
 of the same kind.
 
-Where a model has controls, the protocol onset also has a sham: they intervene at an onset at which nothing happens. What
-freezing costs there is no adaptation, and is taken off in ``adaptation_gain_net``.
+Where a model has controls, the protocol onset also has a sham: they intervene at an onset at which nothing happens.
+What freezing costs there is no adaptation, and is taken off in ``adaptation_gain_net``.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _condition(
 
 
 def _sham(scenarios: Sequence[Scenario], control: str, steps: int, nominal: str) -> list[Condition]:
-    """Nothing but the intervention: at the onset that other scenarios have, in the nominal one. None without an onset."""
+    """Nothing but the intervention: at the onset that other scenarios have, in the nominal one, if they have any."""
     for scenario in scenarios:
         if scenario.onset and scenario.perturbations[0].schedule.form == "onset":
             cell = Cell("onset", f"{nominal}/sham", control, "sham", "none", 0, nominal)
