@@ -62,6 +62,7 @@ def write_results(
     plastic: bool = True,
     episodes: int = 4,
     falls: bool = False,
+    sham: bool = False,
 ) -> Path:
     """
     A results folder with the cells of a quick tier: static, onset and removal. Perturbed, a policy loses up to 60 %
@@ -75,6 +76,7 @@ def write_results(
     :param plastic: with controls and norms of fast weights
     :param episodes: per cell
     :param falls: every fourth perturbed episode falls 120 steps after the onset, and one simulation breaks
+    :param sham: with the sham, as real results of plastic models have it
     :return: the folder
     """
     rng = np.random.default_rng([train_seed, sum(label.encode())])
@@ -94,7 +96,7 @@ def write_results(
     def add(name: str, kind: str, severity: int | None, protocol: str, control: str) -> None:
         split = name.split("/")[0]
         loss = 0.0 if kind == "none" else {None: 0.5, 1: 0.15, 2: 0.35, 3: 0.6}[severity]
-        onset = np.full(episodes, -1 if kind == "none" else 0) if protocol == "static" else onsets
+        onset = np.full(episodes, -1 if name == "nominal" else 0) if protocol == "static" else onsets
         removal = np.full(episodes, 700 if protocol == "removal" else -1)
         since = t - onset[:, None]
         active = (since >= 0) & (onset >= 0)[:, None] & ((t < 700) | (protocol != "removal"))
@@ -112,7 +114,8 @@ def write_results(
             moved = 0.0 if control in ("off", "frozen_at_onset") else 0.05
             norm = grown + moved * np.stack([np.maximum(since, 0) / STEPS, active * 1.0], -1)
         scenario = f"nda-v1/{name}" + ("" if protocol == "static" else "/onset")
-        reference = None if kind == "none" else "nda-v1/nominal"
+        scenario = "nda-v1/nominal/sham" if name == "sham" else scenario
+        reference = None if name == "nominal" else "nda-v1/nominal"
         cell = Cell(protocol, scenario, control, split, kind, severity, reference)
         fell = np.isnan(forward).any(1) & ~unstable
         drawn = np.array(["" if kind == "none" else f"{kind}={1 + loss:.3f}"] * episodes)
@@ -132,6 +135,8 @@ def write_results(
         if name not in ("nominal", "id"):
             for control in ("intact", "frozen_at_onset", "zeroed_at_onset", "off") if plastic else ("intact",):
                 add(name, kind, severity, "onset", control)
+    for control in ("intact", "frozen_at_onset", "zeroed_at_onset", "off") if plastic and sham else ():
+        add("sham", "none", 0, "onset", control)
     add("extrap1/mass", "mass", 2, "removal", "intact")
 
     for cell, trace in traces.items():

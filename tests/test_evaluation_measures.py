@@ -142,13 +142,16 @@ def test_who_adapts_by_construction_is_recognised_and_who_is_better_but_static_i
 
 
 def test_records_have_the_documented_columns_and_come_back_as_they_were(tmp_path):
-    write_results(tmp_path / "r", falls=True)
+    write_results(tmp_path / "r", falls=True, sham=True)
     records = read_records(tmp_path / "r")
     assert tuple(records.columns) == tuple(COLUMNS)
     assert records.severity[records.split == "extrap2"].unique() == [3]
     assert records.severity[records.split == "novel"].isna().all()
     assert set(records["values"][records.split == "nominal"]) == {""}
     assert mean(records.fell) > 0
+    assert (records.adaptation_gain_net[records.split == "sham"].dropna() == 0).all()
+    net = records[(records.split == "extrap1") & (records.protocol == "onset") & (records.control == "intact")]
+    assert net.adaptation_gain_net.notna().any()
     assert records.unstable.sum() > 0
 
 
