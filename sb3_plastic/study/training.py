@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
+from sb3_plastic.state import SNNState
 from sb3_plastic.study.networks import Answerer
 from sb3_plastic.tasks import NOT_ASKED, Task, Trials, accuracy, play
 
@@ -26,7 +28,7 @@ def play_network(
     trials: Trials,
     explore: Generator | None = None,
     guidance: float = 0.0,
-    detach_fast_weights: bool = False,
+    each_tick: Callable[[Any], Any] | None = None,
 ) -> Played:
     """
     Let a network play trials: what it answers decides what it sees next, in training as in the test.
@@ -36,7 +38,8 @@ def play_network(
     :param trials: a batch of its trials
     :param explore: draw answers from the softmax, with this source of randomness; without it, the best
     :param guidance: probability that the teacher gives the right answer in place of a drawn one
-    :param detach_fast_weights: let no gradient through the fast weights from tick to tick (spiking bodies)
+    :param each_tick: ``state -> state``, applied after every tick: to look at the state, or to change it. The network
+        then runs tick by tick, with the same result and more slowly
     :return: answers, logits and rates
     """
     state = network.body.initial_state(trials.inputs.shape[1])
@@ -47,14 +50,15 @@ def play_network(
     def answer(q: int, inputs: Tensor) -> Tensor:
         nonlocal state, done
         start = task.windows[q][0]
-        for piece in inputs[done:].split(1 if detach_fast_weights else len(inputs)):
+        pieces = inputs[done:].split(1) if each_tick is not None else [inputs[done:]]
+        since: list[Tensor] = []
+        for piece in pieces:
             activity, state = network.body.scan(piece, state)
-            activities.append(activity)
-            if detach_fast_weights:
-                state = state._replace(layers=tuple(s._replace(h=s.h.detach(), e=s.e.detach()) for s in state.layers))
-        window = torch.cat(activities)[start:] if detach_fast_weights else activities[-1][start - done :]
+            state = state if each_tick is None else each_tick(state)
+            since.append(activity)
+        activities.append(torch.cat(since))
+        logits.append(network.logits(activities[-1][start - done :].mean(0)))
         done = len(inputs)
-        logits.append(network.logits(window.mean(0)))
         if explore is None:
             return logits[-1].argmax(2)
         probability = logits[-1].detach().softmax(2)
@@ -65,6 +69,11 @@ def play_network(
     return Played(answers, torch.stack(logits), torch.cat(activities).mean((0, 1)))
 
 
+def detach_fast_weights(state: SNNState) -> SNNState:
+    """Let no gradient through the fast weights and eligibilities from one tick to the next."""
+    return state._replace(layers=tuple(s._replace(h=s.h.detach(), e=s.e.detach()) for s in state.layers))
+
+
 @dataclass(frozen=True)
 class Recipe:
     """
@@ -72,12 +81,14 @@ class Recipe:
 
     :param n_updates: gradient steps
     :param batch: trials per step
-    :param learning_rate: Adam's
+    :param learning_rate: Adam's; it falls linearly towards a twentieth over the second half of the updates
     :param clip: largest norm of the gradient
     :param drop, spurious: the strongest noise of training. Each update draws a strength between none and what the ramp
         allows, which reaches the strongest at half of the updates
     :param alive: weight of ``sum_j (rate_j - .1)^2``, which keeps neurons from falling silent
-    :param detach_fast_weights: see :func:`play_network`
+    :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates. Without
+        it reward tells nothing at first: a random answer and its reward each say nothing without the other
+    :param detach_fast_weights: see the function of that name
     :param frozen: names of parameters that stay as they are drawn
     """
 
@@ -85,8 +96,8 @@ class Recipe:
     batch: int = 64
     learning_rate: float = 1e-2
     clip: float = 1.0
-    drop: float = 0.4
-    spurious: float = 0.05
+    drop: float = 0.5
+    spurious: float = 0.1
     alive: float = 0.1
     guided: float = 0.5
     detach_fast_weights: bool = False
@@ -114,15 +125,18 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
     optimizer = torch.optim.Adam(trained, recipe.learning_rate)
     generator = Generator().manual_seed(seed)
     spiking = not hasattr(network.body, "gru")
+    each_tick = detach_fast_weights if recipe.detach_fast_weights else None
     curve = []
     for update in range(recipe.n_updates):
-        ramp = min(1.0, 2 * update / recipe.n_updates)
+        done = update / recipe.n_updates
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * min(1.0, 1.95 - 1.9 * done)
+        ramp = min(1.0, 2 * done)
         strength = ramp * float(torch.rand(1, generator=generator))
         noisy = replace(task, drop=strength * recipe.drop, spurious=strength * recipe.spurious)
         trials = noisy.sample(recipe.batch, generator)
         explore = None if trials.outcomes is None else generator
-        guidance = max(0.0, 1 - update / (recipe.guided * recipe.n_updates)) if recipe.guided else 0.0
-        played = play_network(network, noisy, trials, explore, guidance, recipe.detach_fast_weights)
+        guidance = max(0.0, 1 - done / recipe.guided) if recipe.guided else 0.0
+        played = play_network(network, noisy, trials, explore, guidance, each_tick)
         loss = nn.functional.cross_entropy(
             played.logits.flatten(0, 2), trials.targets.flatten(), ignore_index=NOT_ASKED
         )

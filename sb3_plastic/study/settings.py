@@ -1,0 +1,138 @@
+"""What the study of temporal tasks runs, as data: tasks, networks, noise, and how each is trained.
+
+Settings were chosen on validation seeds (100 and above, see ``scripts/search_temporal.py``), never on reported ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sb3_plastic.plasticity import MODULATIONS, RULES
+from sb3_plastic.tasks import TASKS, Task
+
+NOISE = ((0.0, 0.0), (0.2, 0.025), (0.4, 0.05), (0.5, 0.1))
+"""Levels of the test: spikes dropped, and spurious ones per input and tick."""
+
+STRONG = 2
+"""The level at which the aim is stated: 40 % dropped, 5 % spurious."""
+
+SIZES: dict[str, dict[str, Any]] = {
+    "association": {},
+    "accumulation": dict(n_group=20),
+    "completion": {},
+    "reversal": {},
+}
+"""Where tasks differ from their defaults."""
+
+UPDATES = {"association": 400, "accumulation": 500, "completion": 800, "reversal": 500}
+"""Updates that every network gets; some controls get ten times as many as well."""
+
+BATCH = {"association": 64, "accumulation": 64, "completion": 64, "reversal": 32}
+"""Trials per update. A trial of the reversal has twelve questions."""
+
+N_NEURONS = {"association": 32, "accumulation": 32, "completion": 64, "reversal": 32}
+"""Neurons of a plastic network."""
+
+PLASTIC: dict[str, dict[str, Any]] = {
+    "association": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
+    "accumulation": dict(lam_pre=0.8, lam_post=0.8, rho=0.005),
+    "completion": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
+    "reversal": dict(lam_pre=0.8, lam_post=0.6, rho=0.02),
+}
+"""Time constants of plasticity at the start."""
+
+PLASTIC_SHARED = dict(
+    gain=1.0, alpha_init=0.3, eta_init=0.4, beta=0.8, learn=("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
+)
+
+STATIC: dict[str, dict[str, Any]] = {task: dict(beta=0.95) for task in TASKS}
+STATIC_RECURRENT: dict[str, dict[str, Any]] = {task: dict(beta=0.95) for task in TASKS}
+ALIF: dict[str, dict[str, Any]] = {task: dict(time_constants=(20.0, 200.0)) for task in TASKS}
+"""What the search chose for the controls. All of them are wider, so that they have at least as many parameters."""
+
+N_STATIC = {"association": 96, "accumulation": 96, "completion": 192, "reversal": 104}
+N_RECURRENT = {"association": 64, "accumulation": 64, "completion": 104, "reversal": 56}
+N_GRU = {"association": 48, "accumulation": 48, "completion": 64, "reversal": 48}
+
+
+@dataclass(frozen=True)
+class Network:
+    """
+    A kind of network.
+
+    :param body: a name in ``BODIES``
+    :param rule, modulation, recurrent: of a spiking body
+    """
+
+    body: str = "snn"
+    rule: str = "none"
+    modulation: str = "none"
+    recurrent: bool = False
+
+    def arguments(self, task: str) -> dict[str, Any]:
+        """
+        Arguments of :class:`~sb3_plastic.study.networks.Answerer` for a task.
+
+        :param task: a name in ``TASKS``
+        """
+        if self.body == "gru":
+            return dict(body="gru", n_neurons=N_GRU[task])
+        if self.body == "alif":
+            return dict(body="alif", n_neurons=N_RECURRENT[task], **ALIF[task])
+        if self.rule == "none":
+            n, chosen = (N_RECURRENT, STATIC_RECURRENT) if self.recurrent else (N_STATIC, STATIC)
+            arguments = dict(body="snn", n_neurons=n[task], rule="none", modulation="none", gain=1.0)
+            return {**arguments, "recurrent": self.recurrent, **chosen[task]}
+        kind = dict(rule=self.rule, modulation=self.modulation, recurrent=self.recurrent)
+        return dict(body="snn", n_neurons=N_NEURONS[task], **PLASTIC_SHARED, **PLASTIC[task], **kind)
+
+
+def plastic_name(rule: str, modulation: str, recurrent: bool) -> str:
+    """``hebb``, ``hebb + simple``, ``hebb + simple, recurrent``."""
+    return rule + (f" + {modulation}" if modulation != "none" else "") + (", recurrent" if recurrent else "")
+
+
+PLASTIC_NETWORKS = {
+    plastic_name(rule, modulation, recurrent): Network("snn", rule, modulation, recurrent)
+    for recurrent in (False, True)
+    for modulation in MODULATIONS
+    for rule in RULES
+    if rule != "none"
+}
+
+NETWORKS: dict[str, Network] = {
+    **PLASTIC_NETWORKS,
+    "static": Network(),
+    "static, recurrent": Network(recurrent=True),
+    "ALIF, recurrent": Network("alif"),
+    "GRU": Network("gru"),
+}
+"""Networks by name."""
+
+CONTROLS = ("static", "static, recurrent", "ALIF, recurrent", "GRU")
+LONGER = ("static", "static, recurrent")
+"""Controls that also get ten times the updates."""
+
+HEADLINE = {task: ("hebb", "bcm + simple") for task in TASKS}
+"""Plastic networks of the headline table, which get all seeds."""
+
+ANALYSED = {"association": "hebb + simple", "reversal": "hebb + simple"}
+"""Networks that are taken apart."""
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "w frozen": dict(frozen=("w",)),
+    "alpha frozen": dict(frozen=("alpha",)),
+    "eta frozen": dict(frozen=("raw_eta",)),
+    "modulator frozen": dict(frozen=("a", "u", "c", "d")),
+    "h detached": dict(detach_fast_weights=True),
+}
+"""What training leaves out: fields of :class:`~sb3_plastic.study.training.Recipe`."""
+
+
+def make_task(name: str, **changes: Any) -> Task:
+    """
+    :param name: a name in ``TASKS``
+    :param changes: parameters other than the study's
+    """
+    return TASKS[name](**{**SIZES[name], **changes})
