@@ -1,6 +1,6 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
-from sb3_plastic import perturbations
+from sb3_plastic import perturbations, tasks
 from sb3_plastic.network import PlasticSNN
 from sb3_plastic.ops import plastic_scan
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
@@ -11,6 +11,7 @@ from sb3_plastic.wrappers import PreviousActionReward, VecPreviousActionReward
 __version__ = "0.1.0"
 
 perturbations.register_envs()  # sb3_plastic/PerturbedAnt-v0 and so on; MuJoCo is loaded when one is made
+tasks.register_envs()  # sb3_plastic/OneShotAssociation-v0 and so on
 
 __all__ = [
     "LayerState",

@@ -39,12 +39,19 @@ class TemporalTaskEnv(gym.Env):
         """Draw a new trial."""
         super().reset(seed=seed)
         generator = torch.Generator().manual_seed(int(self.np_random.integers(2**63)))
-        self._play(self.task.sample(1, generator))
-        return self._observe(), {}
+        return self.begin(self.task.sample(1, generator)), {}
 
-    def _play(self, trials: Trials) -> None:
+    def begin(self, trials: Trials) -> np.ndarray:
+        """
+        Begin an episode with a given trial.
+
+        :param trials: a batch of one
+        :return: the first observation
+        """
         self._trials, self._inputs = trials, trials.inputs[:, 0].clone()
-        self._tick, self._scores = 0, [0.0] * 0
+        self._tick = 0
+        self._scores: list[float] = []
+        return self._observe()
 
     def _observe(self) -> np.ndarray:
         return self._inputs[self._tick].numpy().copy()
