@@ -21,14 +21,13 @@ import torch
 from sb3_plastic.document import replace_file
 from sb3_plastic.study.cells import Cell, one_thread, run_cells
 from sb3_plastic.study.networks import Answerer
-from sb3_plastic.study.settings import BATCH, NETWORKS, NOISE, UPDATES, make_task
+from sb3_plastic.study.settings import NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
 from sb3_plastic.study.training import Recipe, test, train
 from sb3_plastic.tasks import TASKS
 
-LEARNED = dict(beta=0.85, learn=("beta",), rate_spread=2.0)
 MEMBRANES: dict[str, dict[str, Any]] = {
     **{f"beta {beta}": dict(beta=beta) for beta in (0.8, 0.9, 0.95, 0.98)},
-    "beta learned": LEARNED,
+    "beta learned": SPREAD,
 }
 CHANGES: dict[str, dict[str, dict[str, Any]]] = {
     "static": MEMBRANES,
@@ -53,7 +52,7 @@ def run(cell: Cell, n_test: int) -> dict[str, Any]:
     task = make_task(cell.task)
     arguments = NETWORKS[cell.network].arguments(cell.task) | CHANGES[cell.network][cell.ablation]
     network = Answerer(task, **arguments)
-    train(network, task, Recipe(cell.n_updates, BATCH[cell.task]), cell.seed)
+    train(network, task, Recipe(cell.n_updates, **RECIPES[cell.task]), cell.seed)
     conditions = [dict(drop=drop, spurious=spurious) for drop, spurious in NOISE]
     accuracies = [test(network, make_task(cell.task, **c), n_test, 10_000 + cell.seed) for c in conditions]
     return dict(accuracies=accuracies)

@@ -13,9 +13,7 @@ BLOCKS = [
     pytest.param(code, id=f"{path.name}-{i}")
     for path in (
         ROOT / "README.md",
-        ROOT / "docs" / "extending.md",
-        ROOT / "docs" / "perturbations.md",
-        ROOT / "docs" / "evaluation.md",
+        *(ROOT / "docs" / f"{name}.md" for name in ("extending", "perturbations", "evaluation", "temporal")),
     )
     for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 ]

@@ -52,7 +52,8 @@ def test_the_side_with_more_cues_is_the_answer():
     left, right, recall, background = trials.inputs.unflatten(2, (4, 2)).sum(3).unbind(2)  # [T, B] each
     assert torch.equal(left[:9].sum(0) + right[:9].sum(0), torch.full((16,), 3 * 2 * 2.0))
     assert torch.equal(trials.targets[0, :, 0], (right.sum(0) > left.sum(0)).long())
-    assert not (left[9:].any() or right[9:].any() or background.any())
+    assert not torch.stack((left, right))[:, 9:].any()
+    assert not background.any()
     assert torch.equal(recall.sum(1), torch.tensor([0.0] * 13 + [32.0, 32.0]))
 
 
@@ -115,7 +116,7 @@ def test_noise_drops_and_adds_as_many_spikes_as_it_says(task):
 
 @pytest.mark.parametrize(
     ("name", "clean", "noisy"),
-    [("association", 1.0, 0.99), ("accumulation", 0.99, 0.97), ("completion", 0.96, 0.96), ("reversal", 0.86, 0.86)],
+    [("association", 1.0, 0.99), ("accumulation", 0.99, 0.97), ("completion", 0.96, 0.96), ("reversal", 0.83, 0.83)],
 )
 def test_the_reference_decoder_says_what_is_attainable(name, clean, noisy):
     task = TASKS[name]()
@@ -124,8 +125,8 @@ def test_the_reference_decoder_says_what_is_attainable(name, clean, noisy):
 
 
 def test_no_decoder_of_the_reversal_can_do_better_than_the_reference():
-    # The first answer is a guess and the first one after the swap is wrong: 12 - 1/2 - 1 of 12.
-    assert RewardReversal().reference_accuracy(2048, Generator().manual_seed(0)) == pytest.approx(10.5 / 12, abs=0.005)
+    # The first answer is a guess and the first one after the swap is wrong: 10 - 1/2 - 1 of 10.
+    assert RewardReversal().reference_accuracy(2048, Generator().manual_seed(0)) == pytest.approx(8.5 / 10, abs=0.005)
 
 
 @EACH

@@ -53,9 +53,9 @@ def trace(network: Answerer, task: Task, n_trials: int, seed: int) -> dict[str, 
     :param task: the task, its noise included
     :param n_trials: trials to average over
     :param seed: of the trials
-    :return: per tick: ``fast`` and ``fixed``, root mean squares of ``alpha h`` and ``w``; ``modulator``, its mean over
-        neurons. For the reversal also per tick of a round, from the stimulus on: ``rewarded`` and ``unrewarded``, the mean
-        modulator of rounds with and without reward
+    :return: ``fast``, root mean square of ``alpha h`` per tick, and ``fixed``, that of ``w``; ``modulator``, its mean
+        over neurons per tick. For the reversal also, per tick of a round from the stimulus on, ``rewarded`` and
+        ``unrewarded``: the mean modulator of rounds with and without reward
     """
     assert isinstance(network.body, SpikingBody)
     layer = network.body.snn.layers[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -51,8 +52,8 @@ def run_cells(
     cells: Sequence[Cell], run: Callable[[Cell], dict[str, Any]], out: Path, n_jobs: int = 1
 ) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """
-    Run what has no result yet. Each result is written as one file under a temporary name and moved, so that a study that
-    was stopped goes on where it was.
+    Run what has no result yet. Each result is written as one file under a temporary name and moved, so that a study
+    that was stopped goes on where it was.
 
     :param cells: in the order in which they are to run
     :param run: a function of a module, since it runs in other processes if ``n_jobs`` is above 1
@@ -69,17 +70,25 @@ def run_cells(
             waiting.append(cell)
     if n_jobs == 1:
         for cell in waiting:
-            yield cell, _keep(cell, run(cell), out)
+            yield cell, _keep(cell, timed(run, cell), out)
         return
     # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
     with ProcessPoolExecutor(n_jobs, get_context("spawn"), one_thread) as pool:
-        futures = {pool.submit(run, cell): cell for cell in waiting}
+        futures = {pool.submit(timed, run, cell): cell for cell in waiting}
         try:
             for future in as_completed(futures):
                 yield futures[future], _keep(futures[future], future.result(), out)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def timed(run: Callable[[Cell], dict[str, Any]], cell: Cell) -> dict[str, Any]:
+    """Run a cell and say how long it took: by the clock, and in computing time of its process."""
+    started, cpu_started = time.perf_counter(), time.process_time()
+    result = run(cell)
+    times = dict(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - cpu_started)
+    return {**result, **{name: round(value, 2) for name, value in times.items()}}
 
 
 def _keep(cell: Cell, result: dict[str, Any], out: Path) -> dict[str, Any]:

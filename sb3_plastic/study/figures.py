@@ -44,7 +44,7 @@ def shared_legend(figure: Figure, axes: list[Axes]) -> None:
 def sweep(frame: pd.DataFrame, tasks: list[str]) -> Figure:
     """Accuracy against noise."""
     figure, axes = panels(tasks)
-    x = np.arange(len(NOISE))
+    x = range(len(NOISE))
     for axis, task in zip(axes, tasks, strict=True):
         reference = [at_level(select(frame, task, "reference"), level).accuracy.mean() for level in x]
         axis.plot(x, reference, color="black", linewidth=0.8, label="reference decoder")

@@ -23,7 +23,6 @@ from sb3_plastic.study.settings import (
     CONTROLS,
     HEADLINE,
     LONGER,
-    NOISE,
     PLASTIC_NETWORKS,
     STRONG,
     UPDATES,
@@ -57,8 +56,8 @@ def write_report(out: Path) -> list[Path]:
 def _summary(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
     document.paragraph(
         "Accuracies are means over seeds with a 95 % bootstrap interval over seeds. Noise is given as the share of "
-        "spikes dropped and the probability per input and tick of a spurious one. **reference** is a decoder that reads "
-        "the same noisy spikes with statistics; it says what is attainable. Updates are equal for all networks unless "
+        "spikes dropped and the probability per input and tick of a spurious one. **reference** is a decoder that "
+        "reads the same noisy spikes with statistics; it says what is attainable. Updates are equal for all unless "
         "the name says 10x; controls have at least as many parameters as the plastic networks. The tasks are defined "
         "here: no figure is a replication of anyone's."
     )
@@ -71,7 +70,8 @@ def _summary(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]
                 else "command  unknown",
                 f"commit   {commit()}",
                 f"seeds    {', '.join(str(seed) for seed in sorted(frame.seed.unique()))}",
-                "versions " + ", ".join(f"{k} {v}" for k, v in {"python": platform.python_version(), **versions}.items()),
+                "versions "
+                + ", ".join(f"{k} {v}" for k, v in {"python": platform.python_version(), **versions}.items()),
             ]
         )
     )
@@ -125,7 +125,10 @@ def _delays(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]
     trained = make_task("accumulation").delay  # type: ignore[attr-defined]
     delays = sorted(frame.delay.dropna().unique())
     rows = []
-    for name, times in [*((n, 1) for n in ("reference", *HEADLINE["accumulation"], *CONTROLS)), *((n, 10) for n in LONGER)]:
+    for name, times in [
+        *((n, 1) for n in ("reference", *HEADLINE["accumulation"], *CONTROLS)),
+        *((n, 10) for n in LONGER),
+    ]:
         chosen = select(frame, "accumulation", name, times)
         if chosen.empty:
             continue
@@ -181,8 +184,8 @@ def _parts(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]])
         named = ", ".join(f"{network} ({task})" for task, network in ANALYSED.items())
         document.table(
             rows,
-            caption=f"{named}. In training: the tensor stays as it was drawn, or no gradient passes through h. At test: "
-            "alpha 0 (plasticity), eta its mean, the modulator 1.",
+            caption=f"{named}. In training: the tensor stays as it was drawn, or no gradient passes through h. "
+            "At test: alpha 0 (plasticity), eta its mean, the modulator 1.",
         )
 
 
@@ -201,8 +204,8 @@ def _inside(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]
             document.figure(
                 f"trace_{task}",
                 figure,
-                f"{task}, {ANALYSED[task]}, one line per seed, noise-free: size of the fast and of the fixed weights over a "
-                f"trial, and the modulator {gate}. Grey: questions.",
+                f"{task}, {ANALYSED[task]}, one line per seed, noise-free: size of the fast and of the fixed weights "
+                f"over a trial, and the modulator {gate}. Grey: questions.",
             )
 
 
@@ -222,11 +225,12 @@ def _grid(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) 
 
 
 def _costs(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
-    seconds = sum(cell.get("train_seconds", 0) + cell.get("test_seconds", 0) for cell in cells)
+    wall = sum(cell["seconds"] for cell in cells)
+    cpu = sum(cell["cpu_seconds"] for cell in cells)
     document.heading("Cost")
     document.paragraph(
-        f"{len(cells)} cells took {seconds / 3600:.2f} hours of one process each by the clock, {seconds / 7200:.2f} hours "
-        f"on two cores. Noise levels: {', '.join(f'{d:.0%}/{s:.1%}' for d, s in NOISE)}."
+        f"{len(cells)} cells took {wall / 3600:.2f} hours of their processes by the clock, and {cpu / 3600:.2f} hours "
+        f"of computing: {cpu / 7200:.2f} hours on two cores of one's own."
     )
 
 
@@ -235,7 +239,9 @@ def commit() -> str:
     folder = Path(sb3_plastic.__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")

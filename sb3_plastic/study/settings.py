@@ -25,11 +25,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Where tasks differ from their defaults."""
 
-UPDATES = {"association": 400, "accumulation": 500, "completion": 800, "reversal": 500}
+UPDATES = {"association": 300, "accumulation": 400, "completion": 500, "reversal": 400}
 """Updates that every network gets; some controls get ten times as many as well."""
 
-BATCH = {"association": 64, "accumulation": 64, "completion": 64, "reversal": 32}
-"""Trials per update. A trial of the reversal has twelve questions."""
+RECIPES: dict[str, dict[str, Any]] = {
+    "association": {},
+    "accumulation": {},
+    "completion": {},
+    "reversal": dict(learning_rate=0.02, batch=48),
+}
+"""Where training differs from the defaults of :class:`~sb3_plastic.study.training.Recipe`, for all networks alike."""
 
 N_NEURONS = {"association": 32, "accumulation": 32, "completion": 64, "reversal": 32}
 """Neurons of a plastic network."""
@@ -46,9 +51,22 @@ PLASTIC_SHARED = dict(
     gain=1.0, alpha_init=0.3, eta_init=0.4, beta=0.8, learn=("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
 )
 
-STATIC: dict[str, dict[str, Any]] = {task: dict(beta=0.95) for task in TASKS}
-STATIC_RECURRENT: dict[str, dict[str, Any]] = {task: dict(beta=0.95) for task in TASKS}
-ALIF: dict[str, dict[str, Any]] = {task: dict(time_constants=(20.0, 200.0)) for task in TASKS}
+SPREAD: dict[str, Any] = dict(beta=0.85, learn=("beta",), rate_spread=2.0)
+"""Membranes that are learned, from .43 to .98 at the start."""
+
+STATIC: dict[str, dict[str, Any]] = {
+    "association": dict(beta=0.98),
+    "accumulation": dict(beta=0.98),
+    "completion": dict(beta=0.98),
+    "reversal": dict(beta=0.95),
+}
+STATIC_RECURRENT: dict[str, dict[str, Any]] = {
+    "association": dict(beta=0.98),
+    "accumulation": SPREAD,
+    "completion": dict(beta=0.98),
+    "reversal": dict(beta=0.95),
+}
+ALIF: dict[str, Any] = dict(time_constants=(20.0, 200.0), adaptation_gain=10.0)
 """What the search chose for the controls. All of them are wider, so that they have at least as many parameters."""
 
 N_STATIC = {"association": 96, "accumulation": 96, "completion": 192, "reversal": 104}
@@ -79,7 +97,7 @@ class Network:
         if self.body == "gru":
             return dict(body="gru", n_neurons=N_GRU[task])
         if self.body == "alif":
-            return dict(body="alif", n_neurons=N_RECURRENT[task], **ALIF[task])
+            return dict(body="alif", n_neurons=N_RECURRENT[task], **ALIF)
         if self.rule == "none":
             n, chosen = (N_RECURRENT, STATIC_RECURRENT) if self.recurrent else (N_STATIC, STATIC)
             arguments = dict(body="snn", n_neurons=n[task], rule="none", modulation="none", gain=1.0)
@@ -114,11 +132,19 @@ CONTROLS = ("static", "static, recurrent", "ALIF, recurrent", "GRU")
 LONGER = ("static", "static, recurrent")
 """Controls that also get ten times the updates."""
 
-HEADLINE = {task: ("hebb", "bcm + simple") for task in TASKS}
+HEADLINE = {
+    "association": ("hebb", "bcm + simple"),
+    "accumulation": ("hebb", "bcm + simple"),
+    "completion": ("hebb", "bcm + simple"),
+    "reversal": ("hebb", "hebb + simple", "hebb + retroactive"),
+}
 """Plastic networks of the headline table, which get all seeds."""
 
 ANALYSED = {"association": "hebb + simple", "reversal": "hebb + simple"}
 """Networks that are taken apart."""
+
+MODULATED = {"reversal": tuple(name for name, network in PLASTIC_NETWORKS.items() if not network.recurrent)}
+"""Networks that get all seeds, so that the margin of modulation can be read off them."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "w frozen": dict(frozen=("w",)),

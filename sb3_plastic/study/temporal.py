@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,13 +16,14 @@ from sb3_plastic.study.networks import Answerer
 from sb3_plastic.study.settings import (
     ABLATIONS,
     ANALYSED,
-    BATCH,
     CONTROLS,
     HEADLINE,
     LONGER,
+    MODULATED,
     NETWORKS,
     NOISE,
     PLASTIC_NETWORKS,
+    RECIPES,
     STRONG,
     UPDATES,
     make_task,
@@ -35,33 +35,39 @@ N_TEST = 1024
 """Trials per test."""
 
 
-def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 2) -> list[Cell]:
+def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1) -> list[Cell]:
     """
-    All cells of the study, those that the headline needs first.
+    All cells of the study, those that the headline needs first, one seed after the other.
 
     :param tasks: names in ``TASKS``
-    :param seeds: of the headline, the controls and the ablations
-    :param n_grid_seeds: how many of them the other rules and modulations get
+    :param seeds: of all networks but the grid's
+    :param n_grid_seeds: how many of them those rules and modulations get that are in no other table
     """
 
-    def of(task: str, names: Sequence[str], seeds: Sequence[int], times: int = 1, ablation: str = "") -> list[Cell]:
-        return [Cell(task, name, seed, times * UPDATES[task], ablation) for name in names for seed in seeds]
+    def of(seed: int, tasks: Sequence[str], names: dict[str, Sequence[str]], **changes: Any) -> list[Cell]:
+        times = changes.pop("times", 1)
+        return [Cell(task, name, seed, times * UPDATES[task], **changes) for task in tasks for name in names[task]]
 
-    headline = [cell for task in tasks for cell in of(task, (*HEADLINE[task], *CONTROLS), seeds)]
-    references = [Cell(task, "reference", seed, 0) for task in tasks for seed in seeds]
-    longer = [cell for task in tasks for cell in of(task, LONGER, seeds, times=10)]
+    headline = {task: (*HEADLINE[task], *CONTROLS) for task in tasks}
+    longer = dict.fromkeys(tasks, LONGER)
     analysed = [task for task in tasks if task in ANALYSED]
-    taken_apart = [cell for task in analysed for cell in of(task, [ANALYSED[task]], seeds)]
-    taken_apart += [
-        cell for name in ABLATIONS for task in analysed for cell in of(task, [ANALYSED[task]], seeds, 1, name)
-    ]
-    modulated = [cell for task in tasks if task == "reversal" for cell in of(task, MODULATED, seeds)]
-    grid = [cell for task in tasks for cell in of(task, list(PLASTIC_NETWORKS), seeds[:n_grid_seeds])]
-    return list(dict.fromkeys([*references, *headline, *modulated, *taken_apart, *longer, *grid]))
-
-
-MODULATED = [name for name, network in PLASTIC_NETWORKS.items() if not network.recurrent]
-"""Networks of the reversal that get all seeds, since the margin of modulation is read off them."""
+    watched = {task: (ANALYSED[task],) for task in analysed}
+    modulated = [task for task in tasks if task in MODULATED]
+    grid = dict.fromkeys(tasks, tuple(PLASTIC_NETWORKS))
+    cells = []
+    for seed in seeds:
+        cells += [Cell(task, "reference", seed, 0) for task in tasks] + of(seed, tasks, headline)
+    for seed in seeds:
+        cells += of(seed, analysed, watched)
+        for name in ABLATIONS:
+            cells += of(seed, analysed, watched, ablation=name)
+    for seed in seeds:
+        cells += of(seed, tasks, longer, times=10)
+    for seed in seeds:
+        cells += of(seed, modulated, MODULATED)
+    for seed in seeds[:n_grid_seeds]:
+        cells += of(seed, tasks, grid)
+    return list(dict.fromkeys(cells))
 
 
 def conditions(task: str) -> list[dict[str, Any]]:
@@ -95,10 +101,9 @@ def run_cell(cell: Cell, n_test: int = N_TEST) -> dict[str, Any]:
 
     task = make_task(cell.task)
     network = build(cell)
-    recipe = Recipe(cell.n_updates, BATCH[cell.task], **ABLATIONS.get(cell.ablation, {}))
-    n_parameters, started = network.n_parameters(), time.perf_counter()
+    recipe = Recipe(cell.n_updates, **RECIPES[cell.task], **ABLATIONS.get(cell.ablation, {}))
+    n_parameters = network.n_parameters()
     curve = train(network, task, recipe, cell.seed)
-    trained = time.perf_counter()
     tests = [
         {**condition, "accuracy": test(network, make_task(cell.task, **condition), n_test, test_seed)}
         for condition in conditions(cell.task)
@@ -106,12 +111,10 @@ def run_cell(cell: Cell, n_test: int = N_TEST) -> dict[str, Any]:
     watched = ANALYSED.get(cell.task) == cell.network and not cell.ablation
     return dict(
         tests=tests,
-        lesions=lesions(cell, network, n_test, test_seed),
+        lesions=lesions(cell, network, n_test, test_seed) if watched else [],
         trace=trace(network, make_task(cell.task), min(n_test, 256), test_seed) if watched else None,
         curve=[float(part.mean()) for part in np.array_split(np.array(curve), min(20, len(curve)))],
         n_parameters=n_parameters,
-        train_seconds=trained - started,
-        test_seconds=time.perf_counter() - trained,
     )
 
 
@@ -138,7 +141,9 @@ def lesions(cell: Cell, network: Answerer, n_test: int, seed: int) -> list[dict[
             continue
         for drop, spurious in (NOISE[0], NOISE[STRONG]):
             task: Task = replace(make_task(cell.task), drop=drop, spurious=spurious)
-            records.append(dict(lesion=lesion, drop=drop, spurious=spurious, accuracy=test(lesioned, task, n_test, seed)))
+            records.append(
+                dict(lesion=lesion, drop=drop, spurious=spurious, accuracy=test(lesioned, task, n_test, seed))
+            )
     return records
 
 

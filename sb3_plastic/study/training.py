@@ -86,8 +86,8 @@ class Recipe:
     :param drop, spurious: the strongest noise of training. Each update draws a strength between none and what the ramp
         allows, which reaches the strongest at half of the updates
     :param alive: weight of ``sum_j (rate_j - .1)^2``, which keeps neurons from falling silent
-    :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates. Without
-        it reward tells nothing at first: a random answer and its reward each say nothing without the other
+    :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates.
+        Without it learning hardly starts: a random answer says nothing without its reward, nor the reward without it
     :param detach_fast_weights: see the function of that name
     :param frozen: names of parameters that stay as they are drawn
     """

@@ -1,7 +1,7 @@
 """What all temporal tasks share: noisy spikes, trials as a value, and how a trial is played.
 
-Letters: ``T`` ticks, ``B`` trials of a batch, ``M`` inputs, ``Q`` questions per trial, ``G`` parts of an answer (bits to
-complete; 1 elsewhere), ``C`` choices per part.
+Letters: ``T`` ticks, ``B`` trials of a batch, ``M`` inputs, ``Q`` questions per trial, ``G`` parts of an answer (bits
+to complete; 1 elsewhere), ``C`` choices per part.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Trials(NamedTuple):
 
         :param q: which question
         :param answers: int64 [B, 1]
-        :return: inputs of the ticks after it, [D, B, M], in place of those in ``inputs``; None if answers change nothing
+        :return: inputs of the ticks after it, [D, B, M], in place of those in ``inputs``; None if nothing follows
         """
         if self.outcomes is None:
             return None
@@ -78,7 +78,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def windows(self) -> tuple[tuple[int, int], ...]:
-        """First tick of each question, and the tick after its last, in the order of time. The answer is due at the last."""
+        """First tick of each question and the tick after its last, in the order of time. At the last it is answered."""
 
     @abstractmethod
     def sample(self, batch: int, generator: Generator) -> Trials:

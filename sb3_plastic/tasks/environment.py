@@ -22,8 +22,6 @@ class TemporalTaskEnv(gym.Env):
     :param task: the task, its sizes and its noise
     """
 
-    metadata = {"render_modes": []}
-
     def __init__(self, task: Task) -> None:
         self.task = task
         self.observation_space = spaces.Box(0.0, 1.0, (task.n_inputs,), np.float32)

@@ -17,8 +17,8 @@ class RewardReversal(Task):
     and the agent acts. Some silent ticks later inputs tell it which action it took and whether that was right: they are
     the only teacher. In mid-episode the two stimuli swap their actions, unannounced.
 
-    The stimulus is over when the reward comes: a synapse must keep what it was active for, and reward must decide whether
-    that is learned or unlearned. This is what neuromodulation with an eligibility trace is for.
+    The stimulus is over when the reward comes: a synapse must keep what it was active for, and reward must decide
+    whether that is learned or unlearned. This is what neuromodulation with an eligibility trace is for.
 
     :param n_rounds: rounds of an episode, each a question
     :param reversals: the swap comes before one of these rounds, drawn at random: first, and last + 1
@@ -32,16 +32,16 @@ class RewardReversal(Task):
     :param gap: silent ticks after it
     """
 
-    n_rounds: int = 12
-    reversals: tuple[int, int] = (4, 9)
+    n_rounds: int = 10
+    reversals: tuple[int, int] = (4, 8)
     n_stimulus: int = 30
     n_active: int = 10
-    n_feedback: int = 5
+    n_feedback: int = 10
     show: int = 6
     answer: int = 4
-    delay: int = 3
-    feedback: int = 4
-    gap: int = 2
+    delay: int = 1
+    feedback: int = 5
+    gap: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,17 +93,17 @@ class RewardReversal(Task):
 
     def decode(self, q: int, inputs: Tensor) -> Tensor:
         """
-        Win stay, lose shift, on spike counts: the current stimulus is matched with all earlier ones, and the rule is the
-        one that the last feedback implies. The first answer is a guess.
+        Win stay, lose shift, on spike counts: the current stimulus is matched with all earlier ones, and the rule is
+        the one that the last feedback implies. The first answer is a guess.
         """
-        stimuli = torch.stack([inputs[stop - self.show : stop, :, : self.n_stimulus].sum(0) for _, stop in self.windows[: q + 1]])
+        shown = [inputs[stop - self.show : stop, :, : self.n_stimulus].sum(0) for _, stop in self.windows[: q + 1]]
         if q == 0:
             return torch.zeros(inputs.shape[1], 1, dtype=torch.int64)
         begin = self.windows[q - 1][1] + self.delay
         told = inputs[begin : begin + self.feedback, :, self.n_stimulus :].sum(0).unflatten(1, (4, -1)).sum(2)
         action, reward = told[:, 1] > told[:, 0], told[:, 3] > told[:, 2]
         right = action == reward  # the right action of the last round was 1
-        same = self.same_as_last(stimuli)
+        same = self.same_as_last(torch.stack(shown))
         return (right == same).long().unsqueeze(1)
 
     def same_as_last(self, stimuli: Tensor) -> Tensor:

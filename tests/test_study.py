@@ -1,0 +1,176 @@
+"""The study of temporal tasks: what plasticity is worth, and a command that can be stopped."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+from torch import Generator
+
+from sb3_plastic.study.analysis import cut
+from sb3_plastic.study.cells import Cell, cell_path, run_cells
+from sb3_plastic.study.networks import Answerer
+from sb3_plastic.study.records import difference, read_cells, records, select
+from sb3_plastic.study.settings import NETWORKS, SIZES, make_task
+from sb3_plastic.study.training import Recipe, detach_fast_weights, play_network, test, train
+from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
+
+SMALL = OneShotAssociation(n_stimulus=20, n_active=6, n_label=4, show=5, gap=3, query=6, rate=0.8)
+
+
+def network_of(name, task=SMALL, kind="association", **changes):
+    torch.manual_seed(0)
+    return Answerer(task, **{**NETWORKS[name].arguments(kind), **changes})
+
+
+def test_plasticity_solves_an_association_that_the_static_network_does_not():
+    """Chance is .33, and so is the ceiling without memory; at equal updates."""
+    accuracies = {}
+    for name in ("hebb", "static"):
+        network = network_of(name)
+        curve = train(network, SMALL, Recipe(n_updates=250, drop=0.1, spurious=0.02), seed=0)
+        accuracies[name] = test(network, SMALL, 1024, seed=1)
+        assert len(curve) == 250
+    assert accuracies["hebb"] >= 0.9
+    assert accuracies["static"] <= 0.45
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_gets_a_gradient_everywhere(name):
+    task = make_task("reversal", n_rounds=6, reversals=(3, 5))
+    network = network_of(name, task, "reversal")
+    generator = Generator().manual_seed(0)
+    played = play_network(network, task, task.sample(16, generator), explore=generator)
+    played.logits.square().sum().backward()
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        if not parameter_name.endswith("bias_hh_l0"):
+            assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_controls_have_at_least_the_parameters_of_the_plastic_networks(task):
+    def size(name):
+        return Answerer(make_task(task), **NETWORKS[name].arguments(task)).n_parameters()
+
+    plastic = max(size("hebb"), size("bcm + simple"))
+    for control in ("static", "static, recurrent", "ALIF, recurrent", "GRU"):
+        assert size(control) >= plastic, control
+
+
+def test_running_tick_by_tick_changes_nothing():
+    network = network_of("bcm + retroactive, recurrent")
+    trials = SMALL.sample(8, Generator().manual_seed(0))
+    at_once = play_network(network, SMALL, trials)
+    states = []
+    by_tick = play_network(network, SMALL, trials, each_tick=lambda state: states.append(state) or state)
+    assert len(states) == SMALL.n_ticks
+    torch.testing.assert_close(at_once.logits, by_tick.logits)
+    torch.testing.assert_close(at_once.rates, by_tick.rates)
+
+
+def test_detached_fast_weights_pass_no_gradient_to_eta():
+    network = network_of("hebb")
+    trials = SMALL.sample(8, Generator().manual_seed(0))
+    play_network(network, SMALL, trials, each_tick=detach_fast_weights).logits.square().sum().backward()
+    layer = network.body.snn.layers[0]
+    assert layer.alpha.grad.abs().sum() > 0
+    assert layer.raw_eta.grad is None or not layer.raw_eta.grad.any()
+
+
+def test_what_is_frozen_stays_as_it_was_drawn():
+    network = network_of("hebb + simple")
+    layer = network.body.snn.layers[0]
+    before = {name: p.detach().clone() for name, p in layer.named_parameters()}
+    train(network, SMALL, Recipe(n_updates=2, frozen=("alpha", "a", "u", "c", "d")), seed=0)
+    same = {name for name, p in layer.named_parameters() if torch.equal(p, before[name])}
+    assert same == {"alpha", "a", "u", "c", "d"}
+
+
+def test_a_teacher_gives_the_right_answers_at_first():
+    task = RewardReversal(n_rounds=4, reversals=(2, 3))
+    network = network_of("static", task, "reversal")
+    trials = task.sample(16, Generator().manual_seed(0))
+    guided = play_network(network, task, trials, Generator().manual_seed(1), guidance=1.0)
+    alone = play_network(network, task, trials, Generator().manual_seed(1))
+    assert torch.equal(guided.answers, trials.targets)
+    assert not torch.equal(alone.answers, trials.targets)
+
+
+def test_a_lesion_takes_one_thing_out_of_a_copy():
+    network = network_of("hebb + simple")
+    layer = network.body.snn.layers[0]
+    assert not cut(network, "plasticity").body.snn.layers[0].alpha.any()
+    assert cut(network, "eta").body.snn.layers[0].raw_eta.std() == 0
+    modulated = cut(network, "modulator").body.snn.layers[0]
+    assert not modulated.a.any()
+    assert (modulated.d == 1).all()
+    assert layer.alpha.any()
+    assert layer.a.any()
+    assert cut(network_of("static"), "plasticity") is None
+    assert cut(network_of("hebb"), "modulator") is None
+
+
+def test_finished_cells_are_not_run_again(tmp_path):
+    cells = [Cell("association", "hebb", seed, 1) for seed in range(3)]
+    ran = []
+
+    def run(cell):
+        if cell.seed == 2 and len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(cell.seed)
+        return dict(tests=[])
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cells(cells, run, tmp_path))
+    assert ran == [0, 1]
+    ran.append("again")
+    assert len(list(run_cells(cells, run, tmp_path))) == 3
+    assert ran == [0, 1, "again", 2]
+    assert json.loads(cell_path(tmp_path, cells[2]).read_text())["seed"] == 2
+
+
+def test_records_stand_beside_the_reference_and_are_compared_by_seed():
+    def cell(network, seed, accuracy):
+        n = 0 if network == "reference" else 400
+        tests = [dict(drop=0.0, spurious=0.0, accuracy=accuracy)]
+        return dict(task="association", network=network, seed=seed, n_updates=n, ablation="", tests=tests)
+
+    scores = {"reference": (1.0, 0.9), "hebb": (0.8, 0.7), "static": (0.3, 0.4)}
+    frame = records([cell(name, seed, score) for name, both in scores.items() for seed, score in enumerate(both)])
+    hebb, static = select(frame, "association", "hebb"), select(frame, "association", "static")
+    assert hebb.reference.tolist() == [1.0, 0.9]
+    assert difference(hebb, static).to_dict() == pytest.approx({0: 0.5, 1: 0.3})
+
+
+def study(*arguments):
+    command = [sys.executable, "-m", "sb3_plastic.cli", "study", "temporal", "--smoke", *arguments]
+    return subprocess.run(
+        command, check=True, text=True, capture_output=True, env={**os.environ, "NUMBA_NUM_THREADS": "1"}
+    )
+
+
+def test_the_command_can_be_stopped_and_goes_on_to_the_same_result(tmp_path):
+    printed = study("--out", tmp_path, "--tasks", "association").stdout
+    assert "[1/6]" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"cells", "figures", "records.csv", "report.html", "report.md"}
+    before = (tmp_path / "records.csv").read_bytes()
+    kept, removed = sorted((tmp_path / "cells").iterdir())[0:2]
+    stamp = kept.stat().st_mtime_ns
+    removed.unlink()  # as if the study had been stopped before it
+    study("--out", tmp_path, "--tasks", "association")
+    assert kept.stat().st_mtime_ns == stamp
+    assert removed.exists()
+    assert (tmp_path / "records.csv").read_bytes() == before
+    assert pd.read_csv(tmp_path / "records.csv").network.nunique() == 5
+    assert len(read_cells(tmp_path)) == 6
+    assert "of reference" in (tmp_path / "report.md").read_text()
+
+
+def test_sizes_of_the_study_are_those_of_the_tasks():
+    for task, sizes in SIZES.items():
+        assert make_task(task) == replace(TASKS[task](), **sizes)
