@@ -21,8 +21,8 @@ import torch
 from sb3_plastic.document import replace_file
 from sb3_plastic.study.cells import Cell, one_thread, run_cells
 from sb3_plastic.study.networks import Answerer
-from sb3_plastic.study.settings import NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
-from sb3_plastic.study.training import Recipe, test, train
+from sb3_plastic.study.settings import NETWORKS, NOISE, PLASTIC_SHARED, RECIPES, SPREAD, UPDATES, make_task
+from sb3_plastic.study.training import Recipe, evaluate, train
 from sb3_plastic.tasks import TASKS
 
 MEMBRANES: dict[str, dict[str, Any]] = {
@@ -41,6 +41,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "traces .5": dict(lam_pre=0.5, lam_post=0.5),
         "traces .8": dict(lam_pre=0.8, lam_post=0.8),
         "eta .1": dict(eta_init=0.1),
+        "membranes learned": SPREAD | dict(learn=("beta", *PLASTIC_SHARED["learn"])),
     },
 }
 """Changes by network and label."""
@@ -54,7 +55,7 @@ def run(cell: Cell, n_test: int) -> dict[str, Any]:
     network = Answerer(task, **arguments)
     train(network, task, Recipe(cell.n_updates, **RECIPES[cell.task]), cell.seed)
     conditions = [dict(drop=drop, spurious=spurious) for drop, spurious in NOISE]
-    accuracies = [test(network, make_task(cell.task, **c), n_test, 10_000 + cell.seed) for c in conditions]
+    accuracies = [evaluate(network, make_task(cell.task, **c), n_test, 10_000 + cell.seed) for c in conditions]
     return dict(accuracies=accuracies)
 
 

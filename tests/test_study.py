@@ -15,8 +15,8 @@ from sb3_plastic.study.analysis import cut
 from sb3_plastic.study.cells import Cell, cell_path, run_cells
 from sb3_plastic.study.networks import Answerer
 from sb3_plastic.study.records import difference, read_cells, records, select
-from sb3_plastic.study.settings import NETWORKS, SIZES, make_task
-from sb3_plastic.study.training import Recipe, detach_fast_weights, play_network, test, train
+from sb3_plastic.study.settings import NETWORKS, SIZES, UPDATES, make_task
+from sb3_plastic.study.training import Recipe, detach_fast_weights, evaluate, play_network, train
 from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
 
 SMALL = OneShotAssociation(n_stimulus=20, n_active=6, n_label=4, show=5, gap=3, query=6, rate=0.8)
@@ -33,7 +33,7 @@ def test_plasticity_solves_an_association_that_the_static_network_does_not():
     for name in ("hebb", "static"):
         network = network_of(name)
         curve = train(network, SMALL, Recipe(n_updates=250, drop=0.1, spurious=0.02), seed=0)
-        accuracies[name] = test(network, SMALL, 1024, seed=1)
+        accuracies[name] = evaluate(network, SMALL, 1024, seed=1)
         assert len(curve) == 250
     assert accuracies["hebb"] >= 0.9
     assert accuracies["static"] <= 0.45
@@ -105,7 +105,7 @@ def test_a_lesion_takes_one_thing_out_of_a_copy():
     network = network_of("hebb + simple")
     layer = network.body.snn.layers[0]
     assert not cut(network, "plasticity").body.snn.layers[0].alpha.any()
-    assert cut(network, "eta").body.snn.layers[0].raw_eta.std() == 0
+    assert cut(network, "eta").body.snn.layers[0].raw_eta.std() < 1e-5
     modulated = cut(network, "modulator").body.snn.layers[0]
     assert not modulated.a.any()
     assert (modulated.d == 1).all()
@@ -136,7 +136,7 @@ def test_finished_cells_are_not_run_again(tmp_path):
 
 def test_records_stand_beside_the_reference_and_are_compared_by_seed():
     def cell(network, seed, accuracy):
-        n = 0 if network == "reference" else 400
+        n = 0 if network == "reference" else UPDATES["association"]
         tests = [dict(drop=0.0, spurious=0.0, accuracy=accuracy)]
         return dict(task="association", network=network, seed=seed, n_updates=n, ablation="", tests=tests)
 

@@ -47,7 +47,7 @@ PLASTIC: dict[str, dict[str, Any]] = {
 }
 """Time constants of plasticity at the start."""
 
-PLASTIC_SHARED = dict(
+PLASTIC_SHARED: dict[str, Any] = dict(
     gain=1.0, alpha_init=0.3, eta_init=0.4, beta=0.8, learn=("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
 )
 
@@ -56,7 +56,7 @@ SPREAD: dict[str, Any] = dict(beta=0.85, learn=("beta",), rate_spread=2.0)
 
 STATIC: dict[str, dict[str, Any]] = {
     "association": dict(beta=0.98),
-    "accumulation": dict(beta=0.98),
+    "accumulation": SPREAD,
     "completion": dict(beta=0.98),
     "reversal": dict(beta=0.95),
 }
@@ -69,7 +69,7 @@ STATIC_RECURRENT: dict[str, dict[str, Any]] = {
 ALIF: dict[str, Any] = dict(time_constants=(20.0, 200.0), adaptation_gain=10.0)
 """What the search chose for the controls. All of them are wider, so that they have at least as many parameters."""
 
-N_STATIC = {"association": 96, "accumulation": 96, "completion": 192, "reversal": 104}
+N_STATIC = {"association": 104, "accumulation": 104, "completion": 192, "reversal": 104}
 N_RECURRENT = {"association": 64, "accumulation": 64, "completion": 104, "reversal": 56}
 N_GRU = {"association": 48, "accumulation": 48, "completion": 64, "reversal": 48}
 

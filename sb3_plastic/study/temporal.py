@@ -28,7 +28,7 @@ from sb3_plastic.study.settings import (
     UPDATES,
     make_task,
 )
-from sb3_plastic.study.training import Recipe, test, train
+from sb3_plastic.study.training import Recipe, evaluate, train
 from sb3_plastic.tasks import Task
 
 N_TEST = 1024
@@ -105,7 +105,7 @@ def run_cell(cell: Cell, n_test: int = N_TEST) -> dict[str, Any]:
     n_parameters = network.n_parameters()
     curve = train(network, task, recipe, cell.seed)
     tests = [
-        {**condition, "accuracy": test(network, make_task(cell.task, **condition), n_test, test_seed)}
+        {**condition, "accuracy": evaluate(network, make_task(cell.task, **condition), n_test, test_seed)}
         for condition in conditions(cell.task)
     ]
     watched = ANALYSED.get(cell.task) == cell.network and not cell.ablation
@@ -142,7 +142,7 @@ def lesions(cell: Cell, network: Answerer, n_test: int, seed: int) -> list[dict[
         for drop, spurious in (NOISE[0], NOISE[STRONG]):
             task: Task = replace(make_task(cell.task), drop=drop, spurious=spurious)
             records.append(
-                dict(lesion=lesion, drop=drop, spurious=spurious, accuracy=test(lesioned, task, n_test, seed))
+                dict(lesion=lesion, drop=drop, spurious=spurious, accuracy=evaluate(lesioned, task, n_test, seed))
             )
     return records
 

@@ -151,7 +151,7 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
 
 
 @torch.no_grad()
-def test(network: Answerer, task: Task, n_trials: int, seed: int) -> float:
+def evaluate(network: Answerer, task: Task, n_trials: int, seed: int) -> float:
     """
     Accuracy of the best answers, in closed loop.
 
