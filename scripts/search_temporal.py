@@ -21,7 +21,7 @@ import torch
 from sb3_plastic.document import replace_file
 from sb3_plastic.study.cells import Cell, one_thread, run_cells
 from sb3_plastic.study.networks import Answerer
-from sb3_plastic.study.settings import NETWORKS, NOISE, PLASTIC_SHARED, RECIPES, SPREAD, UPDATES, make_task
+from sb3_plastic.study.settings import LEARNED, NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
 from sb3_plastic.study.training import Recipe, evaluate, train
 from sb3_plastic.tasks import TASKS
 
@@ -41,7 +41,7 @@ CHANGES: dict[str, dict[str, dict[str, Any]]] = {
         "traces .5": dict(lam_pre=0.5, lam_post=0.5),
         "traces .8": dict(lam_pre=0.8, lam_post=0.8),
         "eta .1": dict(eta_init=0.1),
-        "membranes learned": SPREAD | dict(learn=("beta", *PLASTIC_SHARED["learn"])),
+        "membranes learned": SPREAD | dict(learn=("beta", *LEARNED)),
     },
 }
 """Changes by network and label."""

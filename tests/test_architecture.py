@@ -21,7 +21,7 @@ ORDER = [
     "ppo",
 ]
 # These know nothing of spiking networks: they serve and judge any SB3 model.
-INDEPENDENT = ["wrappers", "perturbations", "evaluation", "stats", "document", "report"]
+INDEPENDENT = ["wrappers", "perturbations", "evaluation", "stats", "document", "report", "tasks"]
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -50,6 +50,13 @@ def test_what_judges_models_knows_nothing_of_spiking_networks():
     for module in INDEPENDENT:
         for path in files_of(module):
             assert imported_modules(path) <= set(INDEPENDENT), path
+
+
+def test_studies_stand_on_top():
+    for path in files_of("study"):
+        assert imported_modules(path) <= {*ORDER, *INDEPENDENT, "study"}, path
+    for path in ROOT.rglob("*.py"):
+        assert path.parent.name == "study" or "study" not in imported_modules(path), path
 
 
 def test_only_the_doors_into_rl_zoo_import_it():

@@ -39,20 +39,21 @@ RECIPES: dict[str, dict[str, Any]] = {
 N_NEURONS = {"association": 32, "accumulation": 32, "completion": 64, "reversal": 32}
 """Neurons of a plastic network."""
 
-PLASTIC: dict[str, dict[str, Any]] = {
-    "association": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
-    "accumulation": dict(lam_pre=0.8, lam_post=0.8, rho=0.005),
-    "completion": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
-    "reversal": dict(lam_pre=0.8, lam_post=0.6, rho=0.02),
-}
-"""Time constants of plasticity at the start."""
-
-PLASTIC_SHARED: dict[str, Any] = dict(
-    gain=1.0, alpha_init=0.3, eta_init=0.4, beta=0.8, learn=("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
-)
+LEARNED = ("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
+"""Rates that plastic networks learn."""
 
 SPREAD: dict[str, Any] = dict(beta=0.85, learn=("beta",), rate_spread=2.0)
 """Membranes that are learned, from .43 to .98 at the start."""
+
+PLASTIC: dict[str, dict[str, Any]] = {
+    "association": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
+    "accumulation": SPREAD | dict(lam_pre=0.8, lam_post=0.8, rho=0.005, learn=("beta", *LEARNED)),
+    "completion": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
+    "reversal": dict(lam_pre=0.8, lam_post=0.6, rho=0.02),
+}
+"""Time constants at the start."""
+
+PLASTIC_SHARED: dict[str, Any] = dict(gain=1.0, alpha_init=0.3, eta_init=0.4, beta=0.8, learn=LEARNED)
 
 STATIC: dict[str, dict[str, Any]] = {
     "association": dict(beta=0.98),
@@ -103,7 +104,7 @@ class Network:
             arguments = dict(body="snn", n_neurons=n[task], rule="none", modulation="none", gain=1.0)
             return {**arguments, "recurrent": self.recurrent, **chosen[task]}
         kind = dict(rule=self.rule, modulation=self.modulation, recurrent=self.recurrent)
-        return dict(body="snn", n_neurons=N_NEURONS[task], **PLASTIC_SHARED, **PLASTIC[task], **kind)
+        return dict(body="snn", n_neurons=N_NEURONS[task]) | PLASTIC_SHARED | PLASTIC[task] | kind
 
 
 def plastic_name(rule: str, modulation: str, recurrent: bool) -> str:
