@@ -35,6 +35,8 @@ def test_plasticity_solves_an_association_that_the_static_network_does_not():
         curve = train(network, SMALL, Recipe(n_updates=250, drop=0.1, spurious=0.02), seed=0)
         accuracies[name] = evaluate(network, SMALL, 1024, seed=1)
         assert len(curve) == 250
+        rates = play_network(network, SMALL, SMALL.sample(64, Generator().manual_seed(2))).rates
+        assert (rates > 0.01).float().mean() > 0.8  # alive: a silent control proves nothing
     assert accuracies["hebb"] >= 0.9
     assert accuracies["static"] <= 0.45
 

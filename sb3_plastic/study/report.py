@@ -98,7 +98,8 @@ def _headline(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any
             rows.append(row)
         caption = (
             f"**{task}**: chance {setting.chance:.3f}, memory-free ceiling {setting.memory_free_ceiling:.3f}, "
-            f"{UPDATES[task]} updates. Spikes dropped, spurious spikes:"
+            + ("bit by bit majority over both patterns .75, " if task == "completion" else "")
+            + f"{UPDATES[task]} updates. Columns: spikes dropped, spurious spikes."
         )
         document.table(rows, caption=caption)
     document.figure(
