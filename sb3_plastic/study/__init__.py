@@ -1,0 +1,1 @@
+"""Whole studies, with one command each: ``sb3-plastic study``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1
     :param n_grid_seeds: how many of them those rules and modulations get that are in no other table
     """
 
-    def of(seed: int, tasks: Sequence[str], names: dict[str, Sequence[str]], **changes: Any) -> list[Cell]:
+    def of(seed: int, tasks: Sequence[str], names: Mapping[str, Sequence[str]], **changes: Any) -> list[Cell]:
         times = changes.pop("times", 1)
         return [Cell(task, name, seed, times * UPDATES[task], **changes) for task in tasks for name in names[task]]
 
