@@ -17,12 +17,16 @@ from sb3_plastic.tasks import TASKS, RewardReversal
 
 LEVELS = [f"{drop:.0%}, {spurious:.1%}".replace(".0%", "%") for drop, spurious in NOISE]
 
+NAMES = [*dict.fromkeys(name for names in HEADLINE.values() for name in names), *CONTROLS]
+COLOR = dict(zip(NAMES, [*COLORS, "grey"], strict=True))
+"""The same in all panels."""
+
 
 def drawn_lines(task: str) -> list[tuple[str, int, str, str]]:
     """Networks that are drawn for a task: name, times the updates, colour, style."""
-    plastic = [(name, 1, COLORS[i], "-") for i, name in enumerate(HEADLINE[task])]
-    controls = [(name, 1, COLORS[2 + i], "--") for i, name in enumerate(CONTROLS)]
-    longer = [(name, 10, COLORS[2 + CONTROLS.index(name)], ":") for name in LONGER]
+    plastic = [(name, 1, COLOR[name], "-") for name in HEADLINE[task]]
+    controls = [(name, 1, COLOR[name], "--") for name in CONTROLS]
+    longer = [(name, 10, COLOR[name], ":") for name in LONGER]
     return plastic + controls + longer
 
 
