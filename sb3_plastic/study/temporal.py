@@ -163,4 +163,4 @@ def smoke_cells(tasks: Sequence[str]) -> list[Cell]:
 
 def run_smoke_cell(cell: Cell) -> dict[str, Any]:
     """:func:`run_cell` with few trials."""
-    return run_cell(cell, n_test=256)
+    return run_cell(cell, n_test=32)

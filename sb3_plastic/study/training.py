@@ -157,12 +157,13 @@ def evaluate(network: Answerer, task: Task, n_trials: int, seed: int) -> float:
 
     :param network: the network
     :param task: the task, its noise included
-    :param n_trials: number of trials
+    :param n_trials: number of trials, rounded up to whole batches of 256
     :param seed: of the trials
     """
     generator = Generator().manual_seed(seed)
+    batch = min(n_trials, 256)
     scores = []
-    for _ in range(0, n_trials, 256):
-        trials = task.sample(256, generator)
+    for _ in range(0, n_trials, batch):
+        trials = task.sample(batch, generator)
         scores.append(float(accuracy(play_network(network, task, trials).answers, trials.targets)))
     return sum(scores) / len(scores)
