@@ -77,7 +77,7 @@ def train_and_evaluate(robot: str, label: str, seed: int, args: argparse.Namespa
         shutil.rmtree(training, ignore_errors=True)
         run(train_command(robot, label, seed, args.steps, training), folder / "train.log")
     (model,) = training.glob(f"*/{name}_1/{name}.zip")
-    if not (results / "records.csv").is_file():  # likewise
+    if not (results / "summary.json").is_file():  # likewise
         names = ["--label", label, "--train-seed", str(seed)]
         run(
             ["evaluate", "--model", str(model), *names, "--tier", args.tier, "--out", str(results)],
