@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sb3_plastic.ops import LayerConfig, LayerParameters, fused, kernels, plastic_scan, resolve_backend
+from sb3_plastic.ops import LayerConfig, LayerParameters, fused, kernels, plastic_scan, resolve_backend, threads
 from sb3_plastic.plasticity import MODULATIONS, RULES, Rule
 from sb3_plastic.state import LayerState
 from sb3_plastic.surrogate import SURROGATES
@@ -172,9 +172,9 @@ def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _threads() -> Iterator[None]:
     """Restore the number of threads."""
-    threads = fused.get_num_threads()
+    before = threads.get_num_threads()
     yield
-    fused.set_num_threads(threads)
+    threads.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_two_chained_scans_equal_one(rule: str, modulation: str) -> None:
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize(("rule", "modulation"), [("bcm", "retroactive"), ("oja", "simple"), ("none", "none")])
 def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
     results = []
-    for threads in (1, 2, 3):
-        fused.set_num_threads(threads)
+    for n in (1, 2, 3):
+        threads.set_num_threads(n)
         results.append(outputs_and_gradients(problem(rule, modulation, B=5).to(torch.float32), "fused"))
     for got, got_gradients in results[1:]:
         assert_equal_bits(got, results[0][0])
@@ -279,8 +279,8 @@ def _in_child(connection: Any) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_works_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads do not survive a fork: the child must start its own."""
-    monkeypatch.setattr(fused, "PARALLEL_WORK", 0)
-    fused.set_num_threads(2)
+    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
+    threads.set_num_threads(2)
     expected = outputs(problem(), "fused")
     receive, send = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_in_child, args=(send,))

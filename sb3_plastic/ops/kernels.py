@@ -3,15 +3,16 @@
 The equations are those of :func:`sb3_plastic.ops.reference.plastic_tick`, in its letters and order. Three choices make
 them fast and keep them exact:
 
-* The inner loop runs over postsynaptic neurons, which lie side by side in memory: that is what the compiler turns into
-  vector instructions. The currents add up over presynaptic neurons one after the other, so that a row's result depends
-  on nothing but the row: not on the batch, not on the number of threads, not on how a sequence is cut into calls.
-* Each pass over the synapses is a function of its own that works in place. Passes that share the reading of weights
-  were measured: forward they gain a tenth, backward they lose, for then the compiler no longer vectorises them.
+* The inner loop runs over postsynaptic neurons, which lie side by side in memory, as vectors
+  (:mod:`sb3_plastic.ops.simd`): ``N`` is a multiple of their length, and what is beyond a layer's own neurons is 0.
+  The currents add up over presynaptic neurons one after the other, so that a row's result depends on nothing but the
+  row: not on the batch, not on the number of threads, not on how a sequence is cut into calls.
+* Each pass over the synapses is a function of its own. Passes that share the reading of weights were measured: they
+  gain a tenth at most, for the caches are faster than the arithmetic.
 * The backward pass (:mod:`sb3_plastic.ops.kernels_backward`) needs no fast weights but those at the start of each
   segment: it replays a segment with the functions of the forward pass, bit for bit, while it fits in the cache.
 
-Everything that can differ between layers is an argument (rules and surrogates are pointers to functions over all
+Everything that can differ between layers is an argument (rules and surrogates are addresses of functions over all
 neurons of a layer, called once per tick), so there is one compiled version per floating-point type. Numba then keeps
 it on disk without further ado, which it cannot do for closures over compiled functions.
 """
@@ -24,6 +25,8 @@ from typing import Any
 
 import numba
 import numpy as np
+
+from sb3_plastic.ops.simd import LANES, borrow, call, clip, fma, fnma, load, splat, step, store, total, zeros
 
 # error_model="numpy": a division by zero gives inf, as in the reference, instead of a branch and an exception.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -62,17 +65,19 @@ def of_row(p, r):
 
 @jit()
 def copy(target, source):
-    """``target[:] = source`` without the compiler's care for overlap, which takes longer than the copy."""
-    for i in range(target.shape[0]):
+    """The numbers that both have; a longer ``target`` goes on with zeros."""
+    n = min(target.shape[0], source.shape[0])
+    for i in range(n):
         target[i] = source[i]
+    for i in range(n, target.shape[0]):
+        target[i] = 0
 
 
 @jit()
 def copy_matrix(target, source):
-    """The same for two axes."""
+    """The same for each row of two matrices with as many rows."""
     for i in range(target.shape[0]):
-        for j in range(target.shape[1]):
-            target[i, j] = source[i, j]
+        copy(target[i], source[i])
 
 
 @jit()
@@ -88,25 +93,27 @@ def gather(x_t, z, x):
 @jit()
 def spikes_of(v, threshold, z):
     """``z <- H(v - threshold)``."""
-    one, zero = v.dtype.type(1), v.dtype.type(0)
-    for j in range(v.shape[0]):
-        z[j] = one if v[j] - threshold > zero else zero
+    bound = splat(threshold)
+    for j in range(0, v.shape[0], LANES):
+        store(z, j, step(load(v, j), bound))
 
 
 @jit()
 def fire(current, b, beta, threshold, v, z):
     """``v <- beta v - threshold z + I``, ``z <- H(v - threshold)``."""
-    for j in range(v.shape[0]):
-        v[j] = beta[j] * v[j] - threshold * z[j] + (current[j] + b[j])
+    bound = splat(threshold)
+    for j in range(0, v.shape[0], LANES):
+        total_current = load(current, j) + load(b, j) - bound * load(z, j)
+        store(v, j, fma(load(beta, j), load(v, j), total_current))
     spikes_of(v, threshold, z)
 
 
 @jit()
 def leak(value, rate, target):
     """``value <- rate value + (1 - rate) target``."""
-    one = value.dtype.type(1)
-    for i in range(value.shape[0]):
-        value[i] = rate[i] * value[i] + (one - rate[i]) * target[i]
+    for i in range(0, value.shape[0], LANES):
+        target_i = load(target, i)
+        store(value, i, fma(load(rate, i), load(value, i) - target_i, target_i))
 
 
 @jit()
@@ -115,21 +122,28 @@ def modulate(modulation, y, a, u, c, d, own):
     if modulation == MODULATION_NONE:
         own[:] = own.dtype.type(1)
         return own.dtype.type(0)
-    signal = c[0]
-    for j in range(y.shape[0]):
-        signal += u[j] * y[j]
-    signal = np.tanh(signal)
-    for j in range(y.shape[0]):
-        own[j] = a[j] * signal + d[j]
+    sums = zeros(own)
+    for j in range(0, y.shape[0], LANES):
+        sums = fma(load(u, j), load(y, j), sums)
+    signal = np.tanh(total(sums) + c[0])
+    for j in range(0, y.shape[0], LANES):
+        store(own, j, fma(load(a, j), splat(signal), load(d, j)))
     return signal
 
 
 @jit()
 def slide(theta, kappa, y):
     """``theta <- (1 - kappa) theta + kappa y^2``."""
-    one = theta.dtype.type(1)
-    for j in range(theta.shape[0]):
-        theta[j] = (one - kappa[j]) * theta[j] + kappa[j] * (y[j] * y[j])
+    for j in range(0, theta.shape[0], LANES):
+        theta_j, y_j = load(theta, j), load(y, j)
+        store(theta, j, fma(load(kappa, j), y_j * y_j - theta_j, theta_j))
+
+
+@jit()
+def multiply(target, factor):
+    """``target <- factor target``."""
+    for j in range(0, target.shape[0], LANES):
+        store(target, j, load(factor, j) * load(target, j))
 
 
 # -------------------------------------------------------------------------------- passes over the synapses of one layer
@@ -140,53 +154,50 @@ def static_currents(w, x, current):
     """``I_j = sum_i w_ij x_i``. Spikes are sparse: inputs that are 0 are passed over."""
     current[:] = current.dtype.type(0)
     for i in range(w.shape[0]):
-        x_i = x[i]
-        if x_i != 0:
-            for j in range(w.shape[1]):
-                current[j] += w[i, j] * x_i
+        if x[i] != 0:
+            x_i = splat(x[i])
+            for j in range(0, w.shape[1], LANES):
+                store(current, j, fma(load(w, (i, j)), x_i, load(current, j)))
 
 
 @jit()
 def currents(h, w, alpha, x, current):
-    """``I_j = sum_i (w_ij + alpha_ij h_ij) x_i``."""
+    """``I_j = sum_i (w_ij + alpha_ij h_ij) x_i``, likewise."""
     current[:] = current.dtype.type(0)
     for i in range(w.shape[0]):
-        x_i = x[i]
-        for j in range(w.shape[1]):
-            current[j] += (w[i, j] + alpha[i, j] * h[i, j]) * x_i
-
-
-@jit(forceinline=True)
-def learned(h_ij, eta_ij, x_i, drive_j, decay_j, keep_j, h_max):
-    """``clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive`` and ``decay`` include m."""
-    return min(max(keep_j * h_ij + eta_ij * (x_i * drive_j - decay_j * h_ij), -h_max), h_max)
-
-
-@jit(forceinline=True)
-def learned_retroactive(h_ij, e_ij, eta_ij, x_i, drive_j, decay_j, keep_j, m_j, kappa_e_j, h_max):
-    """``clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and ``(1 - kappa_e_j) e_ij + kappa_e_j (x_i b_j - g_j h_ij)``."""
-    h_new = min(max(keep_j * h_ij + eta_ij * (m_j * e_ij), -h_max), h_max)
-    return h_new, (type(h_max)(1) - kappa_e_j) * e_ij + kappa_e_j * (x_i * drive_j - decay_j * h_ij)
+        if x[i] != 0:
+            x_i = splat(x[i])
+            for j in range(0, w.shape[1], LANES):
+                weight = fma(load(alpha, (i, j)), load(h, (i, j)), load(w, (i, j)))
+                store(current, j, fma(weight, x_i, load(current, j)))
 
 
 @jit()
-def learn(h, eta, x_trace, drive, decay, keep, h_max):
-    """``h <- learned(h)``."""
+def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
+    """``h_ij <- clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive``, ``decay`` include m."""
+    bound = splat(h_max)
     for i in range(h.shape[0]):
-        x_i = x_trace[i]
-        for j in range(h.shape[1]):
-            h[i, j] = learned(h[i, j], eta[i, j], x_i, drive[j], decay[j], keep[j], h_max)
+        x_i = splat(x_trace[i])
+        for j in range(0, h.shape[1], LANES):
+            h_ij = load(h_old, (i, j))
+            local = fnma(load(decay, j), h_ij, x_i * load(drive, j))
+            store(h, (i, j), clip(fma(load(eta, (i, j)), local, load(keep, j) * h_ij), bound))
 
 
 @jit()
-def learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
-    """``h, e <- learned_retroactive(h, e)``."""
+def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
+    """
+    ``h_ij <- clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and
+    ``e_ij <- (1 - kappa_e_j) e_ij + kappa_e_j (x_i b_j - g_j h_ij)``, both from the old h and e.
+    """
+    bound = splat(h_max)
     for i in range(h.shape[0]):
-        x_i = x_trace[i]
-        for j in range(h.shape[1]):
-            h[i, j], e[i, j] = learned_retroactive(
-                h[i, j], e[i, j], eta[i, j], x_i, drive[j], decay[j], keep[j], m[j], kappa_e[j], h_max
-            )
+        x_i = splat(x_trace[i])
+        for j in range(0, h.shape[1], LANES):
+            h_ij, e_ij = load(h_old, (i, j)), load(e_old, (i, j))
+            local = fnma(load(decay, j), h_ij, x_i * load(drive, j))
+            store(h, (i, j), clip(fma(load(eta, (i, j)), load(m, j) * e_ij, load(keep, j) * h_ij), bound))
+            store(e, (i, j), fma(load(kappa_e, j), local - e_ij, e_ij))
 
 
 # -------------------------------------------------------------------------------------------------------------- forward
@@ -195,32 +206,37 @@ def learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
 @jit()
 def forward(
     first, last, K, segment, x, starts, external, state, out, p, spikes, saved, local, modulation,
-    keep_fast_weights, threshold, h_max, x_now, work
+    keep_fast_weights, threshold, h_max, work_m, work_n, work_h
 ):  # fmt: skip
     """
     Rows ``first`` to ``last`` of a layer with fast weights.
 
     :param segment: steps per segment; 0 to save nothing for a backward pass
     :param x: [T, K or 1, B, M_in], with 1 if the input stays for the whole step
-    :param external: [T, B, N or 1 or 0]
+    :param external: [T, B, E], with E the number of neurons, 1 or 0
     :param state: the seven tensors of the incoming state; ``out`` those of the outgoing one
-    :param p: the fourteen parameters, each with a leading axis of size B or 1
+    :param p: the fourteen parameters, each with a leading axis of size B or 1; [N] or, ``lam_pre``, as ``work_m``
     :param saved: v [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and x_trace,
         y_trace, theta, h, e at the start of each segment after the first
-    :param local: the rule, (y, theta, b, g) over all neurons
-    :param x_now: [M], ``work``: six of [N], without content
+    :param local: address of the rule, (y, theta, b, g) over all neurons
+    :param work_m: two of [M], padded; ``work_n``: nine of [N]; ``work_h``: two of [M, N], or empty where the state has
+        as many columns; without content
     """
+    x, starts, external, spikes = borrow((x, starts, external, spikes))
+    state, out, p, saved, work_m, work_n, work_h = borrow((state, out, p, saved, work_m, work_n, work_h))
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
-    T, K_x = x.shape[0], x.shape[1]
-    retroactive = modulation == MODULATION_RETROACTIVE
-    current, drive, decay, keep, m, flat = work
-    one = current.dtype.type(1)
-    flat[:] = current.dtype.type(0)
+    T, K_x, M, N = x.shape[0], x.shape[1], p[0].shape[1], p[0].shape[2]
+    E, N_own = external.shape[2], spikes.shape[3]
+    retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
+    x_now, x_trace = work_m
+    v, z, y_trace, theta, current, drive, decay, keep, m = work_n
+    x_now[:] = 0
 
     for r in range(first, last):
         w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
-        v, z, x_trace, y_trace = out[0][r], out[1][r], out[2][r], out[3][r]
-        theta, h, e = out[4][r], out[5][r], out[6][r]
+        h, e = out[5][r], out[6][r]
+        if N_own != N:
+            h, e = work_h
         copy(v, state[0][r])
         copy(z, state[1][r])
         copy(x_trace, state[2][r])
@@ -228,9 +244,8 @@ def forward(
         copy(theta, state[4][r])
         copy_matrix(h, state[5][r])
         copy_matrix(e, state[6][r])
-        threshold_trace = theta if theta.shape[0] else flat
-        for j in range(keep.shape[0]):
-            keep[j] = one - rho[j]
+        for j in range(N):
+            keep[j] = 1 - rho[j]
 
         for t in range(T):
             if segment and t and t % segment == 0:
@@ -245,7 +260,7 @@ def forward(
                 if not keep_fast_weights:
                     theta[:], h[:], e[:] = 0, 0, 0
             for k in range(K):
-                gather(x[t, k % K_x, r], z, x_now)
+                gather(x[t, k % K_x, r], z, x_now[:M])
                 currents(h, w, alpha, x_now, current)
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
@@ -254,41 +269,24 @@ def forward(
                 leak(x_trace, lam_pre, x_now)
                 leak(y_trace, lam_post, z)
                 modulate(modulation, y_trace, a, u, c, d, m)
-                if external.shape[2]:
-                    for j in range(m.shape[0]):
-                        m[j] *= external[t, r, j % external.shape[2]]
-                local(y_trace, threshold_trace, drive, decay)
+                if E:
+                    for j in range(N_own):
+                        m[j] *= external[t, r, j % E]
+                call(local, (y_trace, theta, drive, decay), N)
                 if retroactive:
-                    learn_retroactive(h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+                    learn_retroactive(h, h, e, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
                 else:
-                    for j in range(m.shape[0]):
-                        drive[j] *= m[j]
-                        decay[j] *= m[j]
-                    learn(h, eta, x_trace, drive, decay, keep, h_max)
-                slide(theta, kappa, y_trace)
+                    multiply(drive, m)
+                    multiply(decay, m)
+                    learn(h, h, eta, x_trace, drive, decay, keep, h_max)
+                if sliding:
+                    slide(theta, kappa, y_trace)
 
-
-@jit()
-def static_forward(
-    first, last, K, save, x, starts, state, out, p, spikes, saved_v, threshold, x_now, current
-):  # fmt: skip
-    """Rows ``first`` to ``last`` of a layer without fast weights; see :func:`forward`."""
-    w_, b_, beta_ = p[0], p[1], p[2]
-    T, K_x = x.shape[0], x.shape[1]
-    recurrent = x_now.shape[0] > x.shape[3]
-    for r in range(first, last):
-        w, b, beta = w_[r % w_.shape[0]], b_[r % b_.shape[0]], beta_[r % beta_.shape[0]]
-        v, z = out[0][r], out[1][r]
-        copy(v, state[0][r])
-        copy(z, state[1][r])
-        for t in range(T):
-            if starts[t, r]:
-                v[:], z[:] = 0, 0
-            for k in range(K):
-                if k == 0 or K_x > 1 or recurrent:
-                    gather(x[t, k % K_x, r], z, x_now)
-                    static_currents(w, x_now, current)
-                fire(current, b, beta, threshold, v, z)
-                copy(spikes[t, k, r], z)
-                if save:
-                    copy(saved_v[r, t, k], v)
+        copy(out[0][r], v)
+        copy(out[1][r], z)
+        copy(out[2][r], x_trace)
+        copy(out[3][r], y_trace)
+        copy(out[4][r], theta)
+        if N_own != N:
+            copy_matrix(out[5][r], h)
+            copy_matrix(out[6][r], e)

@@ -1,0 +1,96 @@
+"""Compiled loops of the static network: the scan of a layer without fast weights, and its backward pass."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+from __future__ import annotations
+
+from sb3_plastic.ops.kernels import copy, fire, gather, jit, static_currents
+from sb3_plastic.ops.passes_backward import (
+    before,
+    fire_backward,
+    scatter,
+    static_currents_backward,
+    static_weights_backward,
+)
+from sb3_plastic.ops.simd import borrow
+
+
+@jit()
+def static_forward(
+    first, last, K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m, work_n
+):  # fmt: skip
+    """Rows ``first`` to ``last`` of a layer; see :func:`sb3_plastic.ops.kernels.forward`."""
+    x, starts, spikes, saved_v = borrow((x, starts, spikes, saved_v))
+    state, out, p, work_m, work_n = borrow((state, out, p, work_m, work_n))
+    T, K_x, M = x.shape[0], x.shape[1], p[0].shape[1]
+    recurrent = x.shape[3] < M
+    x_now, (v, z, current) = work_m[0], work_n[:3]
+    for r in range(first, last):
+        w, b, beta = p[0][r % len(p[0])], p[1][r % len(p[1])], p[2][r % len(p[2])]
+        copy(v, state[0][r])
+        copy(z, state[1][r])
+        for t in range(T):
+            if starts[t, r]:
+                v[:], z[:] = 0, 0
+            for k in range(K):
+                if k == 0 or K_x > 1 or recurrent:
+                    gather(x[t, k % K_x, r], z, x_now[:M])
+                    static_currents(w, x_now, current)
+                fire(current, b, beta, threshold, v, z)
+                copy(spikes[t, k, r], z)
+                if save:
+                    copy(saved_v[r, t, k], v)
+        copy(out[0][r], v)
+        copy(out[1][r], z)
+
+
+@jit()
+def static_backward(
+    first, last, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx, gp,
+    ticks_m, ticks_n, work_m, work_n
+):  # fmt: skip
+    """
+    Groups ``first`` to ``last`` of the backward pass of ``static_forward``; see
+    :func:`sb3_plastic.ops.kernels_backward.backward`.
+    """
+    x, starts, saved_v, gspikes, gx = borrow((x, starts, saved_v, gspikes, gx))
+    state, p, gstate, gp = borrow((state, p, gstate, gp))
+    ticks_m, ticks_n, work_m, work_n = borrow((ticks_m, ticks_n, work_m, work_n))
+    T, K_x, B, M_in, M, N = x.shape[0], x.shape[1], x.shape[2], x.shape[3], p[0].shape[1], p[0].shape[2]
+    x_at, gi_at = ticks_m[0], ticks_n[0]
+    gx_now = work_m[0]
+    v_old, z_old, slope, gi_now, gv, gz, gz_now = work_n[:7]
+    L, groups = x_at.shape[0], gp[0].shape[0]
+    once_per_step = K_x == 1 and M_in == M  # The same input at each tick: what it gets back is one sum.
+    for r in range(first * B // groups, last * B // groups):
+        group = ((r + 1) * groups - 1) // B
+        w, beta = p[0][r % len(p[0])], p[2][r % len(p[2])]
+        gw, gb, gbeta = gp[0][group], gp[1][group], gp[2][group]
+        copy(gv, gstate[0][r])
+        copy(gz, gstate[1][r])
+        n = 0  # ticks, or steps, whose share of gw is still to come
+        for t in range(T - 1, -1, -1):
+            for k in range(K - 1, -1, -1):
+                copy(gz_now, gspikes[t, k, r])
+                before(t, k, saved_v, state, starts, r, threshold, v_old, z_old)
+                fire_backward(
+                    saved_v[r, t, k], v_old, beta, threshold, detach_reset, surrogate, gv, gz, gz_now, gi_now, gb,
+                    gbeta, slope
+                )  # fmt: skip
+                gi = gi_at[n]
+                for j in range(N):
+                    gi[j] = gi[j] + gi_now[j] if once_per_step and k < K - 1 else gi_now[j]
+                if once_per_step and k > 0:
+                    continue
+                gather(x[t, k % K_x, r], z_old, x_at[n, :M])
+                if want_gx:
+                    static_currents_backward(w, gi, gx_now)
+                    scatter(gx_now[:M], K_x == 1 and k < K - 1 and not once_per_step, gx[t, k % K_x, r], gz)
+                n += 1
+                if n == L:
+                    static_weights_backward(n, x_at, gi_at, gw)
+                    n = 0
+            if starts[t, r]:
+                gv[:], gz[:] = 0, 0
+        static_weights_backward(n, x_at, gi_at, gw)
+        copy(gstate[0][r], gv)
+        copy(gstate[1][r], gz)

@@ -1,0 +1,223 @@
+"""The backward of each piece of a tick in :mod:`sb3_plastic.ops.kernels`, in place and in the same vectors."""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+from __future__ import annotations
+
+from sb3_plastic.ops.kernels import copy, jit, spikes_of
+from sb3_plastic.ops.simd import LANES, call, fma, fnma, load, splat, store, total, within, zeros
+
+# -------------------------------------------------------------------------------- passes over the synapses of one layer
+
+
+@jit()
+def static_weights_backward(ticks, x, gi, gw):
+    """``gw_ij += sum_n x_ni gi_nj`` over n ticks, for the gradients ``gi`` of their currents. Spikes are mostly 0."""
+    for i in range(gw.shape[0]):
+        for j in range(0, gw.shape[1], LANES):
+            gw_ij = load(gw, (i, j))
+            for n in range(ticks):
+                if x[n, i] != 0:
+                    gw_ij = fma(splat(x[n, i]), load(gi, (n, j)), gw_ij)
+            store(gw, (i, j), gw_ij)
+
+
+@jit()
+def weights_backward(ticks, x, gi, h, gw, galpha):
+    """The same, and ``galpha_ij += sum_n x_ni gi_nj h_nij``."""
+    for i in range(gw.shape[0]):
+        for j in range(0, gw.shape[1], LANES):
+            gw_ij, galpha_ij = load(gw, (i, j)), load(galpha, (i, j))
+            for n in range(ticks):
+                if x[n, i] != 0:
+                    g = splat(x[n, i]) * load(gi, (n, j))
+                    gw_ij = gw_ij + g
+                    galpha_ij = fma(g, load(h[n], (i, j)), galpha_ij)
+            store(gw, (i, j), gw_ij)
+            store(galpha, (i, j), galpha_ij)
+
+
+@jit()
+def static_currents_backward(w, gi, gx):
+    """Backward of ``static_currents``, but for w: ``gx_i = sum_j w_ij gi_j``."""
+    for i in range(w.shape[0]):
+        sums = zeros(gi)
+        for j in range(0, w.shape[1], LANES):
+            sums = fma(load(w, (i, j)), load(gi, j), sums)
+        gx[i] = total(sums)
+
+
+@jit()
+def currents_backward(h, w, alpha, x, gi, gh, want_gx, gx):
+    """Backward of ``currents``, but for w and alpha; adds to ``gh``, sets ``gx`` if it is wanted."""
+    for i in range(w.shape[0]):
+        if want_gx:
+            sums = zeros(gi)
+            for j in range(0, w.shape[1], LANES):
+                weight = fma(load(alpha, (i, j)), load(h, (i, j)), load(w, (i, j)))
+                sums = fma(weight, load(gi, j), sums)
+            gx[i] = total(sums)
+        if x[i] != 0:
+            x_i = splat(x[i])
+            for j in range(0, w.shape[1], LANES):
+                store(gh, (i, j), fma(x_i * load(gi, j), load(alpha, (i, j)), load(gh, (i, j))))
+
+
+@jit()
+def learn_backward(
+    h, eta, x_trace, drive, decay, keep, h_max, gh, geta, sum_x, sum_h, gkeep, want_gx, gx_trace
+):  # fmt: skip
+    """
+    Backward of ``learn``. Turns ``gh`` into that before the tick; adds to ``geta``, ``gkeep`` and ``gx_trace``; sets
+    two sums that give all gradients per neuron: with ``G_ij = gh_ij eta_ij`` where h is not clipped, else 0, they are
+    ``sum_x_j = sum_i G_ij x_i`` and ``sum_h_j = sum_i G_ij h_ij``.
+    """
+    bound = splat(h_max)
+    sum_x[:], sum_h[:] = 0, 0
+    for i in range(h.shape[0]):
+        x_i = splat(x_trace[i])
+        sums = zeros(h)
+        for j in range(0, h.shape[1], LANES):
+            h_ij, eta_ij = load(h, (i, j)), load(eta, (i, j))
+            drive_j, decay_j, keep_j = load(drive, j), load(decay, j), load(keep, j)
+            local = fnma(decay_j, h_ij, x_i * drive_j)
+            g = within(fma(eta_ij, local, keep_j * h_ij), bound, load(gh, (i, j)))
+            G = g * eta_ij
+            store(geta, (i, j), fma(g, local, load(geta, (i, j))))
+            store(sum_x, j, fma(G, x_i, load(sum_x, j)))
+            store(sum_h, j, fma(G, h_ij, load(sum_h, j)))
+            store(gkeep, j, fma(g, h_ij, load(gkeep, j)))
+            sums = fma(G, drive_j, sums)
+            store(gh, (i, j), fnma(G, decay_j, g * keep_j))
+        if want_gx:
+            gx_trace[i] += total(sums)
+
+
+@jit()
+def learn_retroactive_backward(
+    h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, gkeep, want_gx,
+    gx_trace
+):  # fmt: skip
+    """
+    Backward of ``learn_retroactive``: as :func:`learn_backward`, but with ``G_ij = ge_ij``. Also sets
+    ``sum_e_j = sum_i ge_ij e_ij`` and the gradient ``gm`` of the modulator.
+    """
+    bound = splat(h_max)
+    sum_x[:], sum_h[:], sum_e[:], gm[:] = 0, 0, 0, 0
+    for i in range(h.shape[0]):
+        x_i = splat(x_trace[i])
+        sums = zeros(h)
+        for j in range(0, h.shape[1], LANES):
+            h_ij, e_ij, ge_ij, eta_ij = load(h, (i, j)), load(e, (i, j)), load(ge, (i, j)), load(eta, (i, j))
+            kappa_j, keep_j, m_j = load(kappa_e, j), load(keep, j), load(m, j)
+            store(sum_x, j, fma(ge_ij, x_i, load(sum_x, j)))
+            store(sum_h, j, fma(ge_ij, h_ij, load(sum_h, j)))
+            store(sum_e, j, fma(ge_ij, e_ij, load(sum_e, j)))
+            learned = ge_ij * kappa_j
+            sums = fma(learned, load(drive, j), sums)
+            gated = m_j * e_ij
+            g = within(fma(eta_ij, gated, keep_j * h_ij), bound, load(gh, (i, j)))
+            G = g * eta_ij
+            store(geta, (i, j), fma(g, gated, load(geta, (i, j))))
+            store(gm, j, fma(G, e_ij, load(gm, j)))
+            store(gkeep, j, fma(g, h_ij, load(gkeep, j)))
+            store(gh, (i, j), fnma(learned, load(decay, j), g * keep_j))
+            store(ge, (i, j), fma(G, m_j, ge_ij - learned))
+        if want_gx:
+            gx_trace[i] += total(sums)
+
+
+# --------------------------------------------------------------------------------------------------- pieces of one tick
+
+
+@jit()
+def before(t, k, saved_v, state, starts, r, threshold, v, z):
+    """Membranes and spikes before tick k of step t, a reset included."""
+    if k == 0 and starts[t, r]:
+        v[:], z[:] = 0, 0
+    elif k == 0 and t == 0:
+        copy(v, state[0][r])
+        copy(z, state[1][r])
+    else:
+        copy(v, saved_v[r, t, k - 1] if k > 0 else saved_v[r, t - 1, -1])
+        spikes_of(v, threshold, z)
+
+
+@jit()
+def scatter(gx, add, gx_t, gz):
+    """Backward of ``gather``; ``add`` to the gradient of the input, at all but the last tick if it stays for a step."""
+    M_in = gx_t.shape[0]
+    for i in range(M_in):
+        gx_t[i] = gx_t[i] + gx[i] if add else gx[i]
+    for j in range(gx.shape[0] - M_in):
+        gz[j] += gx[M_in + j]
+
+
+@jit()
+def rule_backward(scale, sum_x, sum_h, partial, gy, gtheta):
+    """Backward of a rule, whose drive has the gradient ``scale sum_x`` and whose decay has ``-scale sum_h``."""
+    db_dy, db_dtheta, dg_dy, dg_dtheta = partial
+    for j in range(0, gy.shape[0], LANES):
+        gb = load(scale, j) * load(sum_x, j)
+        minus_gg = load(scale, j) * load(sum_h, j)
+        store(gy, j, fnma(minus_gg, load(dg_dy, j), fma(gb, load(db_dy, j), load(gy, j))))
+        store(gtheta, j, fnma(minus_gg, load(dg_dtheta, j), fma(gb, load(db_dtheta, j), load(gtheta, j))))
+
+
+@jit()
+def fire_backward(v, v_old, beta, threshold, detach_reset, surrogate, gv, gz, gz_now, gi, gb, gbeta, slope):
+    """
+    Backward of ``fire``: turns ``gv``, ``gz`` into those before the tick, ``gz_now`` being a further part of the
+    latter; sets ``gi``, adds to ``gb``, ``gbeta``.
+    """
+    bound = splat(threshold)
+    for j in range(0, v.shape[0], LANES):
+        store(gi, j, load(v, j) - bound)
+    call(surrogate, (gi, slope), v.shape[0])
+    reset = zeros(v) if detach_reset else splat(-threshold)
+    for j in range(0, v.shape[0], LANES):
+        g = fma(load(gz, j) + load(gz_now, j), load(slope, j), load(gv, j))
+        store(gi, j, g)
+        store(gb, j, load(gb, j) + g)
+        store(gbeta, j, fma(g, load(v_old, j), load(gbeta, j)))
+        store(gz, j, reset * g)
+        store(gv, j, g * load(beta, j))
+
+
+@jit()
+def leak_backward(rate, old, target, gvalue, grate, gtarget):
+    """Backward of ``leak``: turns ``gvalue`` into that before the tick; adds to ``grate`` and ``gtarget``."""
+    for i in range(0, rate.shape[0], LANES):
+        g, rate_i = load(gvalue, i), load(rate, i)
+        store(grate, i, fma(g, load(old, i) - load(target, i), load(grate, i)))
+        store(gtarget, i, load(gtarget, i) + fnma(g, rate_i, g))
+        store(gvalue, i, g * rate_i)
+
+
+@jit()
+def modulate_backward(signal, y, a, u, gm, gy, ga, gu, gc, gd):
+    """Backward of ``modulate``; adds to all of ``gy``, ``ga``, ``gu``, ``gc``, ``gd``."""
+    signals = splat(signal)
+    sums = zeros(gm)
+    for j in range(0, y.shape[0], LANES):
+        gm_j = load(gm, j)
+        store(ga, j, fma(gm_j, signals, load(ga, j)))
+        store(gd, j, load(gd, j) + gm_j)
+        sums = fma(gm_j, load(a, j), sums)
+    g = total(sums)
+    g -= g * signal * signal
+    gc[0] += g
+    g_j = splat(g)
+    for j in range(0, y.shape[0], LANES):
+        store(gu, j, fma(g_j, load(y, j), load(gu, j)))
+        store(gy, j, fma(g_j, load(u, j), load(gy, j)))
+
+
+@jit()
+def slide_backward(kappa, y, theta_old, gtheta, gkappa, gy):
+    """Backward of ``slide``: turns ``gtheta`` into that before the tick; adds to ``gkappa`` and ``gy``."""
+    for j in range(0, kappa.shape[0], LANES):
+        g, y_j = load(gtheta, j), load(y, j)
+        learned = g * load(kappa, j)
+        store(gkappa, j, fma(g, y_j * y_j - load(theta_old, j), load(gkappa, j)))
+        store(gy, j, fma(learned, y_j + y_j, load(gy, j)))
+        store(gtheta, j, g - learned)

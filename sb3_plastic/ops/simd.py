@@ -1,0 +1,244 @@
+"""
+Vectors of numbers for compiled loops, in place of the compiler's own search for them.
+
+A loop over a dozen arrays is more than LLVM proves free of overlap, and then it computes one number at a time. Written
+with these few operations it is vector instructions on every processor (``LANES`` numbers are one register with AVX-512,
+two with AVX2, four with SSE or NEON), and the order of every sum is in the source. So arrays have as many columns as
+:func:`padded` says; what is beyond their own stays 0.
+"""
+
+# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+LANES = 16
+
+
+def padded(n: int) -> int:
+    """
+    :param n: length of an axis
+    :return: the next multiple of ``LANES``
+    """
+    return -(-n // LANES) * LANES
+
+
+class Vector(types.Type):
+    """``LANES`` numbers of one type."""
+
+    def __init__(self, dtype: types.Type) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"Vector({dtype})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(dmm.lookup(fe_type.dtype).get_value_type(), LANES))
+
+
+def _address(context, builder, array_type, array, index_type, index):
+    """Pointer to the vector that begins at ``index``, an integer or, in a matrix, a pair of them."""
+    indices = cgutils.unpack_tuple(builder, index) if isinstance(index_type, types.BaseTuple) else [index]
+    arrays = context.make_array(array_type)(context, builder, array)
+    item = cgutils.get_item_pointer(context, builder, array_type, arrays, indices, wraparound=False)
+    return builder.bitcast(item, ir.VectorType(context.get_value_type(array_type.dtype), LANES).as_pointer())
+
+
+def _same(index):
+    return types.UniTuple(types.intp, 2) if isinstance(index, types.BaseTuple) else types.intp
+
+
+def _bytes(array):
+    return array.dtype.bitwidth // 8
+
+
+@intrinsic
+def load(typing_context, array, index):
+    """``array[index : index + LANES]``."""
+
+    def generate(context, builder, signature, arguments):
+        array_type, index_type = signature.args
+        where = _address(context, builder, array_type, arguments[0], index_type, arguments[1])
+        return builder.load(where, align=_bytes(array_type))
+
+    return Vector(array.dtype)(array, _same(index)), generate
+
+
+@intrinsic
+def store(typing_context, array, index, value):
+    """``array[index : index + LANES] = value``."""
+
+    def generate(context, builder, signature, arguments):
+        array_type, index_type, _ = signature.args
+        where = _address(context, builder, array_type, arguments[0], index_type, arguments[1])
+        builder.store(arguments[2], where, align=_bytes(array_type))
+        return context.get_dummy_value()
+
+    return types.void(array, _same(index), value), generate
+
+
+def _shuffle(builder, vector, lanes):
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    return builder.shuffle_vector(
+        vector, undefined, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+    )
+
+
+@intrinsic
+def splat(typing_context, number):
+    """A vector of one number."""
+
+    def generate(context, builder, signature, arguments):
+        (number,) = arguments
+        undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
+        vector = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+        return _shuffle(builder, vector, [0] * LANES)
+
+    return Vector(number)(number), generate
+
+
+@intrinsic
+def zeros(typing_context, array):
+    """A vector of zeros of the type of an array's numbers."""
+    vector = Vector(array.dtype)
+    return vector(array), lambda context, builder, *_: ir.Constant(context.get_value_type(vector), [0.0] * LANES)
+
+
+@intrinsic
+def total(typing_context, vector):
+    """The sum of a vector: halves are added until one number is left."""
+
+    def generate(context, builder, signature, arguments):
+        (vector,) = arguments
+        n = LANES
+        while n > 1:
+            n //= 2
+            low, high = _shuffle(builder, vector, range(n)), _shuffle(builder, vector, range(n, 2 * n))
+            vector = builder.fadd(low, high)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    return vector.dtype(vector), generate
+
+
+def _llvm(builder, name, *arguments):
+    """Call ``llvm.<name>`` for vectors."""
+    vector = arguments[0].type
+    suffix = f"v{LANES}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+    function = ir.FunctionType(vector, [vector] * len(arguments))
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}.{suffix}"), arguments)
+
+
+@intrinsic
+def fma(typing_context, a, b, c):
+    """``a b + c``, rounded once."""
+    return a(a, b, c), lambda context, builder, signature, arguments: _llvm(builder, "fma", *arguments)
+
+
+@intrinsic
+def fnma(typing_context, a, b, c):
+    """``c - a b``, rounded once."""
+
+    def generate(context, builder, signature, arguments):
+        a, b, c = arguments
+        return _llvm(builder, "fma", builder.fneg(a), b, c)
+
+    return a(a, b, c), generate
+
+
+@intrinsic
+def clip(typing_context, x, bound):
+    """``x`` between ``-bound`` and ``bound``. NaN stays NaN, so that a divergence is seen."""
+
+    def generate(context, builder, signature, arguments):
+        x, bound = arguments
+        lowest = builder.fneg(bound)
+        x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+        return builder.select(builder.fcmp_ordered(">", x, bound), bound, x)
+
+    return x(x, bound), generate
+
+
+@intrinsic
+def within(typing_context, x, bound, value):
+    """``value`` where ``|x| <= bound``, else 0."""
+
+    def generate(context, builder, signature, arguments):
+        x, bound, value = arguments
+        inside = builder.fcmp_ordered("<=", _llvm(builder, "fabs", x), bound)
+        return builder.select(inside, value, ir.Constant(x.type, [0.0] * LANES))
+
+    return x(x, bound, value), generate
+
+
+@intrinsic
+def step(typing_context, x, bound):
+    """1 where ``x > bound``, else 0."""
+
+    def generate(context, builder, signature, arguments):
+        x, bound = arguments
+        one, zero = (ir.Constant(x.type, [value] * LANES) for value in (1.0, 0.0))
+        return builder.select(builder.fcmp_ordered(">", x, bound), one, zero)
+
+    return x(x, bound), generate
+
+
+def _define(symbol: Any, instruction: str) -> None:
+    @type_callable(symbol)
+    def type_of(context):
+        return lambda a, b: a if isinstance(a, Vector) and a == b else None
+
+    @lower_builtin(symbol, Vector, Vector)
+    def generate(context, builder, signature, arguments):
+        return getattr(builder, instruction)(*arguments)
+
+
+_define(operator.add, "fadd")
+_define(operator.sub, "fsub")
+_define(operator.mul, "fmul")
+
+
+@intrinsic
+def call(typing_context, address, arrays, n):
+    """Call the function at an address, which takes pointers to numbers and how many there are."""
+
+    def generate(context, builder, signature, arguments):
+        _, array_types, _ = signature.args
+        address, arrays, n = arguments
+        data = [
+            context.make_array(array_type)(context, builder, array).data
+            for array_type, array in zip(array_types, cgutils.unpack_tuple(builder, arrays), strict=True)
+        ]
+        function = ir.FunctionType(ir.VoidType(), [pointer.type for pointer in data] + [n.type])
+        builder.call(builder.inttoptr(address, function.as_pointer()), [*data, n])
+        return context.get_dummy_value()
+
+    return types.void(types.intp, arrays, types.intp), generate
+
+
+@intrinsic
+def borrow(typing_context, arrays):
+    """
+    The same arrays, nested in tuples, without their reference counts. A kernel takes views of rows and ticks by the
+    dozen, and each would count up and down, atomically, what all threads share. Who calls a kernel holds the arrays.
+    """
+
+    def without(context, builder, kind, value):
+        if isinstance(kind, types.BaseTuple):
+            items = cgutils.unpack_tuple(builder, value)
+            items = [without(context, builder, of, item) for of, item in zip(kind, items, strict=True)]
+            return context.make_tuple(builder, kind, items)
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = array.parent = cgutils.get_null_value(array.meminfo.type)
+        return array._getvalue()
+
+    def generate(context, builder, signature, arguments):
+        return without(context, builder, signature.args[0], arguments[0])
+
+    return arrays(arrays), generate

@@ -1,0 +1,102 @@
+"""Threads of the fused kernels: Python's, one per part of the batch, for the kernels release the interpreter's lock.
+
+:func:`set_num_threads` or the variable ``NUMBA_NUM_THREADS`` sets their number. Against the compiler's own parallel
+loops this needs no threading layer, survives a fork at any time, costs nothing in processes that never use it, and
+compiles in a third of the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+
+PARALLEL_WORK = 500_000
+"""Synapses x ticks x rows, some 0.1 ms, from which a second thread is worth its start, some 30 microseconds."""
+
+logger = logging.getLogger(__name__)
+
+# Numba's convention: the variable NUMBA_NUM_THREADS, or all cores.
+_num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+_pool: ThreadPoolExecutor | None = None
+_compiled: set[Any] = set()  # kernels that have run in this process
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels use at most."""
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """
+    Torch's threads and these are set apart: networks this small want one of torch's, and all cores for the kernels.
+
+    :param n: how many threads the kernels may use, above 0; results do not depend on it
+    :raises ValueError: if it is not above 0
+    """
+    global _num_threads
+    if n < 1:
+        raise ValueError(f"The kernels need at least 1 thread, got {n}.")
+    _num_threads = n
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)  # Threads do not survive a fork.
+
+
+def threads_for(work: int, parts: int) -> int:
+    """
+    :param work: synapses x ticks x rows
+    :param parts: how many parts it has that can run side by side
+    :return: how many threads to use
+    """
+    return min(_num_threads, parts) if work >= PARALLEL_WORK else 1
+
+
+def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[Any, ...]]) -> None:
+    """
+    Call a kernel for all rows, or groups of rows, a contiguous part of them on each thread.
+
+    :param kernel: compiled, with the first and the last part as its first arguments
+    :param threads: how many threads
+    :param parts: how many parts
+    :param arguments: the kernel's further arguments on a thread, by its number
+    """
+    if kernel not in _compiled:
+        with _notice():
+            kernel(0, 0, *arguments(0))  # no parts: it only compiles, or loads what was compiled before
+        _compiled.add(kernel)
+    if threads == 1:
+        kernel(0, parts, *arguments(0))
+        return
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
+    bounds = [i * parts // threads for i in range(threads + 1)]
+    futures = [_pool.submit(kernel, bounds[i], bounds[i + 1], *arguments(i)) for i in range(1, threads)]
+    kernel(bounds[0], bounds[1], *arguments(0))
+    for future in futures:
+        future.result()
+
+
+@contextmanager
+def _notice() -> Iterator[None]:
+    """Say so if a first call takes long."""
+    message = "Compiling the fused kernels, once per machine and type of number: some ten seconds."
+    timer = threading.Timer(1.0, logger.warning, (message,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
