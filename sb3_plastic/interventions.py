@@ -42,18 +42,17 @@ class PlasticityInterventions:
         """
         layers = [layer for net in self.networks() for layer in net.layers]
         configs = [layer.config for layer in layers]
-        with ExitStack() as stack:
-            if frozen:
-                for net in self.networks():
-                    stack.enter_context(net.cached_parameters(frozen=True))
-            try:
-                if keep_fast_weights is not None:
-                    for layer, config in zip(layers, configs, strict=True):
-                        layer.config = replace(config, keep_fast_weights=keep_fast_weights)
-                yield
-            finally:
+        try:
+            if keep_fast_weights is not None:
                 for layer, config in zip(layers, configs, strict=True):
-                    layer.config = config
+                    layer.config = replace(config, keep_fast_weights=keep_fast_weights)
+            with ExitStack() as stack:
+                for net in self.networks():  # with the configurations of this moment
+                    stack.enter_context(net.cached_parameters(frozen))
+                yield
+        finally:
+            for layer, config in zip(layers, configs, strict=True):
+                layer.config = config
 
     def zero_fast_weights(self, state: State, rows: NDArray[np.bool_]) -> State:
         """

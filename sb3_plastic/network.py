@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sb3_plastic.coding import ENCODERS, READOUTS, Encoder, Readout
-from sb3_plastic.ops import BACKENDS, LayerConfig, LayerParameters, plastic_scan, resolve_backend
+from sb3_plastic.ops import BACKENDS, FusedLayers, LayerConfig, LayerParameters, plastic_scan, resolve_backend
 from sb3_plastic.ops.types import check_choice
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.state import LayerState, SNNState
@@ -287,6 +287,7 @@ class PlasticSNN(nn.Module):
             for i in range(n_layers)
         )
         self._cached_parameters: list[LayerParameters] | None = None
+        self._fused_layers: FusedLayers | None = None
         self.n_outputs = sizes[-1]
         self.readout: Readout = READOUTS[readout](self.n_outputs, n_ticks, **(readout_kwargs or {}))
 
@@ -320,18 +321,24 @@ class PlasticSNN(nn.Module):
     @contextmanager
     def cached_parameters(self, frozen: bool = False) -> Iterator[None]:
         """
-        Inside this context the effective parameters are computed once: for many steps between two updates.
+        Inside this context the effective parameters are computed once: for many steps between two updates. Without
+        gradients, all layers then run in one call if they are fused.
 
         :param frozen: with all rates of plasticity at zero, so that nothing that synapses have learned changes
         """
-        before = self._cached_parameters
+        before = self._cached_parameters, self._fused_layers
         with torch.no_grad():
             parameters = self.effective_parameters()
-        self._cached_parameters = [without_plasticity(p) for p in parameters] if frozen else parameters
+        if frozen:
+            parameters = [without_plasticity(p) for p in parameters]
+        self._cached_parameters, self._fused_layers = parameters, None
+        if set(self.resolved_backends()) == {"fused"}:
+            configs = [layer.config for layer in self.layers]
+            self._fused_layers = FusedLayers(list(zip(configs, parameters, strict=True)))
         try:
             yield
         finally:
-            self._cached_parameters = before
+            self._cached_parameters, self._fused_layers = before
 
     def spike_trains(self, features: Tensor, episode_start: Tensor, state: SNNState) -> tuple[list[Tensor], SNNState]:
         """
@@ -343,17 +350,14 @@ class PlasticSNN(nn.Module):
         :return: spikes of each layer, [T, K, B, N]; the state after, with the readout's as it was
         """
         x, encoder_state = self.encoder(features, episode_start, state.encoder)  # [T, K, B, M]
+        externals = [layer.external_modulator(features) for layer in self.layers]
+        if self._fused_layers is not None and not torch.is_grad_enabled():
+            trains, states = self._fused_layers(x, episode_start, state.layers, externals)
+            return trains, SNNState(encoder_state, tuple(states), state.readout)
         trains, states = [], []
-        for layer, layer_state, p in zip(self.layers, state.layers, self.effective_parameters(), strict=True):
-            x, layer_state = plastic_scan(
-                x,
-                episode_start,
-                layer_state,
-                p,
-                layer.config,
-                layer.external_modulator(features),
-                self.backend,
-            )
+        layers = zip(self.layers, state.layers, self.effective_parameters(), externals, strict=True)
+        for layer, layer_state, p, external in layers:
+            x, layer_state = plastic_scan(x, episode_start, layer_state, p, layer.config, external, self.backend)
             trains.append(x)
             states.append(layer_state)
         return trains, SNNState(encoder_state, tuple(states), state.readout)

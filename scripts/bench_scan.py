@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.ops import LayerConfig, LayerParameters, plastic_scan, set_num_threads
+from sb3_plastic.ops import FusedLayers, LayerConfig, LayerParameters, plastic_scan, set_num_threads
 from sb3_plastic.state import LayerState
 
 SIZES = (105, 64, 64, 8)
@@ -199,12 +200,19 @@ def rollout(repeats: int) -> list[dict[str, Any]]:
             setting = Setting(rule, modulation, T=1, K=ticks, B=8)
             error = check(setting._replace(T=16))
             layers, (x, episode_start) = network(setting), inputs(setting)
-
-            def step(backend: str) -> object:
-                with torch.no_grad():
-                    return scan(layers, x, episode_start, backend)  # noqa: B023
-
-            seconds = medians({b: lambda b=b: step(b) for b in ("fused", "reference")}, 40 * repeats)  # type: ignore[misc]
+            fused = FusedLayers([(layer.config, layer.p) for layer in layers])
+            states: list[LayerState] = [layer.state for layer in layers]
+            trains, after = fused(x, episode_start, states, [None] * len(layers))
+            _, expected = scan(layers, x, episode_start, "fused")
+            got = [tensor for spikes, state in zip(trains, after, strict=True) for tensor in (spikes, *state)]
+            if not all(map(torch.equal, got, expected)):
+                sys.exit(f"{setting}: layers in one call differ from one call per layer. No speeds are given.")
+            steps: dict[str, Callable[[], object]] = {
+                "fused": partial(fused, x, episode_start, states, [None] * len(layers)),
+                "reference": partial(scan, layers, x, episode_start, "reference"),
+            }
+            with torch.no_grad():
+                seconds = medians(steps, 40 * repeats)
             rows.append(
                 {
                     "rule": rule,

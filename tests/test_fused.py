@@ -12,7 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sb3_plastic.ops import LayerConfig, LayerParameters, fused, kernels, plastic_scan, resolve_backend, threads
+from sb3_plastic.ops import (
+    FusedLayers,
+    LayerConfig,
+    LayerParameters,
+    fused,
+    kernels,
+    plastic_scan,
+    resolve_backend,
+    rollout,
+    threads,
+)
 from sb3_plastic.plasticity import MODULATIONS, RULES, Rule
 from sb3_plastic.state import LayerState
 from sb3_plastic.surrogate import SURROGATES
@@ -234,6 +244,52 @@ def test_one_call_equals_one_call_per_step_bit_for_bit(rule: str, modulation: st
             step, state = scan(whole.steps(slice(t, t + 1), state))
             spikes.append(step)
     assert_equal_bits([torch.cat(spikes), *state], expected)
+
+
+def layers_after(first: Problem, **options: Any) -> list[Problem]:
+    """A network: that layer, a static one after it, and one of another rule and size."""
+    problems = [first]
+    for rule, modulation, N in (("none", "none", 16), ("bcm", "retroactive", 5)):
+        M_in = problems[-1].p.w.shape[-1]
+        problems.append(problem(rule, modulation, M_in=M_in, N=N, T=9, **options).to(first.x.dtype))
+    return problems
+
+
+@pytest.mark.parametrize("work", [0, 10**9], ids=["by layer", "in one call"])
+@pytest.mark.parametrize(
+    "options",
+    [{"constant_input": True}, {"recurrent": True, "external": 11}, {"population": True, "external": 1}, {"N": 32}],
+    ids=["constant", "recurrent", "rows", "wide"],
+)
+@pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
+def test_layers_in_one_call_equal_one_call_per_layer_bit_for_bit(
+    rule: str, modulation: str, options: dict[str, Any], work: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "PARALLEL_WORK", work)
+    case = problem(rule, modulation, **{**options, "external": None if rule == "none" else options.get("external")})
+    problems = layers_after(case.to(torch.float32))
+    layers = FusedLayers([(layer.config, layer.p) for layer in problems])
+    expected, x = [], case.x.float().expand(-1, case.K, -1, -1)
+    for layer in problems:
+        x, state = plastic_scan(x, case.episode_start, layer.state, layer.p, layer.config, layer.external)
+        expected += [x, *state]
+    states = [layer.state for layer in problems]
+    for steps in ([slice(0, 9)], [slice(t, t + 1) for t in range(9)]):
+        got, after = [], states
+        for s in steps:
+            now = case.x[s].float().expand(-1, case.K, -1, -1)
+            externals = [None if layer.external is None else layer.external[s] for layer in problems]
+            trains, after = layers(now, case.episode_start[s], after, externals)
+            got.append(trains)
+        joined = [torch.cat(trains) for trains in zip(*got, strict=True)]
+        assert_equal_bits([t for spikes, s in zip(joined, after, strict=True) for t in (spikes, *s)], expected)
+
+
+def test_layers_in_one_call_refuse_wrong_shapes() -> None:
+    case = problem(external=None)
+    layers = FusedLayers([(case.config, case.p)])
+    with pytest.raises(ValueError, match=r"v has the shape \(2, 11\): expected \(3, 11\)"):
+        layers(case.x, case.episode_start, [case.state._replace(v=case.state.v[:2])], [None])
 
 
 @pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)

@@ -6,12 +6,14 @@ from torch import Tensor
 
 from sb3_plastic.ops.fused import BACKENDS, plastic_scan_fused, resolve_backend
 from sb3_plastic.ops.reference import plastic_scan_reference, plastic_tick
+from sb3_plastic.ops.rollout import FusedLayers
 from sb3_plastic.ops.threads import get_num_threads, set_num_threads
 from sb3_plastic.ops.types import LayerConfig, LayerParameters
 from sb3_plastic.state import LayerState
 
 __all__ = [
     "BACKENDS",
+    "FusedLayers",
     "LayerConfig",
     "LayerParameters",
     "get_num_threads",

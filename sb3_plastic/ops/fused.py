@@ -158,15 +158,29 @@ def _arrays(sizes: Layout, tensors: Sequence[Tensor]) -> _Arrays:
     x, external, *state = (tensor.detach().contiguous().numpy() for tensor in tensors[:9])
     starts = tensors[-1].contiguous().numpy()
     state = [s.astype(x.dtype, copy=False) for s in state]  # What is empty may be of any type.
-    p = []
-    for tensor, rows, shape in zip(tensors[9:-1], sizes.rows, sizes.parameter_shapes(), strict=True):
-        unused = 0 in shape
-        array = np.empty(0, x.dtype) if unused else tensor.detach().contiguous().numpy()
-        p.append(_pad(array.reshape(rows, *shape)))
-    return _Arrays(x, starts, external, tuple(state), tuple(p))
+    return _Arrays(x, starts, external, tuple(state), parameter_arrays(sizes, tensors[9:-1], tensors[0].dtype))
 
 
-def _layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
+def parameter_arrays(sizes: Layout, p: Sequence[Tensor], dtype: torch.dtype) -> tuple[np.ndarray, ...]:
+    """
+    :param sizes: of the layer
+    :param p: its fourteen parameters
+    :param dtype: type of number
+    :return: as the kernels take them, with a leading axis of size B or 1, and padded
+    """
+    arrays = []
+    for tensor, rows, shape in zip(p, sizes.rows, sizes.parameter_shapes(), strict=True):
+        tensor = torch.empty(0, dtype=dtype) if 0 in shape else tensor.detach().contiguous()
+        arrays.append(_pad(tensor.numpy().reshape(rows, *shape)))
+    return tuple(arrays)
+
+
+def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
+    """
+    :param config: what kind of layer it is
+    :param tensors: x, external, state, parameters, episode_start
+    :return: the sizes
+    """
     return layout(config, RULES[config.rule], tuple(t.shape for t in tensors), tuple(t.dtype for t in tensors))
 
 
@@ -203,7 +217,7 @@ def _forward(
     config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool = True
 ) -> tuple[tuple[Tensor, ...], tuple[np.ndarray, ...]]:
     """Spikes and state, and what the backward pass needs."""
-    sizes = _layout(config, tensors)
+    sizes = layer_layout(config, tensors)
     x, starts, external, state, p = _arrays(sizes, tensors)
     T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
     outputs = tuple(empty(shape, dtype) for shape in ((T, K, B, N), *sizes.state_shapes()))
@@ -241,7 +255,7 @@ def _backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
-    sizes = _layout(config, tensors)
+    sizes = layer_layout(config, tensors)
     x, starts, external, state, p = _arrays(sizes, tensors)
     T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
     gspikes = zeros((T, K, B, N), dtype) if grads[0] is None else np.ascontiguousarray(grads[0].numpy())

@@ -234,16 +234,18 @@ def forward(
 
     for r in range(first, last):
         w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
-        h, e = out[5][r], out[6][r]
+        # The first tick reads the incoming fast weights where they are, which saves a copy.
+        h_old, e_old, h, e = state[5][r], state[6][r], out[5][r], out[6][r]
         if N_own != N:
             h, e = work_h
+            copy_matrix(h, h_old)
+            copy_matrix(e, e_old)
+            h_old, e_old = h, e
         copy(v, state[0][r])
         copy(z, state[1][r])
         copy(x_trace, state[2][r])
         copy(y_trace, state[3][r])
         copy(theta, state[4][r])
-        copy_matrix(h, state[5][r])
-        copy_matrix(e, state[6][r])
         for j in range(N):
             keep[j] = 1 - rho[j]
 
@@ -259,9 +261,10 @@ def forward(
                 v[:], z[:], x_trace[:], y_trace[:] = 0, 0, 0, 0
                 if not keep_fast_weights:
                     theta[:], h[:], e[:] = 0, 0, 0
+                    h_old, e_old = h, e
             for k in range(K):
                 gather(x[t, k % K_x, r], z, x_now[:M])
-                currents(h, w, alpha, x_now, current)
+                currents(h_old, w, alpha, x_now, current)
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
                 if segment:
@@ -274,11 +277,12 @@ def forward(
                         m[j] *= external[t, r, j % E]
                 call(local, (y_trace, theta, drive, decay), N)
                 if retroactive:
-                    learn_retroactive(h, h, e, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+                    learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
                 else:
                     multiply(drive, m)
                     multiply(decay, m)
-                    learn(h, h, eta, x_trace, drive, decay, keep, h_max)
+                    learn(h_old, h, eta, x_trace, drive, decay, keep, h_max)
+                h_old, e_old = h, e
                 if sliding:
                     slide(theta, kappa, y_trace)
 

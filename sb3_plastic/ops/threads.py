@@ -73,9 +73,7 @@ def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[
     :param arguments: the kernel's further arguments on a thread, by its number
     """
     if kernel not in _compiled:
-        with _notice():
-            kernel(0, 0, *arguments(0))  # no parts: it only compiles, or loads what was compiled before
-        _compiled.add(kernel)
+        run_compiled(kernel, 0, 0, *arguments(0))  # no parts: it only compiles, or loads what was compiled before
     if threads == 1:
         kernel(0, parts, *arguments(0))
         return
@@ -87,6 +85,21 @@ def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[
     kernel(bounds[0], bounds[1], *arguments(0))
     for future in futures:
         future.result()
+
+
+def run_compiled(kernel: Any, *arguments: Any) -> None:
+    """
+    Call a kernel, and say so if it has to be compiled first.
+
+    :param kernel: compiled, or to be
+    :param arguments: its arguments
+    """
+    if kernel in _compiled:
+        kernel(*arguments)
+        return
+    with _notice():
+        kernel(*arguments)
+    _compiled.add(kernel)
 
 
 @contextmanager

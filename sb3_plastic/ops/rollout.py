@@ -1,0 +1,146 @@
+"""Layers whose parameters stay for many steps: all of a rollout's step in one compiled call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sb3_plastic.ops import fused
+from sb3_plastic.ops.functions import rule_addresses
+from sb3_plastic.ops.kernels_rollout import network_at
+from sb3_plastic.ops.layout import Layout
+from sb3_plastic.ops.simd import padded
+from sb3_plastic.ops.threads import PARALLEL_WORK, run_compiled
+from sb3_plastic.ops.types import LayerConfig, LayerParameters
+from sb3_plastic.state import LayerState
+
+Place = tuple[int, int, tuple[int, ...]]  # from, to, shape
+NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+class FusedLayers:
+    """
+    Layers one after the other, on the fused kernel and without gradients. Parameters are read when this is made, and
+    kept: make another when they have changed.
+
+    :param layers: configuration and parameters of each
+    """
+
+    def __init__(self, layers: Sequence[tuple[LayerConfig, LayerParameters]]) -> None:
+        self.layers = layers
+        self._checked: list[Any] = []
+
+    def __call__(
+        self,
+        x: Tensor,
+        episode_start: Tensor,
+        states: Sequence[LayerState],
+        externals: Sequence[Tensor | None],
+    ) -> tuple[list[Tensor], list[LayerState]]:
+        """
+        The same as :func:`sb3_plastic.ops.plastic_scan`, layer by layer, bit for bit.
+
+        :param x: inputs of the first layer, [T, K, B, M_in]
+        :param episode_start: bool [T, B]
+        :param states: states before the first step
+        :param externals: external modulators, or None
+        :return: spikes of each layer, [T, K, B, N], and the states after
+        """
+        K = x.shape[1]
+        if K > 1 and x.stride(1) == 0:
+            x = x[:, :1]
+        given = [x, episode_start, *(e for e in externals if e is not None), *(s for state in states for s in state)]
+        seen = [
+            K,
+            *(e is None for e in externals),
+            *(tensor.shape for tensor in given),
+            *(tensor.dtype for tensor in given),
+        ]
+        if seen != self._checked:
+            self._plan(K, x, episode_start, states, externals)
+            self._checked = seen
+        if not self._small:
+            return self._one_by_one(K, x, episode_start, states, externals)
+        memory = fused.empty((self._size,), x.dtype)
+        given = [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in given]
+        tensors = self._offsets + memory.data_ptr()
+        tensors[self._given] = [tensor.data_ptr() for tensor in given]
+        tensors[:, -1] = given[1].data_ptr()
+        run_compiled(network_at, K, *self._tables, tensors, self._numbers)
+
+        # Views of one piece of memory by way of numpy: torch takes twice as long.
+        array = memory.numpy()
+        trains = [torch.from_numpy(array[start:end].reshape(shape)) for start, end, shape in self._spikes]
+        after = [
+            LayerState(
+                *(
+                    tensor if place is None else torch.from_numpy(array[place[0] : place[1]].reshape(place[2]))
+                    for tensor, place in zip(state, places, strict=True)
+                )
+            )
+            for state, places in zip(states, self._states, strict=True)
+        ]
+        return trains, after
+
+    def _one_by_one(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> Any:
+        """By :func:`plastic_scan_fused`, which has threads."""
+        x = x.expand(-1, K, -1, -1)
+        trains, after = [], []
+        for (config, p), state, external in zip(self.layers, states, externals, strict=True):
+            x, state = fused.plastic_scan_fused(x, episode_start, state, p, config, external)
+            trains.append(x)
+            after.append(state)
+        return trains, after
+
+    def _plan(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> None:
+        """Check the shapes, and lay down all that does not change from step to step."""
+        dtype = x.dtype
+        sizes: list[Layout] = []
+        kinds, lengths, offsets = [], [], []
+        self._arrays: list[tuple[np.ndarray, ...]] = []  # padded parameters, kept while their addresses are in use
+        self._spikes: list[Place] = []
+        self._states: list[list[Place | None]] = []
+        self._size = 0
+        for i, ((config, p), state, external) in enumerate(zip(self.layers, states, externals, strict=True)):
+            modulator = x.new_empty(*x.shape[0:3:2], 0) if external is None else external
+            layer = fused.layer_layout(config, (x, modulator, *state, *p, episode_start))
+            sizes.append(layer)
+            arrays = fused.parameter_arrays(layer, p, dtype)
+            self._arrays.append(arrays)
+            rule = 0 if config.rule == "none" else rule_addresses(config.rule, dtype)[0]
+            kinds.append((rule, fused.MODULATION[config.modulation], config.keep_fast_weights))
+            wide_m, wide_n = padded(layer.M), padded(layer.N)
+            lengths.append((*(array.shape[-1] for array in arrays), wide_m))
+            spikes = self._place(layer.T, K, layer.B, layer.N)
+            places = [None if 0 in shape else self._place(*shape) for shape in layer.state_shapes()]
+            matrices = (layer.M_plastic, wide_n), (layer.M_retroactive, wide_n)
+            work = [self._place(*shape) for shape in ((2, wide_m), (9, wide_n), *matrices)]
+            row = [self._spikes[-1] if i else None, None, *[None] * 7, spikes, *places, *work, None]
+            offsets.append([0 if place is None else place[0] * x.element_size() for place in row])
+            self._spikes.append(spikes)
+            self._states.append(places)
+            x = x.new_empty(1).expand(layer.T, K, layer.B, layer.N)
+
+        columns = len(offsets[0])
+        given = [0, columns - 1]  # where the addresses of what is given belong: x and episode_start,
+        given += [i * columns + 1 for i, external in enumerate(externals) if external is not None]
+        given += [i * columns + 2 + k for i in range(len(states)) for k in range(7)]
+        self._given = np.unravel_index(given, (len(offsets), columns))
+        self._offsets = np.array(offsets, np.int64)
+        self._small = sum(size.T * K * size.B * size.M * size.N for size in sizes) < PARALLEL_WORK
+        addresses = [[array.ctypes.data for array in arrays] for arrays in self._arrays]
+        tables = [size[:-1] for size in sizes], [size.rows for size in sizes], lengths, addresses, kinds
+        self._tables = tuple(np.array(table, np.int64) for table in tables)
+        thresholds = [(config.threshold, config.h_max) for config, _ in self.layers]
+        self._numbers = np.array(thresholds, NUMBERS[dtype])
+
+    def _place(self, *shape: int) -> Place:
+        """Room in the memory of a step, from a multiple of the vectors' length."""
+        start, n = self._size, math.prod(shape)
+        self._size += padded(n)
+        return start, start + n, shape
