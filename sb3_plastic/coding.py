@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.state import masked_reset
+from sb3_plastic.ops.leaky import leaky_scan
 
 
 class Readout(Protocol):
@@ -171,7 +171,7 @@ class LeakyReadout(nn.Module):
         # The K ticks of a step enter at once, each with what will be left of it at the end of the step.
         weights = (1 - decay) * decay ** torch.arange(n_ticks - 1, -1, -1, dtype=torch.float64)
         self.weights: Tensor
-        self.register_buffer("weights", weights.float().view(-1, 1, 1), persistent=False)  # [K, 1, 1]
+        self.register_buffer("weights", weights.float(), persistent=False)  # [K]
 
     def initial_state(self, n_envs: int, random: bool = True) -> Tensor:
         """Nothing integrated yet: [n_envs, N]."""
@@ -184,12 +184,8 @@ class LeakyReadout(nn.Module):
         :param state: [B, N]
         :return: filtered spikes [T, B, N], state
         """
-        drive = (spikes * self.weights).sum(1)  # [T, B, N]
-        filtered = []
-        for t in range(len(drive)):
-            state = self.decay * masked_reset(state, episode_start[t]) + drive[t]
-            filtered.append(state)
-        return self.gain * torch.stack(filtered), state
+        filtered, state = leaky_scan(spikes, self.weights, self.decay, episode_start, state)
+        return self.gain * filtered, state
 
 
 class RateReadout(nn.Module):

@@ -143,8 +143,10 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
             self.action_net = PopulationDecoder(self.snn.n_outputs // self.decoder_neurons, self.decoder_neurons)
         elif self.ortho_init:
             self.action_net.apply(lambda module: self.init_weights(module, gain=self.decoder_gain))
+        # Adam in one call per group instead of a dozen per tensor: these are many, and small.
+        fused = {"fused": True} if issubclass(self.optimizer_class, torch.optim.Adam) else {}
         self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
-            self.parameter_groups(), lr=lr_schedule(1), **self.optimizer_kwargs
+            self.parameter_groups(), lr=lr_schedule(1), **fused | self.optimizer_kwargs
         )
 
     def _build_mlp_extractor(self) -> None:
@@ -247,7 +249,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
 
     def split_state(self, state: State) -> tuple[State, State]:
         """The actor's part of a state, and the critic's (empty for an MLP)."""
-        n = len(self.snn.initial_state(1).tensors())
+        n = SNNState.n_tensors(len(self.snn.layers))
         return state[:n], state[n:]
 
     @staticmethod

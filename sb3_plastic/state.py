@@ -36,6 +36,11 @@ class SNNState(NamedTuple):
         """The same state as a flat tuple, for buffers, ``predict`` and everything else that need not look inside."""
         return (self.encoder, *(tensor for layer in self.layers for tensor in layer), self.readout)
 
+    @staticmethod
+    def n_tensors(n_layers: int) -> int:
+        """How many tensors the state of a network of so many layers has."""
+        return 2 + n_layers * len(LayerState._fields)
+
     @classmethod
     def from_tensors(cls, tensors: Sequence[Tensor]) -> SNNState:
         """

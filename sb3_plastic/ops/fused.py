@@ -6,7 +6,9 @@ between tensors and arrays, and autograd.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,7 +108,7 @@ def plastic_scan_fused(
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, config: LayerConfig, K: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        outputs, ctx.saved = _forward(config, K, tensors)
+        outputs, ctx.arrays, ctx.saved = _forward(config, K, tensors)
         ctx.config, ctx.K = config, K
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
@@ -115,8 +117,9 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors  # Asked for first: this complains if one has been changed in place.
         wanted = ctx.needs_input_grad[2:-1]
-        return (None, None, *_backward(ctx.config, ctx.K, ctx.saved_tensors, ctx.saved, grads, wanted), None)
+        return (None, None, *_backward(ctx.config, ctx.K, tensors, ctx.arrays, ctx.saved, grads, wanted), None)
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -127,16 +130,23 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
-    """Filled by this thread: torch's own threads, once woken, go on spinning for milliseconds and slow the kernels."""
-    array = empty(shape, dtype).numpy()
-    array.fill(0)
-    return array
+def zeros(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> tuple[np.ndarray, ...]:
+    """
+    Arrays in one piece of memory, each from a multiple of the vectors' length. Filled by this thread: torch's own
+    threads, once woken, go on spinning for milliseconds and slow the kernels.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    ends = [0, *accumulate(padded(size) for size in sizes)]
+    memory = empty((ends[-1],), dtype).numpy()
+    memory.fill(0)
+    parts = zip(shapes, sizes, ends, strict=False)
+    return tuple(memory[start : start + size].reshape(shape) for shape, size, start in parts)
 
 
 class _Arrays(NamedTuple):
     """The tensors of a call as arrays."""
 
+    sizes: Layout
     x: np.ndarray  # [T, K or 1, B, M_in]
     starts: np.ndarray  # [T, B]
     external: np.ndarray  # [T, B, N or 1 or 0]
@@ -154,11 +164,13 @@ def _pad(array: np.ndarray) -> np.ndarray:
     return wide
 
 
-def _arrays(sizes: Layout, tensors: Sequence[Tensor]) -> _Arrays:
+def _arrays(config: LayerConfig, tensors: Sequence[Tensor]) -> _Arrays:
+    sizes = layer_layout(config, tensors)
     x, external, *state = (tensor.detach().contiguous().numpy() for tensor in tensors[:9])
     starts = tensors[-1].contiguous().numpy()
     state = [s.astype(x.dtype, copy=False) for s in state]  # What is empty may be of any type.
-    return _Arrays(x, starts, external, tuple(state), parameter_arrays(sizes, tensors[9:-1], tensors[0].dtype))
+    p = parameter_arrays(sizes, tensors[9:-1], tensors[0].dtype)
+    return _Arrays(sizes, x, starts, external, tuple(state), p)
 
 
 def parameter_arrays(sizes: Layout, p: Sequence[Tensor], dtype: torch.dtype) -> tuple[np.ndarray, ...]:
@@ -215,10 +227,10 @@ class _Work:
 
 def _forward(
     config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool = True
-) -> tuple[tuple[Tensor, ...], tuple[np.ndarray, ...]]:
+) -> tuple[tuple[Tensor, ...], _Arrays, tuple[np.ndarray, ...]]:
     """Spikes and state, and what the backward pass needs."""
-    sizes = layer_layout(config, tensors)
-    x, starts, external, state, p = _arrays(sizes, tensors)
+    arrays = _arrays(config, tensors)
+    sizes, x, starts, external, state, p = arrays
     T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
     outputs = tuple(empty(shape, dtype) for shape in ((T, K, B, N), *sizes.state_shapes()))
     spikes, *out = (tensor.numpy() for tensor in outputs)
@@ -243,30 +255,33 @@ def _forward(
             K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
             config.keep_fast_weights, threshold, h_max, work_m[i], work_n[i], work_h[i]
         ))  # fmt: skip
-    return outputs, saved
+    return outputs, arrays, saved
 
 
 def _backward(
     config: LayerConfig,
     K: int,
     tensors: Sequence[Tensor],
+    arrays: _Arrays,
     saved: tuple[np.ndarray, ...],
     grads: tuple[Tensor | None, ...],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
-    sizes = layer_layout(config, tensors)
-    x, starts, external, state, p = _arrays(sizes, tensors)
+    sizes, x, starts, external, state, p = arrays
     T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
-    gspikes = zeros((T, K, B, N), dtype) if grads[0] is None else np.ascontiguousarray(grads[0].numpy())
-    gstate = tuple(zeros(array.shape, dtype) for array in state)
+    groups = min(B, GROUPS) if max(sizes.rows) == 1 else B
+    spikes_shape = (T, K, B, N) if grads[0] is None else (0,)
+    shapes = [spikes_shape, external.shape, *(array.shape for array in state)]
+    gspikes, gexternal, *rest = zeros([*shapes, *((groups, *array.shape[1:]) for array in p)], dtype)
+    gstate, gp = tuple(rest[: len(state)]), tuple(rest[len(state) :])
+    if grads[0] is not None:
+        gspikes = np.ascontiguousarray(grads[0].numpy())
     for array, grad in zip(gstate, grads[1:], strict=True):
         if grad is not None:
             array[...] = grad.numpy()
     want_gx = config.recurrent or any(wanted[NAMES.index(name)] for name in ("x", "x_trace", "lam_pre"))
-    gx, gexternal = empty(x.shape, dtype).numpy(), zeros(external.shape, dtype)
-    groups = min(B, GROUPS) if max(sizes.rows) == 1 else B
-    gp = tuple(zeros((groups, *array.shape[1:]), dtype) for array in p)
+    gx = empty(x.shape, dtype).numpy()
     surrogate = surrogate_address(config.surrogate, config.slope, dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     threads = threads_for(T * K * B * M * N, groups)
@@ -288,13 +303,11 @@ def _backward(
             gstate, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i], work_n[i], work_h[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
-    # A parameter that serves all rows has the sum of theirs.
-    gp = tuple(
-        (g if rows > 1 else g.sum(0))[..., : shape[-1]]
-        for g, rows, shape in zip(gp, sizes.rows, sizes.parameter_shapes(), strict=True)
-    )
-    gradients = [torch.from_numpy(array) for array in (gx, gexternal, *gstate, *gp)]
+    gradients = [gx, gexternal, *gstate]
+    for g, rows, shape in zip(gp, sizes.rows, sizes.parameter_shapes(), strict=True):
+        # A parameter that serves all rows has the sum of theirs.
+        gradients.append((g if rows > 1 or not g.size else g.sum(0))[..., : shape[-1]])
     return [
-        gradient.reshape(tensor.shape) if want and gradient.numel() else None
+        torch.from_numpy(gradient).reshape(tensor.shape) if want and gradient.size else None
         for gradient, tensor, want in zip(gradients, tensors[:-1], wanted, strict=True)
     ]
