@@ -244,12 +244,33 @@ def growth(repeats: int) -> list[dict[str, Any]]:
                 {
                     "axis": axis,
                     "value": value,
+                    "synapses x ticks": setting.synapse_ticks(),
                     "ms": 1e3 * seconds,
                     "ns per synapse and tick": 1e9 * seconds / setting.synapse_ticks(),
                     "peak MB": in_process("memory", setting, "fused")["bytes"] / 1e6,
                 }
             )
     return rows
+
+
+def plot_growth(rows: list[dict[str, Any]], path: Path) -> None:
+    """Time above, memory below, one column per size that grows; a dashed line is proportional to synapses x ticks."""
+    import matplotlib.pyplot as plt
+
+    axes = list(dict.fromkeys(row["axis"] for row in rows))
+    figure, panels = plt.subplots(2, len(axes), figsize=(3 * len(axes), 5), sharex="col", layout="constrained")
+    for column, axis in enumerate(axes):
+        series = [row for row in rows if row["axis"] == axis]
+        values = [row["value"] for row in series]
+        for panel, name in zip(panels[:, column], ("ms", "peak MB"), strict=True):
+            panel.loglog(values, [row[name] for row in series], "o-", base=2)
+        middle = series[len(series) // 2]
+        rate = middle["ms"] / middle["synapses x ticks"]
+        panels[0, column].loglog(values, [rate * row["synapses x ticks"] for row in series], "k--", base=2)
+        panels[1, column].set_xlabel(axis)
+    panels[0, 0].set_ylabel("forward + backward, ms")
+    panels[1, 0].set_ylabel("peak extra memory, MB")
+    figure.savefig(path, dpi=100)
 
 
 def memory(repeats: int) -> list[dict[str, Any]]:
@@ -459,6 +480,7 @@ SECTIONS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--plot", type=Path, help="draw the growth, if it is among the sections, into this file")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections, default all")
     parser.add_argument("--repeats", type=int, default=5, help="runs per median, default 5")
     parser.add_argument("--threads", type=int, default=2, help="threads of both backends, default 2")
@@ -474,6 +496,8 @@ def main() -> None:
         section = SECTIONS[name]
         results[name] = section(arguments.repeats)
         print_table(f"{name}: {section.__doc__}", results[name])
+    if arguments.plot and "growth" in results:
+        plot_growth(results["growth"], arguments.plot)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""A leaky integrator over a sequence of spikes, compiled for the CPU, where a loop of tensors costs more than a layer."""
+"""A leaky integrator over a sequence of spikes, compiled for the CPU: a loop of tensors costs more than a layer."""
 
 from __future__ import annotations
 
