@@ -19,7 +19,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +31,8 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.figure import Figure
+
+from sb3_plastic.files import replace_file
 
 FORMATS = ("md", "html")
 
@@ -236,22 +237,6 @@ def number(value: object, digits: int = 2) -> str:
         return str(value)
     decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}"  # + 0.0: without -0.00
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """
-    Write a file under a temporary name and move it, so that nobody sees half of it.
-
-    :param path: of the file; its folder is made
-    :param content: all of it
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # Helpers

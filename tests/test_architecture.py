@@ -21,7 +21,7 @@ ORDER = [
     "ppo",
 ]
 # These know nothing of spiking networks: they serve and judge any SB3 model.
-INDEPENDENT = ["wrappers", "perturbations", "evaluation", "stats", "document", "report", "tasks"]
+INDEPENDENT = ["wrappers", "perturbations", "evaluation", "stats", "files", "document", "report", "tasks"]
 
 
 def imported_modules(path: Path) -> set[str]:

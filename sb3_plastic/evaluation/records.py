@@ -15,8 +15,8 @@ and then moved, so a file that exists is complete.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_plastic.evaluation.measures import MEASURES, episode_measures
+from sb3_plastic.files import replace_file
 
 Array = NDArray[Any]
 
@@ -163,13 +164,9 @@ def save_trace(folder: Path, cell: Cell, trace: Trace) -> Path:
     :return: the file
     """
     path = folder / "traces" / cell.file_name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(temporary, cell=json.dumps(dataclasses.asdict(cell)), **dataclasses.asdict(trace))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, cell=json.dumps(dataclasses.asdict(cell)), **dataclasses.asdict(trace))
+    replace_file(path, buffer.getvalue())
     return path
 
 
@@ -277,7 +274,7 @@ def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:
 
 def write_records(folder: Path, records: pd.DataFrame) -> None:
     """Write ``records.csv``. :param folder: the results folder :param records: as `records_of` returns them"""
-    write_text(folder / "records.csv", records.to_csv(index=False, lineterminator="\n"))
+    replace_file(folder / "records.csv", records.to_csv(index=False, lineterminator="\n").encode())
 
 
 def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
@@ -331,20 +328,9 @@ NUMERIC = tuple(
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write a mapping as JSON. :param path: file :param data: plain data"""
-    write_text(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
+    replace_file(path, (json.dumps(data, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file. :param path: file"""
     return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then move it. :param path: file :param text: its content"""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
