@@ -63,6 +63,7 @@ def write_results(
     episodes: int = 4,
     falls: bool = False,
     sham: bool = False,
+    needs: float = 0.0,
 ) -> Path:
     """
     A results folder with the cells of a quick tier: static, onset and removal. Perturbed, a policy loses up to 60 %
@@ -77,6 +78,7 @@ def write_results(
     :param episodes: per cell
     :param falls: every fourth perturbed episode falls 120 steps after the onset, and one simulation breaks
     :param sham: with the sham, as real results of plastic models have it
+    :param needs: fraction of its forward reward that is lost within some 60 steps once it is frozen, perturbed or not
     :return: the folder
     """
     rng = np.random.default_rng([train_seed, sum(label.encode())])
@@ -103,6 +105,8 @@ def write_results(
         learning = adapts if plastic and control in ("intact", "zeroed_at_onset") else 0.0
         lost = loss * (1 - learning * (1 - np.exp(-np.maximum(since, 0) / 60)))
         forward = skill * np.where(active, 1 - lost, 1.0) * (0.9 if control == "off" else 1.0) + noise
+        if control == "frozen_at_onset":
+            forward = forward * (1 - needs * (1 - np.exp(-np.maximum(since, 0) / 60)))
         unstable = np.zeros(episodes, bool)
         if falls and kind != "none":
             forward[::4][since[::4] > 120] = np.nan

@@ -19,8 +19,19 @@ from sb3_plastic.report import ReportError, read_results, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.cli import main
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
-from sb3_plastic.report.figures import gain, looks, profiles, survival
+from sb3_plastic.report.figures import (
+    CONTROLS,
+    SHAM_TITLE,
+    agents,
+    gain,
+    looks,
+    profiles,
+    scenario_curves,
+    scenario_gains,
+    survival,
+)
 from sb3_plastic.report.page import missing_controls
+from sb3_plastic.report.results import GAINS
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
@@ -43,7 +54,7 @@ def edit_summary(folder, **settings):
 
 
 def evaluation(folder, label, seed):
-    write_results(folder, label, seed, **AGENTS[label])
+    write_results(folder, label, seed, sham=True, **AGENTS[label])
     edit_summary(folder, model_sha256=hashlib.sha256(folder.name.encode()).hexdigest())
     return folder
 
@@ -94,7 +105,17 @@ class TestThePage:
     def test_every_figure_is_there_to_be_printed_and_is_shown(self, report):
         names = {path.stem for path in (report / "figures").iterdir()}
         robot = {
-            *("agents", "gain", "severity", "profiles", "survival", "recovery", "scenario-curves", "scenario-gains"),
+            *(
+                "agents",
+                "gain",
+                "raw-gain",
+                "severity",
+                "profiles",
+                "survival",
+                "recovery",
+                "scenario-curves",
+                "scenario-gains",
+            ),
             *(f"{kind}-{label}" for kind in ("controls", "fast-weights") for label in ("adapting", "rigid")),
         }
         assert names == {f"halfcheetah-{name}" for name in robot}
@@ -107,7 +128,7 @@ class TestThePage:
         text = (report / "report.html").read_text()
         assert "<title>T &amp; t</title>" in text
         sources = re.findall(r'src="(.{0,30})', text)
-        assert len(sources) == 12
+        assert len(sources) == 13
         assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
         assert not re.findall(r"<(script|link|iframe)|https?://", text)
 
@@ -124,13 +145,40 @@ class TestThePage:
 class TestWhatIsSaid:
     def test_who_adapts_is_recognised_and_who_is_just_better_is_not(self, results):
         adapting, rigid, others = claims(results, ROBOT)
-        assert adapting.startswith("adapting: late after the onset")
-        assert "interval above 0 in 14 of 14 scenarios, below 0 in 0" in adapting
-        assert "shown in interp, extrap1, extrap2, novel" in adapting
-        assert "interval above 0 in 0 of 14 scenarios, below 0 in 0" in rigid
-        assert "No gap that opens after the onset is shown in interp, extrap1, extrap2, novel." in rigid
+        assert adapting.startswith("adapting: the net adaptation gain is 0.")
+        assert "interval is above 0 in 14 of 14 scenarios, below 0 in 0" in adapting
+        assert "late above early) is shown in interp, extrap1, extrap2, novel" in adapting
+        assert "interval is above 0 in 0 of 14 scenarios, below 0 in 0" in rigid
+        assert (
+            "No adaptation (net gain above 0, and late above early) is shown in interp, extrap1, extrap2, novel."
+            in rigid
+        )
         assert others.startswith("static, oracle: not run with frozen fast weights, so nothing can be said")
         assert "covers less than the 95 %" in few_seeds(results)
+
+    def test_who_needs_its_plasticity_to_walk_is_not_taken_to_adapt(self, tmp_path):
+        for seed in range(3):
+            write_results(tmp_path / str(seed), "needy", seed, adapts=0, needs=0.5, episodes=2, sham=True)
+            edit_summary(tmp_path / str(seed), model_sha256=f"{seed}" * 64)
+        needy = read_results([tmp_path])
+        raw = controls(needy, ROBOT).set_index("split")["raw gain"]
+        assert all(float(value.split("[")[1].split(",")[0]) > 0.1 for value in raw)  # the gap to the frozen one opens
+        (said,) = claims(needy, ROBOT)
+        assert "interval is above 0 in 0 of 14 scenarios" in said
+        assert "No adaptation (net gain above 0, and late above early) is shown in interp" in said
+        assert "It needs its plasticity to move" in said
+
+    def test_without_a_sham_there_is_no_claim(self, pair, tmp_path):
+        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
+        records = records[records["split"] != "sham"].drop(columns="adaptation_gain_net")  # as it used to be
+        records.to_csv(pair[0] / "records.csv", index=False)
+        for path in (pair[0] / "traces").glob("*sham*"):
+            path.unlink()
+        text = write_report(pair[:1], tmp_path / "out", formats=["md"])[0].read_text()
+        assert "adapting: no claim. There is no sham with these onsets" in text
+        assert "there is no net gain to show" in text
+        assert "(figures/halfcheetah-raw-gain.svg)" in text
+        assert "(figures/halfcheetah-gain.svg)" not in text
 
     def test_one_seed_makes_no_interval_and_no_claim(self, evaluations):
         one = read_results([evaluations / "adapting_0", evaluations / "static_0", evaluations / "oracle_0"])
@@ -145,15 +193,15 @@ class TestWhatIsSaid:
 
     def test_who_did_not_move_before_any_onset_has_no_gain(self, pair):
         records = pd.read_csv(pair[0] / "records.csv")
-        records[["adaptation_gain_late", "adaptation_gain_early"]] = np.nan
+        records[list(GAINS)] = np.nan
         records["forward_reward"] *= 0.01
         records.to_csv(pair[0] / "records.csv", index=False)
         found = read_results(pair)
         assert claims(found, ROBOT)[0].startswith("adapting: it moved forward before no onset")
-        assert controls(found, ROBOT)["gain, late"].tolist() == ["–"] * 4  # noqa: RUF001
+        assert controls(found, ROBOT)["net gain"].tolist() == ["–"] * 5  # noqa: RUF001
         assert profiles(found, ROBOT, looks(found, ROBOT)) is not None  # of the other
         still = [
-            dataclasses.replace(o, gain=np.full_like(o.gain, np.nan))
+            dataclasses.replace(o, gain=np.full_like(o.gain, np.nan), net=np.full_like(o.gain, np.nan))
             for o in read_onsets(found, ROBOT)
             if o.gain is not None
         ]
@@ -162,18 +210,18 @@ class TestWhatIsSaid:
     def test_two_seeds_are_too_few_for_a_claim(self, evaluations):
         two = read_results([evaluations / f"adapting_{seed}" for seed in range(2)])
         (said,) = claims(two, ROBOT)
-        assert said.startswith("adapting: 2 trained seeds, too few for a claim. The mean adaptation gain")
-        assert "a frozen network walks worse in any case" in few_seeds(two)
+        assert said.startswith("adapting: 2 trained seeds, too few for a claim. The net adaptation gain is 0.")
+        assert "one below 0 does not show the opposite" in few_seeds(two)
 
     def test_a_constant_advantage_is_not_a_gap_that_opens(self, evaluations, tmp_path):
         folders = [shutil.copytree(evaluations / f"adapting_{seed}", tmp_path / str(seed)) for seed in range(3)]
         for i, folder in enumerate(folders):
             records = pd.read_csv(folder / "records.csv")
-            records["adaptation_gain_late"] = records["adaptation_gain_early"] = 0.3 + 0.01 * i
+            records.loc[records["split"] != "sham", list(GAINS)] = 0.3 + 0.01 * i
             records.to_csv(folder / "records.csv", index=False)
         (said,) = claims(read_results(folders), ROBOT)
-        assert "interval above 0 in 14 of 14" in said
-        assert "No gap that opens after the onset is shown in interp" in said
+        assert "interval is above 0 in 14 of 14" in said
+        assert "No adaptation (net gain above 0, and late above early) is shown in interp" in said
 
 
 class TestTables:
@@ -222,12 +270,43 @@ class TestTables:
         row = table.loc["adapting", "extrap2"]
         assert row["plateau, intact"] == pytest.approx(row["plateau, zeroed"])
         assert row["plateau, intact"] > row["plateau, frozen"] + 0.2
-        assert table.loc[("rigid", "extrap2"), "gain, late"] == "0.00 [0.00, 0.00]"
+        assert table.loc[("rigid", "extrap2"), "net gain"] == "0.00 [0.00, 0.00]"
+
+    def test_the_sham_is_no_scenario(self, results):
+        assert set(results.sham["scenario"]) == {"nda-v1/nominal/sham"}
+        assert not results.records["scenario"].isin(results.sham["scenario"]).any()
+        tables = [table(results, ROBOT, p) for table in (headline, against) for p in ("static", "onset")]
+        assert all("sham" not in set(table["split"]) for table in tables)
+        row = controls(results, ROBOT).set_index(["agent", "split"]).loc["rigid", "sham"]
+        assert (row["net gain"], row["raw gain"]) == ("–", "0.00 [0.00, 0.00]")  # noqa: RUF001
+        drawn = [agents, scenario_curves, scenario_gains]
+        titles = [
+            axes.get_title() for draw in drawn for axes in draw(read_onsets(results, ROBOT), looks(results, ROBOT)).axes
+        ]
+        assert not [title for title in titles if "sham" in title]
+        assert gain(read_onsets(results, ROBOT), looks(results, ROBOT)).axes[4].get_title() == SHAM_TITLE
+
+    def test_the_net_gain_is_that_of_the_evaluation(self, results):
+        onset = results.of(ROBOT, protocol="onset", control="intact", label="adapting")
+        there = onset[onset["net"].notna()]
+        assert len(there) > 100
+        np.testing.assert_allclose(there["net"], there["adaptation_gain_net"], atol=1e-12)
+
+    def test_who_broke_while_frozen_has_no_gain(self, pair):
+        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
+        broken = (records["scenario"] == "nda-v1/extrap1/mass/onset") & (records["control"] == "frozen_at_onset")
+        records.loc[broken & (records["episode"] == 0), "unstable"] = 1
+        records.to_csv(pair[0] / "records.csv", index=False)
+        found = read_results(pair).of(ROBOT, scenario="nda-v1/extrap1/mass/onset", control="intact", label="adapting")
+        found = found[found["protocol"] == "onset"].set_index("episode")
+        assert found[["adaptation_gain", "net"]].isna().all(axis=1).tolist() == [True, False, False, False]
 
     def test_other_protocols_and_every_cell_are_listed(self, results):
         (row,) = other_protocols(results, ROBOT).query("agent == 'adapting'").to_dict("records")
         assert (row["protocol"], row["measure"]) == ("removal", "after-effect")
         table = cells(results, ROBOT)
+        assert set(table.loc[table["split"] == "sham", "control"]) == set(CONTROLS)
+        table = table[table["split"] != "sham"]
         keys = ["protocol", "scenario", "label", "control"]
         assert len(table) == len(results.records.drop_duplicates(keys))
         assert table["episodes"].sum() == len(results.records)

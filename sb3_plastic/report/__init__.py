@@ -4,7 +4,8 @@
     write_report(["results/oja_0", "results/oja_1", "results/static_0"], "report")
 
 In reading order: `results` (folders, read and checked), `scores` (tables), `curves` (what happens around the onset),
-`figures`, `claims` (what may be said), `page` (all of it in order). It knows nothing of spiking networks.
+`figures` and `heat_map`, `claims` (what may be said), `page` (all of it in order). It knows nothing of spiking
+networks.
 """
 
 from __future__ import annotations

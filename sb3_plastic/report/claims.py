@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from sb3_plastic.document import number
 from sb3_plastic.report.results import Results
-from sb3_plastic.report.scores import LATE, estimate, gain_estimates, matrix, splits_of
-from sb3_plastic.stats import mean
+from sb3_plastic.report.scores import RAW, estimate, gain_estimates, matrix, splits_of
 
+RULE = "net gain above 0, and late above early"
 CLAIM = 3  # trained seeds, below which nothing is claimed of a method
 ENOUGH = 5  # trained seeds, below which a bootstrap interval is little more than the range of the seeds
 
@@ -38,8 +37,8 @@ def few_seeds(results: Results) -> str:
     counts = results.records.groupby(["group", "label"])["train_seed"].nunique()
     single = [str(label) for label in counts[counts == 1].index.get_level_values("label").unique()]
     text = (
-        "A gap may open because of the novelty, or because a frozen network walks worse in any case: compare it with "
-        "splits in which little changes. "
+        "Who moves slower has less to lose by being frozen, and the sham is run at full speed: a net gain above 0 "
+        "shows adaptation, one below 0 does not show the opposite. "
     )
     if single:
         text += f"Of {_listed(single)} there is one trained seed: no interval, and no claim. "
@@ -54,36 +53,48 @@ def few_seeds(results: Results) -> str:
 
 
 def _adapts(results: Results, group: str, label: str) -> str:
-    intact = results.of(group, protocol="onset", control="intact", label=label)
-    if intact[LATE].isna().all():
+    onset = results.of(group, protocol="onset", control="intact", label=label)
+    if onset[RAW].isna().all():
         return f"{label}: it moved forward before no onset, so nothing can be said of adaptation."
-    n_seeds = intact["train_seed"].nunique()
-    if n_seeds < CLAIM:
-        late = number(mean(matrix(intact, LATE).to_numpy()))
+    intact = onset[onset["net"].notna()]
+    if intact.empty:
         return (
-            f"{label}: {n_seeds} trained seed{'' if n_seeds == 1 else 's'}, too few for a claim. The mean adaptation "
-            f"gain late after the onset is {late} of the level before; whether another training would show it is open."
+            f"{label}: no claim. There is no sham with these onsets, so what freezing costs where nothing is perturbed "
+            f"is not known; the raw adaptation gain, {estimate(matrix(onset, RAW))}, may be all of that."
         )
-    scores = matrix(intact, LATE).dropna(axis=1, how="all")
+    scores, raw = matrix(intact, "net"), estimate(matrix(intact, RAW))
+    sham = estimate(matrix(results.sham_of(group, control="intact", label=label), RAW))
+    net = estimate(scores)
+    figures = f"{net}: raw {raw}, of which the sham, freezing where nothing is perturbed, has {sham}"
+    if (n_seeds := len(scores)) < CLAIM:
+        return (
+            f"{label}: {n_seeds} trained seed{'' if n_seeds == 1 else 's'}, too few for a claim. The net adaptation "
+            f"gain is {figures}. Whether another training would show the same is open."
+        )
     per_cell = [estimate(scores[[name]]) for name in scores]
     above, below = sum(cell.above_zero for cell in per_cell), sum(cell.below_zero for cell in per_cell)
     opens = {split: _opens(intact[intact["split"] == split]) for split in splits_of(intact)}
     yes, no = [s for s, holds in opens.items() if holds], [s for s, holds in opens.items() if not holds]
     text = (
-        f"{label}: late after the onset the adaptation gain (intact minus frozen, paired) has an interval above 0 in "
-        f"{above} of {len(per_cell)} scenarios, below 0 in {below}. "
+        f"{label}: the net adaptation gain is {figures}. Its interval is above 0 in {above} of {len(per_cell)} "
+        f"scenarios, below 0 in {below}. "
     )
     if yes:
-        text += f"A gap that opens after the onset (late above 0, and above early) is shown in {_listed(yes)}. "
+        text += f"Adaptation ({RULE}) is shown in {_listed(yes)}. "
     if no:
-        text += f"{'None' if yes else 'No gap that opens after the onset'} is shown in {_listed(no)}."
+        text += f"{'None' if yes else f'No adaptation ({RULE})'} is shown in {_listed(no)}. "
+    if raw.above_zero and sham.above_zero and not net.above_zero:
+        text += "It needs its plasticity to move: freezing costs as much where there is nothing to adapt to. "
+    unpaired = [str(name) for name in matrix(onset, RAW).dropna(axis=1, how="all") if name not in scores]
+    if unpaired:
+        text += f"Without a sham of the same onsets, and left out: {_listed(unpaired)}."
     return text.strip()
 
 
 def _opens(intact: pd.DataFrame) -> bool:
-    """Whether the gain over the scenarios of a split is above 0 late after the onset, and grew until then."""
+    """Whether the net gain over the scenarios of a split is above 0, and grew after the onset."""
     gains = gain_estimates(intact)
-    return gains["late"].above_zero and gains["late - early"].above_zero
+    return gains["net gain"].above_zero and gains["net, late - early"].above_zero
 
 
 def _listed(names: Iterable[str]) -> str:

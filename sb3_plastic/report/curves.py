@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_plastic import stats
@@ -32,6 +33,7 @@ class Onset:
     :param split: of the suite
     :param forward: by control, forward reward per step [N], 0 after a fall
     :param gain: intact minus frozen at the onset [N], in units of the level before; None without that control
+    :param net: the same minus that of the sham, same seeds; None without one with the same onsets, and of the sham
     :param fast_weights: by control, root mean square of the fast weights of each layer [N, L]
     :param episodes: how many are behind it: those whose simulation held under every control
     """
@@ -42,6 +44,7 @@ class Onset:
     split: str
     forward: Mapping[str, Array]
     gain: Array | None
+    net: Array | None
     fast_weights: Mapping[str, Array]
     episodes: int
 
@@ -65,20 +68,25 @@ class Curve:
 
 def read_onsets(results: Results, group: str) -> list[Onset]:
     """
-    The onset protocol of all models of a robot.
+    The onset protocol of all models of a robot, with the sham, whose split is ``"sham"``.
 
     :param results: of the comparison
     :param group: robot or environment
     """
-    onset = results.of(group, protocol="onset")
+    # The sham first, with which the others are compared.
+    onset = pd.concat([results.sham_of(group), results.of(group, protocol="onset")])
     keys = ["label", "train_seed", "protocol", "scenario", "split"]
+    shams: dict[tuple[str, int], dict[str, Trace]] = {}
     found = []
     for _, row in onset[keys].drop_duplicates().iterrows():
-        traces = results.traces(group, row["label"], row["train_seed"], row)
-        kept = _kept({control: trace for control, (_, trace) in traces.items()})
+        label, seed, split = row["label"], int(row["train_seed"]), row["split"]
+        kept = _kept({control: trace for control, (_, trace) in results.traces(group, label, seed, row).items()})
         if "intact" not in kept or not len(kept["intact"].onset):
             continue
-        found.append(_onset(row["label"], int(row["train_seed"]), row["scenario"], row["split"], kept))
+        if split == "sham":
+            shams[label, seed] = kept
+        sham = shams.get((label, seed)) if split != "sham" else None
+        found.append(_onset(label, seed, row["scenario"], split, kept, sham))
     return found
 
 
@@ -123,11 +131,16 @@ def mean(values: Array | list[Array]) -> Array:
     return np.where(n > 0, np.nansum(x, 0) / np.maximum(n, 1), np.nan)
 
 
-def _onset(label: str, seed: int, scenario: str, split: str, traces: Mapping[str, Trace]) -> Onset:
-    intact, frozen = traces["intact"], traces.get("frozen_at_onset")
-    gain = None
-    if frozen is not None:
-        gain = gain_curve(intact.forward_reward, frozen.forward_reward, intact.onset, BEFORE, AFTER)
+def _onset(
+    label: str, seed: int, scenario: str, split: str, traces: Mapping[str, Trace], sham: Mapping[str, Trace] | None
+) -> Onset:
+    intact = traces["intact"]
+    gain, net = _gain(traces), None
+    if gain is not None and sham is not None and (cost := _gain(sham)) is not None:
+        rows = {key: i for i, key in enumerate(zip(sham["intact"].eval_seed, sham["intact"].onset, strict=True))}
+        own = [rows.get(key) for key in zip(intact.eval_seed, intact.onset, strict=True)]
+        pairs = [(i, j) for i, j in enumerate(own) if j is not None]
+        net = np.array([gain[i] - cost[j] for i, j in pairs]) if pairs else None
     return Onset(
         label=label,
         train_seed=seed,
@@ -135,6 +148,7 @@ def _onset(label: str, seed: int, scenario: str, split: str, traces: Mapping[str
         split=split,
         forward={c: _binned(aligned(filled(t.forward_reward), t.onset, BEFORE, AFTER)) for c, t in traces.items()},
         gain=None if gain is None else _binned(gain),
+        net=None if net is None else _binned(net),
         fast_weights={
             c: _binned(aligned(t.fast_weight_norm, t.onset, BEFORE, AFTER))
             for c, t in traces.items()
@@ -144,14 +158,24 @@ def _onset(label: str, seed: int, scenario: str, split: str, traces: Mapping[str
     )
 
 
+def _gain(traces: Mapping[str, Trace]) -> Array | None:
+    intact, frozen = traces["intact"], traces.get("frozen_at_onset")
+    if frozen is None:
+        return None
+    return gain_curve(intact.forward_reward, frozen.forward_reward, intact.onset, BEFORE, AFTER)
+
+
 def _kept(traces: Mapping[str, Trace]) -> dict[str, Trace]:
-    """The episodes that have an onset and a simulation that held under every control, in the same order."""
+    """
+    The episodes with a stretch before the onset, and a simulation that held under every control, in the same order.
+    What begins earlier has no level to compare with, and shows how a robot starts to walk.
+    """
     keys = {
         control: [(int(s), int(e)) for s, e in zip(trace.eval_seed, trace.episode, strict=True)]
         for control, trace in traces.items()
     }
     good = [
-        {key for key, bad, onset in zip(keys[c], t.unstable, t.onset, strict=True) if not bad and onset > 0}
+        {key for key, bad, onset in zip(keys[c], t.unstable, t.onset, strict=True) if not bad and onset >= BEFORE}
         for c, t in traces.items()
     ]
     common = sorted(set.intersection(*good)) if good else []

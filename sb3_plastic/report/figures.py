@@ -14,7 +14,7 @@ from sb3_plastic import stats
 from sb3_plastic.document import COLORS, COLUMN, PAGE, new_figure, plot_style
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
 from sb3_plastic.report.results import Results
-from sb3_plastic.report.scores import matrix, splits_of
+from sb3_plastic.report.scores import matrix, perturbed
 
 Array = NDArray[Any]
 Look = dict[str, Any]
@@ -31,7 +31,7 @@ SINCE_ONSET = "steps since the onset"
 
 def looks(results: Results, group: str) -> dict[str, Look]:
     """How each label is drawn, everywhere alike. :param results: of the comparison :param group: robot"""
-    styles = ("-", "--", ":", "-.")
+    styles = ("-", "--", ":", "-.", (0, (4, 1, 1, 1, 1, 1)))
     others = [label for label in results.labels_of(group) if label != results.oracle]
     chosen: dict[str, Look] = {
         label: dict(color=COLORS[i % (len(COLORS) - 1)], linestyle=styles[i % len(styles)])
@@ -42,7 +42,7 @@ def looks(results: Results, group: str) -> dict[str, Look]:
 
 def adaptation(onsets: Sequence[Onset], label: str, oracle: str | None) -> Figure | None:
     """
-    Forward reward around the onset: intact, every control, and the oracle, one panel per split.
+    Forward reward around the onset: intact, every control, and the oracle, one panel per split and one of the sham.
 
     :param onsets: of all labels of a robot
     :param label: whose
@@ -56,26 +56,29 @@ def adaptation(onsets: Sequence[Onset], label: str, oracle: str | None) -> Figur
 
 def agents(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
     """Forward reward around the onset of all labels, intact. :param onsets: of a robot :param look: of the labels"""
-    lines = [(label, look[label], [o for o in onsets if o.label == label], _forward("intact")) for label in look]
-    return _by_split(lines, "forward reward per step")
+    return _by_split(_of_each(onsets, look, _perturbed), "forward reward per step")
 
 
 def gain(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
-    """The paired adaptation gain over time. :param onsets: of a robot :param look: of the labels"""
-    lines = [(label, look[label], [o for o in onsets if o.label == label], lambda o: o.gain) for label in look]
-    return _by_split(lines, "adaptation gain")
+    """The net gain over time, and what the sham takes off. :param onsets: of a robot :param look: of the labels"""
+    if all(onset.net is None for onset in onsets):
+        return None
+    return _by_split(_of_each(onsets, look, lambda o: o.gain if o.split == "sham" else o.net), "gain, net (sham: raw)")
+
+
+def raw_gain(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
+    """The raw gain, intact minus frozen, over time. :param onsets: of a robot :param look: of the labels"""
+    return _by_split(_of_each(onsets, look, lambda o: o.gain), "raw adaptation gain")
 
 
 def scenario_gains(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
-    """The adaptation gain of each scenario apart. :param onsets: of a robot :param look: of the labels"""
-    lines = [(label, look[label], [o for o in onsets if o.label == label], lambda o: o.gain) for label in look]
-    return _panels(lines, "adaptation gain", lambda o: _short(o.scenario), columns=4, height=1.15)
+    """The net adaptation gain of each scenario apart. :param onsets: of a robot :param look: of the labels"""
+    return _by_scenario(_of_each(onsets, look, lambda o: o.net), "net adaptation gain")
 
 
 def scenario_curves(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
     """Forward reward around the onset in each scenario. :param onsets: of a robot :param look: of the labels"""
-    lines = [(label, look[label], [o for o in onsets if o.label == label], _forward("intact")) for label in look]
-    return _panels(lines, "forward reward per step", lambda o: _short(o.scenario), columns=4, height=1.15)
+    return _by_scenario(_of_each(onsets, look, _perturbed), "forward reward per step")
 
 
 def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
@@ -95,50 +98,6 @@ def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
     return _by_split(lines, "RMS of fast weights")
 
 
-def heat_map(results: Results, group: str) -> Figure | None:
-    """
-    Relative forward reward by kind and severity, one panel per label and protocol.
-
-    :param results: of the comparison
-    :param group: robot or environment
-    """
-    intact = results.of(group, control="intact")
-    intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
-    labels, protocols = results.labels_of(group), list(intact["protocol"].unique())
-    if intact["relative"].isna().all():
-        return None
-    means = intact.groupby(["protocol", "label", "kind", "split", "train_seed"])["relative"].mean()
-    means = means.groupby(level=[0, 1, 2, 3]).mean()
-    splits = splits_of(intact)
-    families = intact.loc[intact["severity"].notna(), "kind"].unique().tolist()
-    kinds = families + [kind for kind in intact["kind"].unique() if kind not in families]
-    n_columns = min(4, len(labels))
-    chunks = [labels[i : i + n_columns] for i in range(0, len(labels), n_columns)]
-    rows = [(protocol, chunk) for chunk in chunks for protocol in protocols]
-    with plot_style():
-        figure = new_figure(min(PAGE, 2 + 1.5 * n_columns), 0.6 + len(rows) * (0.4 + 0.17 * len(kinds)))
-        grid = figure.subplots(len(rows), n_columns, squeeze=False, sharex=True, sharey=True)
-        for axes in grid.flat:
-            axes.set_visible(False)
-        for axes_row, (protocol, chunk) in zip(grid, rows, strict=True):
-            for axes, label in zip(axes_row, chunk, strict=False):
-                values = np.array([[means.get((protocol, label, k, s), np.nan) for s in splits] for k in kinds])
-                axes.set_visible(True)
-                image = axes.imshow(values, vmin=0, vmax=1.2, cmap="cividis", aspect="auto")
-                axes.set_title(f"{label}\n{_PROTOCOLS[protocol]}")
-                axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
-                axes.set_yticks(range(len(kinds)), kinds)
-                axes.tick_params(length=0)
-                axes.grid(False)
-                axes.spines[:].set_visible(False)
-                for (i, j), value in np.ndenumerate(values):
-                    if not np.isnan(value):
-                        color = "black" if value > 0.6 else "white"
-                        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=5, color=color)
-        figure.colorbar(image, ax=grid, label="relative forward reward", extend="both", shrink=0.8)
-    return figure
-
-
 def profiles(results: Results, group: str, look: dict[str, Look]) -> Figure | None:
     """
     Performance profiles: the fraction of scenarios in which a label keeps more than tau of its nominal forward reward.
@@ -147,8 +106,7 @@ def profiles(results: Results, group: str, look: dict[str, Look]) -> Figure | No
     :param group: robot or environment
     :param look: of the labels
     """
-    intact = results.of(group, control="intact")
-    intact = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
+    intact = perturbed(results, group)
     if intact["relative"].isna().all():
         return None
     tau = np.linspace(0, 1.3, 131)
@@ -195,7 +153,7 @@ def recovery(results: Results, group: str, look: dict[str, Look]) -> Figure | No
 
 def lifetime(results: Results, group: str, look: dict[str, Look]) -> Figure | None:
     """
-    Forward reward of the episodes of a life, with fast weights carried across episodes (solid) and reset (dotted).
+    Forward reward over a life, with fast weights carried across episodes (solid) and reset (dotted).
 
     :param results: of the comparison
     :param group: robot or environment
@@ -213,16 +171,25 @@ def lifetime(results: Results, group: str, look: dict[str, Look]) -> Figure | No
 
 # Helpers
 
-_PROTOCOLS = {"static": "from the start", "onset": "from mid-episode on"}
+SHAM_TITLE = "nothing perturbed (sham)"
 
-Line = tuple[str, Look, Sequence[Onset], Callable[[Onset], Array | None]]
+Value = Callable[[Onset], Array | None]
+Line = tuple[str, Look, Sequence[Onset], Value]
 
 
-def _forward(control: str) -> Callable[[Onset], Array | None]:
+def _of_each(onsets: Sequence[Onset], look: dict[str, Look], value: Value) -> list[Line]:
+    return [(label, look[label], [o for o in onsets if o.label == label], value) for label in look]
+
+
+def _perturbed(onset: Onset) -> Array | None:
+    return None if onset.split == "sham" else onset.forward["intact"]
+
+
+def _forward(control: str) -> Value:
     return lambda onset: onset.forward.get(control)
 
 
-def _layer(control: str, i: int) -> Callable[[Onset], Array | None]:
+def _layer(control: str, i: int) -> Value:
     return lambda onset: onset.fast_weights[control][:, i] if control in onset.fast_weights else None
 
 
@@ -232,7 +199,11 @@ def _short(scenario: str) -> str:
 
 
 def _by_split(lines: Iterable[Line], ylabel: str) -> Figure | None:
-    return _panels(lines, ylabel, lambda onset: onset.split, columns=4, height=1.7)
+    return _panels(lines, ylabel, lambda o: SHAM_TITLE if o.split == "sham" else o.split, columns=4, height=1.7)
+
+
+def _by_scenario(lines: Iterable[Line], ylabel: str) -> Figure | None:
+    return _panels(lines, ylabel, lambda onset: _short(onset.scenario), columns=4, height=1.15)
 
 
 def _panels(
@@ -247,7 +218,8 @@ def _panels(
                 drawn.setdefault(panel, {})[name] = (look, found)
     if not drawn:
         return None
-    n_columns = min(columns, len(drawn)) if len(drawn) != 5 else 3
+    drawn = dict(sorted(drawn.items(), key=lambda panel: panel[0] == SHAM_TITLE))  # the sham last
+    n_columns = min(columns, len(drawn)) if len(drawn) not in (5, 6) else 3
     n_rows = -(-len(drawn) // n_columns)
     with plot_style():
         figure = new_figure(PAGE if n_columns > 1 else COLUMN, 0.5 + height * n_rows)
@@ -310,7 +282,7 @@ def _draw(axes: Axes, name: str, look: Look, found: Curve) -> None:
         label = "_" + name
         if not np.isnan(found.low).all():
             band = found.time[part], found.low[part], found.high[part]
-            axes.fill_between(*band, color=look["color"], alpha=0.18, linewidth=0)
+            axes.fill_between(*band, color=look["color"], alpha=0.15, linewidth=0)
 
 
 def _legend(figure: Figure, panels: Iterable[Axes]) -> None:

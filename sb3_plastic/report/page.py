@@ -13,6 +13,7 @@ from sb3_plastic.evaluation.records import COLUMNS
 from sb3_plastic.report import figures
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import BIN, read_onsets
+from sb3_plastic.report.heat_map import heat_map
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import against, cells, controls, headline, other_protocols
 
@@ -20,14 +21,17 @@ BAND = "Bands: 95 % bootstrap interval over trained seeds, where there are two o
 INTERVAL = "[low, high]: 95 % bootstrap interval over trained seeds, where there are two or more."
 MEANS = f"Means of {BIN} steps, over episodes, scenarios and trained seeds"
 STEPS = f"{MEANS}; who has fallen counts as 0."
-PAIRED = "intact minus frozen at the onset, same model and seed, in units of the forward reward before the onset."
+RAW_GAIN = "intact minus frozen at the onset, same model and seed, in units of the forward reward before the onset"
+NET_GAIN = (
+    f"the raw gain ({RAW_GAIN}) minus that of the sham, i.e. of freezing in the same episodes with nothing perturbed"
+)
 TERMS = (
     "drop",
     "plateau",
     "recovery_ratio",
     "recovery_time",
-    "adaptation_gain_early",
-    "adaptation_gain_late",
+    "adaptation_gain",
+    "adaptation_gain_net",
     "after_effect",
     "switch_gain",
     "late_ratio",
@@ -36,9 +40,14 @@ WHEN = {"static": "from the start of the episode", "onset": "from an onset in mi
 
 CAPTIONS = {
     "agents": f"Forward reward around the onset, intact models. {STEPS} {BAND}",
-    "gain": f"Adaptation gain: {PAIRED} Adaptation is a gap that opens after the onset. {STEPS} {BAND}",
-    "controls": f"Forward reward around the onset, with every control. {STEPS} {BAND}",
-    "fast-weights": f"Root mean square of the fast weights around the onset (dimensionless). {MEANS}. {BAND}",
+    "gain": f"Net adaptation gain: {NET_GAIN}. Adaptation is a net gain that rises above 0 after the onset. In the "
+    f"panel of the sham stands what was taken off: what freezing costs where nothing changes. {STEPS} {BAND}",
+    "raw-gain": f"Raw adaptation gain: {RAW_GAIN}. It is no evidence of adaptation by itself: that of the sham, where "
+    f"nothing is perturbed, is what freezing costs by itself. {STEPS} {BAND}",
+    "controls": "Forward reward around the onset, with every control; and the sham, where they intervene at such an "
+    f"onset and nothing is perturbed. {STEPS} {BAND}",
+    "fast-weights": f"Root mean square of the fast weights around the onset (dimensionless), and of the sham. {MEANS}. "
+    f"{BAND}",
     "severity": "Forward reward relative to the same model unperturbed, by what is perturbed and how far outside of "
     "the training range; intact models, means over trained seeds. Empty: not in the suite.",
     "profiles": "Performance profiles: fraction of scenarios, perturbed from the start or from mid-episode on, in "
@@ -50,7 +59,7 @@ CAPTIONS = {
     f"right-censored at the end of the perturbation; mean over seeds. {BAND}",
     "lifetime": f"Forward reward over the episodes of a life, fast weights carried across episodes or reset. {BAND}",
     "scenario-curves": f"Forward reward around the onset in each scenario, intact models. {BAND}",
-    "scenario-gains": f"Adaptation gain in each scenario: {PAIRED} {BAND}",
+    "scenario-gains": f"Net adaptation gain in each scenario with a sham of the same onsets. {BAND}",
 }
 
 
@@ -145,16 +154,24 @@ class _Section:
         self._heading("around the onset")
         plastic = self.results.plastic_labels(self.group)
         self._figure("agents", figures.agents(self.onsets, self.look))
-        if not self._figure("gain", figures.gain(self.onsets, self.look)):
+        has_net = self._figure("gain", figures.gain(self.onsets, self.look))
+        if not self._figure("raw-gain", figures.raw_gain(self.onsets, self.look)):
             self.document.paragraph(
                 "No model was run with its fast weights frozen at the onset: there is no adaptation gain to show."
+            )
+        elif not has_net:
+            self.document.paragraph(
+                "There is no sham, or none with these onsets: what freezing costs where nothing is perturbed is not "
+                "known, and there is no net gain to show. Evaluate again to have one."
             )
         for label in plastic:
             self._figure("controls", figures.adaptation(self.onsets, label, self.results.oracle), label)
         self._table(
             controls(self.results, self.group),
             "Plateau: forward reward over the last 100 perturbed steps, relative to that before the onset, under each "
-            f"control. Gain: {PAIRED} {INTERVAL}",
+            f"control. Raw gain: {RAW_GAIN}, mean over the perturbed steps. Net gain: minus that of the sham, same "
+            "episodes with nothing perturbed; early: over the first 50 perturbed steps, late: over the last 100. In "
+            f"the row of the sham, the raw gain is what freezing costs by itself. {INTERVAL}",
         )
         for note in missing_controls(self.results, self.group):
             self.document.paragraph(note)
@@ -163,7 +180,7 @@ class _Section:
 
     def how_hard_and_how_often(self) -> None:
         self._heading("how hard, and how often")
-        self._figure("severity", figures.heat_map(self.results, self.group))
+        self._figure("severity", heat_map(self.results, self.group))
         self._figure("profiles", figures.profiles(self.results, self.group, self.look))
         if not self._figure("survival", figures.survival(self.results, self.group, self.look)):
             self.document.paragraph("No intact model fell after an onset: there is no survival curve to show.")

@@ -16,7 +16,9 @@ from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, loa
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
 SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
-SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
+SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "sham")
+GAINS = {"adaptation_gain": "net", "adaptation_gain_early": "net_early", "adaptation_gain_late": "net_late"}
+"""Raw gains, and what they are called once the sham is taken off."""
 
 
 class ReportError(ValueError):
@@ -29,7 +31,9 @@ class Results:
     All results of a comparison.
 
     :param records: one row per trusted episode, as in `evaluation.records.COLUMNS`, and ``group``: robot or
-        environment, ``relative``: forward reward / mean over the same episodes of the scenario, unperturbed and intact
+        environment, ``relative``: forward reward / mean over the same episodes of the scenario, unperturbed and intact,
+        and the net gains `GAINS`; without the sham
+    :param sham: the same of the sham, the onset of nothing: no scenario, but what the raw gains are compared with
     :param unstable: the episodes whose simulation broke; they count nowhere else
     :param labels: in the order of the folders
     :param folders: of each trained model: (group, label, train_seed) -> results folders
@@ -39,6 +43,7 @@ class Results:
     """
 
     records: pd.DataFrame
+    sham: pd.DataFrame
     unstable: pd.DataFrame
     labels: tuple[str, ...]
     folders: dict[tuple[str, str, int], list[Path]]
@@ -63,10 +68,11 @@ class Results:
 
     def of(self, group: str, **values: Any) -> pd.DataFrame:
         """Records of a group with these values. :param group: robot or environment :param values: by column"""
-        chosen = self.records["group"] == group
-        for name, value in values.items():
-            chosen &= self.records[name] == value
-        return self.records[chosen]
+        return _chosen(self.records, group=group, **values)
+
+    def sham_of(self, group: str, **values: Any) -> pd.DataFrame:
+        """Records of the sham, likewise. :param group: robot or environment :param values: by column"""
+        return _chosen(self.sham, group=group, **values)
 
     def traces(self, group: str, label: str, train_seed: int, cell: pd.Series) -> dict[str, tuple[Cell, Trace]]:
         """
@@ -117,8 +123,11 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
     for group, label, seed, path in models.itertuples(index=False, name=None):
         where.setdefault((group, label, int(seed)), []).append(Path(path))
     broken = records["unstable"] == 1
+    trusted = _with_net(_with_relative(records[~broken].reset_index(drop=True)), records[broken])
+    is_sham = trusted["split"] == "sham"
     return Results(
-        records=_with_relative(records[~broken].reset_index(drop=True)),
+        records=trusted[~is_sham].reset_index(drop=True),
+        sham=trusted[is_sham].reset_index(drop=True),
         unstable=records[broken].reset_index(drop=True),
         labels=tuple(labels),
         folders=where,
@@ -129,6 +138,13 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
 
 
 # Helpers
+
+
+def _chosen(records: pd.DataFrame, **values: Any) -> pd.DataFrame:
+    chosen = pd.Series(True, index=records.index)
+    for name, value in values.items():
+        chosen &= records[name] == value
+    return records[chosen]
 
 
 def _expanded(folders: Sequence[str | Path]) -> list[Path]:
@@ -174,6 +190,23 @@ def _with_relative(records: pd.DataFrame) -> pd.DataFrame:
     mean = compared.groupby([records[name] for name in [*model, *cell]]).transform("mean")
     usable = compared.notna() & (mean / records["steps"] >= MOVING)
     return records.assign(relative=(records["forward_reward"] / mean).where(usable))
+
+
+def _with_net(records: pd.DataFrame, broken: pd.DataFrame) -> pd.DataFrame:
+    """
+    With net gains: minus those of the sham of the same model, seed and onset, which is the same episode until then. An
+    episode has no gain, raw or net, if its simulation broke while frozen.
+    """
+    episode = ["group", "label", "train_seed", "protocol", "scenario", "eval_seed", "episode"]
+    frozen = broken.loc[broken["control"] == "frozen_at_onset", episode]
+    lost = pd.MultiIndex.from_frame(records[episode]).isin(pd.MultiIndex.from_frame(frozen))
+    gains = records[list(GAINS)].mask(pd.Series(lost))
+    pair = pd.MultiIndex.from_frame(records[["group", "label", "train_seed", "protocol", "eval_seed", "onset"]])
+    sham = (records["split"] == "sham") & (records["control"] == "intact")
+    cost = gains[sham].set_index(pair[sham]).reindex(pair)
+    # The sham is not net of itself.
+    net = (gains - cost.to_numpy()).mask(records["split"] == "sham").rename(columns=GAINS)
+    return records.assign(**gains, **net)
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sb3_plastic.report.results import SPLITS, Results
 
 Array = NDArray[Any]
 
-LATE, EARLY = "adaptation_gain_late", "adaptation_gain_early"
+RAW = "adaptation_gain"  # net gains: see `results.GAINS`
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,12 @@ def splits_of(records: pd.DataFrame) -> list[str]:
     """The splits that are there, from easy to hard. :param records: any"""
     there = set(records["split"])
     return [split for split in SPLITS if split in there] + sorted(there - set(SPLITS))
+
+
+def perturbed(results: Results, group: str) -> pd.DataFrame:
+    """Intact models, perturbed from the start or mid-episode. :param results: of the comparison :param group: robot"""
+    intact = results.of(group, control="intact")
+    return intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(["nominal", "reference"])]
 
 
 def headline(results: Results, group: str, protocol: str) -> pd.DataFrame:
@@ -156,12 +162,12 @@ def against(results: Results, group: str, protocol: str) -> pd.DataFrame:
 
 def controls(results: Results, group: str) -> pd.DataFrame:
     """
-    One row per plastic label and split: where it ends up under each control, and the paired adaptation gain.
+    One row per plastic label and split, and one of the sham: where it ends up under each control, and its gains.
 
     :param results: of the comparison
     :param group: robot or environment
     """
-    onset = results.of(group, protocol="onset")
+    onset = pd.concat([results.of(group, protocol="onset"), results.sham_of(group)])
     rows = []
     for label in results.plastic_labels(group):
         for split in splits_of(onset):
@@ -173,14 +179,13 @@ def controls(results: Results, group: str) -> pd.DataFrame:
                 f"plateau, {str(control).split('_')[0]}": stats.mean(matrix(part, "plateau").to_numpy())
                 for control, part in chosen.groupby("control", sort=False)
             }
-            gains = gain_estimates(intact)
             rows.append(
                 {
                     "agent": label,
                     "split": split,
                     "seeds": intact["train_seed"].nunique(),
                     **plateaus,
-                    **{f"gain, {name}": str(value) for name, value in gains.items()},
+                    **{name: str(value) for name, value in gain_estimates(intact).items()},
                 }
             )
     return pd.DataFrame(rows)
@@ -188,18 +193,24 @@ def controls(results: Results, group: str) -> pd.DataFrame:
 
 def gain_estimates(intact: pd.DataFrame) -> dict[str, Estimate]:
     """
-    The paired adaptation gain early and late after the onset, and by how much it grows.
+    The adaptation gain net of the sham, by how much that grows after the onset, and the raw gain.
 
     :param intact: records of one label, intact, protocol ``"onset"``
-    :return: ``early``, ``late`` and ``late - early``
+    :return: by name; no value where there is no sham to compare with
     """
-    early, late = matrix(intact, EARLY), matrix(intact, LATE)
-    return {"early": estimate(early), "late": estimate(late), "late - early": estimate(late - early)}
+    early, late = matrix(intact, "net_early"), matrix(intact, "net_late")
+    return {
+        "net gain": estimate(matrix(intact, "net")),
+        "net, early": estimate(early),
+        "net, late": estimate(late),
+        "net, late - early": estimate(late - early),
+        "raw gain": estimate(matrix(intact, RAW)),
+    }
 
 
 def cells(results: Results, group: str) -> pd.DataFrame:
     """
-    One row per cell and label, means over trained seeds: the appendix.
+    One row per cell and label, the sham's too, means over trained seeds: the appendix.
 
     :param results: of the comparison
     :param group: robot or environment
@@ -212,14 +223,16 @@ def cells(results: Results, group: str) -> pd.DataFrame:
         "drop": "drop",
         "plateau": "plateau",
         "recovery ratio": "recovery_ratio",
-        "gain, late": LATE,
+        "net gain": "net",
+        "raw gain": RAW,
         "energy": "energy",
     }
     keys = ["protocol", "split", "scenario", "label", "control"]
-    by_seed = results.of(group).groupby([*keys, "train_seed"], sort=False)
+    records = pd.concat([results.of(group), results.sham_of(group)])
+    by_seed = records.groupby([*keys, "train_seed"], sort=False)
     table = by_seed[list(means.values())].mean()
     table = table.groupby(level=keys, sort=False).mean().rename(columns={old: new for new, old in means.items()})
-    by_cell = results.of(group).groupby(keys, sort=False)
+    by_cell = records.groupby(keys, sort=False)
     table.insert(0, "seeds", by_cell["train_seed"].nunique())
     table.insert(1, "episodes", by_cell.size())
     return table.reset_index()
