@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from sb3_plastic.document import replace_file
+from sb3_plastic.files import replace_file
 from sb3_plastic.ops import set_num_threads
 
 

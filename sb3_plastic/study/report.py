@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 import sb3_plastic
-from sb3_plastic.document import Document, plot_style, replace_file
+from sb3_plastic.document import Document, plot_style
+from sb3_plastic.files import replace_file
 from sb3_plastic.study import figures
 from sb3_plastic.study.analysis import LESIONS
 from sb3_plastic.study.records import at_level, difference, interval, read_cells, records, select
