@@ -10,7 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_plastic import PlasticPPO
+from sb3_plastic import PlasticPPO, PreviousActionReward
 
 
 def collect(model: PlasticPPO) -> None:
@@ -309,7 +309,8 @@ def test_it_learns_pendulum():
 
 @pytest.mark.slow
 def test_cartpole_without_velocities_is_balanced_by_memory():
-    env = make_vec_env(CartPoleNoVelocity, 8, seed=0)
+    # The previous action says what velocities change by; without memory, 105 is the most that an MLP makes of it.
+    env = make_vec_env(CartPoleNoVelocity, 8, seed=0, wrapper_class=PreviousActionReward)
     model = PlasticPPO(
         "MlpPolicy",
         VecNormalize(env, norm_reward=False),
@@ -327,5 +328,5 @@ def test_cartpole_without_velocities_is_balanced_by_memory():
     )
     model.learn(50_000)
     model.env.training = False
-    # Without memory 50 is the ceiling. Five seeds gave 300 to 494: see docs/results.
-    assert evaluate_policy(model, model.env, n_eval_episodes=20)[0] >= 200
+    # Of ten seeds, eight reach 450 in an evaluation within the 50k, six in this last one: see docs/results.
+    assert evaluate_policy(model, model.env, n_eval_episodes=20)[0] >= 450
