@@ -38,8 +38,10 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import sb3_plastic
 from sb3_plastic import PlasticPPO
+from sb3_plastic.ops import get_num_threads, set_num_threads
 
 N_ENVS, N_STEPS = 8, 256
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ("physics", "environment", "policy", "update")
 
 
@@ -85,32 +87,34 @@ def collect(model: OnPolicyAlgorithm) -> None:
     model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
 
 
-def timed(function: Callable[..., Any], total: dict[str, float], name: str) -> Callable[..., Any]:
+def timed(
+    function: Callable[..., Any], total: dict[str, float], name: str, now: Callable[[], float]
+) -> Callable[..., Any]:
     """``function``, which adds the time it takes to ``total[name]``."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
+        start = now()
         try:
             return function(*args, **kwargs)
         finally:
-            total[name] += time.perf_counter() - start
+            total[name] += now() - start
 
     return wrapper
 
 
-def iteration(model: OnPolicyAlgorithm) -> dict[str, float]:
+def iteration(model: OnPolicyAlgorithm, now: Callable[[], float]) -> dict[str, float]:
     """Microseconds per environment step of one rollout and update, by part."""
     total: dict[str, float] = defaultdict(float)
     assert model.env is not None
     env: Any = model.env
     physics, step = MujocoEnv._step_mujoco_simulation, env.step
-    MujocoEnv._step_mujoco_simulation = timed(physics, total, "physics")  # type: ignore[method-assign]
-    env.step = timed(step, total, "step")
+    MujocoEnv._step_mujoco_simulation = timed(physics, total, "physics", now)  # type: ignore[method-assign]
+    env.step = timed(step, total, "step", now)
     try:
-        timed(collect, total, "rollout")(model)
+        timed(collect, total, "rollout", now)(model)
     finally:
         MujocoEnv._step_mujoco_simulation, env.step = physics, step  # type: ignore[method-assign]
-    timed(model.train, total, "update")()
+    timed(model.train, total, "update", now)()
     split = {
         "physics": total["physics"],
         "environment": total["step"] - total["physics"],
@@ -125,20 +129,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="Ant-v5")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of the kernels, default all cores")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for one thread on a busy machine")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.threads:
+        set_num_threads(args.threads)
+    now = CLOCKS[args.clock]
 
     check(args.env)
     names = ["PlasticPPO", "PlasticPPO, static", "PPO"]
     names += ["RecurrentPPO"] if importlib.util.find_spec("sb3_contrib") else []
     models = {name: make(name, args.env) for name in names}
     for model in models.values():
-        iteration(model)  # compilation and first-use allocations
+        iteration(model, now)  # compilation and first-use allocations
     runs: dict[str, list[dict[str, float]]] = defaultdict(list)
     for _ in range(args.repeats):
         for name, model in models.items():
-            runs[name].append(iteration(model))
+            runs[name].append(iteration(model, now))
 
     def speed(name: str) -> float:
         return 1e6 / median(sum(run.values()) for run in runs[name])
@@ -155,6 +164,7 @@ def main() -> None:
         modules = (gymnasium, mujoco, stable_baselines3, torch, sb3_plastic)
         versions = {module.__name__: module.__version__ for module in modules} | {"python": platform.python_version()}
         record = {"env": args.env, "versions": versions, "cores": os.cpu_count(), "results": results}
+        record |= {"command": " ".join(sys.argv), "clock": args.clock, "kernel threads": get_num_threads()}
         temporary = args.json.with_name(f".{args.json.name}.{os.getpid()}")
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         temporary.replace(args.json)

@@ -1,0 +1,53 @@
+"""The compiled readout against the equation that it is."""
+
+import pytest
+import torch
+
+from sb3_plastic.ops.leaky import leaky_scan
+from sb3_plastic.state import masked_reset
+
+
+def by_hand(spikes, weights, decay, episode_start, state):
+    """One step after the other, in torch."""
+    steps = []
+    for t in range(len(spikes)):
+        drive = sum(weights[k] * spikes[t, k] for k in range(len(weights)))
+        state = decay * masked_reset(state, episode_start[t]) + drive
+        steps.append(state)
+    return torch.stack(steps), state
+
+
+@pytest.fixture
+def arguments():
+    generator = torch.Generator().manual_seed(0)
+    spikes = torch.rand(6, 2, 3, 5, dtype=torch.float64, generator=generator)
+    state = torch.rand(3, 5, dtype=torch.float64, generator=generator)
+    weights = torch.tensor([0.16, 0.2], dtype=torch.float64)
+    episode_start = torch.rand(6, 3, generator=generator) < 0.3
+    return spikes.requires_grad_(), weights, 0.64, episode_start, state.requires_grad_()
+
+
+def test_values_and_gradients_are_those_of_the_equation(arguments):
+    found = []
+    for scan in (by_hand, leaky_scan):
+        steps, last = scan(*arguments)
+        loss = (steps * torch.arange(steps.numel()).view_as(steps)).sum() + 3 * last.sum()
+        found.append([steps, last, *torch.autograd.grad(loss, (arguments[0], arguments[4]))])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
+
+
+def test_step_by_step_equals_all_at_once_bit_for_bit(arguments):
+    spikes, weights, decay, episode_start, state = (
+        a.detach().float() if torch.is_tensor(a) and a.is_floating_point() else a for a in arguments
+    )
+    expected, _ = leaky_scan(spikes, weights, decay, episode_start, state)
+    for t in range(6):
+        step, state = leaky_scan(spikes[t : t + 1], weights, decay, episode_start[t : t + 1], state)
+        assert torch.equal(step[0], expected[t])
+
+
+def test_a_reset_clears_nan(arguments):
+    spikes, weights, decay, episode_start, state = arguments
+    state = torch.full_like(state, torch.nan)
+    steps, _ = leaky_scan(spikes, weights, decay, torch.ones_like(episode_start), state)
+    assert torch.isfinite(steps).all()
