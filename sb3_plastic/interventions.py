@@ -25,7 +25,7 @@ class PlasticityInterventions:
     """Mix-in of a policy that has spiking networks, of which the first is the actor's."""
 
     def networks(self) -> list[PlasticSNN]:
-        """The policy's spiking networks."""
+        """The policy's spiking networks. Abstract: the policy that mixes this in has them, this class has not."""
         raise NotImplementedError
 
     def n_plastic_layers(self) -> int:

@@ -72,6 +72,13 @@ class Player:
         self.state: Any = None
         self._perturbed: Array = np.zeros(0, bool)
 
+    def acting(self) -> AbstractContextManager[None]:
+        """Around all calls of `act`: what the control changes for as long as it lasts, prepared once for all steps."""
+        if self.plastic is None:
+            return nullcontext()
+        keep = self.control == "carried" if self.control in LIFETIME else None
+        return self.plastic.plasticity(frozen=self.control == "off", keep_fast_weights=keep)
+
     def act(self, observations: Any, starts: Array, perturbed: Array) -> Array:
         """
         Actions for one step.
@@ -89,21 +96,16 @@ class Player:
         self._perturbed = perturbed
         if self.control == "zeroed_at_onset" and newly.any() and self.state is not None:
             self.state = self.plastic.zero_fast_weights(self.state, newly)
-        with self._context():
-            if self.control != "frozen_at_onset" or perturbed.all() or not perturbed.any():
+        if self.control != "frozen_at_onset" or not perturbed.any():
+            return self._predict(observations, starts)
+        if perturbed.all():
+            with self.plastic.plasticity(frozen=True):
                 return self._predict(observations, starts)
         return self._predict_both(observations, starts, perturbed)
 
     def norms(self) -> Array | None:
         """Root mean square of the fast weights after the last step, [B, L]; None without plasticity."""
         return None if self.plastic is None else self.plastic.fast_weight_norms(self.state)
-
-    def _context(self) -> AbstractContextManager[None]:
-        assert self.plastic is not None
-        if self.control in LIFETIME:
-            return self.plastic.plasticity(keep_fast_weights=self.control == "carried")
-        frozen = self.control == "off" or (self.control == "frozen_at_onset" and bool(self._perturbed.all()))
-        return self.plastic.plasticity(frozen=True) if frozen else nullcontext()
 
     def _predict(self, observations: Any, starts: Array) -> Array:
         actions, self.state = self.model.predict(

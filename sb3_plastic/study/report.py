@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 import sb3_plastic
 from sb3_plastic.document import Document, plot_style
+from sb3_plastic.evaluation.provenance import commit
 from sb3_plastic.files import replace_file
 from sb3_plastic.study import figures
 from sb3_plastic.study.analysis import LESIONS
@@ -69,7 +69,7 @@ def _summary(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]
                 "command  sb3-plastic " + " ".join(["study", *sys.argv[sys.argv.index("study") + 1 :]])
                 if "study" in sys.argv
                 else "command  unknown",
-                f"commit   {commit()}",
+                f"commit   {commit() or 'unknown'}",
                 f"seeds    {', '.join(str(seed) for seed in sorted(frame.seed.unique()))}",
                 "versions "
                 + ", ".join(f"{k} {v}" for k, v in {"python": platform.python_version(), **versions}.items()),
@@ -234,18 +234,3 @@ def _costs(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]])
         f"{len(cells)} cells took {wall / 3600:.2f} hours of their processes by the clock, and {cpu / 3600:.2f} hours "
         f"of computing: {cpu / 7200:.2f} hours on two cores of one's own."
     )
-
-
-def commit() -> str:
-    """The commit of the source tree, with ``+`` if files differ from it; ``unknown`` outside of one."""
-    folder = Path(sb3_plastic.__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
