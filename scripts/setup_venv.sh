@@ -39,8 +39,8 @@ find_python() {
 }
 
 make_venv() { # python, folder
-    "$1" -m venv "$2" 2>/dev/null && return
-    # Debian packs ensurepip apart.
+    # Debian packs ensurepip apart; what venv then prints is said below, in fewer words.
+    "$1" -m venv "$2" >/dev/null 2>&1 && return
     rm -rf "$2"
     local version
     version=$("$1" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
