@@ -28,6 +28,9 @@ from sb3_plastic.perturbations.spec import Perturbation, parse, unknown
 SWITCH = {"choice": [300, 400, 500, *[10_000] * 15]}
 """Steps between draws, for each of four families on its own: in (15/18)^4 = 48 % of the episodes none is drawn anew."""
 
+OUTSIDE = {"uniform": "outside", "log_uniform": "log_outside"}
+"""The laws of a family, each with the one that leaves an inner interval out."""
+
 SPLITS = ("nominal", "train", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
 
 
@@ -164,7 +167,7 @@ def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: An
     """Everything that follows from ranges."""
     if not families:
         return []
-    draws: dict[str, dict[str, Any]] = {kind: _draws(ranges) for kind, ranges in families.items()}
+    draws: dict[str, dict[str, Any]] = {kind: _draws(kind, **ranges) for kind, ranges in families.items()}
     joint = [{"kind": kind, "value": by_split["train"]} for kind, by_split in draws.items()]
     scenarios = _pair(f"{name}/train", robot, "train", joint, onset, "all families at once")
     switched = parse([entry | {"schedule": {"form": "switch", "at": 0, "every": SWITCH}} for entry in joint])
@@ -178,12 +181,18 @@ def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: An
     return scenarios
 
 
-def _draws(ranges: Mapping[str, list[float]]) -> dict[str, Any]:
+def _draws(
+    kind: str, train: Any, gap: Any, extrap1: Any, extrap2: Any, law: str = "uniform"
+) -> dict[str, dict[str, Any]]:
+    """What each split draws from, by the ranges of a family."""
+    if law not in OUTSIDE:
+        raise unknown(f"law of {kind}:", law, OUTSIDE)
+    outside = OUTSIDE[law]
     return {
-        "train": {"outside": [ranges["train"], ranges["gap"]]},
-        "interp": {"uniform": ranges["gap"]},
-        "extrap1": {"outside": [ranges["extrap1"], ranges["train"]]},
-        "extrap2": {"outside": [ranges["extrap2"], ranges["extrap1"]]},
+        "train": {outside: [train, gap]},
+        "interp": {law: gap},
+        "extrap1": {outside: [extrap1, train]},
+        "extrap2": {outside: [extrap2, extrap1]},
     }
 
 
