@@ -17,7 +17,7 @@ from sb3_plastic.perturbations.suites import SPLITS, _draws, find_scenario, load
 
 DIGESTS = {
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
-    "nda-v1": "946edaf6e11ea1bf22d6e49e993a47fbf5129a603d1ff7f35ee5870783aebd2b",
+    "nda-v1": "e1910505a23e6924ea104fe82d637c153e36bc477dd1d343570da6aa37a90455",
 }
 HALF_CHEETAH_DRAWS = "b5b9adc04f664b6ea8672f4d3bb473eac1ff0b97593dd6f33b6b737c5761851c"
 
@@ -158,3 +158,12 @@ def test_training_scenarios_with_switches_draw_anew_in_the_middle_of_half_the_ep
             *_, info = env.step(action)
         episodes_with_a_switch += info["perturbation_values"] != before
     assert 5 <= episodes_with_a_switch <= 15
+
+
+@pytest.mark.parametrize("robot", [robot for robot in ROBOTS if robot != "HalfCheetah"])
+def test_training_scenarios_with_switches_leave_each_family_out_of_a_third_of_the_episodes(robot) -> None:
+    for p in find_scenario("nda-v1/train/switch", robot).perturbations:
+        rng = np.random.default_rng(0)
+        begins = np.array([p.schedule.draw("at", rng) for _ in range(600)])
+        assert abs((begins == 0).mean() - 1 / 3) < 0.06
+        assert abs((begins > 1000).mean() - 1 / 3) < 0.06
