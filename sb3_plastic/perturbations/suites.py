@@ -177,7 +177,7 @@ def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: An
     switched = parse([entry | {"schedule": {"form": "switch", "at": switch_at, "every": SWITCH}} for entry in joint])
     about = "all families at once, from the start; in half of the episodes some are drawn anew in the middle"
     if switch_at:
-        about = "each family from the start, from the middle or never; in 38 % of the episodes some are drawn anew later"
+        about = "each family from the start, the middle or never; in 38 % of the episodes some are drawn anew later"
     scenarios.append(Scenario(f"{name}/train/switch", robot, "train", False, switched, about))
     scenarios += _pair(f"{name}/id", robot, "id", joint, onset, "as in training")
     for split in ("interp", "extrap1", "extrap2"):
