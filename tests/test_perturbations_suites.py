@@ -17,7 +17,7 @@ from sb3_plastic.perturbations.suites import SPLITS, _draws, find_scenario, load
 
 DIGESTS = {
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
-    "nda-v1": "e1910505a23e6924ea104fe82d637c153e36bc477dd1d343570da6aa37a90455",
+    "nda-v1": "e026c3b04b6699779c1b86de155ad558350a9fb7019e33f842efefd6c4424947",
 }
 HALF_CHEETAH_DRAWS = "b5b9adc04f664b6ea8672f4d3bb473eac1ff0b97593dd6f33b6b737c5761851c"
 
