@@ -90,7 +90,7 @@ def crossing(factors: Sequence[float], shares: Any, level: float) -> float:
 
 def sweep(args: argparse.Namespace, families: Sequence[str]) -> None:
     """Print the share at each factor of each family, and the factors at which it falls to each level."""
-    limits = {kind: KINDS[kind].limits["scale"] for kind in families}
+    limits = {kind: (KINDS[kind].limits | KINDS[kind].robot_limits.get(args.robot, {}))["scale"] for kind in families}
     possible = {
         (kind, side): [factor for factor in factors if limits[kind][0] <= factor <= limits[kind][1]]
         for kind in families

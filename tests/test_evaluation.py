@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from evaluation_helpers import AdaptivePolicy, StaticPolicy, tracking_scenarios
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import TQC, TRPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -170,6 +170,8 @@ def test_values_drawn_beforehand_are_those_that_the_environment_draws():
         ("a2c", lambda: A2C("MlpPolicy", CHEETAH, policy_kwargs={**TINY})),
         ("sac", lambda: SAC("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
         ("td3", lambda: TD3("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
+        ("tqc", lambda: TQC("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
+        ("trpo", lambda: TRPO("MlpPolicy", CHEETAH, n_steps=8, batch_size=8, policy_kwargs={**TINY})),
         ("ppo_lstm", lambda: RecurrentPPO("MlpLstmPolicy", CHEETAH, n_steps=8, batch_size=8, policy_kwargs={**LSTM})),
         (
             "plastic_ppo",

