@@ -26,7 +26,22 @@ from typing import Any
 import numba
 import numpy as np
 
-from sb3_plastic.ops.simd import LANES, borrow, call, clip, fma, fnma, load, splat, step, store, total, zeros
+from sb3_plastic.ops.simd import (
+    LANES,
+    borrow,
+    call,
+    clip,
+    flush_subnormals,
+    fma,
+    fnma,
+    load,
+    restore,
+    splat,
+    step,
+    store,
+    total,
+    zeros,
+)
 
 # error_model="numpy": a division by zero gives inf, as in the reference, instead of a branch and an exception.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -222,6 +237,7 @@ def forward(
     :param work_m: two of [M], padded; ``work_n``: nine of [N]; ``work_h``: two of [M, N], or empty where the state has
         as many columns; without content
     """
+    mode = flush_subnormals()
     x, starts, external, spikes = borrow((x, starts, external, spikes))
     state, out, p, saved, work_m, work_n, work_h = borrow((state, out, p, saved, work_m, work_n, work_h))
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
@@ -294,3 +310,4 @@ def forward(
         if N_own != N:
             copy_matrix(out[5][r], h)
             copy_matrix(out[6][r], e)
+    restore(mode)

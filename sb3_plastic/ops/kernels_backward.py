@@ -32,7 +32,7 @@ from sb3_plastic.ops.passes_backward import (
     slide_backward,
     weights_backward,
 )
-from sb3_plastic.ops.simd import borrow, call
+from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore
 
 
 @jit()
@@ -55,6 +55,7 @@ def backward(
         [L, M], ``ticks_n``: fourteen of [L, N]: what the replay of a segment records of each tick
     :param work_m: three of [M], ``work_n``: seventeen of [N], ``work_h`` as in ``forward``; without content
     """
+    mode = flush_subnormals()
     x, starts, external, gspikes, gx, gexternal = borrow((x, starts, external, gspikes, gx, gexternal))
     state, p, saved, gstate, gp = borrow((state, p, saved, gstate, gp))
     ticks_h, ticks_m, ticks_n, work_m, work_n, work_h = borrow((ticks_h, ticks_m, ticks_n, work_m, work_n, work_h))
@@ -208,3 +209,4 @@ def backward(
         if N_own != N:
             copy_matrix(gstate[5][r], gh)
             copy_matrix(gstate[6][r], ge)
+    restore(mode)

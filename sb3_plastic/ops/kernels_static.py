@@ -11,7 +11,7 @@ from sb3_plastic.ops.passes_backward import (
     static_currents_backward,
     static_weights_backward,
 )
-from sb3_plastic.ops.simd import borrow
+from sb3_plastic.ops.simd import borrow, flush_subnormals, restore
 
 
 @jit()
@@ -19,6 +19,7 @@ def static_forward(
     first, last, K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m, work_n
 ):  # fmt: skip
     """Rows ``first`` to ``last`` of a layer; see :func:`sb3_plastic.ops.kernels.forward`."""
+    mode = flush_subnormals()
     x, starts, spikes, saved_v = borrow((x, starts, spikes, saved_v))
     state, out, p, work_m, work_n = borrow((state, out, p, work_m, work_n))
     T, K_x, M = x.shape[0], x.shape[1], p[0].shape[1]
@@ -41,6 +42,7 @@ def static_forward(
                     copy(saved_v[r, t, k], v)
         copy(out[0][r], v)
         copy(out[1][r], z)
+    restore(mode)
 
 
 @jit()
@@ -52,6 +54,7 @@ def static_backward(
     Groups ``first`` to ``last`` of the backward pass of ``static_forward``; see
     :func:`sb3_plastic.ops.kernels_backward.backward`.
     """
+    mode = flush_subnormals()
     x, starts, saved_v, gspikes, gx = borrow((x, starts, saved_v, gspikes, gx))
     state, p, gstate, gp = borrow((state, p, gstate, gp))
     ticks_m, ticks_n, work_m, work_n = borrow((ticks_m, ticks_n, work_m, work_n))
@@ -94,3 +97,4 @@ def static_backward(
         static_weights_backward(n, x_at, gi_at, gw)
         copy(gstate[0][r], gv)
         copy(gstate[1][r], gz)
+    restore(mode)

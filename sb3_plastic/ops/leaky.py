@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sb3_plastic.ops.kernels import jit
+from sb3_plastic.ops.simd import flush_subnormals, restore
 from sb3_plastic.ops.threads import run_compiled
 from sb3_plastic.state import masked_reset
 
@@ -62,6 +63,7 @@ class _LeakyScan(torch.autograd.Function):
 @jit()
 def leaky_forward(spikes, weights, decay, starts, state, integrated):  # type: ignore[no-untyped-def]
     """See :func:`leaky_scan`."""
+    mode = flush_subnormals()
     T, K, B, N = spikes.shape
     decay, zero = weights.dtype.type(decay), weights.dtype.type(0)
     for t in range(T):
@@ -73,11 +75,13 @@ def leaky_forward(spikes, weights, decay, starts, state, integrated):  # type: i
                 for k in range(1, K):
                     drive += weights[k] * spikes[t, k, r, j]
                 integrated[t, r, j] = kept + drive
+    restore(mode)
 
 
 @jit()
 def leaky_backward(g, weights, decay, starts, gspikes, gstate):  # type: ignore[no-untyped-def]
     """Backward of ``leaky_forward``: sets ``gspikes`` and ``gstate``."""
+    mode = flush_subnormals()
     T, K, B, N = gspikes.shape
     decay, zero = weights.dtype.type(decay), weights.dtype.type(0)
     gstate[:] = 0
@@ -88,3 +92,4 @@ def leaky_backward(g, weights, decay, starts, gspikes, gstate):  # type: ignore[
                 for k in range(K):
                     gspikes[t, k, r, j] = weights[k] * total
                 gstate[r, j] = zero if starts[t, r] else decay * total
+    restore(mode)
