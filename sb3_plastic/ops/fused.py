@@ -241,7 +241,7 @@ def _forward(
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     if config.rule == "none":
         saved: tuple[np.ndarray, ...] = (saved_v,)
-        run(kernels_static.static_forward, threads, B, lambda i: (
+        run(kernels_static.static_forward_queue, threads, B, lambda i: (
             K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, work_m[i], work_n[i]
         ))  # fmt: skip
     else:
@@ -251,7 +251,7 @@ def _forward(
         saved = (saved_v, *(empty((segments, *shape), dtype).numpy() for shape in shapes))
         local, _ = rule_addresses(config.rule, dtype)
         work_h = work.matrices()
-        run(kernels.forward, threads, B, lambda i: (
+        run(kernels.forward_queue, threads, B, lambda i: (
             K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
             config.keep_fast_weights, threshold, h_max, work_m[i], work_n[i], work_h[i]
         ))  # fmt: skip
@@ -272,9 +272,12 @@ def _backward(
     T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
     groups = min(B, GROUPS) if max(sizes.rows) == 1 else B
     spikes_shape = (T, K, B, N) if grads[0] is None else (0,)
-    shapes = [spikes_shape, external.shape, *(array.shape for array in state)]
-    gspikes, gexternal, *rest = zeros([*shapes, *((groups, *array.shape[1:]) for array in p)], dtype)
-    gstate, gp = tuple(rest[: len(state)]), tuple(rest[len(state) :])
+    shapes = [spikes_shape, external.shape]
+    for array, grad, want in zip(state, grads[1:], wanted[2:9], strict=True):
+        shapes.append(array.shape if want or grad is not None else (len(array), *[0] * (array.ndim - 1)))
+    gspikes, gexternal, *rest = zeros(shapes, dtype)
+    gstate = tuple(rest)
+    gp = tuple(empty((groups, *array.shape[1:]), dtype).numpy() for array in p)
     if grads[0] is not None:
         gspikes = np.ascontiguousarray(grads[0].numpy())
     for array, grad in zip(gstate, grads[1:], strict=True):
@@ -289,7 +292,7 @@ def _backward(
     L = min(_segment(K), T) * K
     if config.rule == "none":
         ticks_m, ticks_n, work_m, work_n = work.inputs(1, L), work.neurons(1, L), work.inputs(1), work.neurons(7)
-        run(kernels_static.static_backward, threads, groups, lambda i: (
+        run(kernels_static.static_backward_queue, threads, groups, lambda i: (
             K, x, starts, state, p, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, want_gx, gx,
             gp, ticks_m[i], ticks_n[i], work_m[i], work_n[i]
         ))  # fmt: skip
@@ -297,17 +300,17 @@ def _backward(
         local, derivative = rule_addresses(config.rule, dtype)
         ticks_h, ticks_m, ticks_n = work.matrices(L + 1), work.inputs(3, L), work.neurons(14, L)
         work_m, work_n, work_h = work.inputs(3), work.neurons(17), work.matrices()
-        run(kernels_backward.backward, threads, groups, lambda i: (
+        run(kernels_backward.backward_queue, threads, groups, lambda i: (
             K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
             gstate, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i], work_n[i], work_h[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
-    gradients = [gx, gexternal, *gstate]
-    for g, rows, shape in zip(gp, sizes.rows, sizes.parameter_shapes(), strict=True):
+    gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]
+    for g, rows, shape, want in zip(gp, sizes.rows, sizes.parameter_shapes(), wanted[9:], strict=True):
         # A parameter that serves all rows has the sum of theirs.
-        gradients.append((g if rows > 1 or not g.size else g.sum(0))[..., : shape[-1]])
+        gradients.append((g if rows > 1 or not g.size else g.sum(0))[..., : shape[-1]] if want else None)
     return [
-        torch.from_numpy(gradient).reshape(tensor.shape) if want and gradient.size else None
+        torch.from_numpy(gradient).reshape(tensor.shape) if want and gradient is not None and gradient.size else None
         for gradient, tensor, want in zip(gradients, tensors[:-1], wanted, strict=True)
     ]

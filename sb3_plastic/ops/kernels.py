@@ -39,6 +39,7 @@ from sb3_plastic.ops.simd import (
     splat,
     step,
     store,
+    take,
     total,
     zeros,
 )
@@ -73,6 +74,14 @@ def of_row(p, r):
         lam_pre[r % len(lam_pre)], lam_post[r % len(lam_post)], rho[r % len(rho)], kappa[r % len(kappa)],
         kappa_e[r % len(kappa_e)], a[r % len(a)], u[r % len(u)], c[r % len(c)], d[r % len(d)],
     )  # fmt: skip
+
+
+@jit()
+def clear(p):
+    """Set the parameters of a row to 0."""
+    w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
+    w[:], b[:], beta[:], alpha[:], eta[:], lam_pre[:], lam_post[:] = 0, 0, 0, 0, 0, 0, 0
+    rho[:], kappa[:], kappa_e[:], a[:], u[:], c[:], d[:] = 0, 0, 0, 0, 0, 0, 0
 
 
 # ----------------------------------------------------------------------------------------- pieces of one tick, in place
@@ -311,3 +320,12 @@ def forward(
             copy_matrix(out[5][r], h)
             copy_matrix(out[6][r], e)
     restore(mode)
+
+
+@jit()
+def forward_queue(queue, rows, *arguments):
+    """``forward``, with its ``arguments`` after the first two, of the rows that this thread takes from the queue."""
+    r = take(queue)
+    while r < rows:
+        forward(r, r + 1, *arguments)
+        r = take(queue)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from sb3_plastic.ops.kernels import (
     MODULATION_NONE,
     MODULATION_RETROACTIVE,
+    clear,
     copy,
     copy_matrix,
     gather,
@@ -32,7 +33,7 @@ from sb3_plastic.ops.passes_backward import (
     slide_backward,
     weights_backward,
 )
-from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore
+from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 
 
 @jit()
@@ -46,11 +47,12 @@ def backward(
     gradients of the parameters add up: there are as many as ``gp`` has room for. With L ticks per segment:
 
     :param gspikes: gradient of the spikes, [T, K, B, N]
-    :param gstate: gradient of the outgoing state; on return that of the incoming state
+    :param gstate: gradient of the outgoing state; on return that of the incoming state. Without columns where the
+        former is 0 and the latter not wanted
     :param want_gx: whether the gradients of x and of ``lam_pre`` are wanted
     :param gx: gradient of x, [T, K or 1, B, M_in], set
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
-    :param gp: gradients of the parameters, each with a leading axis for the groups, added to; that of ``rho`` negative
+    :param gp: gradients of the parameters, each with a leading axis for the groups, set; that of ``rho`` negative
     :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
         [L, M], ``ticks_n``: fourteen of [L, N]: what the replay of a segment records of each tick
     :param work_m: three of [M], ``work_n``: seventeen of [N], ``work_h`` as in ``forward``; without content
@@ -75,15 +77,19 @@ def backward(
     E, N_own, groups = external.shape[2], gspikes.shape[3], gp[0].shape[0]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
     x_at[:], gx_now[:] = 0, 0
+    for group in range(first, last):
+        clear(of_row(gp, group))
 
     for r in range(first * B // groups, last * B // groups):
         group = ((r + 1) * groups - 1) // B
         w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
         gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
         gh, ge = gstate[5][r], gstate[6][r]
-        if N_own != N:
-            gh, ge = work_h
+        if gh.shape[1] != N:
+            gh = work_h[0]
             copy_matrix(gh, gstate[5][r])
+        if retroactive and ge.shape[1] != N:
+            ge = work_h[1]
             copy_matrix(ge, gstate[6][r])
         copy(gv, gstate[0][r])
         copy(gz, gstate[1][r])
@@ -206,7 +212,17 @@ def backward(
         copy(gstate[2][r], gx_trace)
         copy(gstate[3][r], gy_trace)
         copy(gstate[4][r], gtheta)
-        if N_own != N:
+        if gstate[5].shape[2] != N:
             copy_matrix(gstate[5][r], gh)
+        if gstate[6].shape[2] != N:
             copy_matrix(gstate[6][r], ge)
     restore(mode)
+
+
+@jit()
+def backward_queue(queue, groups, *arguments):
+    """``backward``, with its ``arguments`` after the first two, of the groups that this thread takes from the queue."""
+    group = take(queue)
+    while group < groups:
+        backward(group, group + 1, *arguments)
+        group = take(queue)

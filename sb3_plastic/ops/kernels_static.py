@@ -3,7 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.ops.kernels import copy, fire, gather, jit, static_currents
+from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, static_currents
 from sb3_plastic.ops.passes_backward import (
     before,
     fire_backward,
@@ -11,7 +11,7 @@ from sb3_plastic.ops.passes_backward import (
     static_currents_backward,
     static_weights_backward,
 )
-from sb3_plastic.ops.simd import borrow, flush_subnormals, restore
+from sb3_plastic.ops.simd import borrow, flush_subnormals, restore, take
 
 
 @jit()
@@ -46,6 +46,15 @@ def static_forward(
 
 
 @jit()
+def static_forward_queue(queue, rows, *arguments):
+    """See :func:`sb3_plastic.ops.kernels.forward_queue`."""
+    r = take(queue)
+    while r < rows:
+        static_forward(r, r + 1, *arguments)
+        r = take(queue)
+
+
+@jit()
 def static_backward(
     first, last, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx, gp,
     ticks_m, ticks_n, work_m, work_n
@@ -63,6 +72,8 @@ def static_backward(
     gx_now = work_m[0]
     v_old, z_old, slope, gi_now, gv, gz, gz_now = work_n[:7]
     L, groups = x_at.shape[0], gp[0].shape[0]
+    for group in range(first, last):
+        clear(of_row(gp, group))
     once_per_step = K_x == 1 and M_in == M  # The same input at each tick: what it gets back is one sum.
     for r in range(first * B // groups, last * B // groups):
         group = ((r + 1) * groups - 1) // B
@@ -98,3 +109,12 @@ def static_backward(
         copy(gstate[0][r], gv)
         copy(gstate[1][r], gz)
     restore(mode)
+
+
+@jit()
+def static_backward_queue(queue, groups, *arguments):
+    """See :func:`sb3_plastic.ops.kernels_backward.backward_queue`."""
+    group = take(queue)
+    while group < groups:
+        static_backward(group, group + 1, *arguments)
+        group = take(queue)

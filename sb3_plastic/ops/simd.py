@@ -245,7 +245,18 @@ def borrow(typing_context, arrays):
     return arrays(arrays), generate
 
 
-binding.initialize_native_asmparser()
+@intrinsic
+def take(typing_context, queue):
+    """The next number of a queue, ``int64 [1]``, of which several threads take: 0, 1, 2, ..., each once."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", data, ir.Constant(data.type.pointee, 1), "monotonic")
+
+    return types.int64(queue), generate
+
+
+binding.initialize_native_asmparser()  # reads the two instructions below
 
 
 def _x86_control(builder, instruction, pointer):
@@ -261,8 +272,8 @@ FLUSH_X86 = 0x8040  # results too small for a normal number become 0, and so do 
 def flush_subnormals(typing_context):
     """
     From here on numbers below the smallest normal one, 1e-38 in float32, are 0; returns the mode that was, for
-    :func:`restore`. The traces of silent neurons decay into them within some 400 ticks, then so do all that is
-    multiplied by these, and many a processor takes a hundred times as long for each. On others than x86 nothing is done.
+    :func:`restore`. The traces of silent neurons decay into such numbers within some 400 ticks, and with them all that
+    they are multiplied by; many a processor then takes a hundred times as long. On others than x86 nothing is done.
     """
 
     def generate(context, builder, signature, arguments):
