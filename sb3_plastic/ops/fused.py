@@ -283,7 +283,8 @@ def _backward(
     for array, grad in zip(gstate, grads[1:], strict=True):
         if grad is not None:
             array[...] = grad.numpy()
-    want_gx = config.recurrent or any(wanted[NAMES.index(name)] for name in ("x", "x_trace", "lam_pre"))
+    want_gx = config.recurrent or wanted[NAMES.index("x")]
+    want_gx_trace = want_gx or wanted[NAMES.index("x_trace")] or wanted[NAMES.index("lam_pre")]
     gx = empty(x.shape, dtype).numpy()
     surrogate = surrogate_address(config.surrogate, config.slope, dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
@@ -299,11 +300,12 @@ def _backward(
     else:
         local, derivative = rule_addresses(config.rule, dtype)
         ticks_h, ticks_m, ticks_n = work.matrices(L + 1), work.inputs(3, L), work.neurons(14, L)
-        work_m, work_n, work_h = work.inputs(3), work.neurons(17), work.matrices()
+        work_m, work_n, work_h = work.inputs(4), work.neurons(18), work.matrices()
         run(kernels_backward.backward_queue, threads, groups, lambda i: (
             K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i], work_n[i], work_h[i]
+            gstate, want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i],
+            work_n[i], work_h[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
     gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]

@@ -22,8 +22,9 @@ from sb3_plastic.ops.kernels import (
 )
 from sb3_plastic.ops.passes_backward import (
     before,
-    currents_backward,
+    fast_weights_backward,
     fire_backward,
+    inputs_backward,
     leak_backward,
     learn_backward,
     learn_retroactive_backward,
@@ -39,8 +40,8 @@ from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 @jit()
 def backward(
     first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
-    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_gx, gx, gexternal, gp, ticks_h, ticks_m,
-    ticks_n, work_m, work_n, work_h
+    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_gx_trace, want_gx, gx, gexternal, gp,
+    ticks_h, ticks_m, ticks_n, work_m, work_n, work_h
 ):  # fmt: skip
     """
     Groups ``first`` to ``last`` of the backward pass of ``forward``. A group is some rows one after the other, whose
@@ -49,13 +50,14 @@ def backward(
     :param gspikes: gradient of the spikes, [T, K, B, N]
     :param gstate: gradient of the outgoing state; on return that of the incoming state. Without columns where the
         former is 0 and the latter not wanted
-    :param want_gx: whether the gradients of x and of ``lam_pre`` are wanted
+    :param want_gx_trace: whether the gradients of ``x_trace``, of ``lam_pre`` or of x are wanted
+    :param want_gx: whether those of x are
     :param gx: gradient of x, [T, K or 1, B, M_in], set
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
     :param gp: gradients of the parameters, each with a leading axis for the groups, set; that of ``rho`` negative
     :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
         [L, M], ``ticks_n``: fourteen of [L, N]: what the replay of a segment records of each tick
-    :param work_m: three of [M], ``work_n``: seventeen of [N], ``work_h`` as in ``forward``; without content
+    :param work_m: four of [M], ``work_n``: eighteen of [N], ``work_h`` as in ``forward``; without content
     """
     mode = flush_subnormals()
     x, starts, external, gspikes, gx, gexternal = borrow((x, starts, external, gspikes, gx, gexternal))
@@ -68,10 +70,10 @@ def backward(
         v_old_at, z_old_at, z_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, m_drive_at,
         m_decay_at, gi_at, signal_at,
     ) = ticks_n  # fmt: skip
-    x_trace, gx_now, gx_trace = work_m
+    x_trace, x_later, gx_now, gx_trace = work_m
     (
         y_trace, theta, keep, slope, sum_x, sum_h, sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta, gv, gz, gy_trace,
-        gtheta, gz_now,
+        gtheta, gz_now, gi_later,
     ) = work_n  # fmt: skip
     T, K_x, B, M, N = x.shape[0], x.shape[1], x.shape[2], p[0].shape[1], p[0].shape[2]
     E, N_own, groups = external.shape[2], gspikes.shape[3], gp[0].shape[0]
@@ -96,6 +98,7 @@ def backward(
         copy(gx_trace, gstate[2][r])
         copy(gy_trace, gstate[3][r])
         copy(gtheta, gstate[4][r])
+        x_later[:], gi_later[:] = 0, 0
         for j in range(N):
             keep[j] = 1 - rho[j]
 
@@ -168,16 +171,16 @@ def backward(
                     partial = (db_dy, db_dtheta, dg_dy, dg_dtheta)
                     if retroactive:
                         learn_retroactive_backward(
-                            h_at[n], e_at[n], eta, x_new_at[n], drive, decay, keep, m, kappa_e, h_max, gh, ge, geta,
-                            sum_x, sum_h, sum_e, gm, grho, want_gx, gx_trace
+                            h_at[n], e_at[n], alpha, eta, x_later, gi_later, x_new_at[n], drive, decay, keep, m,
+                            kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, grho, want_gx_trace, gx_trace
                         )  # fmt: skip
                         for j in range(N):
                             gkappa_e[j] += drive[j] * sum_x[j] - decay[j] * sum_h[j] - sum_e[j]
                         rule_backward(kappa_e, sum_x, sum_h, partial, gy_trace, gtheta)
                     else:
                         learn_backward(
-                            h_at[n], eta, x_new_at[n], m_drive_at[n], m_decay_at[n], keep, h_max, gh, geta, sum_x,
-                            sum_h, grho, want_gx, gx_trace
+                            h_at[n], alpha, eta, x_later, gi_later, x_new_at[n], m_drive_at[n], m_decay_at[n], keep,
+                            h_max, gh, geta, sum_x, sum_h, grho, want_gx_trace, gx_trace
                         )  # fmt: skip
                         for j in range(N):
                             gm[j] = drive[j] * sum_x[j] - decay[j] * sum_h[j]
@@ -196,15 +199,19 @@ def backward(
                         saved_v[r, t, k], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gz_now,
                         gi_at[n], gb, gbeta, slope
                     )  # fmt: skip
-                    currents_backward(h_at[n], w, alpha, x_at[n], gi_at[n], gh, want_gx, gx_now)
-                    if want_gx:
+                    copy(x_later, x_at[n])
+                    copy(gi_later, gi_at[n])
+                    if want_gx_trace:
+                        gx_now[:] = 0
                         leak_backward(lam_pre, x_old_at[n], x_at[n], gx_trace, glam_pre, gx_now)
+                    if want_gx:
+                        inputs_backward(h_at[n], w, alpha, gi_at[n], gx_now)
                         scatter(gx_now[:M], K_x == 1 and k < K - 1, gx[t, k % K_x, r], gz)
 
                 if starts[t, r]:
                     gv[:], gz[:], gx_trace[:], gy_trace[:] = 0, 0, 0, 0
                     if not keep_fast_weights:
-                        gtheta[:], gh[:], ge[:] = 0, 0, 0
+                        gtheta[:], gh[:], ge[:], x_later[:], gi_later[:] = 0, 0, 0, 0, 0
             weights_backward(ticks, x_at, gi_at, h_at, gw, galpha)
 
         copy(gstate[0][r], gv)
@@ -212,6 +219,8 @@ def backward(
         copy(gstate[2][r], gx_trace)
         copy(gstate[3][r], gy_trace)
         copy(gstate[4][r], gtheta)
+        if gstate[5].shape[2]:
+            fast_weights_backward(alpha, x_later, gi_later, gh)
         if gstate[5].shape[2] != N:
             copy_matrix(gstate[5][r], gh)
         if gstate[6].shape[2] != N:
