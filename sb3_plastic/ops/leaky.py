@@ -45,9 +45,7 @@ def _integrate(spikes: Tensor, weights: Tensor, decay: float, episode_start: Ten
     T, _, B, N = spikes.shape
     integrated = spikes.new_empty(T, B, N)
     arrays = [tensor.detach().contiguous().numpy() for tensor in (spikes, state)]
-    run_compiled(
-        leaky_forward, arrays[0], weights.numpy(), decay, episode_start.numpy(), arrays[1], integrated.numpy()
-    )
+    run_compiled(leaky_forward, arrays[0], weights.numpy(), decay, episode_start.numpy(), arrays[1], integrated.numpy())
     return integrated
 
 
