@@ -7,8 +7,8 @@ them fast and keep them exact:
   (:mod:`sb3_plastic.ops.simd`): ``N`` is a multiple of their length, and what is beyond a layer's own neurons is 0.
   The currents add up over presynaptic neurons one after the other, so that a row's result depends on nothing but the
   row: not on the batch, not on the number of threads, not on how a sequence is cut into calls.
-* Each pass over the synapses is a function of its own. Passes that share the reading of weights were measured: they
-  gain a tenth at most, for the caches are faster than the arithmetic.
+* Passes over the synapses are functions of their own, but for two that share the reading of the fast weights, or of
+  their gradient: learning and the next tick's currents, forward and backward.
 * The backward pass (:mod:`sb3_plastic.ops.kernels_backward`) needs no fast weights but those at the start of each
   segment: it replays a segment with the functions of the forward pass, bit for bit, while it fits in the cache.
 
@@ -209,6 +209,23 @@ def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
 
 
 @jit()
+def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x, current):
+    """``learn``, and the ``currents`` of the next tick, with the input x, while the fast weights are at hand."""
+    bound = splat(h_max)
+    current[:] = current.dtype.type(0)
+    for i in range(h.shape[0]):
+        trace_i, x_i = splat(x_trace[i]), splat(x[i])
+        for j in range(0, h.shape[1], LANES):
+            h_ij = load(h_old, (i, j))
+            local = fnma(load(decay, j), h_ij, trace_i * load(drive, j))
+            h_ij = clip(fma(load(eta, (i, j)), local, load(keep, j) * h_ij), bound)
+            store(h, (i, j), h_ij)
+            if x[i] != 0:
+                weight = fma(load(alpha, (i, j)), h_ij, load(w, (i, j)))
+                store(current, j, fma(weight, x_i, load(current, j)))
+
+
+@jit()
 def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
     """
     ``h_ij <- clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and
@@ -288,8 +305,9 @@ def forward(
                     theta[:], h[:], e[:] = 0, 0, 0
                     h_old, e_old = h, e
             for k in range(K):
-                gather(x[t, k % K_x, r], z, x_now[:M])
-                currents(h_old, w, alpha, x_now, current)
+                if k == 0 or retroactive:
+                    gather(x[t, k % K_x, r], z, x_now[:M])
+                    currents(h_old, w, alpha, x_now, current)
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
                 if segment:
@@ -306,7 +324,13 @@ def forward(
                 else:
                     multiply(drive, m)
                     multiply(decay, m)
-                    learn(h_old, h, eta, x_trace, drive, decay, keep, h_max)
+                    if k < K - 1:
+                        gather(x[t, (k + 1) % K_x, r], z, x_now[:M])
+                        learn_and_currents(
+                            h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x_now, current
+                        )  # fmt: skip
+                    else:
+                        learn(h_old, h, eta, x_trace, drive, decay, keep, h_max)
                 h_old, e_old = h, e
                 if sliding:
                     slide(theta, kappa, y_trace)

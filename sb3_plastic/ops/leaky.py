@@ -78,15 +78,14 @@ def leaky_forward(spikes, weights, decay, starts, state, integrated):  # type: i
         old = integrated[t - 1] if t else state
         for r in range(B):
             old_r, new = old[r], integrated[t, r]
-            if starts[t, r]:
-                new[:] = 0
-            else:
-                for j in range(N):
-                    new[j] = decay * old_r[j]
+            new[:] = 0
             for k in range(K):
                 weight, spikes_k = weights[k], spikes[t, k, r]
                 for j in range(N):
                     new[j] += weight * spikes_k[j]
+            if not starts[t, r]:
+                for j in range(N):
+                    new[j] += decay * old_r[j]
     restore(mode)
 
 
