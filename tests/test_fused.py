@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import platform
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from typing import Any, NamedTuple
 
 import numba
@@ -327,6 +329,24 @@ def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.Mon
     for got, got_gradients in results[1:]:
         assert_equal_bits(got, results[0][0])
         assert_equal_bits(got_gradients, results[0][1])
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_thread_that_cannot_start_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have then done its part."""
+    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
+    threads.set_num_threads(1)
+    expected = outputs(problem(), "fused")
+    threads.set_num_threads(2)
+    go_on = Event()
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(threads, "_pool", pool)
+        busy = pool.submit(go_on.wait, 60)
+        try:
+            assert_equal_bits(outputs(problem(), "fused"), expected)
+            assert not busy.done()
+        finally:
+            go_on.set()
 
 
 def _in_child(connection: Any) -> None:

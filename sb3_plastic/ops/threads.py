@@ -87,7 +87,8 @@ def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[
     futures = [_pool.submit(kernel, queue, parts, *arguments(i)) for i in range(1, threads)]
     kernel(queue, parts, *arguments(0))
     for future in futures:
-        future.result()
+        if not future.cancel():  # One that has not even started finds nothing left to do: no need to wait for it.
+            future.result()
 
 
 def run_compiled(kernel: Any, *arguments: Any) -> None:
