@@ -34,7 +34,7 @@ def pick(chunked: Tensor, index: Tensor) -> Tensor:
     :param index: int64 [C]
     :return: [L * C, ...], time first
     """
-    return chunked[:, index].flatten(0, 1)
+    return chunked.index_select(1, index).flatten(0, 1)
 
 
 class ChunkedRolloutBuffer(RolloutBuffer):
@@ -145,7 +145,8 @@ class ChunkedRolloutBuffer(RolloutBuffer):
             self._observations = map_obs(self._chunked, self.observations)
             self._episode_starts = self._chunked(self.episode_starts).bool()
             self._actions = self._chunked(self.actions)
-            self._scalars = [self._chunked(a) for a in (self.values, self.log_probs, self.advantages, self.returns)]
+            scalars = (self.values, self.log_probs, self.advantages, self.returns)
+            self._scalars = torch.stack([self._chunked(array) for array in scalars])  # [4, L, n_chunks * B]
             self.generator_ready = True
         elif self.refresh is not None:
             observations = map_obs(self.to_torch, self.observations)
@@ -170,10 +171,10 @@ class ChunkedRolloutBuffer(RolloutBuffer):
 
         :param index: int64 [C], below ``n_sequences``
         """
-        state = tuple(tensor.flatten(0, 1)[index] for tensor in self._states)
+        state = tuple(tensor.flatten(0, 1).index_select(0, index) for tensor in self._states)
         observations = map_obs(lambda chunked: pick(chunked, index), self._observations)
-        return Sequences(observations, self._episode_starts[:, index], state)
+        return Sequences(observations, self._episode_starts.index_select(1, index), state)
 
     def _samples(self, index: Tensor) -> RolloutBufferSamples:
-        actions, *scalars = (pick(chunked, index) for chunked in (self._actions, *self._scalars))
-        return RolloutBufferSamples(self.sequences(index), actions, *scalars)  # type: ignore[arg-type]
+        scalars = self._scalars.index_select(2, index).flatten(1)
+        return RolloutBufferSamples(self.sequences(index), pick(self._actions, index), *scalars)  # type: ignore[arg-type]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import platform
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -327,6 +331,24 @@ def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.Mon
         assert_equal_bits(got_gradients, results[0][1])
 
 
+@pytest.mark.usefixtures("_threads")
+def test_a_thread_that_cannot_start_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have then done its part."""
+    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
+    threads.set_num_threads(1)
+    expected = outputs(problem(), "fused")
+    threads.set_num_threads(2)
+    go_on = Event()
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(threads, "_pool", pool)
+        busy = pool.submit(go_on.wait, 60)
+        try:
+            assert_equal_bits(outputs(problem(), "fused"), expected)
+            assert not busy.done()
+        finally:
+            go_on.set()
+
+
 def _in_child(connection: Any) -> None:
     connection.send([result.numpy() for result in outputs(problem(), "fused")])
 
@@ -393,6 +415,32 @@ def test_expanded_parameters_get_the_gradient_of_their_source() -> None:
         case = case._replace(p=case.p._replace(eta=eta.expand(13, 11)))
         found.append(torch.autograd.grad(outputs(case, backend)[6].sum(), eta)[0])
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="done on x86 only")
+def test_fading_traces_end_at_zero_and_the_caller_keeps_its_small_numbers() -> None:
+    """Numbers below the smallest normal one make many a processor a hundred times slower."""
+    case = problem(resets=0, threshold=100.0).to(torch.float32)  # no neuron fires
+    case = case._replace(x=torch.zeros_like(case.x))
+    for trace in (case.state.x_trace, case.state.y_trace):
+        trace.fill_(1.2e-38)
+    spikes, state = scan(case)
+    assert not spikes.any()
+    assert not state.x_trace.any()
+    assert not state.y_trace.any()
+    assert np.float32(1.2e-38) * np.float32(0.5) > 0
+
+
+@pytest.mark.parametrize("wanted", [("x",), ("h",), ("e",), ("x_trace",), ("lam_pre",), ("w", "eta")])
+def test_a_gradient_does_not_depend_on_which_others_are_wanted(wanted: tuple[str, ...]) -> None:
+    case = problem("bcm", "retroactive", N=16)
+    leaves = {"x": case.x, **case.state._asdict(), **case.p._asdict()}
+    _, expected = outputs_and_gradients(case, "reference")
+    expected_of = dict(zip((name for name, leaf in leaves.items() if leaf.numel()), expected, strict=True))
+    for name, leaf in leaves.items():
+        leaf.requires_grad_(name in wanted)
+    got = gradients(outputs(case, "fused"), [leaves[name] for name in wanted])
+    torch.testing.assert_close(got, [expected_of[name] for name in wanted], rtol=1e-9, atol=1e-9)
 
 
 def test_the_incoming_state_is_left_alone() -> None:

@@ -130,15 +130,16 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def zeros(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> tuple[np.ndarray, ...]:
+def together(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, zero: bool = False) -> tuple[np.ndarray, ...]:
     """
-    Arrays in one piece of memory, each from a multiple of the vectors' length. Filled by this thread: torch's own
-    threads, once woken, go on spinning for milliseconds and slow the kernels.
+    Arrays in one piece of memory, each from a multiple of the vectors' length: one allocation in place of a dozen.
+    Zeros are filled in by this thread: torch's own, once woken, go on spinning for milliseconds and slow the kernels.
     """
     sizes = [math.prod(shape) for shape in shapes]
     ends = [0, *accumulate(padded(size) for size in sizes)]
     memory = empty((ends[-1],), dtype).numpy()
-    memory.fill(0)
+    if zero:
+        memory.fill(0)
     parts = zip(shapes, sizes, ends, strict=False)
     return tuple(memory[start : start + size].reshape(shape) for shape, size, start in parts)
 
@@ -241,17 +242,17 @@ def _forward(
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     if config.rule == "none":
         saved: tuple[np.ndarray, ...] = (saved_v,)
-        run(kernels_static.static_forward, threads, B, lambda i: (
+        run(kernels_static.static_forward_queue, threads, B, lambda i: (
             K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, work_m[i], work_n[i]
         ))  # fmt: skip
     else:
         segment = _segment(K) if save else 0
         segments = (T - 1) // segment if save else 0
         shapes = [(*shape[:-1], padded(shape[-1])) for shape in sizes.state_shapes()[2:]]
-        saved = (saved_v, *(empty((segments, *shape), dtype).numpy() for shape in shapes))
+        saved = (saved_v, *together([(segments, *shape) for shape in shapes], dtype))
         local, _ = rule_addresses(config.rule, dtype)
         work_h = work.matrices()
-        run(kernels.forward, threads, B, lambda i: (
+        run(kernels.forward_queue, threads, B, lambda i: (
             K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
             config.keep_fast_weights, threshold, h_max, work_m[i], work_n[i], work_h[i]
         ))  # fmt: skip
@@ -272,15 +273,19 @@ def _backward(
     T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
     groups = min(B, GROUPS) if max(sizes.rows) == 1 else B
     spikes_shape = (T, K, B, N) if grads[0] is None else (0,)
-    shapes = [spikes_shape, external.shape, *(array.shape for array in state)]
-    gspikes, gexternal, *rest = zeros([*shapes, *((groups, *array.shape[1:]) for array in p)], dtype)
-    gstate, gp = tuple(rest[: len(state)]), tuple(rest[len(state) :])
+    shapes = [spikes_shape, external.shape]
+    for array, grad, want in zip(state, grads[1:], wanted[2:9], strict=True):
+        shapes.append(array.shape if want or grad is not None else (len(array), *[0] * (array.ndim - 1)))
+    gspikes, gexternal, *rest = together(shapes, dtype, zero=True)
+    gstate = tuple(rest)
+    gp = together([(groups, *array.shape[1:]) for array in p], dtype)
     if grads[0] is not None:
         gspikes = np.ascontiguousarray(grads[0].numpy())
     for array, grad in zip(gstate, grads[1:], strict=True):
         if grad is not None:
             array[...] = grad.numpy()
-    want_gx = config.recurrent or any(wanted[NAMES.index(name)] for name in ("x", "x_trace", "lam_pre"))
+    want_gx = config.recurrent or wanted[NAMES.index("x")]
+    want_gx_trace = want_gx or wanted[NAMES.index("x_trace")] or wanted[NAMES.index("lam_pre")]
     gx = empty(x.shape, dtype).numpy()
     surrogate = surrogate_address(config.surrogate, config.slope, dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
@@ -289,25 +294,26 @@ def _backward(
     L = min(_segment(K), T) * K
     if config.rule == "none":
         ticks_m, ticks_n, work_m, work_n = work.inputs(1, L), work.neurons(1, L), work.inputs(1), work.neurons(7)
-        run(kernels_static.static_backward, threads, groups, lambda i: (
+        run(kernels_static.static_backward_queue, threads, groups, lambda i: (
             K, x, starts, state, p, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, want_gx, gx,
             gp, ticks_m[i], ticks_n[i], work_m[i], work_n[i]
         ))  # fmt: skip
     else:
         local, derivative = rule_addresses(config.rule, dtype)
         ticks_h, ticks_m, ticks_n = work.matrices(L + 1), work.inputs(3, L), work.neurons(14, L)
-        work_m, work_n, work_h = work.inputs(3), work.neurons(17), work.matrices()
-        run(kernels_backward.backward, threads, groups, lambda i: (
+        work_m, work_n, work_h = work.inputs(4), work.neurons(18), work.matrices()
+        run(kernels_backward.backward_queue, threads, groups, lambda i: (
             K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i], work_n[i], work_h[i]
+            gstate, want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i],
+            work_n[i], work_h[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
-    gradients = [gx, gexternal, *gstate]
-    for g, rows, shape in zip(gp, sizes.rows, sizes.parameter_shapes(), strict=True):
+    gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]
+    for g, rows, shape, want in zip(gp, sizes.rows, sizes.parameter_shapes(), wanted[9:], strict=True):
         # A parameter that serves all rows has the sum of theirs.
-        gradients.append((g if rows > 1 or not g.size else g.sum(0))[..., : shape[-1]])
+        gradients.append((g if rows > 1 or not g.size else g.sum(0))[..., : shape[-1]] if want else None)
     return [
-        torch.from_numpy(gradient).reshape(tensor.shape) if want and gradient.size else None
+        torch.from_numpy(gradient).reshape(tensor.shape) if want and gradient is not None and gradient.size else None
         for gradient, tensor, want in zip(gradients, tensors[:-1], wanted, strict=True)
     ]

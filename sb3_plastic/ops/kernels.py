@@ -7,8 +7,8 @@ them fast and keep them exact:
   (:mod:`sb3_plastic.ops.simd`): ``N`` is a multiple of their length, and what is beyond a layer's own neurons is 0.
   The currents add up over presynaptic neurons one after the other, so that a row's result depends on nothing but the
   row: not on the batch, not on the number of threads, not on how a sequence is cut into calls.
-* Each pass over the synapses is a function of its own. Passes that share the reading of weights were measured: they
-  gain a tenth at most, for the caches are faster than the arithmetic.
+* Passes over the synapses are functions of their own, but for two that share the reading of the fast weights, or of
+  their gradient: learning and the next tick's currents, forward and backward.
 * The backward pass (:mod:`sb3_plastic.ops.kernels_backward`) needs no fast weights but those at the start of each
   segment: it replays a segment with the functions of the forward pass, bit for bit, while it fits in the cache.
 
@@ -26,7 +26,23 @@ from typing import Any
 import numba
 import numpy as np
 
-from sb3_plastic.ops.simd import LANES, borrow, call, clip, fma, fnma, load, splat, step, store, total, zeros
+from sb3_plastic.ops.simd import (
+    LANES,
+    borrow,
+    call,
+    clip,
+    flush_subnormals,
+    fma,
+    fnma,
+    load,
+    restore,
+    splat,
+    step,
+    store,
+    take,
+    total,
+    zeros,
+)
 
 # error_model="numpy": a division by zero gives inf, as in the reference, instead of a branch and an exception.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -58,6 +74,14 @@ def of_row(p, r):
         lam_pre[r % len(lam_pre)], lam_post[r % len(lam_post)], rho[r % len(rho)], kappa[r % len(kappa)],
         kappa_e[r % len(kappa_e)], a[r % len(a)], u[r % len(u)], c[r % len(c)], d[r % len(d)],
     )  # fmt: skip
+
+
+@jit()
+def clear(p):
+    """Set the parameters of a row to 0."""
+    w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
+    w[:], b[:], beta[:], alpha[:], eta[:], lam_pre[:], lam_post[:] = 0, 0, 0, 0, 0, 0, 0
+    rho[:], kappa[:], kappa_e[:], a[:], u[:], c[:], d[:] = 0, 0, 0, 0, 0, 0, 0
 
 
 # ----------------------------------------------------------------------------------------- pieces of one tick, in place
@@ -185,6 +209,23 @@ def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
 
 
 @jit()
+def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x, current):
+    """``learn``, and the ``currents`` of the next tick, with the input x, while the fast weights are at hand."""
+    bound = splat(h_max)
+    current[:] = current.dtype.type(0)
+    for i in range(h.shape[0]):
+        trace_i, x_i = splat(x_trace[i]), splat(x[i])
+        for j in range(0, h.shape[1], LANES):
+            h_ij = load(h_old, (i, j))
+            local = fnma(load(decay, j), h_ij, trace_i * load(drive, j))
+            h_ij = clip(fma(load(eta, (i, j)), local, load(keep, j) * h_ij), bound)
+            store(h, (i, j), h_ij)
+            if x[i] != 0:
+                weight = fma(load(alpha, (i, j)), h_ij, load(w, (i, j)))
+                store(current, j, fma(weight, x_i, load(current, j)))
+
+
+@jit()
 def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
     """
     ``h_ij <- clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and
@@ -222,6 +263,7 @@ def forward(
     :param work_m: two of [M], padded; ``work_n``: nine of [N]; ``work_h``: two of [M, N], or empty where the state has
         as many columns; without content
     """
+    mode = flush_subnormals()
     x, starts, external, spikes = borrow((x, starts, external, spikes))
     state, out, p, saved, work_m, work_n, work_h = borrow((state, out, p, saved, work_m, work_n, work_h))
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
@@ -263,8 +305,9 @@ def forward(
                     theta[:], h[:], e[:] = 0, 0, 0
                     h_old, e_old = h, e
             for k in range(K):
-                gather(x[t, k % K_x, r], z, x_now[:M])
-                currents(h_old, w, alpha, x_now, current)
+                if k == 0 or retroactive:
+                    gather(x[t, k % K_x, r], z, x_now[:M])
+                    currents(h_old, w, alpha, x_now, current)
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
                 if segment:
@@ -281,7 +324,13 @@ def forward(
                 else:
                     multiply(drive, m)
                     multiply(decay, m)
-                    learn(h_old, h, eta, x_trace, drive, decay, keep, h_max)
+                    if k < K - 1:
+                        gather(x[t, (k + 1) % K_x, r], z, x_now[:M])
+                        learn_and_currents(
+                            h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x_now, current
+                        )  # fmt: skip
+                    else:
+                        learn(h_old, h, eta, x_trace, drive, decay, keep, h_max)
                 h_old, e_old = h, e
                 if sliding:
                     slide(theta, kappa, y_trace)
@@ -294,3 +343,13 @@ def forward(
         if N_own != N:
             copy_matrix(out[5][r], h)
             copy_matrix(out[6][r], e)
+    restore(mode)
+
+
+@jit()
+def forward_queue(queue, rows, *arguments):
+    """``forward``, with its ``arguments`` after the first two, of the rows that this thread takes from the queue."""
+    r = take(queue)
+    while r < rows:
+        forward(r, r + 1, *arguments)
+        r = take(queue)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from sb3_plastic.ops.kernels import (
     MODULATION_NONE,
     MODULATION_RETROACTIVE,
+    clear,
     copy,
     copy_matrix,
     gather,
@@ -21,8 +22,9 @@ from sb3_plastic.ops.kernels import (
 )
 from sb3_plastic.ops.passes_backward import (
     before,
-    currents_backward,
+    fast_weights_backward,
     fire_backward,
+    inputs_backward,
     leak_backward,
     learn_backward,
     learn_retroactive_backward,
@@ -32,29 +34,32 @@ from sb3_plastic.ops.passes_backward import (
     slide_backward,
     weights_backward,
 )
-from sb3_plastic.ops.simd import borrow, call
+from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 
 
 @jit()
 def backward(
     first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
-    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_gx, gx, gexternal, gp, ticks_h, ticks_m,
-    ticks_n, work_m, work_n, work_h
+    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_gx_trace, want_gx, gx, gexternal, gp,
+    ticks_h, ticks_m, ticks_n, work_m, work_n, work_h
 ):  # fmt: skip
     """
     Groups ``first`` to ``last`` of the backward pass of ``forward``. A group is some rows one after the other, whose
     gradients of the parameters add up: there are as many as ``gp`` has room for. With L ticks per segment:
 
     :param gspikes: gradient of the spikes, [T, K, B, N]
-    :param gstate: gradient of the outgoing state; on return that of the incoming state
-    :param want_gx: whether the gradients of x and of ``lam_pre`` are wanted
+    :param gstate: gradient of the outgoing state; on return that of the incoming state. Without columns where the
+        former is 0 and the latter not wanted
+    :param want_gx_trace: whether the gradients of ``x_trace``, of ``lam_pre`` or of x are wanted
+    :param want_gx: whether those of x are
     :param gx: gradient of x, [T, K or 1, B, M_in], set
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
-    :param gp: gradients of the parameters, each with a leading axis for the groups, added to; that of ``rho`` negative
+    :param gp: gradients of the parameters, each with a leading axis for the groups, set; that of ``rho`` negative
     :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
         [L, M], ``ticks_n``: fourteen of [L, N]: what the replay of a segment records of each tick
-    :param work_m: three of [M], ``work_n``: seventeen of [N], ``work_h`` as in ``forward``; without content
+    :param work_m: four of [M], ``work_n``: eighteen of [N], ``work_h`` as in ``forward``; without content
     """
+    mode = flush_subnormals()
     x, starts, external, gspikes, gx, gexternal = borrow((x, starts, external, gspikes, gx, gexternal))
     state, p, saved, gstate, gp = borrow((state, p, saved, gstate, gp))
     ticks_h, ticks_m, ticks_n, work_m, work_n, work_h = borrow((ticks_h, ticks_m, ticks_n, work_m, work_n, work_h))
@@ -65,30 +70,35 @@ def backward(
         v_old_at, z_old_at, z_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, m_drive_at,
         m_decay_at, gi_at, signal_at,
     ) = ticks_n  # fmt: skip
-    x_trace, gx_now, gx_trace = work_m
+    x_trace, x_later, gx_now, gx_trace = work_m
     (
         y_trace, theta, keep, slope, sum_x, sum_h, sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta, gv, gz, gy_trace,
-        gtheta, gz_now,
+        gtheta, gz_now, gi_later,
     ) = work_n  # fmt: skip
     T, K_x, B, M, N = x.shape[0], x.shape[1], x.shape[2], p[0].shape[1], p[0].shape[2]
     E, N_own, groups = external.shape[2], gspikes.shape[3], gp[0].shape[0]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
     x_at[:], gx_now[:] = 0, 0
+    for group in range(first, last):
+        clear(of_row(gp, group))
 
     for r in range(first * B // groups, last * B // groups):
         group = ((r + 1) * groups - 1) // B
         w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
         gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
         gh, ge = gstate[5][r], gstate[6][r]
-        if N_own != N:
-            gh, ge = work_h
+        if gh.shape[1] != N:
+            gh = work_h[0]
             copy_matrix(gh, gstate[5][r])
+        if retroactive and ge.shape[1] != N:
+            ge = work_h[1]
             copy_matrix(ge, gstate[6][r])
         copy(gv, gstate[0][r])
         copy(gz, gstate[1][r])
         copy(gx_trace, gstate[2][r])
         copy(gy_trace, gstate[3][r])
         copy(gtheta, gstate[4][r])
+        x_later[:], gi_later[:] = 0, 0
         for j in range(N):
             keep[j] = 1 - rho[j]
 
@@ -161,16 +171,16 @@ def backward(
                     partial = (db_dy, db_dtheta, dg_dy, dg_dtheta)
                     if retroactive:
                         learn_retroactive_backward(
-                            h_at[n], e_at[n], eta, x_new_at[n], drive, decay, keep, m, kappa_e, h_max, gh, ge, geta,
-                            sum_x, sum_h, sum_e, gm, grho, want_gx, gx_trace
+                            h_at[n], e_at[n], alpha, eta, x_later, gi_later, x_new_at[n], drive, decay, keep, m,
+                            kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, grho, want_gx_trace, gx_trace
                         )  # fmt: skip
                         for j in range(N):
                             gkappa_e[j] += drive[j] * sum_x[j] - decay[j] * sum_h[j] - sum_e[j]
                         rule_backward(kappa_e, sum_x, sum_h, partial, gy_trace, gtheta)
                     else:
                         learn_backward(
-                            h_at[n], eta, x_new_at[n], m_drive_at[n], m_decay_at[n], keep, h_max, gh, geta, sum_x,
-                            sum_h, grho, want_gx, gx_trace
+                            h_at[n], alpha, eta, x_later, gi_later, x_new_at[n], m_drive_at[n], m_decay_at[n], keep,
+                            h_max, gh, geta, sum_x, sum_h, grho, want_gx_trace, gx_trace
                         )  # fmt: skip
                         for j in range(N):
                             gm[j] = drive[j] * sum_x[j] - decay[j] * sum_h[j]
@@ -189,15 +199,19 @@ def backward(
                         saved_v[r, t, k], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gz_now,
                         gi_at[n], gb, gbeta, slope
                     )  # fmt: skip
-                    currents_backward(h_at[n], w, alpha, x_at[n], gi_at[n], gh, want_gx, gx_now)
-                    if want_gx:
+                    copy(x_later, x_at[n])
+                    copy(gi_later, gi_at[n])
+                    if want_gx_trace:
+                        gx_now[:] = 0
                         leak_backward(lam_pre, x_old_at[n], x_at[n], gx_trace, glam_pre, gx_now)
+                    if want_gx:
+                        inputs_backward(h_at[n], w, alpha, gi_at[n], gx_now)
                         scatter(gx_now[:M], K_x == 1 and k < K - 1, gx[t, k % K_x, r], gz)
 
                 if starts[t, r]:
                     gv[:], gz[:], gx_trace[:], gy_trace[:] = 0, 0, 0, 0
                     if not keep_fast_weights:
-                        gtheta[:], gh[:], ge[:] = 0, 0, 0
+                        gtheta[:], gh[:], ge[:], x_later[:], gi_later[:] = 0, 0, 0, 0, 0
             weights_backward(ticks, x_at, gi_at, h_at, gw, galpha)
 
         copy(gstate[0][r], gv)
@@ -205,6 +219,19 @@ def backward(
         copy(gstate[2][r], gx_trace)
         copy(gstate[3][r], gy_trace)
         copy(gstate[4][r], gtheta)
-        if N_own != N:
+        if gstate[5].shape[2]:
+            fast_weights_backward(alpha, x_later, gi_later, gh)
+        if gstate[5].shape[2] != N:
             copy_matrix(gstate[5][r], gh)
+        if gstate[6].shape[2] != N:
             copy_matrix(gstate[6][r], ge)
+    restore(mode)
+
+
+@jit()
+def backward_queue(queue, groups, *arguments):
+    """``backward``, with its ``arguments`` after the first two, of the groups that this thread takes from the queue."""
+    group = take(queue)
+    while group < groups:
+        backward(group, group + 1, *arguments)
+        group = take(queue)

@@ -3,7 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.ops.kernels import copy, fire, gather, jit, static_currents
+from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, static_currents
 from sb3_plastic.ops.passes_backward import (
     before,
     fire_backward,
@@ -11,7 +11,7 @@ from sb3_plastic.ops.passes_backward import (
     static_currents_backward,
     static_weights_backward,
 )
-from sb3_plastic.ops.simd import borrow
+from sb3_plastic.ops.simd import borrow, flush_subnormals, restore, take
 
 
 @jit()
@@ -19,6 +19,7 @@ def static_forward(
     first, last, K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m, work_n
 ):  # fmt: skip
     """Rows ``first`` to ``last`` of a layer; see :func:`sb3_plastic.ops.kernels.forward`."""
+    mode = flush_subnormals()
     x, starts, spikes, saved_v = borrow((x, starts, spikes, saved_v))
     state, out, p, work_m, work_n = borrow((state, out, p, work_m, work_n))
     T, K_x, M = x.shape[0], x.shape[1], p[0].shape[1]
@@ -41,6 +42,16 @@ def static_forward(
                     copy(saved_v[r, t, k], v)
         copy(out[0][r], v)
         copy(out[1][r], z)
+    restore(mode)
+
+
+@jit()
+def static_forward_queue(queue, rows, *arguments):
+    """See :func:`sb3_plastic.ops.kernels.forward_queue`."""
+    r = take(queue)
+    while r < rows:
+        static_forward(r, r + 1, *arguments)
+        r = take(queue)
 
 
 @jit()
@@ -52,6 +63,7 @@ def static_backward(
     Groups ``first`` to ``last`` of the backward pass of ``static_forward``; see
     :func:`sb3_plastic.ops.kernels_backward.backward`.
     """
+    mode = flush_subnormals()
     x, starts, saved_v, gspikes, gx = borrow((x, starts, saved_v, gspikes, gx))
     state, p, gstate, gp = borrow((state, p, gstate, gp))
     ticks_m, ticks_n, work_m, work_n = borrow((ticks_m, ticks_n, work_m, work_n))
@@ -60,6 +72,8 @@ def static_backward(
     gx_now = work_m[0]
     v_old, z_old, slope, gi_now, gv, gz, gz_now = work_n[:7]
     L, groups = x_at.shape[0], gp[0].shape[0]
+    for group in range(first, last):
+        clear(of_row(gp, group))
     once_per_step = K_x == 1 and M_in == M  # The same input at each tick: what it gets back is one sum.
     for r in range(first * B // groups, last * B // groups):
         group = ((r + 1) * groups - 1) // B
@@ -94,3 +108,13 @@ def static_backward(
         static_weights_backward(n, x_at, gi_at, gw)
         copy(gstate[0][r], gv)
         copy(gstate[1][r], gz)
+    restore(mode)
+
+
+@jit()
+def static_backward_queue(queue, groups, *arguments):
+    """See :func:`sb3_plastic.ops.kernels_backward.backward_queue`."""
+    group = take(queue)
+    while group < groups:
+        static_backward(group, group + 1, *arguments)
+        group = take(queue)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sb3_plastic.ops.kernels import jit
+from sb3_plastic.ops.simd import borrow, flush_subnormals, restore
 from sb3_plastic.ops.threads import run_compiled
 from sb3_plastic.state import masked_reset
 
@@ -27,7 +28,10 @@ def leaky_scan(
     :return: r after each step, [T, B, N], and after the last, [B, N]
     """
     if spikes.device.type == "cpu":
-        integrated = _LeakyScan.apply(spikes, weights, decay, episode_start, state)
+        if torch.is_grad_enabled() and (spikes.requires_grad or state.requires_grad):
+            integrated = _LeakyScan.apply(spikes, weights, decay, episode_start, state)
+        else:
+            integrated = _integrate(spikes, weights, decay, episode_start, state)
         return integrated, integrated[-1]
     drive = (spikes * weights.view(-1, 1, 1)).sum(1)
     steps = []
@@ -37,17 +41,21 @@ def leaky_scan(
     return torch.stack(steps), state
 
 
+def _integrate(spikes: Tensor, weights: Tensor, decay: float, episode_start: Tensor, state: Tensor) -> Tensor:
+    T, _, B, N = spikes.shape
+    integrated = spikes.new_empty(T, B, N)
+    arrays = [tensor.detach().contiguous().numpy() for tensor in (spikes, state)]
+    run_compiled(leaky_forward, arrays[0], weights.numpy(), decay, episode_start.numpy(), arrays[1], integrated.numpy())
+    return integrated
+
+
 class _LeakyScan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, spikes: Tensor, weights: Tensor, decay: float, episode_start: Tensor, state: Tensor
     ) -> Tensor:
         ctx.K, ctx.weights, ctx.decay, ctx.starts = spikes.shape[1], weights.numpy(), decay, episode_start.numpy()
-        T, _, B, N = spikes.shape
-        integrated = spikes.new_empty(T, B, N)
-        arrays = [tensor.detach().contiguous().numpy() for tensor in (spikes, state)]
-        run_compiled(leaky_forward, arrays[0], ctx.weights, decay, ctx.starts, arrays[1], integrated.numpy())
-        return integrated
+        return _integrate(spikes, weights, decay, episode_start, state)
 
     @staticmethod
     @once_differentiable
@@ -61,30 +69,46 @@ class _LeakyScan(torch.autograd.Function):
 
 @jit()
 def leaky_forward(spikes, weights, decay, starts, state, integrated):  # type: ignore[no-untyped-def]
-    """See :func:`leaky_scan`."""
+    """See :func:`leaky_scan`. The inner loops have nothing but sums in them, so that they become vectors."""
+    mode = flush_subnormals()
+    spikes, state, integrated = borrow((spikes, state, integrated))
     T, K, B, N = spikes.shape
-    decay, zero = weights.dtype.type(decay), weights.dtype.type(0)
+    decay = weights.dtype.type(decay)
     for t in range(T):
         old = integrated[t - 1] if t else state
         for r in range(B):
-            for j in range(N):
-                kept = zero if starts[t, r] else decay * old[r, j]
-                drive = weights[0] * spikes[t, 0, r, j]
-                for k in range(1, K):
-                    drive += weights[k] * spikes[t, k, r, j]
-                integrated[t, r, j] = kept + drive
+            old_r, new = old[r], integrated[t, r]
+            new[:] = 0
+            for k in range(K):
+                weight, spikes_k = weights[k], spikes[t, k, r]
+                for j in range(N):
+                    new[j] += weight * spikes_k[j]
+            if not starts[t, r]:
+                for j in range(N):
+                    new[j] += decay * old_r[j]
+    restore(mode)
 
 
 @jit()
 def leaky_backward(g, weights, decay, starts, gspikes, gstate):  # type: ignore[no-untyped-def]
     """Backward of ``leaky_forward``: sets ``gspikes`` and ``gstate``."""
+    mode = flush_subnormals()
+    g, gspikes, gstate = borrow((g, gspikes, gstate))
     T, K, B, N = gspikes.shape
-    decay, zero = weights.dtype.type(decay), weights.dtype.type(0)
+    decay = weights.dtype.type(decay)
     gstate[:] = 0
     for t in range(T - 1, -1, -1):
         for r in range(B):
+            total, g_r = gstate[r], g[t, r]
             for j in range(N):
-                total = gstate[r, j] + g[t, r, j]
-                for k in range(K):
-                    gspikes[t, k, r, j] = weights[k] * total
-                gstate[r, j] = zero if starts[t, r] else decay * total
+                total[j] += g_r[j]
+            for k in range(K):
+                weight, gspikes_k = weights[k], gspikes[t, k, r]
+                for j in range(N):
+                    gspikes_k[j] = weight * total[j]
+            if starts[t, r]:
+                total[:] = 0
+            else:
+                for j in range(N):
+                    total[j] *= decay
+    restore(mode)

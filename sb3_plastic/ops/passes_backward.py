@@ -47,40 +47,48 @@ def static_currents_backward(w, gi, gx):
 
 
 @jit()
-def currents_backward(h, w, alpha, x, gi, gh, want_gx, gx):
-    """Backward of ``currents``, but for w and alpha; adds to ``gh``, sets ``gx`` if it is wanted."""
+def inputs_backward(h, w, alpha, gi, gx):
+    """Backward of ``currents`` for x: ``gx_i += sum_j (w_ij + alpha_ij h_ij) gi_j``."""
     for i in range(w.shape[0]):
-        if want_gx:
-            sums = zeros(gi)
-            for j in range(0, w.shape[1], LANES):
-                weight = fma(load(alpha, (i, j)), load(h, (i, j)), load(w, (i, j)))
-                sums = fma(weight, load(gi, j), sums)
-            gx[i] = total(sums)
-        if x[i] != 0:
-            x_i = splat(x[i])
-            for j in range(0, w.shape[1], LANES):
-                store(gh, (i, j), fma(x_i * load(gi, j), load(alpha, (i, j)), load(gh, (i, j))))
+        sums = zeros(gi)
+        for j in range(0, w.shape[1], LANES):
+            weight = fma(load(alpha, (i, j)), load(h, (i, j)), load(w, (i, j)))
+            sums = fma(weight, load(gi, j), sums)
+        gx[i] += total(sums)
+
+
+@jit()
+def fast_weights_backward(alpha, x, gi, gh):
+    """Backward of ``currents`` for h: ``gh_ij += alpha_ij x_i gi_j``."""
+    for i in range(alpha.shape[0]):
+        x_i = splat(x[i])
+        for j in range(0, alpha.shape[1], LANES):
+            store(gh, (i, j), fma(x_i * load(gi, j), load(alpha, (i, j)), load(gh, (i, j))))
 
 
 @jit()
 def learn_backward(
-    h, eta, x_trace, drive, decay, keep, h_max, gh, geta, sum_x, sum_h, gkeep, want_gx, gx_trace
+    h, alpha, eta, x_later, gi_later, x_trace, drive, decay, keep, h_max, gh, geta, sum_x, sum_h, gkeep, want_gx_trace,
+    gx_trace
 ):  # fmt: skip
     """
-    Backward of ``learn``. Turns ``gh`` into that before the tick; adds to ``geta``, ``gkeep`` and ``gx_trace``; sets
-    two sums that give all gradients per neuron: with ``G_ij = gh_ij eta_ij`` where h is not clipped, else 0, they are
-    ``sum_x_j = sum_i G_ij x_i`` and ``sum_h_j = sum_i G_ij h_ij``.
+    Backward of ``learn`` and, before it, ``fast_weights_backward`` of the tick that came after, with the input
+    ``x_later``: both read and write all of ``gh``. Turns ``gh`` into that before the tick, but for the tick's own
+    currents; adds to ``geta``, ``gkeep`` and ``gx_trace``; sets two sums that give all gradients per neuron: with
+    ``G_ij = gh_ij eta_ij`` where h is not clipped, else 0, they are ``sum_x_j = sum_i G_ij x_i`` and
+    ``sum_h_j = sum_i G_ij h_ij``.
     """
     bound = splat(h_max)
     sum_x[:], sum_h[:] = 0, 0
     for i in range(h.shape[0]):
-        x_i = splat(x_trace[i])
+        x_i, x_later_i = splat(x_trace[i]), splat(x_later[i])
         sums = zeros(h)
         for j in range(0, h.shape[1], LANES):
             h_ij, eta_ij = load(h, (i, j)), load(eta, (i, j))
+            gh_ij = fma(x_later_i * load(gi_later, j), load(alpha, (i, j)), load(gh, (i, j)))
             drive_j, decay_j, keep_j = load(drive, j), load(decay, j), load(keep, j)
             local = fnma(decay_j, h_ij, x_i * drive_j)
-            g = within(fma(eta_ij, local, keep_j * h_ij), bound, load(gh, (i, j)))
+            g = within(fma(eta_ij, local, keep_j * h_ij), bound, gh_ij)
             G = g * eta_ij
             store(geta, (i, j), fma(g, local, load(geta, (i, j))))
             store(sum_x, j, fma(G, x_i, load(sum_x, j)))
@@ -88,14 +96,14 @@ def learn_backward(
             store(gkeep, j, fma(g, h_ij, load(gkeep, j)))
             sums = fma(G, drive_j, sums)
             store(gh, (i, j), fnma(G, decay_j, g * keep_j))
-        if want_gx:
+        if want_gx_trace:
             gx_trace[i] += total(sums)
 
 
 @jit()
 def learn_retroactive_backward(
-    h, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, gkeep, want_gx,
-    gx_trace
+    h, e, alpha, eta, x_later, gi_later, x_trace, drive, decay, keep, m, kappa_e, h_max, gh, ge, geta, sum_x, sum_h,
+    sum_e, gm, gkeep, want_gx_trace, gx_trace
 ):  # fmt: skip
     """
     Backward of ``learn_retroactive``: as :func:`learn_backward`, but with ``G_ij = ge_ij``. Also sets
@@ -104,10 +112,11 @@ def learn_retroactive_backward(
     bound = splat(h_max)
     sum_x[:], sum_h[:], sum_e[:], gm[:] = 0, 0, 0, 0
     for i in range(h.shape[0]):
-        x_i = splat(x_trace[i])
+        x_i, x_later_i = splat(x_trace[i]), splat(x_later[i])
         sums = zeros(h)
         for j in range(0, h.shape[1], LANES):
             h_ij, e_ij, ge_ij, eta_ij = load(h, (i, j)), load(e, (i, j)), load(ge, (i, j)), load(eta, (i, j))
+            gh_ij = fma(x_later_i * load(gi_later, j), load(alpha, (i, j)), load(gh, (i, j)))
             kappa_j, keep_j, m_j = load(kappa_e, j), load(keep, j), load(m, j)
             store(sum_x, j, fma(ge_ij, x_i, load(sum_x, j)))
             store(sum_h, j, fma(ge_ij, h_ij, load(sum_h, j)))
@@ -115,14 +124,14 @@ def learn_retroactive_backward(
             learned = ge_ij * kappa_j
             sums = fma(learned, load(drive, j), sums)
             gated = m_j * e_ij
-            g = within(fma(eta_ij, gated, keep_j * h_ij), bound, load(gh, (i, j)))
+            g = within(fma(eta_ij, gated, keep_j * h_ij), bound, gh_ij)
             G = g * eta_ij
             store(geta, (i, j), fma(g, gated, load(geta, (i, j))))
             store(gm, j, fma(G, e_ij, load(gm, j)))
             store(gkeep, j, fma(g, h_ij, load(gkeep, j)))
             store(gh, (i, j), fnma(learned, load(decay, j), g * keep_j))
             store(ge, (i, j), fma(G, m_j, ge_ij - learned))
-        if want_gx:
+        if want_gx_trace:
             gx_trace[i] += total(sums)
 
 

@@ -54,13 +54,10 @@ class FusedLayers:
         K = x.shape[1]
         if K > 1 and x.stride(1) == 0:
             x = x[:, :1]
-        given = [x, episode_start, *(e for e in externals if e is not None), *(s for state in states for s in state)]
-        seen = [
-            K,
-            *(e is None for e in externals),
-            *(tensor.shape for tensor in given),
-            *(tensor.dtype for tensor in given),
-        ]
+        given = [x, episode_start, *(e for e in externals if e is not None)]
+        for state in states:
+            given += state
+        seen = [K, *(e is None for e in externals), *[(tensor.shape, tensor.dtype) for tensor in given]]
         if seen != self._checked:
             self._plan(K, x, episode_start, states, externals)
             self._checked = seen
@@ -68,23 +65,20 @@ class FusedLayers:
             return self._one_by_one(K, x, episode_start, states, externals)
         memory = fused.empty((self._size,), x.dtype)
         given = [tensor if tensor.is_contiguous() else tensor.contiguous() for tensor in given]
+        addresses = [tensor.data_ptr() for tensor in given]
         tensors = self._offsets + memory.data_ptr()
-        tensors[self._given] = [tensor.data_ptr() for tensor in given]
-        tensors[:, -1] = given[1].data_ptr()
+        tensors[self._given] = addresses + addresses[1:2] * (len(states) - 1)  # episode_start for the other layers
         run_compiled(network_at, K, *self._tables, tensors, self._numbers)
 
         # Views of one piece of memory by way of numpy: torch takes twice as long.
-        array = memory.numpy()
-        trains = [torch.from_numpy(array[start:end].reshape(shape)) for start, end, shape in self._spikes]
-        after = [
-            LayerState(
-                *(
-                    tensor if place is None else torch.from_numpy(array[place[0] : place[1]].reshape(place[2]))
-                    for tensor, place in zip(state, places, strict=True)
-                )
-            )
-            for state, places in zip(states, self._states, strict=True)
-        ]
+        array, tensor_of = memory.numpy(), torch.from_numpy
+        trains = [tensor_of(array[start:end].reshape(shape)) for start, end, shape in self._spikes]
+        after = []
+        for state, places in zip(states, self._states, strict=True):
+            new = list(state)  # what is empty stays
+            for i, start, end, shape in places:
+                new[i] = tensor_of(array[start:end].reshape(shape))
+            after.append(LayerState._make(new))
         return trains, after
 
     def _one_by_one(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> Any:
@@ -104,7 +98,7 @@ class FusedLayers:
         kinds, lengths, offsets = [], [], []
         self._arrays: list[tuple[np.ndarray, ...]] = []  # padded parameters, kept while their addresses are in use
         self._spikes: list[Place] = []
-        self._states: list[list[Place | None]] = []
+        self._states: list[list[tuple[int, int, int, tuple[int, ...]]]] = []
         self._size = 0
         for i, ((config, p), state, external) in enumerate(zip(self.layers, states, externals, strict=True)):
             modulator = x.new_empty(*x.shape[0:3:2], 0) if external is None else external
@@ -123,13 +117,14 @@ class FusedLayers:
             row = [self._spikes[-1] if i else None, None, *[None] * 7, spikes, *places, *work, None]
             offsets.append([0 if place is None else place[0] * x.element_size() for place in row])
             self._spikes.append(spikes)
-            self._states.append(places)
+            self._states.append([(i, *place) for i, place in enumerate(places) if place is not None])
             x = x.new_empty(1).expand(layer.T, K, layer.B, layer.N)
 
         columns = len(offsets[0])
         given = [0, columns - 1]  # where the addresses of what is given belong: x and episode_start,
         given += [i * columns + 1 for i, external in enumerate(externals) if external is not None]
         given += [i * columns + 2 + k for i in range(len(states)) for k in range(7)]
+        given += [i * columns - 1 for i in range(2, len(states) + 1)]
         self._given = np.unravel_index(given, (len(offsets), columns))
         self._offsets = np.array(offsets, np.int64)
         self._small = sum(size.T * K * size.B * size.M * size.N for size in sizes) < PARALLEL_WORK

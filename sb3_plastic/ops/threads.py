@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numba
+import numpy as np
 
 PARALLEL_WORK = 500_000
 """Synapses x ticks x rows, some 0.1 ms, from which a second thread is worth its start, some 30 microseconds."""
@@ -65,26 +66,29 @@ def threads_for(work: int, parts: int) -> int:
 
 def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[Any, ...]]) -> None:
     """
-    Call a kernel for all rows, or groups of rows, a contiguous part of them on each thread.
+    Call a kernel for all rows, or groups of rows. Threads take one after the other from a queue, so that one which
+    starts late, or shares its core with another program, does less.
 
-    :param kernel: compiled, with the first and the last part as its first arguments
+    :param kernel: compiled, with the queue and the number of parts as its first arguments
     :param threads: how many threads
     :param parts: how many parts
     :param arguments: the kernel's further arguments on a thread, by its number
     """
     if kernel not in _compiled:
-        run_compiled(kernel, 0, 0, *arguments(0))  # no parts: it only compiles, or loads what was compiled before
+        # No parts: it only compiles, or loads what was compiled before.
+        run_compiled(kernel, np.zeros(1, np.int64), 0, *arguments(0))
+    queue = np.zeros(1, np.int64)
     if threads == 1:
-        kernel(0, parts, *arguments(0))
+        kernel(queue, parts, *arguments(0))
         return
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
-    bounds = [i * parts // threads for i in range(threads + 1)]
-    futures = [_pool.submit(kernel, bounds[i], bounds[i + 1], *arguments(i)) for i in range(1, threads)]
-    kernel(bounds[0], bounds[1], *arguments(0))
+    futures = [_pool.submit(kernel, queue, parts, *arguments(i)) for i in range(1, threads)]
+    kernel(queue, parts, *arguments(0))
     for future in futures:
-        future.result()
+        if not future.cancel():  # One that has not even started finds nothing left to do: no need to wait for it.
+            future.result()
 
 
 def run_compiled(kernel: Any, *arguments: Any) -> None:
