@@ -144,9 +144,6 @@ HEADLINE = {
 ANALYSED = {"association": "hebb + simple", "reversal": "hebb + simple"}
 """Networks that are taken apart."""
 
-MODULATED = {"reversal": tuple(name for name, network in PLASTIC_NETWORKS.items() if not network.recurrent)}
-"""Networks that get all seeds, so that the margin of modulation can be read off them."""
-
 ABLATIONS: dict[str, dict[str, Any]] = {
     "w frozen": dict(frozen=("w",)),
     "alpha frozen": dict(frozen=("alpha",)),

@@ -19,7 +19,6 @@ from sb3_plastic.study.settings import (
     CONTROLS,
     HEADLINE,
     LONGER,
-    MODULATED,
     NETWORKS,
     NOISE,
     PLASTIC_NETWORKS,
@@ -34,13 +33,16 @@ from sb3_plastic.tasks import Task
 N_TEST = 1024
 """Trials per test."""
 
+N_LONGER_SEEDS = 3
+"""How many seeds ten times the updates get: five would take as long as the rest of the study."""
+
 
 def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1) -> list[Cell]:
     """
     All cells of the study, those that the headline needs first, one seed after the other.
 
     :param tasks: names in ``TASKS``
-    :param seeds: of all networks but the grid's
+    :param seeds: of the headline and the ablations; the first of them of the rest
     :param n_grid_seeds: how many of them those rules and modulations get that are in no other table
     """
 
@@ -52,7 +54,6 @@ def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1
     longer = dict.fromkeys(tasks, LONGER)
     analysed = [task for task in tasks if task in ANALYSED]
     watched = {task: (ANALYSED[task],) for task in analysed}
-    modulated = [task for task in tasks if task in MODULATED]
     grid = dict.fromkeys(tasks, tuple(PLASTIC_NETWORKS))
     cells = []
     for seed in seeds:
@@ -61,10 +62,8 @@ def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1
         cells += of(seed, analysed, watched)
         for name in ABLATIONS:
             cells += of(seed, analysed, watched, ablation=name)
-    for seed in seeds:
+    for seed in seeds[:N_LONGER_SEEDS]:
         cells += of(seed, tasks, longer, times=10)
-    for seed in seeds:
-        cells += of(seed, modulated, MODULATED)
     for seed in seeds[:n_grid_seeds]:
         cells += of(seed, tasks, grid)
     return list(dict.fromkeys(cells))
