@@ -14,11 +14,13 @@ from sb3_plastic.study.analysis import LESIONS, cut, trace
 from sb3_plastic.study.cells import Cell
 from sb3_plastic.study.networks import Answerer
 from sb3_plastic.study.settings import (
+    ABLATED,
     ABLATIONS,
     ANALYSED,
     CONTROLS,
     HEADLINE,
     LONGER,
+    LONGER_SEEDS,
     NETWORKS,
     NOISE,
     PLASTIC_NETWORKS,
@@ -32,9 +34,6 @@ from sb3_plastic.tasks import Task
 
 N_TEST = 1024
 """Trials per test."""
-
-N_LONGER_SEEDS = 3
-"""How many seeds ten times the updates get: five would take as long as the rest of the study."""
 
 
 def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1) -> list[Cell]:
@@ -60,10 +59,11 @@ def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1
         cells += [Cell(task, "reference", seed, 0) for task in tasks] + of(seed, tasks, headline)
     for seed in seeds:
         cells += of(seed, analysed, watched)
-        for name in ABLATIONS:
-            cells += of(seed, analysed, watched, ablation=name)
-    for seed in seeds[:N_LONGER_SEEDS]:
-        cells += of(seed, tasks, longer, times=10)
+        for task in analysed:
+            for name in ABLATED[task]:
+                cells += of(seed, [task], watched, ablation=name)
+    for i, seed in enumerate(seeds):
+        cells += of(seed, [task for task in tasks if i < LONGER_SEEDS[task]], longer, times=10)
     for seed in seeds[:n_grid_seeds]:
         cells += of(seed, tasks, grid)
     return list(dict.fromkeys(cells))
