@@ -142,7 +142,7 @@ HEADLINE = {
     "association": ("hebb", "bcm + simple"),
     "accumulation": ("hebb", "bcm + simple"),
     "completion": ("hebb", "bcm + simple"),
-    "reversal": ("hebb", "hebb + simple", "hebb + retroactive"),
+    "reversal": ("hebb", "hebb + simple"),
 }
 """Plastic networks of the headline table, which get all seeds."""
 
