@@ -38,7 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 N_NEURONS = {"association": 32, "accumulation": 32, "completion": 128, "reversal": 48}
 N_PLASTIC_RECURRENT = {"association": 32, "accumulation": 32, "completion": 64, "reversal": 32}
-"""Neurons of a plastic network: fewer where they have synapses among themselves, so as not to outgrow the controls."""
+"""Neurons of a plastic network; recurrent ones have fewer where they would outgrow the controls by far."""
 
 LEARNED = ("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
 """Rates that plastic networks learn."""
