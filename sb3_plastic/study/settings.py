@@ -21,23 +21,24 @@ SIZES: dict[str, dict[str, Any]] = {
     "association": {},
     "accumulation": dict(n_group=20),
     "completion": {},
-    "reversal": {},
+    "reversal": dict(n_stimulus=60, n_active=20, show=8),
 }
 """Where tasks differ from their defaults."""
 
-UPDATES = {"association": 300, "accumulation": 400, "completion": 500, "reversal": 400}
-"""Updates that every network gets; some controls get ten times as many as well."""
+UPDATES = {"association": 300, "accumulation": 400, "completion": 1000, "reversal": 500}
+"""Updates that every network gets."""
 
 RECIPES: dict[str, dict[str, Any]] = {
     "association": {},
     "accumulation": {},
-    "completion": {},
-    "reversal": dict(learning_rate=0.02, batch=48),
+    "completion": dict(drop=0.4, spurious=0.05),
+    "reversal": dict(learning_rate=0.02, batch=48, guided=0.25),
 }
 """Where training differs from the defaults of :class:`~sb3_plastic.study.training.Recipe`, for all networks alike."""
 
-N_NEURONS = {"association": 32, "accumulation": 32, "completion": 64, "reversal": 32}
-"""Neurons of a plastic network."""
+N_NEURONS = {"association": 32, "accumulation": 32, "completion": 128, "reversal": 48}
+N_PLASTIC_RECURRENT = {"association": 32, "accumulation": 32, "completion": 64, "reversal": 32}
+"""Neurons of a plastic network; recurrent ones have fewer where they would outgrow the controls by far."""
 
 LEARNED = ("lam_pre", "lam_post", "rho", "kappa", "kappa_e")
 """Rates that plastic networks learn."""
@@ -49,7 +50,7 @@ PLASTIC: dict[str, dict[str, Any]] = {
     "association": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
     "accumulation": SPREAD | dict(lam_pre=0.8, lam_post=0.8, rho=0.005, learn=("beta", *LEARNED)),
     "completion": dict(lam_pre=0.5, lam_post=0.5, rho=0.005),
-    "reversal": dict(lam_pre=0.8, lam_post=0.6, rho=0.02),
+    "reversal": SPREAD | dict(lam_pre=0.8, lam_post=0.6, rho=0.02, learn=("beta", *LEARNED)),
 }
 """Time constants at the start."""
 
@@ -70,9 +71,9 @@ STATIC_RECURRENT: dict[str, dict[str, Any]] = {
 ALIF: dict[str, Any] = dict(time_constants=(20.0, 200.0), adaptation_gain=10.0)
 """What the search chose for the controls. All of them are wider, so that they have at least as many parameters."""
 
-N_STATIC = {"association": 104, "accumulation": 104, "completion": 192, "reversal": 104}
-N_RECURRENT = {"association": 64, "accumulation": 64, "completion": 104, "reversal": 56}
-N_GRU = {"association": 48, "accumulation": 48, "completion": 64, "reversal": 48}
+N_STATIC = {"association": 104, "accumulation": 104, "completion": 352, "reversal": 152}
+N_RECURRENT = {"association": 64, "accumulation": 64, "completion": 144, "reversal": 84}
+N_GRU = {"association": 48, "accumulation": 48, "completion": 72, "reversal": 48}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class Network:
             arguments = dict(body="snn", n_neurons=n[task], rule="none", modulation="none", gain=1.0)
             return {**arguments, "recurrent": self.recurrent, **chosen[task]}
         kind = dict(rule=self.rule, modulation=self.modulation, recurrent=self.recurrent)
-        return dict(body="snn", n_neurons=N_NEURONS[task]) | PLASTIC_SHARED | PLASTIC[task] | kind
+        n = N_PLASTIC_RECURRENT if self.recurrent else N_NEURONS
+        return dict(body="snn", n_neurons=n[task]) | PLASTIC_SHARED | PLASTIC[task] | kind
 
 
 def plastic_name(rule: str, modulation: str, recurrent: bool) -> str:
@@ -133,19 +135,19 @@ CONTROLS = ("static", "static, recurrent", "ALIF, recurrent", "GRU")
 LONGER = ("static", "static, recurrent")
 """Controls that also get ten times the updates."""
 
+LONGER_SEEDS = {"association": 3, "accumulation": 3, "completion": 1, "reversal": 1}
+"""How many seeds they get, fewer where that takes long."""
+
 HEADLINE = {
     "association": ("hebb", "bcm + simple"),
     "accumulation": ("hebb", "bcm + simple"),
     "completion": ("hebb", "bcm + simple"),
-    "reversal": ("hebb", "hebb + simple", "hebb + retroactive"),
+    "reversal": ("hebb", "hebb + simple"),
 }
 """Plastic networks of the headline table, which get all seeds."""
 
 ANALYSED = {"association": "hebb + simple", "reversal": "hebb + simple"}
 """Networks that are taken apart."""
-
-MODULATED = {"reversal": tuple(name for name, network in PLASTIC_NETWORKS.items() if not network.recurrent)}
-"""Networks that get all seeds, so that the margin of modulation can be read off them."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "w frozen": dict(frozen=("w",)),
@@ -155,6 +157,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "h detached": dict(detach_fast_weights=True),
 }
 """What training leaves out: fields of :class:`~sb3_plastic.study.training.Recipe`."""
+
+ABLATED = {"association": tuple(ABLATIONS), "reversal": ("eta frozen", "modulator frozen")}
+"""Ablations of the analysed networks; of the reversal, whose cells take ten times as long, what the association does
+not need."""
 
 
 def make_task(name: str, **changes: Any) -> Task:

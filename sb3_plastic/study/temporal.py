@@ -14,12 +14,13 @@ from sb3_plastic.study.analysis import LESIONS, cut, trace
 from sb3_plastic.study.cells import Cell
 from sb3_plastic.study.networks import Answerer
 from sb3_plastic.study.settings import (
+    ABLATED,
     ABLATIONS,
     ANALYSED,
     CONTROLS,
     HEADLINE,
     LONGER,
-    MODULATED,
+    LONGER_SEEDS,
     NETWORKS,
     NOISE,
     PLASTIC_NETWORKS,
@@ -40,7 +41,7 @@ def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1
     All cells of the study, those that the headline needs first, one seed after the other.
 
     :param tasks: names in ``TASKS``
-    :param seeds: of all networks but the grid's
+    :param seeds: of the headline and the ablations; the first of them of the rest
     :param n_grid_seeds: how many of them those rules and modulations get that are in no other table
     """
 
@@ -52,19 +53,17 @@ def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1
     longer = dict.fromkeys(tasks, LONGER)
     analysed = [task for task in tasks if task in ANALYSED]
     watched = {task: (ANALYSED[task],) for task in analysed}
-    modulated = [task for task in tasks if task in MODULATED]
     grid = dict.fromkeys(tasks, tuple(PLASTIC_NETWORKS))
     cells = []
     for seed in seeds:
         cells += [Cell(task, "reference", seed, 0) for task in tasks] + of(seed, tasks, headline)
     for seed in seeds:
         cells += of(seed, analysed, watched)
-        for name in ABLATIONS:
-            cells += of(seed, analysed, watched, ablation=name)
-    for seed in seeds:
-        cells += of(seed, tasks, longer, times=10)
-    for seed in seeds:
-        cells += of(seed, modulated, MODULATED)
+        for task in analysed:
+            for name in ABLATED[task]:
+                cells += of(seed, [task], watched, ablation=name)
+    for i, seed in enumerate(seeds):
+        cells += of(seed, [task for task in tasks if i < LONGER_SEEDS[task]], longer, times=10)
     for seed in seeds[:n_grid_seeds]:
         cells += of(seed, tasks, grid)
     return list(dict.fromkeys(cells))

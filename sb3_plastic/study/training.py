@@ -50,7 +50,8 @@ def play_network(
     def answer(q: int, inputs: Tensor) -> Tensor:
         nonlocal state, done
         start = task.windows[q][0]
-        pieces = inputs[done:].split(1) if each_tick is not None else [inputs[done:]]
+        new = inputs[done:].clone()  # kept for the gradient
+        pieces = new.split(1) if each_tick is not None else [new]
         since: list[Tensor] = []
         for piece in pieces:
             activity, state = network.body.scan(piece, state)

@@ -144,16 +144,17 @@ def play(task: Task, trials: Trials, answer: Callable[[int, Tensor], Tensor]) ->
 
     :param task: the task
     :param trials: a batch of its trials
-    :param answer: ``(q, inputs so far [stop, B, M]) -> answers [B, G]``
+    :param answer: ``(q, inputs so far [stop, B, M]) -> answers [B, G]``. What it gets is a view of a tensor whose later
+        ticks are still written; who keeps it for a gradient must copy it
     :return: all answers, int64 [Q, B, G]
     """
-    inputs, answers = trials.inputs, []
+    inputs, answers = trials.inputs.clone(), []
     for q, (_, stop) in enumerate(task.windows):
         answers.append(answer(q, inputs[:stop]))
         consequence = trials.consequence(q, answers[-1])
         if consequence is not None:
-            # A new tensor, not a change in place: gradients still need what the network has seen.
-            inputs = torch.cat((inputs[:stop], consequence, inputs[stop + len(consequence) :]))[: len(inputs)]
+            follows = inputs[stop : stop + len(consequence)]
+            follows.copy_(consequence[: len(follows)])
     return torch.stack(answers)
 
 
