@@ -63,7 +63,9 @@ def plastic_tick(
     local = x_trace.unsqueeze(-1) * drive.unsqueeze(-2) - decay.unsqueeze(-2) * state.h  # D, [B, M, N]
     gated = state.e if config.modulation == "retroactive" else local
     h = (1 - p.rho.unsqueeze(-2)) * state.h + p.eta * m.unsqueeze(-2) * gated
-    h = h.clamp(-config.h_max, config.h_max)
+    # Not clamp alone: whether its gradient passes exactly at the bound, where saturated weights are, depends on torch's
+    # version (2.15 stops it).
+    h = torch.where(h.abs() <= config.h_max, h, h.detach().clamp(-config.h_max, config.h_max))
 
     e, theta = state.e, state.theta
     if config.modulation == "retroactive":
