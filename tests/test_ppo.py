@@ -307,26 +307,29 @@ def test_it_learns_pendulum():
     assert after > -600  # -204 to -503 after 40k steps, in six runs
 
 
-@pytest.mark.slow
-def test_cartpole_without_velocities_is_balanced_by_memory():
-    # The previous action says what velocities change by; without memory, 105 is the most that an MLP makes of it.
-    env = make_vec_env(CartPoleNoVelocity, 8, seed=0, wrapper_class=PreviousActionReward)
+def cartpole_without_velocities(seed: int) -> float:
+    """Mean return of 20 episodes after 50k steps."""
+    env = make_vec_env(CartPoleNoVelocity, 8, seed=seed, wrapper_class=PreviousActionReward)
     model = PlasticPPO(
         "MlpPolicy",
         VecNormalize(env, norm_reward=False),
         n_steps=128,
         batch_size=256,
         chunk_len=32,
-        gamma=0.98,
-        gae_lambda=0.9,
         clip_range=0.1,
-        learning_rate=2e-3,
-        seed=0,
+        learning_rate=lambda remaining: 2e-3 * (0.1 + 0.9 * remaining),
+        seed=seed,
         device="cpu",
         # Velocities are differences over time: the critic needs them as well, and time constants of its own choice.
         policy_kwargs=dict(n_ticks=4, critic="plastic", beta=0.9, learn=["beta", "lam_pre", "lam_post"]),
     )
     model.learn(50_000)
     model.env.training = False
-    # Of ten seeds, eight reach 450 in an evaluation within the 50k, six in this last one: see docs/results.
-    assert evaluate_policy(model, model.env, n_eval_episodes=20)[0] >= 450
+    return evaluate_policy(model, model.env, n_eval_episodes=20)[0]
+
+
+@pytest.mark.slow
+def test_cartpole_without_velocities_is_balanced_by_memory():
+    # The previous action says what velocities change by; without memory, 105 is the most that an MLP makes of it. A
+    # median, since one training in eight fell short (docs/results), and which one it is differs by processor.
+    assert np.median([cartpole_without_velocities(seed) for seed in (0, 1, 2)]) >= 450
