@@ -1,0 +1,193 @@
+"""How well do they learn? PlasticPPO, the static network and two PPOs with an MLP, side by side, for a million steps.
+
+    python scripts/learning_study.py --logs logs/learning --out docs/results/learning
+
+Everything is trained by `sb3-plastic train`, whose commands are printed; then each agent plays 20 episodes without and
+20 with its exploration noise. What is finished is not done again: kill it, and start it again with the same arguments.
+One process and thread per job. `--search` compares candidate settings instead, on other seeds and shorter trainings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import shlex
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import rl_zoo3
+import torch
+import yaml
+from adaptation_study import run
+from learning_curves import plot, read_curve
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.evaluation.provenance import commit, versions
+from sb3_plastic.files import replace_file
+
+SNN = ["--algo", "plastic_ppo", "--conf-file", "zoo_configs/plastic_ppo.yml"]
+MLP = ["--algo", "ppo", "--conf-file", "zoo_configs/ppo.yml"]
+RL_ZOO = ["--algo", "ppo", "--conf-file", "{logs}/rl_zoo.yml"]
+
+AGENTS: dict[str, tuple[list[str], list[str]]] = {
+    # label: the configuration, and what `-params` changes in it
+    "oja + simple": (SNN, []),
+    "static SNN": (SNN, ["policy_kwargs:dict(rule='none')"]),
+    "MLP": (MLP, []),
+    "MLP (RL Zoo)": (RL_ZOO, []),
+}
+
+CANDIDATES: dict[str, dict[str, list[str]]] = {
+    # As many trials for each: learning rate constant, falling, and falling from twice the value.
+    label: {rate: [f"learning_rate:{rate!r}"] for rate in rates}
+    for label, rates in {
+        "oja + simple": (5e-4, "lin_5e-4", "lin_1e-3"),
+        "static SNN": (5e-4, "lin_5e-4", "lin_1e-3"),
+        "MLP": (1e-3, "lin_1e-3", "lin_2e-3"),
+    }.items()
+}
+N_EPISODES = 20
+
+
+def write_rl_zoo_config(path: Path) -> None:
+    """RL Zoo's own tuned settings of PPO, which it lists under the environments' former versions."""
+    tuned = yaml.safe_load((Path(rl_zoo3.__file__).parent / "hyperparams" / "ppo.yml").read_text())
+    entries = {name: tuned[name.replace("v5", "v4")] for name in ("HalfCheetah-v5", "Ant-v5")}
+    replace_file(path, yaml.safe_dump(entries).encode())
+
+
+def evaluate(algo: str, run_folder: Path, env_id: str, seed: int) -> dict[str, list[float]]:
+    """Returns of a trained agent's episodes, without its exploration noise and with it."""
+    torch.set_num_threads(1)
+    env = VecNormalize.load(str(run_folder / env_id / "vecnormalize.pkl"), make_vec_env(env_id, n_envs=5))
+    env.training = env.norm_reward = False
+    algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
+    model = algorithm.load(run_folder / f"{env_id}.zip", device="cpu")
+    returns = {}
+    for name, deterministic in (("deterministic", True), ("exploring", False)):
+        env.seed(1000 + seed)
+        model.set_random_seed(1000 + seed)
+        episodes, _ = evaluate_policy(model, env, N_EPISODES, deterministic=deterministic, return_episode_rewards=True)
+        returns[name] = [round(float(episode), 1) for episode in episodes]
+    return returns
+
+
+def train_and_evaluate(
+    env_id: str, label: str, seed: int, changes: list[str], name: str, args: argparse.Namespace
+) -> None:
+    """Train one agent, and write its curve and returns as JSON, unless that is done."""
+    result = args.out / env_id / f"{name}-seed{seed}.json"
+    if result.is_file():
+        return
+    folder = args.logs / env_id / name / f"seed_{seed}"
+    configuration, own = AGENTS[label]
+    command = ["train", "--env", env_id, "-n", str(args.steps), "--seed", str(seed), "--eval-freq", "-1"]
+    command += [part.format(logs=args.logs) for part in configuration]
+    command += ["-params", *own, *changes] if own or changes else []
+    algo = configuration[1]
+    training = folder / algo / f"{env_id}_1"
+    if not (training / f"{env_id}.zip").is_file():  # written last
+        shutil.rmtree(folder, ignore_errors=True)
+        run([*command, "-f", str(folder)], folder / "train.log")
+    record = {
+        "environment": env_id,
+        "agent": label,
+        "changes": changes,
+        "seed": seed,
+        "steps": args.steps,
+        "command": f"sb3-plastic {shlex.join(command)}",
+        "commit": commit(),
+        "versions": versions(),
+        "training": read_curve(training, args.steps // 50),
+        **evaluate(algo, training, env_id, seed),
+    }
+    replace_file(result, (json.dumps(record, indent=1) + "\n").encode())
+    print(f"{env_id} {name} seed {seed}: {summary([record])}", flush=True)
+
+
+def file_name(label: str) -> str:
+    """A label as part of the name of a file."""
+    return "".join(letter if letter.isalnum() else "_" for letter in label.lower()).replace("___", "_").strip("_")
+
+
+def summary(records: list[dict]) -> list[float]:
+    """Mean over runs of the training return over the last tenth of the steps, and of both evaluations' means."""
+    last = [np.mean(record["training"]["returns"][-5:]) for record in records]
+    rest = [[np.mean(record[kind]) for record in records] for kind in ("exploring", "deterministic")]
+    return [round(float(np.mean(values)), 1) for values in (last, *rest)]
+
+
+def search(args: argparse.Namespace) -> None:
+    """Train all candidates, and list what they gave."""
+    cells = [
+        (env_id, label, seed, changes, f"{file_name(label)}-{name}", args)
+        for seed in args.seeds
+        for env_id in args.envs
+        for label, candidates in CANDIDATES.items()
+        if label in args.agents
+        for name, changes in candidates.items()
+    ]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda cell: train_and_evaluate(*cell), cells))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["environment", "agent", "changes", "steps", "seed", "training", "exploring", "deterministic"])
+    for env_id, label, seed, changes, name, _ in cells:
+        record = json.loads((args.out / env_id / f"{name}-seed{seed}.json").read_text())
+        writer.writerow([env_id, label, " ".join(changes), record["steps"], seed, *summary([record])])
+    replace_file(args.out / "search.csv", table.getvalue().encode())
+
+
+def study(args: argparse.Namespace) -> None:
+    """Train all agents, and draw their curves."""
+    # Seed by seed, so that what is done when time is up can be compared.
+    cells = [
+        (env_id, label, seed, [], file_name(label), args)
+        for seed in args.seeds
+        for label in args.agents
+        for env_id in args.envs
+    ]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(lambda cell: train_and_evaluate(*cell), cells))
+    for env_id in args.envs:
+        records: dict[str, list[dict]] = {label: [] for label in args.agents}
+        for file in sorted((args.out / env_id).glob("*.json")):
+            record = json.loads(file.read_text())
+            records.setdefault(record["agent"], []).append(record)
+        done = {label: runs for label, runs in records.items() if runs}
+        plot({label: [run["training"] for run in runs] for label, runs in done.items()}, args.out / f"{env_id}.png")
+        print(f"\n| {env_id} | runs | training, last tenth | exploring | deterministic | seeds, deterministic |")
+        print("|---|---|---|---|---|---|")
+        for label, runs in done.items():
+            seeds = ", ".join(f"{np.mean(run['deterministic']):.0f}" for run in runs)
+            numbers = " | ".join(f"{value:.0f}" for value in summary(runs))
+            print(f"| {label} | {len(runs)} | {numbers} | {seeds} |")
+
+
+def main() -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--envs", nargs="+", default=["HalfCheetah-v5", "Ant-v5"])
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=1_000_000, help="of each training")
+    parser.add_argument("--search", action="store_true", help="compare candidates; give it other seeds, logs and out")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="models go there")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/learning"), help="the results go there")
+    args = parser.parse_args()
+    write_rl_zoo_config(args.logs / "rl_zoo.yml")
+    (search if args.search else study)(args)
+
+
+if __name__ == "__main__":
+    main()
