@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -55,6 +56,20 @@ def check_observation(observation: np.ndarray | dict[str, np.ndarray]) -> None:
                 f"{tuple(int(i) for i in first[1:])}: the simulation has probably become unstable, "
                 "or a normalisation was divided by zero."
             )
+
+
+@contextmanager
+def unvalidated_distributions() -> Iterator[None]:
+    """
+    Inside this context torch's distributions do not check what they are given, for which they need a tenth of a step's
+    time. Whoever uses it looks at the outcome.
+    """
+    before = torch.distributions.Distribution._validate_args
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)
 
 
 def flatten_steps(value: Tensor, steps: slice) -> Tensor:
@@ -269,11 +284,18 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         :param episode_starts: bool [B]
         :param deterministic: take the most likely actions
         :return: actions, values [B, 1], log probabilities [B], and the state after
+        :raises ValueError: if an action is not finite
         """
         latent_pi, latent_vf, state = self._latents(obs, episode_starts.unsqueeze(0), state)
-        distribution = self._get_action_dist_from_latent(latent_pi)
-        actions = distribution.get_actions(deterministic=deterministic)
-        log_prob = distribution.log_prob(actions)
+        with unvalidated_distributions():
+            distribution = self._get_action_dist_from_latent(latent_pi)
+            actions = distribution.get_actions(deterministic=deterministic)
+            log_prob = distribution.log_prob(actions)
+        if not math.isfinite(actions.sum()):
+            raise ValueError(
+                f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters have "
+                "probably diverged: try a lower learning rate."
+            )
         actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
         return actions, self.value_net(latent_vf), log_prob, state
 

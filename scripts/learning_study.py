@@ -48,7 +48,7 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
 
 CANDIDATES: dict[str, dict[str, list[str]]] = {
     # As many trials for each: learning rate constant, falling, and falling from twice the value.
-    label: {rate: [f"learning_rate:{rate!r}"] for rate in rates}
+    label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
     for label, rates in {
         "oja + simple": (5e-4, "lin_5e-4", "lin_1e-3"),
         "static SNN": (5e-4, "lin_5e-4", "lin_1e-3"),
@@ -72,11 +72,12 @@ def evaluate(algo: str, run_folder: Path, env_id: str, seed: int) -> dict[str, l
     env.training = env.norm_reward = False
     algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
     model = algorithm.load(run_folder / f"{env_id}.zip", device="cpu")
-    returns = {}
+    returns: dict[str, list[float]] = {}
     for name, deterministic in (("deterministic", True), ("exploring", False)):
         env.seed(1000 + seed)
         model.set_random_seed(1000 + seed)
         episodes, _ = evaluate_policy(model, env, N_EPISODES, deterministic=deterministic, return_episode_rewards=True)
+        assert isinstance(episodes, list)
         returns[name] = [round(float(episode), 1) for episode in episodes]
     return returns
 
@@ -150,8 +151,9 @@ def search(args: argparse.Namespace) -> None:
 def study(args: argparse.Namespace) -> None:
     """Train all agents, and draw their curves."""
     # Seed by seed, so that what is done when time is up can be compared.
+    nothing: list[str] = []
     cells = [
-        (env_id, label, seed, [], file_name(label), args)
+        (env_id, label, seed, nothing, file_name(label), args)
         for seed in args.seeds
         for label in args.agents
         for env_id in args.envs

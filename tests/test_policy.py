@@ -164,6 +164,15 @@ def test_an_observation_that_is_not_finite_is_refused_with_the_index_of_its_envi
         small_ppo().predict(observation)
 
 
+def test_a_policy_whose_parameters_have_diverged_is_stopped_in_its_rollout():
+    model = small_ppo()
+    with torch.no_grad():
+        model.policy.action_net.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="actions are not finite"):
+        model.learn(96)
+    assert torch.distributions.Distribution._validate_args  # torch checks again
+
+
 def test_a_nan_in_a_dict_observation_is_named_by_its_key():
     env = random_vec_env(spaces.Dict({"a": BOX, "b": BOX}), spaces.Discrete(2))
     observation = env.reset()
