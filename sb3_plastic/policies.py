@@ -293,8 +293,8 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
             log_prob = distribution.log_prob(actions)
         if not math.isfinite(actions.sum()):
             raise ValueError(
-                f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters have "
-                "probably diverged: try a lower learning rate."
+                f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters "
+                "have probably diverged: try a lower learning rate."
             )
         actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
         return actions, self.value_net(latent_vf), log_prob, state
