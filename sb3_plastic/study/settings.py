@@ -25,7 +25,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 """Where tasks differ from their defaults."""
 
-UPDATES = {"association": 300, "accumulation": 400, "completion": 1000, "reversal": 500}
+UPDATES = {"association": 300, "accumulation": 400, "completion": 1000, "reversal": 1000}
 """Updates that every network gets."""
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -142,11 +142,11 @@ HEADLINE = {
     "association": ("hebb", "bcm + simple"),
     "accumulation": ("hebb", "bcm + simple"),
     "completion": ("hebb", "bcm + simple"),
-    "reversal": ("hebb", "hebb + simple"),
+    "reversal": ("hebb", "hebb + retroactive"),
 }
 """Plastic networks of the headline table, which get all seeds."""
 
-ANALYSED = {"association": "hebb + simple", "reversal": "hebb + simple"}
+ANALYSED = {"association": "hebb + simple", "reversal": "hebb + retroactive"}
 """Networks that are taken apart."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
