@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import pkgutil
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sb3_plastic
+from sb3_plastic.files import replace_file
 
 ALGO = ("--algo", "plastic_ppo")
 FOLDER = ("-f", "logs")  # where train writes; RL Zoo's enjoy looks among its own trained agents
@@ -187,15 +189,11 @@ def save_figures(path: Path) -> None:
             "There is nothing to plot: no run matches, or it has fewer episodes than the window (-w), "
             "or, for `plot all`, fewer than two evaluations (--eval-freq of train)."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     for i, figure in enumerate(figures, start=1):
         target = path if i == 1 else path.with_stem(f"{path.stem}-{i}")
-        temporary = target.with_stem(f".{target.stem}.{os.getpid()}")
-        try:
-            figure.savefig(temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        picture = io.BytesIO()
+        figure.savefig(picture, format=target.suffix[1:] or None)
+        replace_file(target, picture.getvalue())
         print(f"Saved {target}")
 
 

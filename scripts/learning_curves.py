@@ -11,18 +11,15 @@ What is plotted is the return of the training episodes, with the exploration noi
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import os
-import platform
 from pathlib import Path
 
-import gymnasium
 import numpy as np
-import stable_baselines3
-import torch
 from stable_baselines3.common.monitor import load_results
 
-import sb3_plastic
+from sb3_plastic.evaluation.provenance import versions
+from sb3_plastic.files import replace_file
 
 
 def read_curve(folder: Path, bin_size: int) -> dict[str, list[float]]:
@@ -35,13 +32,6 @@ def read_curve(folder: Path, bin_size: int) -> dict[str, list[float]]:
     bins = np.ceil(episodes.l.cumsum() / bin_size) * bin_size
     means = episodes.r.groupby(bins.to_numpy()).mean()
     return {"steps": means.index.to_list(), "returns": [round(value, 1) for value in means]}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write under a temporary name, then move."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def plot(groups: dict[str, list[dict[str, list[float]]]], path: Path) -> None:
@@ -62,9 +52,9 @@ def plot(groups: dict[str, list[dict[str, list[float]]]], path: Path) -> None:
     axes.set_ylabel("return of training episodes")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.png")
-    figure.savefig(temporary, dpi=150)
-    temporary.replace(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    replace_file(path, picture.getvalue())
 
 
 def main() -> None:
@@ -85,10 +75,8 @@ def main() -> None:
         last = [curve["returns"][-1] for curve in curves]
         print(f"{label:30} last {args.bin_size} steps: {np.mean(last):8.1f}  seeds: {last}")
 
-    args.out.mkdir(parents=True, exist_ok=True)
-    versions = {"python": platform.python_version(), "sb3_plastic": sb3_plastic.__version__}
-    versions |= {module.__name__: module.__version__ for module in (gymnasium, stable_baselines3, torch, np)}
-    write_atomically(args.out / "curves.json", json.dumps({"versions": versions, "groups": groups}, indent=1) + "\n")
+    content = json.dumps({"versions": versions(), "groups": groups}, indent=1) + "\n"
+    replace_file(args.out / "curves.json", content.encode())
     plot(groups, args.out / "curves.png")
 
 
