@@ -141,7 +141,7 @@ LONGER_SEEDS = {"association": 3, "accumulation": 3, "completion": 1, "reversal"
 HEADLINE = {
     "association": ("hebb", "bcm + simple"),
     "accumulation": ("hebb", "bcm + simple"),
-    "completion": ("hebb", "bcm + simple"),
+    "completion": ("hebb", "oja + simple, recurrent"),
     "reversal": ("hebb", "hebb + retroactive"),
 }
 """Plastic networks of the headline table, which get all seeds."""
