@@ -18,7 +18,7 @@ from sb3_plastic.tasks import TASKS, RewardReversal
 LEVELS = [f"{drop:.0%}, {spurious:.1%}".replace(".0%", "%") for drop, spurious in NOISE]
 
 NAMES = [*dict.fromkeys(name for names in HEADLINE.values() for name in names), *CONTROLS]
-COLOR = dict(zip(NAMES, [*COLORS[:-1], "grey"], strict=True))
+COLOR = dict(zip(NAMES, [*COLORS[:-1], "#882255", "grey"], strict=True))
 """The same in all panels; black is the reference decoder's."""
 
 
