@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from copy import deepcopy
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -15,9 +12,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
-from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from sb3_plastic.normalization import HeldStatistics
 from sb3_plastic.ops.types import check_choice
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy, check_observation
 from sb3_plastic.population import Population, get_vector, set_vector
@@ -271,7 +268,8 @@ class PlasticES(WholeFiles):
     def dump_logs(self) -> None:
         """Write the log."""
         seconds = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
         if self.ep_info_buffer:
             for key, name in (("r", "ep_rew_mean"), ("l", "ep_len_mean")):
                 self.logger.record(f"rollout/{name}", safe_mean([episode[key] for episode in self.ep_info_buffer]))
@@ -281,48 +279,3 @@ class PlasticES(WholeFiles):
         self.logger.record("time/time_elapsed", int(seconds), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
-
-
-class HeldStatistics:
-    """
-    The statistics of a ``VecNormalize``, held as they are for a generation, and what is observed meanwhile.
-
-    :param normalize: the wrapper, None if there is none; then nothing happens
-    """
-
-    def __init__(self, normalize: VecNormalize | None) -> None:
-        learns = normalize is not None and normalize.training and normalize.norm_obs
-        self.normalize, self.next = normalize, deepcopy(normalize.obs_rms) if learns else None  # type: ignore[union-attr]
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """
-        Environments stepped inside change no statistics. For single calls, so that a callback which saves the wrapper
-        does not save it as one that has stopped learning.
-        """
-        if self.normalize is None:
-            yield
-            return
-        training, self.normalize.training = self.normalize.training, False
-        try:
-            yield
-        finally:
-            self.normalize.training = training
-
-    def observe(self, rows: np.ndarray) -> None:
-        """Take in the last observations of some environments. :param rows: bool [n_envs]"""
-        if self.next is None or not rows.any():
-            return
-        assert self.normalize is not None
-        obs = self.normalize.get_original_obs()
-        for key, statistics in self.next.items() if isinstance(self.next, dict) else [(None, self.next)]:
-            statistics.update((obs if key is None else obs[key])[rows])  # type: ignore[index, call-overload]
-
-    def original(self, rewards: np.ndarray) -> np.ndarray:
-        """The last rewards as they were. :param rewards: as the wrapper returned them, [n_envs]"""
-        return rewards if self.normalize is None else self.normalize.get_original_reward()
-
-    def release(self) -> None:
-        """Let what was observed count, from now on."""
-        if self.normalize is not None and self.next is not None:
-            self.normalize.obs_rms = self.next

@@ -1,4 +1,4 @@
-"""Many individuals of a policy, side by side: row i of every batch belongs to individual i, who has weights of its own."""
+"""Individuals of a policy, side by side: row i of every batch belongs to individual i, who has weights of its own."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ class MirroredSearch:
         self.n_pairs = population_size // 2
         self.sigma_learning_rate, self.max_sigma_change = sigma_learning_rate, max_sigma_change
         self.weight_decay = weight_decay
-        self.mean = nn.Parameter(mean.detach().clone())
+        self.mean: Tensor = nn.Parameter(mean.detach().clone())
         self.sigma = torch.full_like(mean, sigma)
         self.optimizer = OPTIMIZERS[optimizer]([self.mean], lr=1.0, **(optimizer_kwargs or {}))
 
@@ -152,7 +152,9 @@ class MirroredSearch:
     def tell(self, fitness: np.ndarray, learning_rate: float) -> dict[str, float]:
         """See :meth:`Strategy.tell`."""
         if fitness.shape != (2 * self.n_pairs,):
-            raise ValueError(f"Got fitness of shape {fitness.shape}: expected {(2 * self.n_pairs,)}, one per individual.")
+            raise ValueError(
+                f"Got fitness of shape {fitness.shape}: expected {(2 * self.n_pairs,)}, one per individual."
+            )
         plus, minus = centred_ranks(torch.as_tensor(fitness)).to(self.mean.dtype).view(2, -1)  # [n] each
         gradient = ((plus - minus) / 2) @ self._noise / self.n_pairs / self.sigma
         # The ranks' mean, 0, is the baseline: where both of a pair are above it, to have gone far was good.
