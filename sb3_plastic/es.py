@@ -32,8 +32,10 @@ class PlasticES(WholeFiles):
     ``log_std`` nor the critic changes. ``policy`` is the mean, at all times.
 
     Each environment is played by an individual of its own, in one batch; with fewer environments than individuals, in
-    several rounds. So as many environments as individuals are fastest. A step counts as a timestep while its
-    individual plays; an environment that has finished goes on being stepped to the end of the round, uncounted.
+    several rounds, all with the same seeds. As many environments as individuals are fastest; with half as many the two
+    of a mirrored pair meet the same luck, which helps where much depends on how an episode starts. A step counts as a
+    timestep while its individual plays; an environment that has finished goes on being stepped to the end of the
+    round, uncounted.
 
     The noise of a generation, and the seeds of its environments, are functions of the seed and the number of the
     generation alone: a training that is stopped, saved and loaded goes on bit for bit as if it had not been stopped,
@@ -50,7 +52,7 @@ class PlasticES(WholeFiles):
     :param n_episodes: episodes that each individual plays; more where luck decides a single one
     :param strategy: a name in ``sb3_plastic.strategies.STRATEGIES``: ``openai_es`` or ``pgpe``
     :param sigma: standard deviation of the individuals, of each parameter, at the start. The spiking layers' weights
-        are about ``1 / sqrt(inputs)``: .02 to .1 of such parameters is felt
+        are about ``1 / sqrt(inputs)``, of which .05 to .2 is felt
     :param strategy_kwargs: further arguments of the strategy
     :param alive_bonus_offset: added to the reward of each step: minus the bonus for being alive, so that standing still
         does not pay
@@ -72,11 +74,11 @@ class PlasticES(WholeFiles):
         self,
         policy: str | type[PlasticPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = 0.02,
+        learning_rate: float | Schedule = 0.05,
         population_size: int = 64,
         n_episodes: int = 1,
         strategy: str = "openai_es",
-        sigma: float = 0.05,
+        sigma: float = 0.1,
         strategy_kwargs: dict[str, Any] | None = None,
         alive_bonus_offset: float = 0.0,
         stats_window_size: int = 100,
@@ -132,9 +134,9 @@ class PlasticES(WholeFiles):
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "strategy"], []
 
-    def _rng(self, *what: int) -> np.random.Generator:
+    def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers of this generation, for one purpose."""
-        return np.random.default_rng([self.noise_seed, self._n_updates, *what])
+        return np.random.default_rng([self.noise_seed, self._n_updates, purpose])
 
     def evaluate_population(self, vectors: Tensor, callback: BaseCallback) -> np.ndarray | None:
         """
@@ -154,7 +156,7 @@ class PlasticES(WholeFiles):
             # In the last round some environments may be left over: their individuals are there already.
             played = np.arange(start, start + n_envs) < len(vectors)
             population.be(vectors[np.minimum(np.arange(start, start + n_envs), len(vectors) - 1)])
-            returns = self._play(population, played, statistics, self._rng(1, start), callback)
+            returns = self._play(population, played, statistics, callback)
             if returns is None:
                 return None
             fitness[start : start + n_envs] = returns[played]
@@ -174,7 +176,6 @@ class PlasticES(WholeFiles):
         population: Population,
         plays: np.ndarray,
         statistics: HeldStatistics,
-        rng: np.random.Generator,
         callback: BaseCallback,
     ) -> np.ndarray | None:
         """One round: mean returns of the individuals, [n_envs]; ``plays``: bool [n_envs], who has episodes to play."""
@@ -182,7 +183,7 @@ class PlasticES(WholeFiles):
         plays, starts = plays.copy(), np.ones(len(plays), bool)
         totals, n_done = np.zeros(len(plays)), np.zeros(len(plays), int)
         returns, lengths = np.zeros(len(plays)), np.zeros(len(plays), int)
-        self.env.seed(int(rng.integers(2**31)))
+        self.env.seed(int(self._rng(1).integers(2**31)))  # the same in each round
         with statistics.held():
             obs = self.env.reset()
         statistics.observe(plays)

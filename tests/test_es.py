@@ -131,7 +131,7 @@ def test_each_individual_acts_as_it_would_alone(policy, observation_space, actio
 def test_each_individual_has_the_return_it_would_have_alone():
     model = small_es(cartpole(), n_episodes=2)
     individuals, fitness = evaluate(model)
-    seed = int(model._rng(1, 0).integers(2**31))
+    seed = int(model._rng(1).integers(2**31))
     returns = []
     for i, individual in enumerate(individuals):
         set_vector(model.policy.actor_parameters(), individual)
@@ -139,6 +139,13 @@ def test_each_individual_has_the_return_it_would_have_alone():
         returns.append(evaluate_policy(model, env, n_eval_episodes=2)[0])
     assert fitness.tolist() == returns
     assert len(set(returns)) > 3
+
+
+def test_with_half_as_many_environments_mirrored_pairs_meet_the_same_luck():
+    model = small_es(cartpole(4), sigma=1e-9)  # so that luck is all that tells them apart
+    _, fitness = evaluate(model)
+    assert fitness[:4].tolist() == fitness[4:].tolist()
+    assert len(set(fitness)) > 1
 
 
 @pytest.mark.parametrize("n_envs", [1, 3, 8, 11])
@@ -405,17 +412,22 @@ def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path):
 
 
 EVERY_ENTRY = """
-import argparse, sys, yaml
+import argparse, optuna, yaml
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from sb3_plastic.zoo import ExperimentManager, config_file
 
 for env in yaml.safe_load(config_file("plastic_es").read_text()):
     manager = ExperimentManager(argparse.Namespace(), "plastic_es", env, "logs", eval_freq=-1)
     model, _ = manager.setup_experiment()
     print("entry", env, type(model).__name__, model.population_size)
+trial = optuna.create_study().ask()
+sampled = HYPERPARAMS_SAMPLER["plastic_es"](trial, 0, 1, {})
+assert sampled == HYPERPARAMS_CONVERTER["plastic_es"](trial.params)
+print("sampled", type(model)("MlpPolicy", "CartPole-v1", **sampled).population_size)
 """
 
 
-def test_every_configuration_makes_a_model(tmp_path):
+def test_every_configuration_and_what_a_search_draws_make_a_model(tmp_path):
     result = subprocess.run(
         [sys.executable, "-c", EVERY_ENTRY], cwd=tmp_path, capture_output=True, text=True, check=True
     )
@@ -423,3 +435,5 @@ def test_every_configuration_makes_a_model(tmp_path):
     made = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("entry")]
     assert made == [[env, "PlasticES", str(entry["population_size"])] for env, entry in entries.items()]
     assert {"CartPole-v1", "Pendulum-v1", "HalfCheetah-v5"} <= {*entries}
+    (sampled,) = [int(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("sampled")]
+    assert sampled in (16, 32, 64, 128)
