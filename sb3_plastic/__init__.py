@@ -1,6 +1,7 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
 from sb3_plastic import perturbations, tasks
+from sb3_plastic.es import PlasticES
 from sb3_plastic.network import PlasticSNN
 from sb3_plastic.ops import plastic_scan
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
@@ -16,6 +17,7 @@ tasks.register_envs()  # sb3_plastic/OneShotAssociation-v0 and so on
 __all__ = [
     "LayerState",
     "PlasticCnnPolicy",
+    "PlasticES",
     "PlasticMultiInputPolicy",
     "PlasticPPO",
     "PlasticPolicy",

@@ -1,7 +1,8 @@
 """Encoders turn features into the input of the first layer, readouts turn spikes of the last layer into a latent code.
 
 Each is a module with ``initial_state(n_envs, random)`` and ``forward(input, episode_start, state) -> (output, state)``,
-over T steps at once. A new one is such a module and a line in ``ENCODERS`` or ``READOUTS``.
+over T steps at once. A new one is such a module and a line in ``ENCODERS`` or ``READOUTS``. In a population its learned
+parameters have a leading axis, one entry per row of the batch, over which it has to broadcast.
 """
 
 from __future__ import annotations

@@ -123,7 +123,10 @@ class PlasticLayer(nn.Module):
         :param features: [T, B, F]
         :return: [T, B, N], or None if the layer has no external modulator
         """
-        return 1 + torch.tanh(features @ self.external) if hasattr(self, "external") else None
+        if not hasattr(self, "external"):
+            return None
+        # A row at a time, since in a population each has weights of its own.
+        return 1 + torch.tanh((features.unsqueeze(-2) @ self.external).squeeze(-2))
 
     def initial_state(self, n_envs: int) -> LayerState:
         """

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
@@ -207,6 +207,11 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
             if parameters
         ]
 
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """All that decides the most likely action, in a fixed order: features, spiking network, decoder."""
+        modules: list[nn.Module] = [self.pi_features_extractor, self.snn, self.action_net]
+        return [parameter for module in modules for parameter in module.parameters()]
+
     def networks(self) -> list[PlasticSNN]:
         """The spiking networks: the actor's and, if it is plastic, the critic's."""
         return [self.snn] if self.critic_snn is None else [self.snn, self.critic_snn]
@@ -390,6 +395,30 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
 
     # predict
 
+    def act(
+        self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
+    ) -> tuple[np.ndarray, State]:
+        """
+        One step of the actor alone.
+
+        :param obs: [B, ...]
+        :param state: state before the step
+        :param episode_starts: bool [B]
+        :param deterministic: take the most likely actions
+        :return: actions as environments take them, [B, ...], and the state after
+        """
+        features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
+        actor_state, critic_state = self.split_state(state)
+        latent_pi, actor_state = self._scan(self.snn, features, episode_starts.unsqueeze(0), actor_state)
+        chosen = self._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
+        actions = chosen.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
+        if isinstance(self.action_space, spaces.Box):
+            if self.squash_output:
+                actions = self.unscale_action(actions)
+            else:
+                actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        return actions, actor_state + critic_state
+
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
@@ -426,20 +455,11 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         with torch.no_grad():
             tensors = self._state_to_tensors(state, n_envs, random=not deterministic)
             starts_tensor = torch.as_tensor(starts.astype(bool), device=self.device)
-            features = super(ActorCriticPolicy, self).extract_features(obs_tensor, self.pi_features_extractor)
-            actor_state, critic_state = self.split_state(tensors)
-            latent_pi, actor_state = self._scan(self.snn, features, starts_tensor.unsqueeze(0), actor_state)
-            chosen = self._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
-        actions = chosen.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
-        if isinstance(self.action_space, spaces.Box):
-            if self.squash_output:
-                actions = self.unscale_action(actions)
-            else:
-                actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            actions, new_state = self.act(obs_tensor, tensors, starts_tensor, deterministic)
         if not vectorized_env:
             actions = actions.squeeze(axis=0)
         # A copy: an array that shared memory with a tensor would change under its owner's hands.
-        return actions, tuple(tensor.cpu().numpy().copy() for tensor in actor_state + critic_state)
+        return actions, tuple(tensor.cpu().numpy().copy() for tensor in new_state)
 
 
 class PlasticMultiInputPolicy(PlasticPolicy):
@@ -461,3 +481,12 @@ class PlasticCnnPolicy(PlasticPolicy):
         self, *args: Any, features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN, **kwargs: Any
     ) -> None:
         super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+
+
+POLICY_ALIASES: dict[str, type[BasePolicy]] = {
+    "PlasticPolicy": PlasticPolicy,
+    "MlpPolicy": PlasticPolicy,
+    "MultiInputPolicy": PlasticMultiInputPolicy,
+    "CnnPolicy": PlasticCnnPolicy,
+}
+"""Policies by the names that SB3's algorithms take."""

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
-import os
-import pathlib
 import warnings
-import zipfile
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -26,7 +21,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_plastic.buffers import ChunkedRolloutBuffer
 from sb3_plastic.monitor import snn_statistics
 from sb3_plastic.ops.types import check_choice
-from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy, check_observation
+from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy, check_observation
+from sb3_plastic.saving import WholeFiles
 
 SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
 
@@ -36,7 +32,7 @@ def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
     return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
 
 
-class PlasticPPO(PPO):
+class PlasticPPO(WholeFiles, PPO):
     """
     Proximal policy optimisation (Schulman et al., 2017) of a plastic spiking policy.
 
@@ -62,12 +58,7 @@ class PlasticPPO(PPO):
     :raises ValueError: if sizes do not divide, or on an unknown name
     """
 
-    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "PlasticPolicy": PlasticPolicy,
-        "MlpPolicy": PlasticPolicy,
-        "MultiInputPolicy": PlasticMultiInputPolicy,
-        "CnnPolicy": PlasticCnnPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
     policy: PlasticPolicy
     rollout_buffer: ChunkedRolloutBuffer
 
@@ -302,46 +293,3 @@ class PlasticPPO(PPO):
     ) -> SelfPlasticPPO:
         """As in SB3."""
         return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
-
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """
-        As in SB3, but a file is written under a temporary name and then moved: no interruption leaves half a model.
-
-        :param path: path, or an open file
-        :param exclude: attributes not to save
-        :param include: attributes to save that are not by default
-        """
-        if not isinstance(path, str | pathlib.Path):
-            return super().save(path, exclude, include)
-        target = pathlib.Path(path)
-        target = target if target.suffix else target.with_suffix(".zip")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-        try:
-            with temporary.open("wb") as file:
-                super().save(file, exclude, include)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    @classmethod
-    def load(
-        cls: type[SelfPlasticPPO], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any
-    ) -> SelfPlasticPPO:
-        """
-        As in SB3.
-
-        :raises ValueError: if the file is not a complete model
-        """
-        try:
-            return super().load(path, *args, **kwargs)
-        except (ValueError, AssertionError) as error:
-            # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
-            if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
-                raise
-            raise ValueError(f"{path} is not a complete model: the file is truncated or damaged.") from error

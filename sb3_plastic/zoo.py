@@ -4,7 +4,7 @@ Registration with RL Zoo: importing this module is all it takes, also in a scrip
     import sb3_plastic.zoo
     from rl_zoo3.train import train
 
-    train()  # knows --algo plastic_ppo, and finds its configurations
+    train()  # knows --algo plastic_ppo and plastic_es, and finds their configurations
 
 ``policy_kwargs`` of our algorithms are *merged*: what ``-params "policy_kwargs:dict(rule='none')"`` or a trial of the
 hyperparameter search says changes just that, and the rest of the configuration's ``policy_kwargs`` stays. (RL Zoo
@@ -32,6 +32,7 @@ except ImportError as error:
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_plastic.es import PlasticES
 from sb3_plastic.ppo import PlasticPPO
 
 Params = dict[str, Any]
@@ -68,14 +69,32 @@ def sample_plastic_ppo(trial: Trial, n_actions: int, n_envs: int, additional_arg
     trial.suggest_float("policy.rho", 2e-3, 0.2, log=True)
     if n_actions:
         trial.suggest_float("policy.log_std_init", -2.0, 0.0)
-    return convert_plastic_ppo(trial.params)
+    return convert(trial.params)
 
 
-def convert_plastic_ppo(sampled: Params) -> Params:
+def sample_plastic_es(trial: Trial, n_actions: int, n_envs: int, additional_args: Params) -> Params:
     """
-    What was drawn, as arguments of PlasticPPO.
+    Draw hyperparameters of PlasticES. Its strategy stays as configured, beside what stays for PlasticPPO.
 
-    :param sampled: as :func:`sample_plastic_ppo` draws it: ``<name>_pow`` is a power of 2, ``one_minus_<name>`` a
+    :param trial: trial to draw from
+    :param n_actions: not used
+    :param n_envs: not used
+    :param additional_args: not used
+    """
+    trial.suggest_float("learning_rate", 1e-3, 0.3, log=True)
+    trial.suggest_float("sigma", 0.02, 0.3, log=True)
+    trial.suggest_int("population_size_pow", 4, 7)
+    trial.suggest_float("policy.alpha_init", 0.03, 0.5, log=True)
+    trial.suggest_float("policy.eta_init", 0.01, 0.5, log=True)
+    trial.suggest_float("policy.rho", 2e-3, 0.2, log=True)
+    return convert(trial.params)
+
+
+def convert(sampled: Params) -> Params:
+    """
+    What was drawn, as arguments of the algorithm.
+
+    :param sampled: as the functions above draw it: ``<name>_pow`` is a power of 2, ``one_minus_<name>`` a
         difference from 1, ``policy.<name>`` an argument of the policy
     """
     params: Params = {}
@@ -101,7 +120,8 @@ class Algorithm(NamedTuple):
 
 
 ALGORITHMS = {
-    "plastic_ppo": Algorithm(PlasticPPO, sample_plastic_ppo, convert_plastic_ppo),
+    "plastic_es": Algorithm(PlasticES, sample_plastic_es, convert),
+    "plastic_ppo": Algorithm(PlasticPPO, sample_plastic_ppo, convert),
 }
 
 

@@ -18,7 +18,12 @@ ORDER = [
     "buffers",
     "policies",
     "monitor",
+    "saving",
     "ppo",
+    "population",
+    "normalization",
+    "strategies",
+    "es",
 ]
 # These know nothing of spiking networks: they serve and judge any SB3 model.
 INDEPENDENT = ["wrappers", "perturbations", "evaluation", "stats", "files", "document", "report", "tasks"]

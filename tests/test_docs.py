@@ -7,6 +7,7 @@ import pytest
 
 from sb3_plastic.neurons import NEURONS
 from sb3_plastic.plasticity import RULES
+from sb3_plastic.strategies import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = [
@@ -26,10 +27,10 @@ def test_there_are_examples():
 @pytest.mark.parametrize("code", BLOCKS)
 def test_the_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = dict(RULES), dict(NEURONS)
+    before = dict(RULES), dict(NEURONS), dict(STRATEGIES)
     try:
         exec(compile(code, "example", "exec"), {})
     finally:
-        for registry, entries in zip((RULES, NEURONS), before, strict=True):
+        for registry, entries in zip((RULES, NEURONS, STRATEGIES), before, strict=True):
             registry.clear()
             registry.update(entries)

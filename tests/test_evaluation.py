@@ -18,7 +18,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_plastic import PlasticPPO, PreviousActionReward
+from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
 from sb3_plastic.evaluation import evaluate_adaptation, load_traces, read_records
 from sb3_plastic.evaluation.models import detect_algorithm, find_training, make_env
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, with_drawn_values
@@ -177,6 +177,7 @@ def test_values_drawn_beforehand_are_those_that_the_environment_draws():
             "plastic_ppo",
             lambda: PlasticPPO("PlasticPolicy", CHEETAH, n_steps=16, batch_size=16, policy_kwargs={**PLASTIC}),
         ),
+        ("plastic_es", lambda: PlasticES("PlasticPolicy", CHEETAH, policy_kwargs={**PLASTIC})),
     ],
 )
 def test_every_algorithm_is_recognised_and_judged(name, model, tmp_path):
@@ -187,7 +188,7 @@ def test_every_algorithm_is_recognised_and_judged(name, model, tmp_path):
     records = evaluate_adaptation(file, **settings).records
     assert set(records.algo) == {name}
     assert (records.length == 10).all()
-    has_memory = name in ("ppo_lstm", "plastic_ppo")
+    has_memory = name in ("ppo_lstm", "plastic_ppo", "plastic_es")
     assert ("carried" in set(records.control)) == has_memory
 
 

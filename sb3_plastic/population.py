@@ -1,0 +1,102 @@
+"""Individuals of a policy, side by side: row i of every batch belongs to individual i, who has weights of its own."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+from sb3_plastic.buffers import map_obs
+from sb3_plastic.policies import PlasticPolicy, State
+
+
+def get_vector(parameters: list[nn.Parameter]) -> Tensor:
+    """A copy of parameters, one after the other, on the CPU: [D]."""
+    return torch.cat([parameter.detach().cpu().flatten() for parameter in parameters])
+
+
+def set_vector(parameters: list[nn.Parameter], vector: Tensor) -> None:
+    """
+    Copy a vector into parameters. (torch's ``vector_to_parameters`` makes them views of it.)
+
+    :param parameters: to be written
+    :param vector: [D]
+    """
+    with torch.no_grad():
+        parts = vector.split([parameter.numel() for parameter in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.copy_(part.view_as(parameter))
+
+
+class RowWise(nn.Module):
+    """
+    A module whose parameters have a leading axis, one entry per row of the batch: each row passes through its own.
+
+    :param module: any module that maps a batch to a batch
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: PyTorchObs) -> Tensor:
+        """
+        :param x: [B, ...], or a dictionary of such
+        :return: [B, ...]
+        """
+        return torch.func.vmap(self._row)(dict(self.module.named_parameters()), x)
+
+    def _row(self, parameters: dict[str, Tensor], x: PyTorchObs) -> Tensor:
+        batch_of_one = map_obs(lambda tensor: tensor.unsqueeze(0), x)
+        return torch.func.functional_call(self.module, parameters, (batch_of_one,)).squeeze(0)
+
+
+class Population:
+    """
+    A copy of a policy whose actor's parameters have a leading axis, one entry per individual. The spiking layers run
+    on the same kernels, which take parameters per row; encoders and readouts compute elementwise, so that theirs
+    broadcast; features extractor and decoder are passed through :class:`RowWise`.
+
+    :param policy: policy to copy; it stays as it is
+    """
+
+    def __init__(self, policy: PlasticPolicy) -> None:
+        self._initial_state = policy.initial_state
+        # The distribution of the policy's last actions may carry a graph, and a graph cannot be copied.
+        self._policy = deepcopy(policy, {id(policy.action_dist): policy.action_dist})
+        self._policy.set_training_mode(False)
+        self._parameters = self._policy.actor_parameters()
+        self._shapes = [parameter.shape for parameter in self._parameters]
+        for name in ("pi_features_extractor", "action_net"):
+            module = getattr(self._policy, name)
+            if any(True for _ in module.parameters()):
+                setattr(self._policy, name, RowWise(module))
+
+    def be(self, vectors: Tensor) -> None:
+        """
+        Become other individuals, each at the start of an episode.
+
+        :param vectors: their parameters, in the order of ``policy.actor_parameters()``, [B, D]
+        """
+        parts = vectors.to(self._policy.device).split([shape.numel() for shape in self._shapes], dim=1)
+        for parameter, shape, part in zip(self._parameters, self._shapes, parts, strict=True):
+            parameter.data = part.reshape(-1, *shape)
+        # Not random: all individuals, and all generations, are then judged on the same noise of their encoders.
+        self._state: State = self._initial_state(len(vectors), random=False)
+
+    def act(self, observation: np.ndarray | dict[str, np.ndarray], episode_starts: np.ndarray) -> np.ndarray:
+        """
+        The most likely actions.
+
+        :param observation: of all individuals, [B, ...]
+        :param episode_starts: bool [B]
+        :return: actions as environments take them, [B, ...]
+        """
+        starts = torch.as_tensor(episode_starts, device=self._policy.device)
+        with torch.no_grad():
+            obs, _ = self._policy.obs_to_tensor(observation)
+            actions, self._state = self._policy.act(obs, self._state, starts, deterministic=True)
+        return actions

@@ -1,0 +1,439 @@
+"""PlasticES: the population is played as its individuals would be alone, trainings resume exactly, and it learns."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+import yaml
+from envs import BOX, random_vec_env
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from sb3_plastic import PlasticES
+from sb3_plastic.population import Population, get_vector, set_vector
+
+
+class Paid(gym.Env):
+    """The action is the reward, of which an individual's weights alone decide; episodes of 3 steps."""
+
+    observation_space = action_space = spaces.Box(-2, 2, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.ones(2, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.ones(2, np.float32), float(action.sum()), self.t == 3, False, {}
+
+
+class Broken(Paid):
+    """Pays what is no number."""
+
+    def step(self, action):
+        observation, _, *rest = super().step(action)
+        return (observation, float("nan"), *rest)
+
+
+def paid(n_envs=8, cls=Paid, monitored=True):
+    return DummyVecEnv([lambda: Monitor(cls()) if monitored else cls()] * n_envs)
+
+
+def small_es(env=None, policy="MlpPolicy", **kwargs):
+    """A PlasticES with 8 individuals of one small layer that fires well."""
+    policy_kwargs = {"net_arch": [6], "gain": 3.0, "decoder_gain": 1.0, **kwargs.pop("policy_kwargs", {})}
+    defaults = dict(population_size=8, sigma=0.1, learning_rate=0.05, seed=0, device="cpu")
+    return PlasticES(policy, env or paid(), policy_kwargs=policy_kwargs, **{**defaults, **kwargs})
+
+
+def cartpole(n_envs=8):
+    return make_vec_env("CartPole-v1", n_envs)
+
+
+def mean_of(model):
+    return get_vector(model.policy.actor_parameters())
+
+
+class Watch(BaseCallback):
+    """Calls a function of itself at every step; a False from it stops the training."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def _on_step(self):
+        return self.function(self) is not False
+
+
+def until(generation):
+    """Stop once so many generations are complete."""
+    return Watch(lambda callback: callback.model._n_updates < generation)
+
+
+def evaluate(model):
+    """The fitness of the individuals of the present generation, who are not told of it."""
+    _, callback = model._setup_learn(1000)
+    individuals = model.strategy.ask(model._rng(0))
+    return individuals, model.evaluate_population(individuals, callback)
+
+
+# The population
+
+
+IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+RATES = ["beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "observation_space", "action_space", "kwargs"),
+    [
+        ("MlpPolicy", BOX, BOX, {}),
+        ("MlpPolicy", BOX, BOX, dict(net_arch=[9, 7], recurrent=True, external_modulation=True, readout="rate")),
+        ("MlpPolicy", BOX, BOX, dict(rule="bcm", modulation="retroactive", eta_per="neuron", learn=RATES)),
+        ("MlpPolicy", BOX, BOX, dict(rule="none", decoder="population", encoder="population")),
+        ("MlpPolicy", BOX, spaces.Discrete(3), dict(backend="reference", eta_per="layer", critic="plastic")),
+        ("MlpPolicy", BOX, spaces.MultiDiscrete([2, 3]), dict(encoder="population")),
+        ("MultiInputPolicy", spaces.Dict(a=BOX, b=BOX), spaces.MultiBinary(3), dict(fast_weights="lifetime")),
+        ("CnnPolicy", IMAGE, BOX, {}),
+    ],
+)
+def test_each_individual_acts_as_it_would_alone(policy, observation_space, action_space, kwargs):
+    env = random_vec_env(observation_space, action_space, n_envs=3)
+    model = small_es(env, policy, policy_kwargs=kwargs)
+    individuals = model.strategy.ask(np.random.default_rng(0))[:3]
+    population = Population(model.policy)
+    population.be(individuals)
+    states, obs, starts = [None] * 3, env.reset(), np.ones(3, bool)
+    seen = []
+    for _ in range(10):  # episodes have 7 steps
+        actions = population.act(obs, starts)
+        for i, individual in enumerate(individuals):
+            set_vector(model.policy.actor_parameters(), individual)
+            own = {key: value[i : i + 1] for key, value in obs.items()} if isinstance(obs, dict) else obs[i : i + 1]
+            alone, states[i] = model.predict(own, states[i], starts[i : i + 1], deterministic=True)
+            np.testing.assert_allclose(actions[i], alone[0], rtol=1e-4, atol=1e-5)
+        obs, _, starts, _ = env.step(actions)
+        seen.append(actions)
+    assert len(np.unique(np.concatenate(seen), axis=0)) > 1
+
+
+def test_each_individual_has_the_return_it_would_have_alone():
+    model = small_es(cartpole(), n_episodes=2)
+    individuals, fitness = evaluate(model)
+    seed = int(model._rng(1).integers(2**31))
+    returns = []
+    for i, individual in enumerate(individuals):
+        set_vector(model.policy.actor_parameters(), individual)
+        env = make_vec_env("CartPole-v1", 1, seed=seed + i)
+        returns.append(evaluate_policy(model, env, n_eval_episodes=2)[0])
+    assert fitness.tolist() == returns
+    assert len(set(returns)) > 3
+
+
+def test_with_half_as_many_environments_mirrored_pairs_meet_the_same_luck():
+    model = small_es(cartpole(4), sigma=1e-9)  # so that luck is all that tells them apart
+    _, fitness = evaluate(model)
+    assert fitness[:4].tolist() == fitness[4:].tolist()
+    assert len(set(fitness)) > 1
+
+
+@pytest.mark.parametrize("n_envs", [1, 3, 8, 11])
+@pytest.mark.parametrize("n_episodes", [1, 2])
+def test_the_number_of_environments_does_not_show(n_envs, n_episodes):
+    model = small_es(paid(n_envs), n_episodes=n_episodes)
+    episodes = []
+    callback = Watch(lambda c: episodes.extend(info["episode"] for info in c.locals["infos"] if "episode" in info))
+    model.learn(1, callback)
+    assert model.num_timesteps == 8 * n_episodes * 3
+    assert len(episodes) == 8 * n_episodes
+    reference = small_es(n_episodes=n_episodes).learn(1)
+    torch.testing.assert_close(mean_of(model), mean_of(reference))
+
+
+def test_an_environment_that_has_finished_is_neither_counted_nor_shown():
+    steps, dones = [], []
+
+    def look(callback):
+        steps.append(callback.num_timesteps)
+        dones.append(callback.locals["dones"].copy())
+
+    model = small_es(cartpole())
+    model.learn(1, Watch(look))
+    assert np.sum(dones) == 8
+    lengths = [episode["l"] for episode in model.ep_info_buffer]
+    assert len(set(lengths)) > 1
+    assert model.num_timesteps == sum(lengths)
+    assert len(steps) == max(lengths)
+    assert np.diff(steps).min() < 8
+    stopped = small_es(cartpole())
+    stopped.learn(10_000, StopTrainingOnMaxEpisodes(max_episodes=1))  # per environment
+    assert (stopped.num_timesteps, stopped._n_updates) == (model.num_timesteps, 0)
+
+
+# Fitness
+
+
+def test_fitness_is_the_mean_return_plus_the_offset_of_the_alive_bonus():
+    _, fitness = evaluate(small_es())
+    _, offset = evaluate(small_es(alive_bonus_offset=-2.0))
+    np.testing.assert_allclose(offset, fitness - 6, atol=1e-5)
+    assert np.std(fitness) > 0.1
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_normalised_rewards_are_not_the_fitness(monitored):
+    plain, normalised = paid(), VecNormalize(paid(monitored=monitored), norm_obs=False, clip_reward=0.01)
+    np.testing.assert_allclose(evaluate(small_es(normalised))[1], evaluate(small_es(plain))[1], atol=1e-4)
+
+
+def test_a_fitness_that_is_no_number_stops_the_training():
+    with pytest.raises(ValueError, match="The fitness of individual 0 is nan: a reward was not finite"):
+        small_es(paid(cls=Broken)).learn(1)
+
+
+def test_an_observation_that_is_no_number_stops_the_training():
+    class Blind(Paid):
+        def step(self, action):
+            return (np.full(2, np.nan, np.float32), *super().step(action)[1:])
+
+    with pytest.raises(ValueError, match="The observation of environment 0 is nan"):
+        small_es(paid(cls=Blind)).learn(1)
+
+
+def test_statistics_of_observations_are_held_for_a_generation_and_updated_after_it():
+    env = VecNormalize(cartpole())
+    held = []
+
+    def look(callback):
+        assert env.training  # as a callback that saves it has to find it
+        held.append((callback.model._n_updates, env.obs_rms.count, *env.obs_rms.mean))
+
+    model = small_es(env).learn(300, Watch(look))
+    assert model._n_updates > 1
+    assert len(set(held)) == model._n_updates
+    # Of each round, the reset and every step of those who play.
+    assert env.obs_rms.count == pytest.approx(model.num_timesteps + 8 * model._n_updates, abs=1e-3)
+    env.training, before = False, env.obs_rms.mean.copy()
+    model.learn(300)
+    np.testing.assert_array_equal(env.obs_rms.mean, before)
+
+
+# Learning
+
+
+def test_all_of_the_actor_is_evolved_and_nothing_else():
+    model = small_es(policy_kwargs=dict(rule="bcm", modulation="retroactive", encoder="population", learn=RATES))
+    before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}
+    model.learn(1)
+    same = {name.split(".")[0] for name, p in model.policy.named_parameters() if torch.equal(p, before[name])}
+    assert same == {"log_std", "mlp_extractor", "value_net"}
+
+
+@pytest.mark.parametrize("strategy", ["openai_es", "pgpe"])
+def test_the_same_seed_gives_the_same_training(strategy):
+    first, second, other = (small_es(cartpole(), strategy=strategy, seed=s).learn(500) for s in (1, 1, 2))
+    assert torch.equal(mean_of(first), mean_of(second))
+    assert not torch.equal(mean_of(first), mean_of(other))
+
+
+def test_it_learns_cartpole():
+    settings = dict(policy_kwargs=dict(net_arch=[16]), seed=1, device="cpu")
+    model = PlasticES("MlpPolicy", cartpole(32), population_size=32, sigma=0.1, learning_rate=0.1, **settings)
+    env = make_vec_env("CartPole-v1", 10, seed=5)
+    assert evaluate_policy(model, env, n_eval_episodes=10)[0] < 100
+    model.learn(70_000)
+    assert evaluate_policy(model, env, n_eval_episodes=10)[0] > 400
+
+
+def test_a_single_environment_by_its_name_is_enough():
+    model = PlasticES("PlasticPolicy", "CartPole-v1", population_size=2, seed=0, policy_kwargs=dict(net_arch=[4]))
+    assert model.learn(1)._n_updates == 1
+
+
+# Callbacks and logger
+
+
+def test_a_callback_stops_the_training():
+    model = small_es(paid())
+    model.learn(1000, Watch(lambda callback: callback.n_calls < 5))
+    assert model.num_timesteps == 5 * 8  # in the second generation
+    assert model._n_updates == 1
+
+
+def test_the_policy_is_the_mean_at_every_step_and_eval_callback_saves_it(tmp_path):
+    means = []
+
+    def look(callback):
+        mean = mean_of(callback.model)
+        assert torch.equal(mean, callback.model.strategy.mean)
+        if callback.model._n_updates == len(means):
+            means.append(mean)
+
+    model = small_es(cartpole())
+    save = EvalCallback(cartpole(1), eval_freq=40, best_model_save_path=str(tmp_path), verbose=0)
+    model.learn(1000, [Watch(look), save])
+    assert len(means) > 2
+    best = mean_of(PlasticES.load(tmp_path / "best_model", device="cpu"))
+    assert any(torch.equal(best, mean) for mean in means)
+
+
+def test_the_log_tells_of_generations(tmp_path):
+    model = small_es(cartpole(), strategy="pgpe", n_episodes=2)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(1000)
+    model.logger.close()
+    log = np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True, deletechars="")
+    names = ("generation", "sigma", "grad_norm", "learning_rate", "fitness_best", "fitness_mean", "fitness_std")
+    expected = {f"train/{name}" for name in names} | {"rollout/ep_rew_mean", "rollout/ep_len_mean"}
+    assert expected | {"time/fps", "time/total_timesteps"} <= set(log.dtype.names)
+    assert log["train/generation"].tolist() == list(range(1, model._n_updates + 1))
+    assert log["time/total_timesteps"][-1] == model.num_timesteps
+    assert log["rollout/ep_rew_mean"][0] == pytest.approx(log["train/fitness_mean"][0])
+    assert (log["train/fitness_best"] > log["train/fitness_mean"]).all()
+
+
+# Files
+
+
+@pytest.mark.parametrize("strategy", ["openai_es", "pgpe"])
+@pytest.mark.parametrize("seed", [0, None])
+@pytest.mark.parametrize("stop", ["between generations", "in a generation"])
+def test_a_training_resumes_bit_for_bit(strategy, seed, stop, tmp_path):
+    def make(**kwargs):
+        return small_es(VecNormalize(cartpole()), strategy=strategy, seed=seed, **kwargs)
+
+    whole, half = make(), make()
+    set_vector(half.policy.actor_parameters(), mean_of(whole))
+    half.noise_seed = whole.noise_seed
+    whole.learn(10_000, until(5))
+    in_the_third = []
+    late = Watch(lambda c: c.model._n_updates < 2 or in_the_third.append(1) or len(in_the_third) < 5)
+    half.learn(10_000, until(2) if stop == "between generations" else late)
+    assert half._n_updates == 2
+    half.save(tmp_path / "half")
+    half.env.save(tmp_path / "statistics")
+    env = VecNormalize.load(tmp_path / "statistics", cartpole())
+    resumed = PlasticES.load(tmp_path / "half", env, device="cpu")
+    resumed.learn(10_000, until(5), reset_num_timesteps=False)
+    assert torch.equal(mean_of(resumed), mean_of(whole))
+    assert torch.equal(resumed.strategy.sigma, whole.strategy.sigma)
+    np.testing.assert_array_equal(env.obs_rms.mean, whole.env.obs_rms.mean)
+    assert not torch.equal(mean_of(half), mean_of(whole))
+
+
+def test_a_saved_model_acts_the_same_with_any_number_of_environments(tmp_path):
+    model = small_es(cartpole(), strategy="pgpe", strategy_kwargs=dict(optimizer="clipup")).learn(100)
+    model.save(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+    observations = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    expected, _ = model.predict(observations, deterministic=True)
+    assert len(set(expected)) == 2
+    for env in (None, cartpole(3)):
+        loaded = PlasticES.load(tmp_path / "model", env, device="cpu")
+        np.testing.assert_array_equal(loaded.predict(observations, deterministic=True)[0], expected)
+    assert loaded.learn(100, reset_num_timesteps=False).num_timesteps >= model.num_timesteps + 100
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    small_es().save(tmp_path / "model.zip")
+    data = (tmp_path / "model.zip").read_bytes()
+    (tmp_path / "model.zip").write_bytes(data[: len(data) // 3])
+    with pytest.raises(ValueError, match="not a complete model"):
+        PlasticES.load(tmp_path / "model.zip")
+
+
+def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
+    giver, taker = small_es(seed=1), small_es(seed=2, learning_rate=0.0)
+    taker.set_parameters({"policy": giver.get_parameters()["policy"]}, exact_match=False)
+    taker.learn(1)
+    assert torch.equal(mean_of(taker), mean_of(giver))
+    assert {"policy", "strategy"} == giver.get_parameters().keys()
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(strategy="cma"), "Unknown strategy 'cma': choose one of 'openai_es', 'pgpe'"),
+        (dict(population_size=7), "population_size must be even and at least 2, got 7"),
+        (dict(n_episodes=0), "n_episodes must be at least 1, got 0"),
+        (dict(sigma=-1.0), r"sigma is a standard deviation, above 0, got -1\.0"),
+        (dict(policy_kwargs=dict(rule="ojo")), "Unknown plasticity rule 'ojo'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        small_es(**kwargs)
+
+
+def test_a_policy_without_a_state_is_refused():
+    from stable_baselines3.common.policies import ActorCriticPolicy
+
+    with pytest.raises(TypeError, match="PlasticES evolves a PlasticPolicy, got ActorCriticPolicy"):
+        PlasticES(ActorCriticPolicy, paid())
+
+
+# RL Zoo
+
+
+def run(*arguments, cwd):
+    command = [sys.executable, "-m", "sb3_plastic.cli", *map(str, arguments)]
+    environ = {"OMP_NUM_THREADS": "1", **os.environ}
+    result = subprocess.run(command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path):
+    es = ["--algo", "plastic_es", "--env", "CartPole-v1"]
+    small = ["--eval-freq", "20", "--eval-episodes", "1", "-params", "n_envs:4", "population_size:4"]
+    output = run("train", *es, "-n", "100", *small, "policy_kwargs:dict(n_ticks=1)", cwd=tmp_path)
+    assert "train/" in output
+    folder = tmp_path / "logs" / "plastic_es" / "CartPole-v1_1"
+    trained = PlasticES.load(folder / "CartPole-v1.zip", device="cpu")
+    assert trained.policy_kwargs["n_ticks"] == 1
+    assert trained.policy_kwargs["rule"] == "oja"  # as configured
+    assert (folder / "best_model.zip").exists()
+    run("train", *es, "-n", "50", "-i", folder / "CartPole-v1.zip", *small[:4], cwd=tmp_path)
+    assert "Mean reward" in run("enjoy", *es, "--no-render", "-n", "600", cwd=tmp_path)
+
+
+EVERY_ENTRY = """
+import argparse, optuna, yaml
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from sb3_plastic.zoo import ExperimentManager, config_file
+
+for env in yaml.safe_load(config_file("plastic_es").read_text()):
+    manager = ExperimentManager(argparse.Namespace(), "plastic_es", env, "logs", eval_freq=-1)
+    model, _ = manager.setup_experiment()
+    print("entry", env, type(model).__name__, model.population_size)
+trial = optuna.create_study().ask()
+sampled = HYPERPARAMS_SAMPLER["plastic_es"](trial, 0, 1, {})
+assert sampled == HYPERPARAMS_CONVERTER["plastic_es"](trial.params)
+print("sampled", type(model)("MlpPolicy", "CartPole-v1", **sampled).population_size)
+"""
+
+
+def test_every_configuration_and_what_a_search_draws_make_a_model(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", EVERY_ENTRY], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    entries = yaml.safe_load((Path(__file__).parents[1] / "zoo_configs" / "plastic_es.yml").read_text())
+    made = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("entry")]
+    assert made == [[env, "PlasticES", str(entry["population_size"])] for env, entry in entries.items()]
+    assert {"CartPole-v1", "Pendulum-v1", "HalfCheetah-v5"} <= {*entries}
+    (sampled,) = [int(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("sampled")]
+    assert sampled in (16, 32, 64, 128)
