@@ -158,8 +158,9 @@ def study(args: argparse.Namespace) -> None:
         for label in args.agents
         for env_id in args.envs
     ]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(lambda cell: train_and_evaluate(*cell), cells))
+    if not args.report_only:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(lambda cell: train_and_evaluate(*cell), cells))
     for env_id in args.envs:
         records: dict[str, list[dict]] = {label: [] for label in args.agents}
         for file in sorted((args.out / env_id).glob("*.json")):
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each training")
     parser.add_argument("--search", action="store_true", help="compare candidates; give it other seeds, logs and out")
+    parser.add_argument("--report-only", action="store_true", help="report on what is there, and train nothing")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="models go there")
     parser.add_argument("--out", type=Path, default=Path("docs/results/learning"), help="the results go there")
