@@ -37,7 +37,11 @@ class HeldStatistics:
             self.normalize.training = training
 
     def observe(self, rows: np.ndarray) -> None:
-        """Take in the last observations of some environments. :param rows: bool [n_envs]"""
+        """
+        Take in the last observations of some environments.
+
+        :param rows: which, bool [n_envs]
+        """
         if self.next is None or not rows.any():
             return
         assert self.normalize is not None
@@ -46,7 +50,11 @@ class HeldStatistics:
             statistics.update((obs if key is None else obs[key])[rows])  # type: ignore[index]
 
     def original(self, rewards: np.ndarray) -> np.ndarray:
-        """The last rewards as they were. :param rewards: as the wrapper returned them, [n_envs]"""
+        """
+        The last rewards as they were.
+
+        :param rewards: as the wrapper returned them, [n_envs]
+        """
         return rewards if self.normalize is None else self.normalize.get_original_reward()
 
     def release(self) -> None:

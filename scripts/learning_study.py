@@ -13,6 +13,7 @@ import argparse
 import csv
 import io
 import json
+import re
 import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -117,7 +118,7 @@ def train_and_evaluate(
 
 def file_name(label: str) -> str:
     """A label as part of the name of a file."""
-    return "".join(letter if letter.isalnum() else "_" for letter in label.lower()).replace("___", "_").strip("_")
+    return re.sub(r"\W+", "_", label.lower()).strip("_")
 
 
 def summary(records: list[dict]) -> list[float]:
