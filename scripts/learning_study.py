@@ -47,14 +47,31 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
     "MLP (RL Zoo)": (RL_ZOO, []),
 }
 
-CANDIDATES: dict[str, dict[str, list[str]]] = {
-    # As many trials for each: learning rate constant, falling, and falling from twice the value.
-    label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
-    for label, rates in {
-        "oja + simple": (5e-4, "lin_5e-4", "lin_1e-3"),
-        "static SNN": (5e-4, "lin_5e-4", "lin_1e-3"),
-        "MLP": (1e-3, "lin_1e-3", "lin_2e-3"),
-    }.items()
+CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
+    # environment, label, name: what `-params` changes; as many for each label
+    "HalfCheetah-v5": {
+        # Learning rate constant, falling, and falling from twice the value.
+        label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
+        for label, rates in {
+            "oja + simple": (5e-4, "lin_5e-4", "lin_1e-3"),
+            "static SNN": (5e-4, "lin_5e-4", "lin_1e-3"),
+            "MLP": (1e-3, "lin_1e-3", "lin_2e-3"),
+        }.items()
+    },
+    "Ant-v5": {
+        # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
+        label: {
+            "lin_1e-3": ["learning_rate:'lin_1e-3'"],
+            "lin_3e-4": ["learning_rate:'lin_3e-4'"],
+            "4_epochs": ["learning_rate:'lin_1e-3'", "n_epochs:4"],
+            "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({kwargs}, log_std_init=0)"],
+        }
+        for label, kwargs in {
+            "oja + simple": "rule='oja'",
+            "static SNN": "rule='none'",
+            "MLP": "ortho_init=True, net_arch=dict(pi=[64, 64], vf=[64, 64])",
+        }.items()
+    },
 }
 N_EPISODES = 20
 
@@ -134,7 +151,7 @@ def search(args: argparse.Namespace) -> None:
         (env_id, label, seed, changes, f"{file_name(label)}-{name}", args)
         for seed in args.seeds
         for env_id in args.envs
-        for label, candidates in CANDIDATES.items()
+        for label, candidates in CANDIDATES[env_id].items()
         if label in args.agents
         for name, changes in candidates.items()
     ]
