@@ -50,13 +50,15 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
 CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
     # environment, label, name: what `-params` changes; as many for each label
     "HalfCheetah-v5": {
-        # Learning rate constant, falling, and falling from twice the value.
+        # Learning rate constant, falling, and falling from twice the value; with the best of these, a shorter horizon, and
+        # for the spiking networks more ticks, for the MLP smaller minibatches.
         label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
-        for label, rates in {
-            "oja + simple": (5e-4, "lin_5e-4", "lin_1e-3"),
-            "static SNN": (5e-4, "lin_5e-4", "lin_1e-3"),
-            "MLP": (1e-3, "lin_1e-3", "lin_2e-3"),
-        }.items()
+        | {"gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"], last: ["learning_rate:'lin_1e-3'", change]}
+        for label, rates, last, change in (
+            ("oja + simple", (5e-4, "lin_5e-4", "lin_1e-3"), "4_ticks", "policy_kwargs:dict(rule='oja', n_ticks=4)"),
+            ("static SNN", (5e-4, "lin_5e-4", "lin_1e-3"), "4_ticks", "policy_kwargs:dict(rule='none', n_ticks=4)"),
+            ("MLP", (1e-3, "lin_1e-3", "lin_2e-3"), "batch", "batch_size:128"),
+        )
     },
     "Ant-v5": {
         # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
