@@ -50,8 +50,8 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
 CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
     # environment, label, name: what `-params` changes; as many for each label
     "HalfCheetah-v5": {
-        # Learning rate constant, falling, and falling from twice the value; with the best of these, a shorter horizon, and
-        # for the spiking networks more ticks, for the MLP smaller minibatches.
+        # Learning rate constant, falling, and from twice the value; with the best of these a shorter horizon, and
+        # more ticks (the spiking networks) or smaller minibatches (the MLP).
         label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
         | {"gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"], last: ["learning_rate:'lin_1e-3'", change]}
         for label, rates, last, change in (
