@@ -8,6 +8,8 @@ T = 128 steps, with 2 % of the steps starting an episode. Ratios are those of me
 busy machine slows all of them alike. No speed is printed before spikes, states and gradients have been found equal to
 the reference's, on the same network and inputs in float64 (spikes exactly, the rest to a relative error of 1e-9).
 
+The `peers` are static networks of equal size in the packages that the extra `bench` installs.
+
 Peak memory is that of a process of its own (Linux): its highest resident set during a forward and backward pass, less
 the resident set before it, with compilation and first-use allocations behind it.
 """
@@ -331,7 +333,7 @@ def peers(repeats: int) -> list[dict[str, Any]]:
         try:
             functions[f"{name}, static"] = globals()[name]()
         except ImportError:
-            print(f"{name} is not installed: left out.")
+            print(f"{name} is not installed: left out. The extra [bench] brings it.")
     seconds = medians(functions, repeats)
     ours = seconds["ours, oja + simple"]
     return [{"network": name, "ms": 1e3 * s, "ratio to ours, plastic": s / ours} for name, s in seconds.items()]
