@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-Obs = Any  # an array or tensor, or a dict of them: SB3's two kinds of observation
+from sb3_plastic.observations import Obs, map_obs
 
 
 class Sequences(NamedTuple):
@@ -21,11 +21,6 @@ class Sequences(NamedTuple):
     observations: Obs  # [L * C, ...] time first, flattened as all else in a minibatch
     episode_starts: Tensor  # bool [L, C]
     state: tuple[Tensor, ...]  # [C, ...] each
-
-
-def map_obs(function: Callable[[Any], Any], obs: Obs) -> Obs:
-    """Apply a function to an observation, or to each entry of a dict observation."""
-    return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
 def pick(chunked: Tensor, index: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
 from sb3_plastic.normalization import HeldStatistics
+from sb3_plastic.observations import check_observation
 from sb3_plastic.ops.types import check_choice
-from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy, check_observation
+from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.population import Population, get_vector, set_vector
 from sb3_plastic.saving import WholeFiles
 from sb3_plastic.strategies import STRATEGIES, Strategy

@@ -25,37 +25,15 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from sb3_plastic.buffers import Sequences, map_obs
+from sb3_plastic.buffers import Sequences
 from sb3_plastic.coding import PopulationDecoder
 from sb3_plastic.interventions import PlasticityInterventions
 from sb3_plastic.network import PlasticSNN
+from sb3_plastic.observations import check_observation, map_obs
 from sb3_plastic.ops.types import check_choice
 from sb3_plastic.state import SNNState
 
 State = tuple[Tensor, ...]
-
-
-def check_observation(observation: np.ndarray | dict[str, np.ndarray]) -> None:
-    """
-    Refuse observations that are not finite: a membrane that took in a NaN keeps it to the end of the episode.
-
-    :param observation: observations of all environments, [B, ...]
-    :raises ValueError: naming the environment, and the entry of the observation
-    """
-    if isinstance(observation, dict):
-        entries = [(f" under {key!r}", value) for key, value in observation.items()]
-    else:
-        entries = [("", observation)]
-    for where, value in entries:
-        value = np.asarray(value)
-        # The sum is finite whenever every entry is (overflow aside), and many times cheaper than isfinite().all().
-        if value.dtype.kind == "f" and not np.isfinite(value.sum()) and not np.isfinite(value).all():
-            first = np.argwhere(~np.isfinite(value))[0]
-            raise ValueError(
-                f"The observation of environment {first[0]}{where} is {value[tuple(first)]} at index "
-                f"{tuple(int(i) for i in first[1:])}: the simulation has probably become unstable, "
-                "or a normalisation was divided by zero."
-            )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from sb3_plastic.buffers import map_obs
+from sb3_plastic.observations import map_obs
 from sb3_plastic.policies import PlasticPolicy, State
 
 

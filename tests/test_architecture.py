@@ -15,6 +15,7 @@ ORDER = [
     "coding",
     "network",
     "interventions",
+    "observations",
     "buffers",
     "policies",
     "monitor",

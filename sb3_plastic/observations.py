@@ -1,0 +1,38 @@
+"""SB3's two kinds of observation: an array, or a dict of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Obs = Any  # an array or tensor, or a dict of them
+
+
+def map_obs(function: Callable[[Any], Any], obs: Obs) -> Obs:
+    """Apply a function to an observation, or to each entry of a dict observation."""
+    return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+def check_observation(observation: np.ndarray | dict[str, np.ndarray]) -> None:
+    """
+    Refuse observations that are not finite: a membrane that took in a NaN keeps it to the end of the episode.
+
+    :param observation: observations of all environments, [B, ...]
+    :raises ValueError: naming the environment, and the entry of the observation
+    """
+    if isinstance(observation, dict):
+        entries = [(f" under {key!r}", value) for key, value in observation.items()]
+    else:
+        entries = [("", observation)]
+    for where, value in entries:
+        value = np.asarray(value)
+        # The sum is finite whenever every entry is (overflow aside), and many times cheaper than isfinite().all().
+        if value.dtype.kind == "f" and not np.isfinite(value.sum()) and not np.isfinite(value).all():
+            first = np.argwhere(~np.isfinite(value))[0]
+            raise ValueError(
+                f"The observation of environment {first[0]}{where} is {value[tuple(first)]} at index "
+                f"{tuple(int(i) for i in first[1:])}: the simulation has probably become unstable, "
+                "or a normalisation was divided by zero."
+            )
