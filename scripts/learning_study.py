@@ -50,10 +50,14 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
 CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
     # environment, label, name: what `-params` changes; as many for each label
     "HalfCheetah-v5": {
-        # Learning rate constant, falling, and from twice the value; with the best of these a shorter horizon, and
-        # more ticks (the spiking networks) or smaller minibatches (the MLP).
+        # Learning rate constant, falling, and falling from twice the value; with the best of these a shorter horizon,
+        # fewer epochs, and more ticks (the spiking networks) or smaller minibatches (the MLP).
         label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
-        | {"gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"], last: ["learning_rate:'lin_1e-3'", change]}
+        | {
+            "gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"],
+            "4_epochs": ["learning_rate:'lin_1e-3'", "n_epochs:4"],
+            last: ["learning_rate:'lin_1e-3'", change],
+        }
         for label, rates, last, change in (
             ("oja + simple", (5e-4, "lin_5e-4", "lin_1e-3"), "4_ticks", "policy_kwargs:dict(rule='oja', n_ticks=4)"),
             ("static SNN", (5e-4, "lin_5e-4", "lin_1e-3"), "4_ticks", "policy_kwargs:dict(rule='none', n_ticks=4)"),
@@ -148,7 +152,7 @@ def summary(records: list[dict]) -> list[float]:
 
 
 def search(args: argparse.Namespace) -> None:
-    """Train all candidates, and list what they gave."""
+    """Train candidates, and list what all that were ever trained gave."""
     cells = [
         (env_id, label, seed, changes, f"{file_name(label)}-{name}", args)
         for seed in args.seeds
@@ -156,15 +160,20 @@ def search(args: argparse.Namespace) -> None:
         for label, candidates in CANDIDATES[env_id].items()
         if label in args.agents
         for name, changes in candidates.items()
+        if args.candidates is None or name in args.candidates
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda cell: train_and_evaluate(*cell), cells))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["environment", "agent", "changes", "steps", "seed", "training", "exploring", "deterministic"])
-    for env_id, label, seed, changes, name, _ in cells:
-        record = json.loads((args.out / env_id / f"{name}-seed{seed}.json").read_text())
-        writer.writerow([env_id, label, " ".join(changes), record["steps"], seed, *summary([record])])
+    for env_id, agents in CANDIDATES.items():
+        for label, candidates in agents.items():
+            for name, changes in candidates.items():
+                for file in sorted((args.out / env_id).glob(f"{file_name(label)}-{name}-seed*.json")):
+                    record = json.loads(file.read_text())
+                    row = [env_id, label, " ".join(changes), record["steps"], record["seed"], *summary([record])]
+                    writer.writerow(row)
     replace_file(args.out / "search.csv", table.getvalue().encode())
 
 
@@ -204,6 +213,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each training")
     parser.add_argument("--search", action="store_true", help="compare candidates; give it other seeds, logs and out")
+    names = sorted({name for agents in CANDIDATES.values() for candidates in agents.values() for name in candidates})
+    parser.add_argument("--candidates", nargs="+", choices=names, help="of a search: these alone")
     parser.add_argument("--report-only", action="store_true", help="report on what is there, and train nothing")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--logs", type=Path, default=Path("logs/learning"), help="models go there")
