@@ -50,17 +50,20 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 MODULATION_NONE, MODULATION_SIMPLE, MODULATION_RETROACTIVE = range(3)
 
 
-def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def jit(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
+    :param entry: whether Python calls the function. The others have no code for that, which would take a fifth of the
+        time to compile, and crash if it does
     :param options: for ``numba.njit``, beyond ``OPTIONS``
     :return: a decorator like ``numba.njit(cache=True)`` that does without the cache where no folder can be written
     """
+    options = OPTIONS | {"no_cpython_wrapper": not entry, "no_cfunc_wrapper": True} | options
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(cache=True, **OPTIONS, **options)(function)
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # "no locator available": neither this folder, nor the user's cache folder can be written
-            return numba.njit(**OPTIONS, **options)(function)
+            return numba.njit(**options)(function)
 
     return decorate
 
@@ -346,7 +349,7 @@ def forward(
     restore(mode)
 
 
-@jit()
+@jit(entry=True)
 def forward_queue(queue, rows, *arguments):
     """``forward``, with its ``arguments`` after the first two, of the rows that this thread takes from the queue."""
     r = take(queue)

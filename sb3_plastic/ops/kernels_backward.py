@@ -228,7 +228,7 @@ def backward(
     restore(mode)
 
 
-@jit()
+@jit(entry=True)
 def backward_queue(queue, groups, *arguments):
     """``backward``, with its ``arguments`` after the first two, of the groups that this thread takes from the queue."""
     group = take(queue)

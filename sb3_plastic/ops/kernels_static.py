@@ -45,7 +45,7 @@ def static_forward(
     restore(mode)
 
 
-@jit()
+@jit(entry=True)
 def static_forward_queue(queue, rows, *arguments):
     """See :func:`sb3_plastic.ops.kernels.forward_queue`."""
     r = take(queue)
@@ -111,7 +111,7 @@ def static_backward(
     restore(mode)
 
 
-@jit()
+@jit(entry=True)
 def static_backward_queue(queue, groups, *arguments):
     """See :func:`sb3_plastic.ops.kernels_backward.backward_queue`."""
     group = take(queue)
