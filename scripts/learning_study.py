@@ -47,11 +47,12 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
     "MLP (RL Zoo)": (RL_ZOO, []),
 }
 
+SNN_RATES = (5e-4, "lin_5e-4", "lin_1e-3", "lin_2e-3")
 CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
     # environment, label, name: what `-params` changes; as many for each label
     "HalfCheetah-v5": {
-        # Learning rate constant, falling, and falling from twice the value; with the best of these a shorter horizon,
-        # fewer epochs, and more ticks (the spiking networks) or smaller minibatches (the MLP).
+        # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks (the
+        # spiking networks) or smaller minibatches (the MLP).
         label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
         | {
             "gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"],
@@ -59,9 +60,9 @@ CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
             last: ["learning_rate:'lin_1e-3'", change],
         }
         for label, rates, last, change in (
-            ("oja + simple", (5e-4, "lin_5e-4", "lin_1e-3"), "4_ticks", "policy_kwargs:dict(rule='oja', n_ticks=4)"),
-            ("static SNN", (5e-4, "lin_5e-4", "lin_1e-3"), "4_ticks", "policy_kwargs:dict(rule='none', n_ticks=4)"),
-            ("MLP", (1e-3, "lin_1e-3", "lin_2e-3"), "batch", "batch_size:128"),
+            ("oja + simple", SNN_RATES, "4_ticks", "policy_kwargs:dict(rule='oja', n_ticks=4)"),
+            ("static SNN", SNN_RATES, "4_ticks", "policy_kwargs:dict(rule='none', n_ticks=4)"),
+            ("MLP", (1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3"), "batch", "batch_size:128"),
         )
     },
     "Ant-v5": {
