@@ -51,8 +51,8 @@ SNN_RATES = (5e-4, "lin_5e-4", "lin_1e-3", "lin_2e-3")
 CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
     # environment, label, name: what `-params` changes; as many for each label
     "HalfCheetah-v5": {
-        # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks (the
-        # spiking networks) or smaller minibatches (the MLP).
+        # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks
+        # (the spiking networks) or smaller minibatches (the MLP).
         label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
         | {
             "gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"],
