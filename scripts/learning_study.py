@@ -35,6 +35,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.evaluation.provenance import commit, versions
 from sb3_plastic.files import replace_file
 
+ENVS = ["HalfCheetah-v5", "Ant-v5"]
 SNN = ["--algo", "plastic_ppo", "--conf-file", "zoo_configs/plastic_ppo.yml"]
 MLP = ["--algo", "ppo", "--conf-file", "zoo_configs/ppo.yml"]
 RL_ZOO = ["--algo", "ppo", "--conf-file", "{logs}/rl_zoo.yml"]
@@ -47,46 +48,44 @@ AGENTS: dict[str, tuple[list[str], list[str]]] = {
     "MLP (RL Zoo)": (RL_ZOO, []),
 }
 
-SNN_RATES = (5e-4, "lin_5e-4", "lin_1e-3", "lin_2e-3")
-CANDIDATES: dict[str, dict[str, dict[str, list[str]]]] = {
-    # environment, label, name: what `-params` changes; as many for each label
-    "HalfCheetah-v5": {
-        # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks
-        # (the spiking networks) or smaller minibatches (the MLP).
-        label: {str(rate): [f"learning_rate:{rate!r}"] for rate in rates}
-        | {
-            "gamma": ["learning_rate:'lin_1e-3'", "gamma:0.98"],
-            "4_epochs": ["learning_rate:'lin_1e-3'", "n_epochs:4"],
-            last: ["learning_rate:'lin_1e-3'", change],
-        }
-        for label, rates, last, change in (
-            ("oja + simple", SNN_RATES, "4_ticks", "policy_kwargs:dict(rule='oja', n_ticks=4)"),
-            ("static SNN", SNN_RATES, "4_ticks", "policy_kwargs:dict(rule='none', n_ticks=4)"),
-            ("MLP", (1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3"), "batch", "batch_size:128"),
-        )
-    },
-    "Ant-v5": {
-        # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
-        label: {
-            "lin_1e-3": ["learning_rate:'lin_1e-3'"],
-            "lin_3e-4": ["learning_rate:'lin_3e-4'"],
-            "4_epochs": ["learning_rate:'lin_1e-3'", "n_epochs:4"],
-            "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({kwargs}, log_std_init=0)"],
-        }
-        for label, kwargs in {
-            "oja + simple": "rule='oja'",
-            "static SNN": "rule='none'",
-            "MLP": "ortho_init=True, net_arch=dict(pi=[64, 64], vf=[64, 64])",
-        }.items()
-    },
-}
+SEARCHED = ("oja + simple", "static SNN", "MLP")  # RL Zoo's is tuned
 N_EPISODES = 20
+
+
+def candidates(env_id: str, label: str) -> dict[str, list[str]]:
+    """What a search compares, by name: what ``-params`` changes. As many for each label."""
+    falling, spiking = "learning_rate:'lin_1e-3'", label != "MLP"
+    policy = {
+        "oja + simple": "rule='oja'",
+        "static SNN": "rule='none'",
+        "MLP": "ortho_init=True, net_arch=dict(pi=[64, 64], vf=[64, 64])",  # all: RL Zoo merges those of ours alone
+    }[label]
+    if env_id == "Ant-v5":
+        # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
+        return {
+            "lin_1e-3": [falling],
+            "lin_3e-4": ["learning_rate:'lin_3e-4'"],
+            "4_epochs": [falling, "n_epochs:4"],
+            "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({policy}, log_std_init=0)"],
+        }
+    # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, less noise, and more.
+    rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
+    both = {str(rate): [f"learning_rate:{rate!r}"] for rate in rates} | {
+        "gamma": [falling, "gamma:0.98"],
+        "4_epochs": [falling, "n_epochs:4"],
+        "quiet": [falling, f"policy_kwargs:dict({policy}, log_std_init=-2)"],
+    }
+    if spiking:
+        own = {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"], "chunk_32": [falling, "chunk_len:32"]}
+    else:
+        own = {"batch": [falling, "batch_size:128"], "20_epochs": [falling, "n_epochs:20"]}
+    return both | own
 
 
 def write_rl_zoo_config(path: Path) -> None:
     """RL Zoo's own tuned settings of PPO, which it lists under the environments' former versions."""
     tuned = yaml.safe_load((Path(rl_zoo3.__file__).parent / "hyperparams" / "ppo.yml").read_text())
-    entries = {name: tuned[name.replace("v5", "v4")] for name in ("HalfCheetah-v5", "Ant-v5")}
+    entries = {name: tuned[name.replace("v5", "v4")] for name in ENVS}
     replace_file(path, yaml.safe_dump(entries).encode())
 
 
@@ -158,23 +157,23 @@ def search(args: argparse.Namespace) -> None:
         (env_id, label, seed, changes, f"{file_name(label)}-{name}", args)
         for seed in args.seeds
         for env_id in args.envs
-        for label, candidates in CANDIDATES[env_id].items()
+        for label in SEARCHED
         if label in args.agents
-        for name, changes in candidates.items()
-        if args.candidates is None or name in args.candidates
+        for name, changes in candidates(env_id, label).items()
+        if not args.candidates or name in args.candidates
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda cell: train_and_evaluate(*cell), cells))
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["environment", "agent", "changes", "steps", "seed", "training", "exploring", "deterministic"])
-    for env_id, agents in CANDIDATES.items():
-        for label, candidates in agents.items():
-            for name, changes in candidates.items():
+    for env_id in ENVS:
+        for label in SEARCHED:
+            for name in candidates(env_id, label):
                 for file in sorted((args.out / env_id).glob(f"{file_name(label)}-{name}-seed*.json")):
                     record = json.loads(file.read_text())
-                    row = [env_id, label, " ".join(changes), record["steps"], record["seed"], *summary([record])]
-                    writer.writerow(row)
+                    what = [env_id, label, " ".join(record["changes"]), record["steps"], record["seed"]]
+                    writer.writerow([*what, *summary([record])])
     replace_file(args.out / "search.csv", table.getvalue().encode())
 
 
@@ -209,12 +208,12 @@ def study(args: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--envs", nargs="+", default=["HalfCheetah-v5", "Ant-v5"])
+    parser.add_argument("--envs", nargs="+", default=ENVS, choices=ENVS)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each training")
     parser.add_argument("--search", action="store_true", help="compare candidates; give it other seeds, logs and out")
-    names = sorted({name for agents in CANDIDATES.values() for candidates in agents.values() for name in candidates})
+    names = sorted({name for env_id in ENVS for label in SEARCHED for name in candidates(env_id, label)})
     parser.add_argument("--candidates", nargs="+", choices=names, help="of a search: these alone")
     parser.add_argument("--report-only", action="store_true", help="report on what is there, and train nothing")
     parser.add_argument("--jobs", type=int, default=2)
