@@ -68,7 +68,7 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
             "4_epochs": [falling, "n_epochs:4"],
             "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({policy}, log_std_init=0)"],
         }
-    # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, less noise, and more.
+    # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, less noise, ...
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
     both = {str(rate): [f"learning_rate:{rate!r}"] for rate in rates} | {
         "gamma": [falling, "gamma:0.98"],
