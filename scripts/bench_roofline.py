@@ -41,7 +41,7 @@ BYTES = 4 * sum(numbers for _, numbers in PASSES.values())
 MATRICES = 6  # w, alpha, eta, geta, gh and the h of a tick: what a tick of the backward pass goes through
 
 
-@jit(entry=True)
+@jit()
 def multiply_add(repeats, x):  # type: ignore[no-untyped-def]
     """Ten chains of multiply-adds that do not wait for each other."""
     a = splat(x[0])
@@ -52,7 +52,7 @@ def multiply_add(repeats, x):  # type: ignore[no-untyped-def]
     return total(b0 + b1 + b2 + b3 + b4 + b5 + b6 + b7 + b8 + b9)
 
 
-@jit(entry=True)
+@jit()
 def triad(repeats, a, b, c):  # type: ignore[no-untyped-def]
     """``c <- a + x b``, a vector at a time."""
     x = splat(a[0])

@@ -519,4 +519,4 @@ def test_without_a_folder_for_the_cache_kernels_still_compile(monkeypatch: pytes
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", njit_without_folder)
-    assert kernels.jit(entry=True)(lambda x: x + 1)(1) == 2
+    assert kernels.jit()(lambda x: x + 1)(1) == 2

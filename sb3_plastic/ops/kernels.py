@@ -50,25 +50,27 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 MODULATION_NONE, MODULATION_SIMPLE, MODULATION_RETROACTIVE = range(3)
 
 
-def jit(entry: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
-    :param entry: whether Python calls the function. The others have no code for that, which would take a fifth of the
-        time to compile, and crash if it does
     :param options: for ``numba.njit``, beyond ``OPTIONS``
     :return: a decorator like ``numba.njit(cache=True)`` that does without the cache where no folder can be written
     """
-    options = OPTIONS | {"no_cpython_wrapper": not entry, "no_cfunc_wrapper": True} | options
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return numba.njit(cache=True, **options)(function)
+            return numba.njit(cache=True, **OPTIONS, **options)(function)
         except RuntimeError:  # "no locator available": neither this folder, nor the user's cache folder can be written
-            return numba.njit(**options)(function)
+            return numba.njit(**OPTIONS, **options)(function)
 
     return decorate
 
 
-@jit()
+piece = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For what only other compiled functions call: it has no code to be called from Python, which would take a fifth of the
+time to compile. Called from Python it crashes."""
+
+
+@piece
 def of_row(p, r):
     """Parameters of row r: each has a leading axis, of size 1 where all rows share it."""
     w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
@@ -79,7 +81,7 @@ def of_row(p, r):
     )  # fmt: skip
 
 
-@jit()
+@piece
 def clear(p):
     """Set the parameters of a row to 0."""
     w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
@@ -90,7 +92,7 @@ def clear(p):
 # ----------------------------------------------------------------------------------------- pieces of one tick, in place
 
 
-@jit()
+@piece
 def copy(target, source):
     """The numbers that both have; a longer ``target`` goes on with zeros."""
     n = min(target.shape[0], source.shape[0])
@@ -100,14 +102,14 @@ def copy(target, source):
         target[i] = 0
 
 
-@jit()
+@piece
 def copy_matrix(target, source):
     """The same for each row of two matrices with as many rows."""
     for i in range(target.shape[0]):
         copy(target[i], source[i])
 
 
-@jit()
+@piece
 def gather(x_t, z, x):
     """Inputs of the tick: those from outside and, in a recurrent layer, the layer's own spikes after them."""
     M_in = x_t.shape[0]
@@ -117,7 +119,7 @@ def gather(x_t, z, x):
         x[M_in + j] = z[j]
 
 
-@jit()
+@piece
 def spikes_of(v, threshold, z):
     """``z <- H(v - threshold)``."""
     bound = splat(threshold)
@@ -125,7 +127,7 @@ def spikes_of(v, threshold, z):
         store(z, j, step(load(v, j), bound))
 
 
-@jit()
+@piece
 def fire(current, b, beta, threshold, v, z):
     """``v <- beta v - threshold z + I``, ``z <- H(v - threshold)``."""
     bound = splat(threshold)
@@ -135,7 +137,7 @@ def fire(current, b, beta, threshold, v, z):
     spikes_of(v, threshold, z)
 
 
-@jit()
+@piece
 def leak(value, rate, target):
     """``value <- rate value + (1 - rate) target``."""
     for i in range(0, value.shape[0], LANES):
@@ -143,7 +145,7 @@ def leak(value, rate, target):
         store(value, i, fma(load(rate, i), load(value, i) - target_i, target_i))
 
 
-@jit()
+@piece
 def modulate(modulation, y, a, u, c, d, own):
     """``m_j = a_j tanh(sum_k u_k y_k + c) + d_j``, or 1; returns the signal, the tanh."""
     if modulation == MODULATION_NONE:
@@ -158,7 +160,7 @@ def modulate(modulation, y, a, u, c, d, own):
     return signal
 
 
-@jit()
+@piece
 def slide(theta, kappa, y):
     """``theta <- (1 - kappa) theta + kappa y^2``."""
     for j in range(0, theta.shape[0], LANES):
@@ -166,7 +168,7 @@ def slide(theta, kappa, y):
         store(theta, j, fma(load(kappa, j), y_j * y_j - theta_j, theta_j))
 
 
-@jit()
+@piece
 def multiply(target, factor):
     """``target <- factor target``."""
     for j in range(0, target.shape[0], LANES):
@@ -176,7 +178,7 @@ def multiply(target, factor):
 # -------------------------------------------------------------------------------- passes over the synapses of one layer
 
 
-@jit()
+@piece
 def static_currents(w, x, current):
     """``I_j = sum_i w_ij x_i``. Spikes are sparse: inputs that are 0 are passed over."""
     current[:] = current.dtype.type(0)
@@ -187,7 +189,7 @@ def static_currents(w, x, current):
                 store(current, j, fma(load(w, (i, j)), x_i, load(current, j)))
 
 
-@jit()
+@piece
 def currents(h, w, alpha, x, current):
     """``I_j = sum_i (w_ij + alpha_ij h_ij) x_i``, likewise."""
     current[:] = current.dtype.type(0)
@@ -199,7 +201,7 @@ def currents(h, w, alpha, x, current):
                 store(current, j, fma(weight, x_i, load(current, j)))
 
 
-@jit()
+@piece
 def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
     """``h_ij <- clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive``, ``decay`` include m."""
     bound = splat(h_max)
@@ -211,7 +213,7 @@ def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
             store(h, (i, j), clip(fma(load(eta, (i, j)), local, load(keep, j) * h_ij), bound))
 
 
-@jit()
+@piece
 def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x, current):
     """``learn``, and the ``currents`` of the next tick, with the input x, while the fast weights are at hand."""
     bound = splat(h_max)
@@ -228,7 +230,7 @@ def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_m
                 store(current, j, fma(weight, x_i, load(current, j)))
 
 
-@jit()
+@piece
 def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
     """
     ``h_ij <- clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and
@@ -247,7 +249,7 @@ def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, k
 # -------------------------------------------------------------------------------------------------------------- forward
 
 
-@jit()
+@piece
 def forward(
     first, last, K, segment, x, starts, external, state, out, p, spikes, saved, local, modulation,
     keep_fast_weights, threshold, h_max, work_m, work_n, work_h
@@ -349,7 +351,7 @@ def forward(
     restore(mode)
 
 
-@jit(entry=True)
+@jit()
 def forward_queue(queue, rows, *arguments):
     """``forward``, with its ``arguments`` after the first two, of the rows that this thread takes from the queue."""
     r = take(queue)

@@ -17,6 +17,7 @@ from sb3_plastic.ops.kernels import (
     modulate,
     multiply,
     of_row,
+    piece,
     slide,
     spikes_of,
 )
@@ -37,7 +38,7 @@ from sb3_plastic.ops.passes_backward import (
 from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 
 
-@jit()
+@piece
 def backward(
     first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
     keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_gx_trace, want_gx, gx, gexternal, gp,
@@ -228,7 +229,7 @@ def backward(
     restore(mode)
 
 
-@jit(entry=True)
+@jit()
 def backward_queue(queue, groups, *arguments):
     """``backward``, with its ``arguments`` after the first two, of the groups that this thread takes from the queue."""
     group = take(queue)

@@ -58,7 +58,7 @@ def parameters_at(a, rows, lengths, M, M_p, like):
     )  # fmt: skip
 
 
-@jit(entry=True)
+@jit()
 def network_at(K, sizes, rows, lengths, parameters, kinds, tensors, numbers):
     """
     Layers one after the other, without saving anything; the spikes of each are the input of the next. By layer:

@@ -3,7 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, static_currents
+from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, piece, static_currents
 from sb3_plastic.ops.passes_backward import (
     before,
     fire_backward,
@@ -14,7 +14,7 @@ from sb3_plastic.ops.passes_backward import (
 from sb3_plastic.ops.simd import borrow, flush_subnormals, restore, take
 
 
-@jit()
+@piece
 def static_forward(
     first, last, K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m, work_n
 ):  # fmt: skip
@@ -45,7 +45,7 @@ def static_forward(
     restore(mode)
 
 
-@jit(entry=True)
+@jit()
 def static_forward_queue(queue, rows, *arguments):
     """See :func:`sb3_plastic.ops.kernels.forward_queue`."""
     r = take(queue)
@@ -54,7 +54,7 @@ def static_forward_queue(queue, rows, *arguments):
         r = take(queue)
 
 
-@jit()
+@piece
 def static_backward(
     first, last, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx, gp,
     ticks_m, ticks_n, work_m, work_n
@@ -111,7 +111,7 @@ def static_backward(
     restore(mode)
 
 
-@jit(entry=True)
+@jit()
 def static_backward_queue(queue, groups, *arguments):
     """See :func:`sb3_plastic.ops.kernels_backward.backward_queue`."""
     group = take(queue)

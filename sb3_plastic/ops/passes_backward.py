@@ -3,13 +3,13 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.ops.kernels import copy, jit, spikes_of
+from sb3_plastic.ops.kernels import copy, piece, spikes_of
 from sb3_plastic.ops.simd import LANES, call, fma, fnma, load, splat, store, total, within, zeros
 
 # -------------------------------------------------------------------------------- passes over the synapses of one layer
 
 
-@jit()
+@piece
 def static_weights_backward(ticks, x, gi, gw):
     """``gw_ij += sum_n x_ni gi_nj`` over n ticks, for the gradients ``gi`` of their currents. Spikes are mostly 0."""
     for i in range(gw.shape[0]):
@@ -21,7 +21,7 @@ def static_weights_backward(ticks, x, gi, gw):
             store(gw, (i, j), gw_ij)
 
 
-@jit()
+@piece
 def weights_backward(ticks, x, gi, h, gw, galpha):
     """The same, and ``galpha_ij += sum_n x_ni gi_nj h_nij``."""
     for i in range(gw.shape[0]):
@@ -36,7 +36,7 @@ def weights_backward(ticks, x, gi, h, gw, galpha):
             store(galpha, (i, j), galpha_ij)
 
 
-@jit()
+@piece
 def static_currents_backward(w, gi, gx):
     """Backward of ``static_currents``, but for w: ``gx_i = sum_j w_ij gi_j``."""
     for i in range(w.shape[0]):
@@ -46,7 +46,7 @@ def static_currents_backward(w, gi, gx):
         gx[i] = total(sums)
 
 
-@jit()
+@piece
 def inputs_backward(h, w, alpha, gi, gx):
     """Backward of ``currents`` for x: ``gx_i += sum_j (w_ij + alpha_ij h_ij) gi_j``."""
     for i in range(w.shape[0]):
@@ -57,7 +57,7 @@ def inputs_backward(h, w, alpha, gi, gx):
         gx[i] += total(sums)
 
 
-@jit()
+@piece
 def fast_weights_backward(alpha, x, gi, gh):
     """Backward of ``currents`` for h: ``gh_ij += alpha_ij x_i gi_j``."""
     for i in range(alpha.shape[0]):
@@ -66,7 +66,7 @@ def fast_weights_backward(alpha, x, gi, gh):
             store(gh, (i, j), fma(x_i * load(gi, j), load(alpha, (i, j)), load(gh, (i, j))))
 
 
-@jit()
+@piece
 def learn_backward(
     h, alpha, eta, x_later, gi_later, x_trace, drive, decay, keep, h_max, gh, geta, sum_x, sum_h, gkeep, want_gx_trace,
     gx_trace
@@ -100,7 +100,7 @@ def learn_backward(
             gx_trace[i] += total(sums)
 
 
-@jit()
+@piece
 def learn_retroactive_backward(
     h, e, alpha, eta, x_later, gi_later, x_trace, drive, decay, keep, m, kappa_e, h_max, gh, ge, geta, sum_x, sum_h,
     sum_e, gm, gkeep, want_gx_trace, gx_trace
@@ -138,7 +138,7 @@ def learn_retroactive_backward(
 # --------------------------------------------------------------------------------------------------- pieces of one tick
 
 
-@jit()
+@piece
 def before(t, k, saved_v, state, starts, r, threshold, v, z):
     """Membranes and spikes before tick k of step t, a reset included."""
     if k == 0 and starts[t, r]:
@@ -151,7 +151,7 @@ def before(t, k, saved_v, state, starts, r, threshold, v, z):
         spikes_of(v, threshold, z)
 
 
-@jit()
+@piece
 def scatter(gx, add, gx_t, gz):
     """Backward of ``gather``; ``add`` to the gradient of the input, at all but the last tick if it stays for a step."""
     M_in = gx_t.shape[0]
@@ -161,7 +161,7 @@ def scatter(gx, add, gx_t, gz):
         gz[j] += gx[M_in + j]
 
 
-@jit()
+@piece
 def rule_backward(scale, sum_x, sum_h, partial, gy, gtheta):
     """Backward of a rule, whose drive has the gradient ``scale sum_x`` and whose decay has ``-scale sum_h``."""
     db_dy, db_dtheta, dg_dy, dg_dtheta = partial
@@ -172,7 +172,7 @@ def rule_backward(scale, sum_x, sum_h, partial, gy, gtheta):
         store(gtheta, j, fnma(minus_gg, load(dg_dtheta, j), fma(gb, load(db_dtheta, j), load(gtheta, j))))
 
 
-@jit()
+@piece
 def fire_backward(v, v_old, beta, threshold, detach_reset, surrogate, gv, gz, gz_now, gi, gb, gbeta, slope):
     """
     Backward of ``fire``: turns ``gv``, ``gz`` into those before the tick, ``gz_now`` being a further part of the
@@ -192,7 +192,7 @@ def fire_backward(v, v_old, beta, threshold, detach_reset, surrogate, gv, gz, gz
         store(gv, j, g * load(beta, j))
 
 
-@jit()
+@piece
 def leak_backward(rate, old, target, gvalue, grate, gtarget):
     """Backward of ``leak``: turns ``gvalue`` into that before the tick; adds to ``grate`` and ``gtarget``."""
     for i in range(0, rate.shape[0], LANES):
@@ -202,7 +202,7 @@ def leak_backward(rate, old, target, gvalue, grate, gtarget):
         store(gvalue, i, g * rate_i)
 
 
-@jit()
+@piece
 def modulate_backward(signal, y, a, u, gm, gy, ga, gu, gc, gd):
     """Backward of ``modulate``; adds to all of ``gy``, ``ga``, ``gu``, ``gc``, ``gd``."""
     signals = splat(signal)
@@ -221,7 +221,7 @@ def modulate_backward(signal, y, a, u, gm, gy, ga, gu, gc, gd):
         store(gy, j, fma(g_j, load(u, j), load(gy, j)))
 
 
-@jit()
+@piece
 def slide_backward(kappa, y, theta_old, gtheta, gkappa, gy):
     """Backward of ``slide``: turns ``gtheta`` into that before the tick; adds to ``gkappa`` and ``gy``."""
     for j in range(0, kappa.shape[0], LANES):
