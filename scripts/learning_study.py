@@ -68,18 +68,16 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
             "4_epochs": [falling, "n_epochs:4"],
             "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({policy}, log_std_init=0)"],
         }
-    # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, less noise, ...
+    # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
+    # smaller minibatches.
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
     both = {str(rate): [f"learning_rate:{rate!r}"] for rate in rates} | {
         "gamma": [falling, "gamma:0.98"],
         "4_epochs": [falling, "n_epochs:4"],
-        "quiet": [falling, f"policy_kwargs:dict({policy}, log_std_init=-2)"],
     }
     if spiking:
-        own = {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"], "chunk_32": [falling, "chunk_len:32"]}
-    else:
-        own = {"batch": [falling, "batch_size:128"], "20_epochs": [falling, "n_epochs:20"]}
-    return both | own
+        return both | {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"]}
+    return both | {"batch": [falling, "batch_size:128"]}
 
 
 def write_rl_zoo_config(path: Path) -> None:
