@@ -150,7 +150,7 @@ def summary(records: list[dict]) -> list[float]:
 
 
 def search(args: argparse.Namespace) -> None:
-    """Train candidates, and list what all that were ever trained gave."""
+    """Train candidates, and list what each gave, with those of former searches."""
     cells = [
         (env_id, label, seed, changes, f"{file_name(label)}-{name}", args)
         for seed in args.seeds

@@ -109,7 +109,7 @@ def run_compiled(kernel: Any, *arguments: Any) -> None:
 @contextmanager
 def _notice() -> Iterator[None]:
     """Say so if a first call takes long."""
-    message = "Compiling the fused kernels, once per machine and type of number: some ten seconds."
+    message = "Compiling the fused kernels, once per machine and type of number: some twenty seconds in all."
     timer = threading.Timer(1.0, logger.warning, (message,))
     timer.daemon = True
     timer.start()
