@@ -10,6 +10,7 @@ import numba
 import torch
 from numba import types
 
+from sb3_plastic.ops.kernels import OPTIONS
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.surrogate import SURROGATES
 
@@ -22,14 +23,14 @@ def _signature(n_arrays: int, dtype: torch.dtype) -> Any:
 
 @cache
 def _rule_functions(local: Callable[..., Any], derivative: Callable[..., Any], dtype: torch.dtype) -> tuple[Any, Any]:
-    local, derivative = numba.njit(local), numba.njit(derivative)
+    local, derivative = numba.njit(**OPTIONS)(local), numba.njit(**OPTIONS)(derivative)
 
-    @numba.cfunc(_signature(4, dtype))
+    @numba.cfunc(_signature(4, dtype), **OPTIONS)
     def local_of_all(y, theta, b, g, n):  # type: ignore[no-untyped-def]
         for j in range(n):
             b[j], g[j] = local(y[j], theta[j])
 
-    @numba.cfunc(_signature(6, dtype))
+    @numba.cfunc(_signature(6, dtype), **OPTIONS)
     def derivative_of_all(y, theta, db_dy, db_dtheta, dg_dy, dg_dtheta, n):  # type: ignore[no-untyped-def]
         for j in range(n):
             db_dy[j], db_dtheta[j], dg_dy[j], dg_dtheta[j] = derivative(y[j], theta[j])
@@ -54,9 +55,9 @@ def rule_addresses(name: str, dtype: torch.dtype) -> tuple[int, int]:
 
 @cache
 def _surrogate_function(derivative: Callable[..., Any], slope: float, dtype: torch.dtype) -> Any:
-    derivative = numba.njit(derivative)
+    derivative = numba.njit(**OPTIONS)(derivative)
 
-    @numba.cfunc(_signature(2, dtype))
+    @numba.cfunc(_signature(2, dtype), **OPTIONS)
     def derivative_of_all(u, out, n):  # type: ignore[no-untyped-def]
         for j in range(n):
             out[j] = derivative(u[j], slope)

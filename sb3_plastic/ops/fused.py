@@ -300,12 +300,12 @@ def _backward(
         ))  # fmt: skip
     else:
         local, derivative = rule_addresses(config.rule, dtype)
-        ticks_h, ticks_m, ticks_n = work.matrices(L + 1), work.inputs(3, L), work.neurons(14, L)
+        ticks_h, ticks_m, ticks_n = work.matrices(L + 1), work.inputs(3, L), work.neurons(15, L)
         work_m, work_n, work_h = work.inputs(4), work.neurons(18), work.matrices()
         run(kernels_backward.backward_queue, threads, groups, lambda i: (
             K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i],
+            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i],
             work_n[i], work_h[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho

@@ -65,6 +65,7 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+inlined = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 piece = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """For what only other compiled functions call: it has no code to be called from Python, which would take a fifth of the
 time to compile. Called from Python it crashes."""
@@ -102,6 +103,13 @@ def copy(target, source):
         target[i] = 0
 
 
+@inlined
+def move(target, source):
+    """``copy`` for two vectors that are padded alike."""
+    for j in range(0, target.shape[0], LANES):
+        store(target, j, load(source, j))
+
+
 @piece
 def copy_matrix(target, source):
     """The same for each row of two matrices with as many rows."""
@@ -109,7 +117,7 @@ def copy_matrix(target, source):
         copy(target[i], source[i])
 
 
-@piece
+@inlined
 def gather(x_t, z, x):
     """Inputs of the tick: those from outside and, in a recurrent layer, the layer's own spikes after them."""
     M_in = x_t.shape[0]
@@ -119,7 +127,7 @@ def gather(x_t, z, x):
         x[M_in + j] = z[j]
 
 
-@piece
+@inlined
 def spikes_of(v, threshold, z):
     """``z <- H(v - threshold)``."""
     bound = splat(threshold)
@@ -127,7 +135,7 @@ def spikes_of(v, threshold, z):
         store(z, j, step(load(v, j), bound))
 
 
-@piece
+@inlined
 def fire(current, b, beta, threshold, v, z):
     """``v <- beta v - threshold z + I``, ``z <- H(v - threshold)``."""
     bound = splat(threshold)
@@ -137,7 +145,7 @@ def fire(current, b, beta, threshold, v, z):
     spikes_of(v, threshold, z)
 
 
-@piece
+@inlined
 def leak(value, rate, target):
     """``value <- rate value + (1 - rate) target``."""
     for i in range(0, value.shape[0], LANES):
@@ -145,7 +153,7 @@ def leak(value, rate, target):
         store(value, i, fma(load(rate, i), load(value, i) - target_i, target_i))
 
 
-@piece
+@inlined
 def modulate(modulation, y, a, u, c, d, own):
     """``m_j = a_j tanh(sum_k u_k y_k + c) + d_j``, or 1; returns the signal, the tanh."""
     if modulation == MODULATION_NONE:
@@ -168,7 +176,7 @@ def slide(theta, kappa, y):
         store(theta, j, fma(load(kappa, j), y_j * y_j - theta_j, theta_j))
 
 
-@piece
+@inlined
 def multiply(target, factor):
     """``target <- factor target``."""
     for j in range(0, target.shape[0], LANES):
@@ -189,7 +197,13 @@ def static_currents(w, x, current):
                 store(current, j, fma(load(w, (i, j)), x_i, load(current, j)))
 
 
-@piece
+@inlined
+def current_at(w, alpha, ij, h_ij, x_i, current_j):
+    """``current_j + (w_ij + alpha_ij h_ij) x_i``."""
+    return fma(fma(load(alpha, ij), h_ij, load(w, ij)), x_i, current_j)
+
+
+@inlined
 def currents(h, w, alpha, x, current):
     """``I_j = sum_i (w_ij + alpha_ij h_ij) x_i``, likewise."""
     current[:] = current.dtype.type(0)
@@ -197,37 +211,57 @@ def currents(h, w, alpha, x, current):
         if x[i] != 0:
             x_i = splat(x[i])
             for j in range(0, w.shape[1], LANES):
-                weight = fma(load(alpha, (i, j)), load(h, (i, j)), load(w, (i, j)))
-                store(current, j, fma(weight, x_i, load(current, j)))
+                store(current, j, current_at(w, alpha, (i, j), load(h, (i, j)), x_i, load(current, j)))
 
 
-@piece
+@inlined
+def learn_at(eta_ij, h_ij, x_i, drive_j, decay_j, keep_j, bound):
+    """``clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive``, ``decay`` include m."""
+    return clip(fma(eta_ij, fnma(decay_j, h_ij, x_i * drive_j), keep_j * h_ij), bound)
+
+
+@inlined
 def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
-    """``h_ij <- clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive``, ``decay`` include m."""
-    bound = splat(h_max)
-    for i in range(h.shape[0]):
+    """``h_ij <- learn_at(i, j)``, two inputs at a time: what belongs to neurons is then read half as often."""
+    bound, M = splat(h_max), h.shape[0]
+    for i in range(0, M - 1, 2):
+        x_0, x_1 = splat(x_trace[i]), splat(x_trace[i + 1])
+        for j in range(0, h.shape[1], LANES):
+            drive_j, decay_j, keep_j = load(drive, j), load(decay, j), load(keep, j)
+            h_0, h_1 = load(h_old, (i, j)), load(h_old, (i + 1, j))
+            store(h, (i, j), learn_at(load(eta, (i, j)), h_0, x_0, drive_j, decay_j, keep_j, bound))
+            store(h, (i + 1, j), learn_at(load(eta, (i + 1, j)), h_1, x_1, drive_j, decay_j, keep_j, bound))
+    for i in range(M - M % 2, M):
         x_i = splat(x_trace[i])
         for j in range(0, h.shape[1], LANES):
-            h_ij = load(h_old, (i, j))
-            local = fnma(load(decay, j), h_ij, x_i * load(drive, j))
-            store(h, (i, j), clip(fma(load(eta, (i, j)), local, load(keep, j) * h_ij), bound))
+            h_ij, eta_ij = load(h_old, (i, j)), load(eta, (i, j))
+            store(h, (i, j), learn_at(eta_ij, h_ij, x_i, load(drive, j), load(decay, j), load(keep, j), bound))
 
 
-@piece
+@inlined
 def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x, current):
     """``learn``, and the ``currents`` of the next tick, with the input x, while the fast weights are at hand."""
-    bound = splat(h_max)
+    bound, M = splat(h_max), h.shape[0]
     current[:] = current.dtype.type(0)
-    for i in range(h.shape[0]):
+    for i in range(0, M - 1, 2):
+        trace_0, trace_1, x_0, x_1 = splat(x_trace[i]), splat(x_trace[i + 1]), splat(x[i]), splat(x[i + 1])
+        for j in range(0, h.shape[1], LANES):
+            drive_j, decay_j, keep_j = load(drive, j), load(decay, j), load(keep, j)
+            h_0, h_1 = load(h_old, (i, j)), load(h_old, (i + 1, j))
+            h_0 = learn_at(load(eta, (i, j)), h_0, trace_0, drive_j, decay_j, keep_j, bound)
+            h_1 = learn_at(load(eta, (i + 1, j)), h_1, trace_1, drive_j, decay_j, keep_j, bound)
+            store(h, (i, j), h_0)
+            store(h, (i + 1, j), h_1)
+            if x[i] != 0 or x[i + 1] != 0:
+                current_j = current_at(w, alpha, (i, j), h_0, x_0, load(current, j))
+                store(current, j, current_at(w, alpha, (i + 1, j), h_1, x_1, current_j))
+    for i in range(M - M % 2, M):
         trace_i, x_i = splat(x_trace[i]), splat(x[i])
         for j in range(0, h.shape[1], LANES):
-            h_ij = load(h_old, (i, j))
-            local = fnma(load(decay, j), h_ij, trace_i * load(drive, j))
-            h_ij = clip(fma(load(eta, (i, j)), local, load(keep, j) * h_ij), bound)
+            h_ij, eta_ij = load(h_old, (i, j)), load(eta, (i, j))
+            h_ij = learn_at(eta_ij, h_ij, trace_i, load(drive, j), load(decay, j), load(keep, j), bound)
             store(h, (i, j), h_ij)
-            if x[i] != 0:
-                weight = fma(load(alpha, (i, j)), h_ij, load(w, (i, j)))
-                store(current, j, fma(weight, x_i, load(current, j)))
+            store(current, j, current_at(w, alpha, (i, j), h_ij, x_i, load(current, j)))
 
 
 @piece
@@ -316,7 +350,7 @@ def forward(
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
                 if segment:
-                    copy(saved_v[r, t, k], v)
+                    move(saved_v[r, t, k], v)
                 leak(x_trace, lam_pre, x_now)
                 leak(y_trace, lam_post, z)
                 modulate(modulation, y_trace, a, u, c, d, m)

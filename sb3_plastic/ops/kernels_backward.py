@@ -12,9 +12,9 @@ from sb3_plastic.ops.kernels import (
     gather,
     jit,
     leak,
-    learn,
     learn_retroactive,
     modulate,
+    move,
     multiply,
     of_row,
     piece,
@@ -30,6 +30,7 @@ from sb3_plastic.ops.passes_backward import (
     learn_backward,
     learn_retroactive_backward,
     modulate_backward,
+    replay,
     rule_backward,
     scatter,
     slide_backward,
@@ -41,7 +42,7 @@ from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 @piece
 def backward(
     first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
-    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_gx_trace, want_gx, gx, gexternal, gp,
+    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx, gexternal, gp,
     ticks_h, ticks_m, ticks_n, work_m, work_n, work_h
 ):  # fmt: skip
     """
@@ -51,13 +52,14 @@ def backward(
     :param gspikes: gradient of the spikes, [T, K, B, N]
     :param gstate: gradient of the outgoing state; on return that of the incoming state. Without columns where the
         former is 0 and the latter not wanted
+    :param want_grho: whether the gradient of ``rho`` is wanted
     :param want_gx_trace: whether the gradients of ``x_trace``, of ``lam_pre`` or of x are wanted
     :param want_gx: whether those of x are
     :param gx: gradient of x, [T, K or 1, B, M_in], set
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
     :param gp: gradients of the parameters, each with a leading axis for the groups, set; that of ``rho`` negative
     :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
-        [L, M], ``ticks_n``: fourteen of [L, N]: what the replay of a segment records of each tick
+        [L, M], ``ticks_n``: fifteen of [L, N]: what the replay of a segment records of each tick
     :param work_m: four of [M], ``work_n``: eighteen of [N], ``work_h`` as in ``forward``; without content
     """
     mode = flush_subnormals()
@@ -69,7 +71,7 @@ def backward(
     x_at, x_old_at, x_new_at = ticks_m
     (
         v_old_at, z_old_at, z_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, m_drive_at,
-        m_decay_at, gi_at, signal_at,
+        m_decay_at, gi_at, signal_at, fresh_at,
     ) = ticks_n  # fmt: skip
     x_trace, x_later, gx_now, gx_trace = work_m
     (
@@ -124,40 +126,44 @@ def backward(
                 if starts[t, r]:
                     x_trace[:], y_trace[:] = 0, 0
                     if not keep_fast_weights:
-                        theta[:], h_at[n], e_at[n] = 0, 0, 0
+                        theta[:], e_at[n] = 0, 0
                 for k in range(K):
-                    copy(x_old_at[n], x_trace)
-                    copy(y_old_at[n], y_trace)
-                    copy(theta_at[n], theta)
+                    fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
+                    move(x_old_at[n], x_trace)
+                    move(y_old_at[n], y_trace)
+                    move(theta_at[n], theta)
                     before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
                     spikes_of(saved_v[r, t, k], threshold, z_at[n])
                     gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
                     leak(x_trace, lam_pre, x_at[n])
                     leak(y_trace, lam_post, z_at[n])
-                    copy(x_new_at[n], x_trace)
-                    copy(y_new_at[n], y_trace)
+                    move(x_new_at[n], x_trace)
+                    move(y_new_at[n], y_trace)
                     drive, decay, m = drive_at[n], decay_at[n], m_at[n]
                     signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
-                    copy(m, own_at[n])
+                    move(m, own_at[n])
                     if E:
                         for j in range(N_own):
                             m[j] *= external[t, r, j % E]
                     call(local, (y_trace, theta, drive, decay), N)
                     if retroactive:
+                        if fresh_at[n, 0] != 0:
+                            h_at[n] = 0
                         learn_retroactive(
                             h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m, kappa_e,
                             h_max
                         )  # fmt: skip
                     else:
-                        copy(m_drive_at[n], drive)
-                        copy(m_decay_at[n], decay)
+                        move(m_drive_at[n], drive)
+                        move(m_decay_at[n], decay)
                         multiply(m_drive_at[n], m)
                         multiply(m_decay_at[n], m)
-                        learn(h_at[n], h_at[n + 1], eta, x_trace, m_drive_at[n], m_decay_at[n], keep, h_max)
                     if sliding:
                         slide(theta, kappa, y_trace)
                     n += 1
             ticks = n
+            if not retroactive:
+                replay(ticks, fresh_at[:, 0], h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
 
             # Walk back through it.
             for t in range(t_last - 1, t_first - 1, -1):
@@ -173,7 +179,8 @@ def backward(
                     if retroactive:
                         learn_retroactive_backward(
                             h_at[n], e_at[n], alpha, eta, x_later, gi_later, x_new_at[n], drive, decay, keep, m,
-                            kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, grho, want_gx_trace, gx_trace
+                            kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, want_grho, grho,
+                            want_gx_trace, gx_trace
                         )  # fmt: skip
                         for j in range(N):
                             gkappa_e[j] += drive[j] * sum_x[j] - decay[j] * sum_h[j] - sum_e[j]
@@ -181,7 +188,7 @@ def backward(
                     else:
                         learn_backward(
                             h_at[n], alpha, eta, x_later, gi_later, x_new_at[n], m_drive_at[n], m_decay_at[n], keep,
-                            h_max, gh, geta, sum_x, sum_h, grho, want_gx_trace, gx_trace
+                            h_max, gh, geta, sum_x, sum_h, want_grho, grho, want_gx_trace, gx_trace
                         )  # fmt: skip
                         for j in range(N):
                             gm[j] = drive[j] * sum_x[j] - decay[j] * sum_h[j]
@@ -200,8 +207,8 @@ def backward(
                         saved_v[r, t, k], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gz_now,
                         gi_at[n], gb, gbeta, slope
                     )  # fmt: skip
-                    copy(x_later, x_at[n])
-                    copy(gi_later, gi_at[n])
+                    move(x_later, x_at[n])
+                    move(gi_later, gi_at[n])
                     if want_gx_trace:
                         gx_now[:] = 0
                         leak_backward(lam_pre, x_old_at[n], x_at[n], gx_trace, glam_pre, gx_now)
