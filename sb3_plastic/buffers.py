@@ -92,8 +92,6 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         action: np.ndarray,
         reward: np.ndarray,
         episode_start: np.ndarray,
-        value: Tensor,
-        log_prob: Tensor,
         state: tuple[Tensor, ...],
     ) -> None:
         """
@@ -101,8 +99,6 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         :param action: actions [B, ...]
         :param reward: rewards [B]
         :param episode_start: whether an episode starts with these observations, [B]
-        :param value: values [B] or [B, 1]
-        :param log_prob: log probabilities of the actions, [B]
         :param state: the policy's state *before* the step, [B, ...] each; kept at chunk starts only
         """
         if not self._states:
@@ -119,10 +115,19 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
         self.rewards[self.pos] = reward
         self.episode_starts[self.pos] = episode_start
-        self.values[self.pos] = value.detach().cpu().numpy().reshape(-1)
-        self.log_probs[self.pos] = log_prob.detach().cpu().numpy().reshape(-1)
         self.pos += 1
         self.full = self.pos == self.buffer_size
+
+    def add_evaluation(self, values: Tensor, log_probs: Tensor) -> None:
+        """
+        What the policy says of the last n steps that were added.
+
+        :param values: [n * B, 1], time first
+        :param log_probs: of the actions, [n * B]
+        """
+        steps = slice(self.pos - len(values) // self.n_envs, self.pos)
+        self.values[steps] = values.cpu().numpy().reshape(-1, self.n_envs)
+        self.log_probs[steps] = log_probs.cpu().numpy().reshape(-1, self.n_envs)
 
     def _chunked(self, array: np.ndarray) -> Tensor:
         """[n_steps, B, ...] -> [L, n_chunks * B, ...], on the device."""

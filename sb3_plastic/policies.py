@@ -233,16 +233,15 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         :param obs: [T * B, ...]
         :param episode_starts: bool [T, B]
         :param state: before the first step
-        :return: latent codes of actor and critic, [T * B, N] each, and the state after
+        :return: what :meth:`evaluate_latents` takes of actor and critic, [T * B, N] each, and the state after
         """
         features = self.extract_features(obs)
         pi_features, vf_features = features if isinstance(features, tuple) else (features, features)
         actor_state, critic_state = self.split_state(state)
         latent_pi, actor_state = self._scan(self.snn, pi_features, episode_starts, actor_state)
         if self.critic_snn is None:
-            latent_vf = self.mlp_extractor.forward_critic(vf_features)
-        else:
-            latent_vf, critic_state = self._scan(self.critic_snn, vf_features, episode_starts, critic_state)
+            return latent_pi, vf_features, actor_state + critic_state
+        latent_vf, critic_state = self._scan(self.critic_snn, vf_features, episode_starts, critic_state)
         return latent_pi, latent_vf, actor_state + critic_state
 
     def split_state(self, state: State) -> tuple[State, State]:
@@ -260,7 +259,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, State]:
         """
-        One step in all networks, for the collection of rollouts.
+        One step in all networks.
 
         :param obs: observations [B, ...]
         :param state: state before the step
@@ -269,18 +268,51 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         :return: actions, values [B, 1], log probabilities [B], and the state after
         :raises ValueError: if an action is not finite
         """
+        actions, latents, state = self.sample(obs, state, episode_starts, deterministic)
+        values, log_prob, _ = self.evaluate_latents(*latents, actions)
+        return actions.reshape((-1, *self.action_space.shape)), values, log_prob, state  # type: ignore[misc]
+
+    def sample(
+        self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
+        """
+        One step in all networks, for the collection of rollouts: what the actions are worth is asked later, of many
+        steps at once.
+
+        :param obs: observations [B, ...]
+        :param state: state before the step
+        :param episode_starts: bool [B]
+        :param deterministic: take the most likely actions
+        :return: actions as the distribution gives them, what :meth:`evaluate_latents` takes, and the state after
+        :raises ValueError: if an action is not finite
+        """
         latent_pi, latent_vf, state = self._latents(obs, episode_starts.unsqueeze(0), state)
         with unvalidated_distributions():
-            distribution = self._get_action_dist_from_latent(latent_pi)
-            actions = distribution.get_actions(deterministic=deterministic)
-            log_prob = distribution.log_prob(actions)
+            actions = self._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
         if not math.isfinite(actions.sum()):
             raise ValueError(
                 f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters "
                 "have probably diverged: try a lower learning rate."
             )
-        actions = actions.reshape((-1, *self.action_space.shape))  # type: ignore[misc]
-        return actions, self.value_net(latent_vf), log_prob, state
+        return actions, (latent_pi, latent_vf), state
+
+    def evaluate_latents(
+        self, latent_pi: Tensor, latent_vf: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """
+        Heads of actor and critic, which have no state: for any number n of steps.
+
+        :param latent_pi: the actor's latent code, [n, N]
+        :param latent_vf: the critic's features or, if it is plastic, its latent code, [n, F]
+        :param actions: [n, ...]
+        :return: values [n, 1], log probabilities [n] and entropies [n] (or None)
+        """
+        with unvalidated_distributions():
+            distribution = self._get_action_dist_from_latent(latent_pi)
+            return self._values(latent_vf), distribution.log_prob(actions), distribution.entropy()
+
+    def _values(self, latent_vf: Tensor) -> Tensor:
+        return self.value_net(self.mlp_extractor.forward_critic(latent_vf))
 
     def evaluate_actions(  # type: ignore[override]
         self, obs: Sequences, actions: Tensor
@@ -298,8 +330,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
                 f"got {type(obs).__name__}: use ChunkedRolloutBuffer."
             )
         latent_pi, latent_vf, _ = self._latents(obs.observations, obs.episode_starts, obs.state)
-        distribution = self._get_action_dist_from_latent(latent_pi)
-        return self.value_net(latent_vf), distribution.log_prob(actions), distribution.entropy()
+        return self.evaluate_latents(latent_pi, latent_vf, actions)
 
     def _with_defaults(self, obs: PyTorchObs, state: State | None, starts: Tensor | None) -> tuple[State, Tensor]:
         first = next(iter(obs.values())) if isinstance(obs, dict) else obs
@@ -332,7 +363,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         if self.critic_snn is None:
             return super().predict_values(obs)
         state, starts = self._with_defaults(obs, state, episode_starts)
-        return self.value_net(self._latents(obs, starts, state)[1])
+        return self._values(self._latents(obs, starts, state)[1])
 
     @contextmanager
     def cached_parameters(self) -> Iterator[None]:

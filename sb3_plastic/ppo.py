@@ -181,19 +181,21 @@ class PlasticPPO(WholeFiles, PPO):
             # Through many ticks of surrogate derivatives a gradient can overflow. It has no direction to follow: an
             # optimiser passes over parameters without one.
             self._dropped_updates += 1
-            for parameter in self.policy.parameters():
-                parameter.grad = None
+            optimizer.zero_grad(set_to_none=True)
             return
         for group, grads, norm in zip(groups, gradients, norms, strict=True):
             self._gradient_norms.setdefault(group["name"], []).append(norm)
-            if norm > self._group_max_grad_norm:
-                torch._foreach_mul_(grads, self._group_max_grad_norm / norm)
+            if norm > self.max_grad_norm:
+                torch._foreach_mul_(grads, self.max_grad_norm / norm)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """
         Fill the buffer with a rollout, as SB3 does, and carry the policy's state through it.
+
+        Values and log probabilities are computed for all steps of a chunk at once: heads of this size take as long for
+        one step as for sixteen. A callback finds those of the chunk before among the local variables.
 
         :param env: the training environments
         :param callback: called at each step, and at the beginning and end of the rollout
@@ -212,6 +214,7 @@ class PlasticPPO(WholeFiles, PPO):
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
 
+        chunk: list[tuple[torch.Tensor, ...]] = []
         with self.policy.cached_parameters():
             for n_steps in range(n_rollout_steps):
                 if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
@@ -220,8 +223,8 @@ class PlasticPPO(WholeFiles, PPO):
                 with torch.no_grad():
                     obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
                     episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
-                    actions_tensor, values, log_probs, state = self.policy(obs_tensor, self._last_state, episode_starts)
-                actions = actions_tensor.cpu().numpy()
+                    actions_tensor, latents, state = self.policy.sample(obs_tensor, self._last_state, episode_starts)
+                actions = actions_tensor.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
                 clipped_actions = actions
                 if isinstance(self.action_space, spaces.Box):
                     if self.policy.squash_output:
@@ -242,10 +245,14 @@ class PlasticPPO(WholeFiles, PPO):
                     actions,
                     rewards,
                     self._last_episode_starts,  # type: ignore[arg-type]
-                    values,
-                    log_probs,
                     self._last_state,
                 )
+                chunk.append((*latents, actions_tensor))
+                if len(chunk) == rollout_buffer.chunk_len:
+                    with torch.no_grad():
+                        values, log_probs, _ = self.policy.evaluate_latents(*map(torch.cat, zip(*chunk, strict=True)))
+                    rollout_buffer.add_evaluation(values, log_probs)
+                    chunk.clear()
                 self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
 
         with torch.no_grad():
@@ -270,13 +277,15 @@ class PlasticPPO(WholeFiles, PPO):
 
     def train(self) -> None:
         """SB3's update, with gradients clipped per parameter group, and the network's statistics logged."""
-        self._group_max_grad_norm, self.max_grad_norm = self.max_grad_norm, math.inf
         self._gradient_norms.clear()
         self._dropped_updates = 0
+        # SB3 clips what policy.parameters() names, all together, and takes 4 % of an update for it. It is shown nothing
+        # here: _clip_gradients has the groups from the optimiser.
+        self.policy.parameters = lambda recurse=True: iter(())  # type: ignore[method-assign]
         try:
             super().train()
         finally:
-            self.max_grad_norm = self._group_max_grad_norm
+            del self.policy.parameters
         for name, norms in self._gradient_norms.items():
             self.logger.record(f"train/grad_norm_{name}", float(np.mean(norms)))
         self.logger.record("train/dropped_updates", self._dropped_updates)

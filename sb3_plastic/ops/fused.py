@@ -305,8 +305,8 @@ def _backward(
         run(kernels_backward.backward_queue, threads, groups, lambda i: (
             K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i], ticks_n[i], work_m[i],
-            work_n[i], work_h[i]
+            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i],
+            ticks_n[i], work_m[i], work_n[i], work_h[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
     gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]

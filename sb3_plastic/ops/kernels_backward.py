@@ -42,8 +42,8 @@ from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 @piece
 def backward(
     first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
-    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx, gexternal, gp,
-    ticks_h, ticks_m, ticks_n, work_m, work_n, work_h
+    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx,
+    gexternal, gp, ticks_h, ticks_m, ticks_n, work_m, work_n, work_h
 ):  # fmt: skip
     """
     Groups ``first`` to ``last`` of the backward pass of ``forward``. A group is some rows one after the other, whose

@@ -30,25 +30,28 @@ def weights_backward(ticks, x, gi, h, gw, galpha):
     N = gw.shape[1]
     for i in range(gw.shape[0]):
         for j in range(0, N - 3 * LANES, 4 * LANES):
-            k, l, m = j + LANES, j + 2 * LANES, j + 3 * LANES
-            w_0, w_1, w_2, w_3 = load(gw, (i, j)), load(gw, (i, k)), load(gw, (i, l)), load(gw, (i, m))
-            a_0, a_1, a_2, a_3 = load(galpha, (i, j)), load(galpha, (i, k)), load(galpha, (i, l)), load(galpha, (i, m))
+            j_1, j_2, j_3 = j + LANES, j + 2 * LANES, j + 3 * LANES
+            w_0, a_0 = load(gw, (i, j)), load(galpha, (i, j))
+            w_1, a_1 = load(gw, (i, j_1)), load(galpha, (i, j_1))
+            w_2, a_2 = load(gw, (i, j_2)), load(galpha, (i, j_2))
+            w_3, a_3 = load(gw, (i, j_3)), load(galpha, (i, j_3))
             for n in range(ticks):
                 if x[n, i] != 0:
                     x_i, h_n = splat(x[n, i]), h[n]
-                    g_0, g_1 = x_i * load(gi, (n, j)), x_i * load(gi, (n, k))
-                    g_2, g_3 = x_i * load(gi, (n, l)), x_i * load(gi, (n, m))
-                    w_0, w_1, w_2, w_3 = w_0 + g_0, w_1 + g_1, w_2 + g_2, w_3 + g_3
-                    a_0, a_1 = fma(g_0, load(h_n, (i, j)), a_0), fma(g_1, load(h_n, (i, k)), a_1)
-                    a_2, a_3 = fma(g_2, load(h_n, (i, l)), a_2), fma(g_3, load(h_n, (i, m)), a_3)
+                    g_0, g_1 = x_i * load(gi, (n, j)), x_i * load(gi, (n, j_1))
+                    g_2, g_3 = x_i * load(gi, (n, j_2)), x_i * load(gi, (n, j_3))
+                    w_0, a_0 = w_0 + g_0, fma(g_0, load(h_n, (i, j)), a_0)
+                    w_1, a_1 = w_1 + g_1, fma(g_1, load(h_n, (i, j_1)), a_1)
+                    w_2, a_2 = w_2 + g_2, fma(g_2, load(h_n, (i, j_2)), a_2)
+                    w_3, a_3 = w_3 + g_3, fma(g_3, load(h_n, (i, j_3)), a_3)
             store(gw, (i, j), w_0)
-            store(gw, (i, k), w_1)
-            store(gw, (i, l), w_2)
-            store(gw, (i, m), w_3)
+            store(gw, (i, j_1), w_1)
+            store(gw, (i, j_2), w_2)
+            store(gw, (i, j_3), w_3)
             store(galpha, (i, j), a_0)
-            store(galpha, (i, k), a_1)
-            store(galpha, (i, l), a_2)
-            store(galpha, (i, m), a_3)
+            store(galpha, (i, j_1), a_1)
+            store(galpha, (i, j_2), a_2)
+            store(galpha, (i, j_3), a_3)
         for j in range(N - N % (4 * LANES), N, LANES):
             w_0, a_0 = load(gw, (i, j)), load(galpha, (i, j))
             for n in range(ticks):
