@@ -77,14 +77,24 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         self.pos, self.full, self.generator_ready = 0, False, False
         self._states: list[Tensor] = []  # [n_chunks, B, ...] each
 
-    def _allocate(self, obs: Obs, state: tuple[Tensor, ...]) -> None:
+    def start_chunk(self, state: tuple[Tensor, ...]) -> None:
+        """
+        Keep a copy of the policy's state: before each chunk's first step.
+
+        :param state: [B, ...] each
+        """
+        if not self._states:
+            n_chunks = self.buffer_size // self.chunk_len
+            self._states = [tensor.new_empty(n_chunks, *tensor.shape) for tensor in state]
+        for stored, tensor in zip(self._states, state, strict=True):
+            stored[self.pos // self.chunk_len] = tensor
+
+    def _allocate(self, obs: Obs) -> None:
         shape: tuple[int, ...] = (self.buffer_size, self.n_envs)
         self.observations = map_obs(lambda value: np.empty((self.buffer_size, *value.shape), value.dtype), obs)
         self.actions = np.empty((*shape, self.action_dim), np.float32)  # as SB3's losses take them
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(shape, np.float32))
-        n_chunks = self.buffer_size // self.chunk_len
-        self._states = [tensor.new_empty(n_chunks, *tensor.shape) for tensor in state]
 
     def add(  # type: ignore[override]
         self,
@@ -92,21 +102,15 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         action: np.ndarray,
         reward: np.ndarray,
         episode_start: np.ndarray,
-        state: tuple[Tensor, ...],
     ) -> None:
         """
         :param obs: observations [B, ...]
         :param action: actions [B, ...]
         :param reward: rewards [B]
         :param episode_start: whether an episode starts with these observations, [B]
-        :param state: the policy's state *before* the step, [B, ...] each; kept at chunk starts only
         """
-        if not self._states:
-            self._allocate(obs, state)
-        chunk, step = divmod(self.pos, self.chunk_len)
-        if step == 0:
-            for stored, tensor in zip(self._states, state, strict=True):
-                stored[chunk] = tensor
+        if self.pos == 0:
+            self._allocate(obs)
         if isinstance(obs, dict):
             for key, values in obs.items():
                 self.observations[key][self.pos] = values

@@ -322,12 +322,14 @@ class PlasticSNN(nn.Module):
         return self._cached_parameters or [layer.effective_parameters() for layer in self.layers]
 
     @contextmanager
-    def cached_parameters(self, frozen: bool = False) -> Iterator[None]:
+    def cached_parameters(self, frozen: bool = False, in_place: bool = False) -> Iterator[None]:
         """
         Inside this context the effective parameters are computed once: for many steps between two updates. Without
         gradients, all layers then run in one call if they are fused.
 
         :param frozen: with all rates of plasticity at zero, so that nothing that synapses have learned changes
+        :param in_place: a step overwrites the layers' states that the step before has returned, and that are passed in
+            again: for a caller who keeps none of them
         """
         before = self._cached_parameters, self._fused_layers
         with torch.no_grad():
@@ -337,7 +339,7 @@ class PlasticSNN(nn.Module):
         self._cached_parameters, self._fused_layers = parameters, None
         if set(self.resolved_backends()) == {"fused"}:
             configs = [layer.config for layer in self.layers]
-            self._fused_layers = FusedLayers(list(zip(configs, parameters, strict=True)))
+            self._fused_layers = FusedLayers(list(zip(configs, parameters, strict=True)), in_place)
         try:
             yield
         finally:

@@ -366,11 +366,16 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         return self._values(self._latents(obs, starts, state)[1])
 
     @contextmanager
-    def cached_parameters(self) -> Iterator[None]:
-        """Inside this context the networks' effective parameters are computed once: for all steps of a rollout."""
+    def cached_parameters(self, in_place: bool = False) -> Iterator[None]:
+        """
+        Inside this context the networks' effective parameters are computed once: for all steps of a rollout.
+
+        :param in_place: a step overwrites the state that the step before has returned, if that is passed in again: for
+            a caller who does not keep it
+        """
         with ExitStack() as stack:
             for net in self.networks():
-                stack.enter_context(net.cached_parameters())
+                stack.enter_context(net.cached_parameters(in_place=in_place))
             yield
 
     @contextmanager

@@ -215,8 +215,11 @@ class PlasticPPO(WholeFiles, PPO):
         callback.on_rollout_start()
 
         chunk: list[tuple[torch.Tensor, ...]] = []
-        with self.policy.cached_parameters():
+        # In place: what is kept of the state is copied by start_chunk.
+        with self.policy.cached_parameters(in_place=True):
             for n_steps in range(n_rollout_steps):
+                if n_steps % rollout_buffer.chunk_len == 0:
+                    rollout_buffer.start_chunk(self._last_state)
                 if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                     self.policy.reset_noise(env.num_envs)
                 check_observation(self._last_obs)  # type: ignore[arg-type]
@@ -245,7 +248,6 @@ class PlasticPPO(WholeFiles, PPO):
                     actions,
                     rewards,
                     self._last_episode_starts,  # type: ignore[arg-type]
-                    self._last_state,
                 )
                 chunk.append((*latents, actions_tensor))
                 if len(chunk) == rollout_buffer.chunk_len:
