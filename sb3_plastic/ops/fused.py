@@ -202,28 +202,14 @@ def _segment(K: int) -> int:
     return max(1, SEGMENT_TICKS // K)
 
 
-class _Work:
-    """Working memory of the kernels, per thread: vectors over inputs and over neurons, and matrices."""
+def _work(threads: int, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[tuple[np.ndarray, ...]]:
+    """Working memory of the kernels: by thread, arrays of these shapes, without content."""
+    return list(zip(*together([(threads, *shape) for shape in shapes], dtype), strict=True))
 
-    def __init__(self, sizes: Layout, threads: int, dtype: torch.dtype) -> None:
-        self.sizes, self.threads, self.dtype = sizes, threads, dtype
 
-    def _empty(self, n: int, *shape: int) -> list[tuple[np.ndarray, ...]]:
-        """By thread, ``n`` arrays each."""
-        return [tuple(arrays) for arrays in empty((self.threads, n, *shape), self.dtype).numpy()]
-
-    def inputs(self, n: int, *ticks: int) -> list[tuple[np.ndarray, ...]]:
-        return self._empty(n, *ticks, padded(self.sizes.M))
-
-    def neurons(self, n: int, *ticks: int) -> list[tuple[np.ndarray, ...]]:
-        return self._empty(n, *ticks, padded(self.sizes.N))
-
-    def matrices(self, *ticks: int) -> list[tuple[np.ndarray, ...]]:
-        """Two, for fast weights and eligibility."""
-        sizes = self.sizes
-        h = self._empty(1, *ticks, sizes.M_plastic, padded(sizes.N_plastic))
-        e = self._empty(1, *ticks, sizes.M_retroactive, padded(sizes.N_retroactive))
-        return [a + b for a, b in zip(h, e, strict=True)]
+def _matrices(sizes: Layout) -> list[tuple[int, int]]:
+    """Shapes of working memory for fast weights and eligibility."""
+    return [(sizes.M_plastic, padded(sizes.N_plastic)), (sizes.M_retroactive, padded(sizes.N_retroactive))]
 
 
 def _forward(
@@ -237,13 +223,12 @@ def _forward(
     spikes, *out = (tensor.numpy() for tensor in outputs)
     saved_v = empty((B, T * save, K, padded(N)), dtype).numpy()
     threads = threads_for(T * K * B * M * N, B)
-    work = _Work(sizes, threads, dtype)
-    work_m, work_n = work.inputs(2), work.neurons(9)
+    work = _work(threads, [(2, padded(M)), (9, padded(N)), *_matrices(sizes)], dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     if config.rule == "none":
         saved: tuple[np.ndarray, ...] = (saved_v,)
         run(kernels_static.static_forward_queue, threads, B, lambda i: (
-            K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, work_m[i], work_n[i]
+            K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, *work[i][:2]
         ))  # fmt: skip
     else:
         segment = _segment(K) if save else 0
@@ -251,10 +236,9 @@ def _forward(
         shapes = [(*shape[:-1], padded(shape[-1])) for shape in sizes.state_shapes()[2:]]
         saved = (saved_v, *together([(segments, *shape) for shape in shapes], dtype))
         local, _ = rule_addresses(config.rule, dtype)
-        work_h = work.matrices()
         run(kernels.forward_queue, threads, B, lambda i: (
             K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
-            config.keep_fast_weights, threshold, h_max, work_m[i], work_n[i], work_h[i]
+            config.keep_fast_weights, threshold, h_max, *work[i]
         ))  # fmt: skip
     return outputs, arrays, saved
 
@@ -290,23 +274,21 @@ def _backward(
     surrogate = surrogate_address(config.surrogate, config.slope, dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     threads = threads_for(T * K * B * M * N, groups)
-    work = _Work(sizes, threads, dtype)
-    L = min(_segment(K), T) * K
+    L, wide_m, wide_n = min(_segment(K), T) * K, padded(M), padded(N)
     if config.rule == "none":
-        ticks_m, ticks_n, work_m, work_n = work.inputs(1, L), work.neurons(1, L), work.inputs(1), work.neurons(7)
+        work = _work(threads, [(L, wide_m), (L, wide_n), (1, wide_m), (7, wide_n)], dtype)
         run(kernels_static.static_backward_queue, threads, groups, lambda i: (
             K, x, starts, state, p, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, want_gx, gx,
-            gp, ticks_m[i], ticks_n[i], work_m[i], work_n[i]
+            gp, *work[i]
         ))  # fmt: skip
     else:
         local, derivative = rule_addresses(config.rule, dtype)
-        ticks_h, ticks_m, ticks_n = work.matrices(L + 1), work.inputs(3, L), work.neurons(15, L)
-        work_m, work_n, work_h = work.inputs(4), work.neurons(18), work.matrices()
+        ticks = [*((L + 1, *shape) for shape in _matrices(sizes)), (3, L, wide_m), (15, L, wide_n)]
+        work = _work(threads, [*ticks, (4, wide_m), (18, wide_n), *_matrices(sizes)], dtype)
         run(kernels_backward.backward_queue, threads, groups, lambda i: (
             K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, ticks_h[i], ticks_m[i],
-            ticks_n[i], work_m[i], work_n[i], work_h[i]
+            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, *work[i]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
     gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]

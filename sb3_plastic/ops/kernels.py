@@ -286,7 +286,7 @@ def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, k
 @piece
 def forward(
     first, last, K, segment, x, starts, external, state, out, p, spikes, saved, local, modulation,
-    keep_fast_weights, threshold, h_max, work_m, work_n, work_h
+    keep_fast_weights, threshold, h_max, work_m, work_n, work_h, work_e
 ):  # fmt: skip
     """
     Rows ``first`` to ``last`` of a layer with fast weights.
@@ -299,18 +299,20 @@ def forward(
     :param saved: v [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and x_trace,
         y_trace, theta, h, e at the start of each segment after the first
     :param local: address of the rule, (y, theta, b, g) over all neurons
-    :param work_m: two of [M], padded; ``work_n``: nine of [N]; ``work_h``: two of [M, N], or empty where the state has
-        as many columns; without content
+    :param work_m: [2, M], padded; ``work_n``: [9, N]; ``work_h``, ``work_e``: [M, N], used where the state has fewer
+        columns; without content
     """
     mode = flush_subnormals()
     x, starts, external, spikes = borrow((x, starts, external, spikes))
-    state, out, p, saved, work_m, work_n, work_h = borrow((state, out, p, saved, work_m, work_n, work_h))
+    state, out, p, saved = borrow((state, out, p, saved))
+    work_m, work_n, work_h, work_e = borrow((work_m, work_n, work_h, work_e))
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
     T, K_x, M, N = x.shape[0], x.shape[1], p[0].shape[1], p[0].shape[2]
     E, N_own = external.shape[2], spikes.shape[3]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
-    x_now, x_trace = work_m
-    v, z, y_trace, theta, current, drive, decay, keep, m = work_n
+    x_now, x_trace = work_m[0], work_m[1]
+    v, z, y_trace, theta = work_n[0], work_n[1], work_n[2], work_n[3]
+    current, drive, decay, keep, m = work_n[4], work_n[5], work_n[6], work_n[7], work_n[8]
     x_now[:] = 0
 
     for r in range(first, last):
@@ -318,7 +320,7 @@ def forward(
         # The first tick reads the incoming fast weights where they are, which saves a copy.
         h_old, e_old, h, e = state[5][r], state[6][r], out[5][r], out[6][r]
         if N_own != N:
-            h, e = work_h
+            h, e = work_h, work_e
             copy_matrix(h, h_old)
             copy_matrix(e, e_old)
             h_old, e_old = h, e

@@ -43,7 +43,7 @@ from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 def backward(
     first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
     keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx,
-    gexternal, gp, ticks_h, ticks_m, ticks_n, work_m, work_n, work_h
+    gexternal, gp, h_at, e_at, ticks_m, ticks_n, work_m, work_n, work_h, work_e
 ):  # fmt: skip
     """
     Groups ``first`` to ``last`` of the backward pass of ``forward``. A group is some rows one after the other, whose
@@ -58,26 +58,24 @@ def backward(
     :param gx: gradient of x, [T, K or 1, B, M_in], set
     :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
     :param gp: gradients of the parameters, each with a leading axis for the groups, set; that of ``rho`` negative
-    :param ticks_h: two of [L + 1, M, N] (without eligibility the second is [L + 1, 0, 0]), ``ticks_m``: three of
-        [L, M], ``ticks_n``: fifteen of [L, N]: what the replay of a segment records of each tick
-    :param work_m: four of [M], ``work_n``: eighteen of [N], ``work_h`` as in ``forward``; without content
+    :param h_at: [L + 1, M, N], ``e_at`` likewise, or [L + 1, 0, 0] without eligibility, ``ticks_m``: [3, L, M],
+        ``ticks_n``: [15, L, N]: what the replay of a segment records of each tick
+    :param work_m: [4, M], ``work_n``: [18, N], ``work_h``, ``work_e`` as in ``forward``; without content
     """
     mode = flush_subnormals()
     x, starts, external, gspikes, gx, gexternal = borrow((x, starts, external, gspikes, gx, gexternal))
     state, p, saved, gstate, gp = borrow((state, p, saved, gstate, gp))
-    ticks_h, ticks_m, ticks_n, work_m, work_n, work_h = borrow((ticks_h, ticks_m, ticks_n, work_m, work_n, work_h))
+    h_at, e_at, ticks_m, ticks_n = borrow((h_at, e_at, ticks_m, ticks_n))
+    work_m, work_n, work_h, work_e = borrow((work_m, work_n, work_h, work_e))
     saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
-    h_at, e_at = ticks_h
-    x_at, x_old_at, x_new_at = ticks_m
-    (
-        v_old_at, z_old_at, z_at, y_old_at, y_new_at, theta_at, drive_at, decay_at, own_at, m_at, m_drive_at,
-        m_decay_at, gi_at, signal_at, fresh_at,
-    ) = ticks_n  # fmt: skip
-    x_trace, x_later, gx_now, gx_trace = work_m
-    (
-        y_trace, theta, keep, slope, sum_x, sum_h, sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta, gv, gz, gy_trace,
-        gtheta, gz_now, gi_later,
-    ) = work_n  # fmt: skip
+    x_at, x_old_at, x_new_at = ticks_m[0], ticks_m[1], ticks_m[2]
+    v_old_at, z_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[1], ticks_n[2], ticks_n[3], ticks_n[4]
+    theta_at, drive_at, decay_at, own_at, m_at = ticks_n[5], ticks_n[6], ticks_n[7], ticks_n[8], ticks_n[9]
+    m_drive_at, m_decay_at, gi_at, signal_at, fresh_at = ticks_n[10], ticks_n[11], ticks_n[12], ticks_n[13], ticks_n[14]
+    x_trace, x_later, gx_now, gx_trace = work_m[0], work_m[1], work_m[2], work_m[3]
+    y_trace, theta, keep, slope, sum_x, sum_h = work_n[0], work_n[1], work_n[2], work_n[3], work_n[4], work_n[5]
+    sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta = work_n[6], work_n[7], work_n[8], work_n[9], work_n[10], work_n[11]
+    gv, gz, gy_trace, gtheta, gz_now, gi_later = work_n[12], work_n[13], work_n[14], work_n[15], work_n[16], work_n[17]
     T, K_x, B, M, N = x.shape[0], x.shape[1], x.shape[2], p[0].shape[1], p[0].shape[2]
     E, N_own, groups = external.shape[2], gspikes.shape[3], gp[0].shape[0]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
@@ -91,10 +89,10 @@ def backward(
         gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
         gh, ge = gstate[5][r], gstate[6][r]
         if gh.shape[1] != N:
-            gh = work_h[0]
+            gh = work_h
             copy_matrix(gh, gstate[5][r])
         if retroactive and ge.shape[1] != N:
-            ge = work_h[1]
+            ge = work_e
             copy_matrix(ge, gstate[6][r])
         copy(gv, gstate[0][r])
         copy(gz, gstate[1][r])

@@ -79,19 +79,17 @@ def network_at(K, sizes, rows, lengths, parameters, kinds, tensors, numbers):
         state, out = state_at(a[2:9], size, like), state_at(a[10:17], size, like)
         p = parameters_at(parameters[layer], rows[layer], lengths[layer], M, M_p, like)
         spikes = array_at(a[9], (T, K, B, N), like)
-        of_m, of_n = array_at(a[17], (2, wide_m), like), array_at(a[18], (9, wide_n), like)
-        work_m = (of_m[0], of_m[1])
-        work_n = (of_n[0], of_n[1], of_n[2], of_n[3], of_n[4], of_n[5], of_n[6], of_n[7], of_n[8])
+        work_m, work_n = array_at(a[17], (2, wide_m), like), array_at(a[18], (9, wide_n), like)
         if kinds[layer, 0] == 0:
             saved_v = array_at(0, (B, 0, K, wide_n), like)
             static_forward(0, B, K, False, x, starts, state, out, p, spikes, saved_v, like, work_m, work_n)
             continue
-        work_h = (array_at(a[19], (M_p, wide_n), like), array_at(a[20], (M_r, min(wide_n, wide_n * N_r)), like))
+        work_h, work_e = array_at(a[19], (M_p, wide_n), like), array_at(a[20], (M_r, wide_n), like)
         saved = (
             array_at(0, (B, 0, K, wide_n), like), array_at(0, (0, B, M_p), like), array_at(0, (0, B, N_p), like),
             array_at(0, (0, B, N_s), like), array_at(0, (0, B, M_p, N_p), like), array_at(0, (0, B, M_r, N_r), like),
         )  # fmt: skip
         forward(
             0, B, K, 0, x, starts, array_at(a[1], (T, B, E), like), state, out, p, spikes, saved, kinds[layer, 0],
-            kinds[layer, 1], kinds[layer, 2] != 0, like, numbers[layer, 1], work_m, work_n, work_h
+            kinds[layer, 1], kinds[layer, 2] != 0, like, numbers[layer, 1], work_m, work_n, work_h, work_e
         )  # fmt: skip

@@ -24,7 +24,7 @@ def static_forward(
     state, out, p, work_m, work_n = borrow((state, out, p, work_m, work_n))
     T, K_x, M = x.shape[0], x.shape[1], p[0].shape[1]
     recurrent = x.shape[3] < M
-    x_now, (v, z, current) = work_m[0], work_n[:3]
+    x_now, v, z, current = work_m[0], work_n[0], work_n[1], work_n[2]
     for r in range(first, last):
         w, b, beta = p[0][r % len(p[0])], p[1][r % len(p[1])], p[2][r % len(p[2])]
         copy(v, state[0][r])
@@ -57,7 +57,7 @@ def static_forward_queue(queue, rows, *arguments):
 @piece
 def static_backward(
     first, last, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx, gp,
-    ticks_m, ticks_n, work_m, work_n
+    x_at, gi_at, work_m, work_n
 ):  # fmt: skip
     """
     Groups ``first`` to ``last`` of the backward pass of ``static_forward``; see
@@ -66,11 +66,11 @@ def static_backward(
     mode = flush_subnormals()
     x, starts, saved_v, gspikes, gx = borrow((x, starts, saved_v, gspikes, gx))
     state, p, gstate, gp = borrow((state, p, gstate, gp))
-    ticks_m, ticks_n, work_m, work_n = borrow((ticks_m, ticks_n, work_m, work_n))
+    x_at, gi_at, work_m, work_n = borrow((x_at, gi_at, work_m, work_n))
     T, K_x, B, M_in, M, N = x.shape[0], x.shape[1], x.shape[2], x.shape[3], p[0].shape[1], p[0].shape[2]
-    x_at, gi_at = ticks_m[0], ticks_n[0]
     gx_now = work_m[0]
-    v_old, z_old, slope, gi_now, gv, gz, gz_now = work_n[:7]
+    v_old, z_old, slope, gi_now = work_n[0], work_n[1], work_n[2], work_n[3]
+    gv, gz, gz_now = work_n[4], work_n[5], work_n[6]
     L, groups = x_at.shape[0], gp[0].shape[0]
     for group in range(first, last):
         clear(of_row(gp, group))
