@@ -28,7 +28,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,6 +134,11 @@ def scan(layers: list[Layer], x: Tensor, episode_start: Tensor, backend: str) ->
     return x, outputs
 
 
+def states_of(outputs: list[Tensor]) -> list[LayerState]:
+    """The layers' states among the outputs of ``scan``."""
+    return [LayerState(*outputs[i + 1 : i + 8]) for i in range(0, len(outputs), 8)]
+
+
 def parameters(layers: list[Layer]) -> list[Tensor]:
     return [tensor for layer in layers for tensor in layer.p if tensor.requires_grad]
 
@@ -208,25 +212,42 @@ def speed(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def stepping(layers: list[Layer], x: Tensor, episode_start: Tensor, backend: str) -> Callable[[], object]:
+    """A function that does one step from where the last one ended."""
+    states = [layer.state for layer in layers]
+    fused = FusedLayers([(layer.config, layer.p) for layer in layers], in_place=True)
+
+    def step() -> None:
+        nonlocal states
+        if backend == "fused":
+            states = fused(x, episode_start, states, [None] * len(layers))[1]
+        else:
+            now = [layer._replace(state=state) for layer, state in zip(layers, states, strict=True)]
+            states = states_of(scan(now, x, episode_start, "reference")[1])
+
+    return step
+
+
 def rollout(repeats: int) -> list[dict[str, Any]]:
-    """One step of 8 environments without gradients."""
+    """One step of 8 environments without gradients, from the state after the last: in place, as PlasticPPO collects."""
     rows = []
     for rule, modulation in (("oja", "simple"), ("none", "none")):
         for ticks in (2, 4):
             setting = Setting(rule, modulation, T=1, K=ticks, B=8)
             error = check(setting._replace(T=16))
             layers, (x, episode_start) = network(setting), inputs(setting)
-            fused = FusedLayers([(layer.config, layer.p) for layer in layers])
-            states: list[LayerState] = [layer.state for layer in layers]
-            trains, after = fused(x, episode_start, states, [None] * len(layers))
-            _, expected = scan(layers, x, episode_start, "fused")
-            got = [tensor for spikes, state in zip(trains, after, strict=True) for tensor in (spikes, *state)]
+            fused = FusedLayers([(layer.config, layer.p) for layer in layers], in_place=True)
+            states, following = [layer.state for layer in layers], layers
+            for _ in range(2):
+                trains, states = fused(x, episode_start, states, [None] * len(layers))
+                expected = scan(following, x, episode_start, "fused")[1]
+                following = [
+                    layer._replace(state=state) for layer, state in zip(layers, states_of(expected), strict=True)
+                ]
+            got = [tensor for spikes, state in zip(trains, states, strict=True) for tensor in (spikes, *state)]
             if not all(map(torch.equal, got, expected)):
                 sys.exit(f"{setting}: layers in one call differ from one call per layer. No speeds are given.")
-            steps: dict[str, Callable[[], object]] = {
-                "fused": partial(fused, x, episode_start, states, [None] * len(layers)),
-                "reference": partial(scan, layers, x, episode_start, "reference"),
-            }
+            steps = {backend: stepping(layers, x, episode_start, backend) for backend in ("fused", "reference")}
             with torch.no_grad():
                 seconds = medians(steps, 40 * repeats)
             rows.append(

@@ -259,6 +259,7 @@ def layers_after(first: Problem, **options: Any) -> list[Problem]:
     return problems
 
 
+@pytest.mark.parametrize("in_place", [False, True], ids=["anew", "in place"])
 @pytest.mark.parametrize("work", [0, 10**9], ids=["by layer", "in one call"])
 @pytest.mark.parametrize(
     "options",
@@ -267,12 +268,12 @@ def layers_after(first: Problem, **options: Any) -> list[Problem]:
 )
 @pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
 def test_layers_in_one_call_equal_one_call_per_layer_bit_for_bit(
-    rule: str, modulation: str, options: dict[str, Any], work: int, monkeypatch: pytest.MonkeyPatch
+    rule: str, modulation: str, options: dict[str, Any], work: int, in_place: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rollout, "PARALLEL_WORK", work)
     case = problem(rule, modulation, **{**options, "external": None if rule == "none" else options.get("external")})
     problems = layers_after(case.to(torch.float32))
-    layers = FusedLayers([(layer.config, layer.p) for layer in problems])
+    layers = FusedLayers([(layer.config, layer.p) for layer in problems], in_place)
     expected, x = [], case.x.float().expand(-1, case.K, -1, -1)
     for layer in problems:
         x, state = plastic_scan(x, case.episode_start, layer.state, layer.p, layer.config, layer.external)
@@ -284,9 +285,28 @@ def test_layers_in_one_call_equal_one_call_per_layer_bit_for_bit(
             now = case.x[s].float().expand(-1, case.K, -1, -1)
             externals = [None if layer.external is None else layer.external[s] for layer in problems]
             trains, after = layers(now, case.episode_start[s], after, externals)
-            got.append(trains)
+            got.append([spikes.clone() for spikes in trains])
         joined = [torch.cat(trains) for trains in zip(*got, strict=True)]
         assert_equal_bits([t for spikes, s in zip(joined, after, strict=True) for t in (spikes, *s)], expected)
+
+
+def test_a_state_is_overwritten_only_in_place_and_only_if_it_was_returned() -> None:
+    case = problem(external=None)
+    step = case.x[:1], torch.zeros_like(case.episode_start[:1])
+    for in_place in (False, True):
+        layers = FusedLayers([(case.config, case.p)], in_place)
+        given = [tensor.clone() for tensor in case.state]
+        _, first = layers(*step, [case.state], [None])
+        assert_equal_bits(list(case.state), given)
+        returned = [tensor.clone() for tensor in first[0]]
+        _, second = layers(*step, first, [None])
+        assert (second[0].h.data_ptr() == first[0].h.data_ptr()) == in_place
+        assert all(map(torch.equal, first[0], returned)) != in_place
+        copied = LayerState(*(tensor.clone() for tensor in second[0]))
+        for state in (copied, case.state):  # neither of which is what was returned
+            before = [tensor.clone() for tensor in state]
+            layers(*step, [state], [None])
+            assert_equal_bits(list(state), before)
 
 
 def test_layers_in_one_call_refuse_wrong_shapes() -> None:
