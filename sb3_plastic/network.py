@@ -88,6 +88,7 @@ class PlasticLayer(nn.Module):
                 raise ValueError(f"{name} is to be learned, so it must start strictly between 0 and 1, got {value}.")
 
         if rule is None:
+            self.register_parameter("external", None)
             return
         check_choice("eta_per", eta_per, ("synapse", "neuron", "layer"))
         if not eta_init > 0 or not alpha_init > 0:
@@ -101,8 +102,7 @@ class PlasticLayer(nn.Module):
             self.u = nn.Parameter(torch.randn(N) * 2 / N**0.5)
             self.c = nn.Parameter(torch.zeros(1))
             self.d = nn.Parameter(torch.ones(N))
-        if n_external:
-            self.external = nn.Parameter(torch.zeros(n_external, N))
+        self.register_parameter("external", nn.Parameter(torch.zeros(n_external, N)) if n_external else None)
 
     def effective_parameters(self) -> LayerParameters:
         """The layer's parameters in their own units, as the scan takes them."""
@@ -123,7 +123,7 @@ class PlasticLayer(nn.Module):
         :param features: [T, B, F]
         :return: [T, B, N], or None if the layer has no external modulator
         """
-        if not hasattr(self, "external"):
+        if self.external is None:
             return None
         # A row at a time, since in a population each has weights of its own.
         return 1 + torch.tanh((features.unsqueeze(-2) @ self.external).squeeze(-2))

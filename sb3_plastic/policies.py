@@ -251,7 +251,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
 
     @staticmethod
     def _scan(net: PlasticSNN, features: Tensor, episode_starts: Tensor, state: State) -> tuple[Tensor, State]:
-        features = features.unflatten(0, episode_starts.shape)
+        features = features.reshape(*episode_starts.shape, *features.shape[1:])
         latent, snn_state = net.scan(features, episode_starts, SNNState.from_tensors(state))
         return latent.flatten(0, 1), snn_state.tensors()
 
