@@ -87,6 +87,7 @@ class PlasticLayer(nn.Module):
             else:
                 raise ValueError(f"{name} is to be learned, so it must start strictly between 0 and 1, got {value}.")
 
+        self.external: nn.Parameter | None
         if rule is None:
             self.register_parameter("external", None)
             return
