@@ -71,6 +71,20 @@ piece = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 time to compile. Called from Python it crashes."""
 
 
+@inlined
+def reset(vector):
+    """Set a padded vector to 0: ``[:] = 0`` takes much longer to compile."""
+    for j in range(0, vector.shape[0], LANES):
+        store(vector, j, zeros(vector))
+
+
+@piece
+def reset_matrix(matrix):
+    """The same for each row of a matrix."""
+    for i in range(matrix.shape[0]):
+        reset(matrix[i])
+
+
 @piece
 def of_row(p, r):
     """Parameters of row r: each has a leading axis, of size 1 where all rows share it."""
@@ -86,8 +100,10 @@ def of_row(p, r):
 def clear(p):
     """Set the parameters of a row to 0."""
     w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
-    w[:], b[:], beta[:], alpha[:], eta[:], lam_pre[:], lam_post[:] = 0, 0, 0, 0, 0, 0, 0
-    rho[:], kappa[:], kappa_e[:], a[:], u[:], c[:], d[:] = 0, 0, 0, 0, 0, 0, 0
+    for matrix in (w, alpha, eta):
+        reset_matrix(matrix)
+    for vector in (b, beta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d):
+        reset(vector)
 
 
 # ----------------------------------------------------------------------------------------- pieces of one tick, in place
@@ -189,7 +205,7 @@ def multiply(target, factor):
 @piece
 def static_currents(w, x, current):
     """``I_j = sum_i w_ij x_i``. Spikes are sparse: inputs that are 0 are passed over."""
-    current[:] = current.dtype.type(0)
+    reset(current)
     for i in range(w.shape[0]):
         if x[i] != 0:
             x_i = splat(x[i])
@@ -206,7 +222,7 @@ def current_at(w, alpha, ij, h_ij, x_i, current_j):
 @inlined
 def currents(h, w, alpha, x, current):
     """``I_j = sum_i (w_ij + alpha_ij h_ij) x_i``, likewise."""
-    current[:] = current.dtype.type(0)
+    reset(current)
     for i in range(w.shape[0]):
         if x[i] != 0:
             x_i = splat(x[i])
@@ -242,7 +258,7 @@ def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
 def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x, current):
     """``learn``, and the ``currents`` of the next tick, with the input x, while the fast weights are at hand."""
     bound, M = splat(h_max), h.shape[0]
-    current[:] = current.dtype.type(0)
+    reset(current)
     for i in range(0, M - 1, 2):
         trace_0, trace_1, x_0, x_1 = splat(x_trace[i]), splat(x_trace[i + 1]), splat(x[i]), splat(x[i + 1])
         for j in range(0, h.shape[1], LANES):
@@ -313,7 +329,7 @@ def forward(
     x_now, x_trace = work_m[0], work_m[1]
     v, z, y_trace, theta = work_n[0], work_n[1], work_n[2], work_n[3]
     current, drive, decay, keep, m = work_n[4], work_n[5], work_n[6], work_n[7], work_n[8]
-    x_now[:] = 0
+    reset(x_now)
 
     for r in range(first, last):
         w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
@@ -341,9 +357,14 @@ def forward(
                 copy_matrix(saved_h[s, r], h)
                 copy_matrix(saved_e[s, r], e)
             if starts[t, r]:
-                v[:], z[:], x_trace[:], y_trace[:] = 0, 0, 0, 0
+                reset(v)
+                reset(z)
+                reset(x_trace)
+                reset(y_trace)
                 if not keep_fast_weights:
-                    theta[:], h[:], e[:] = 0, 0, 0
+                    reset(theta)
+                    reset_matrix(h)
+                    reset_matrix(e)
                     h_old, e_old = h, e
             for k in range(K):
                 if k == 0 or retroactive:

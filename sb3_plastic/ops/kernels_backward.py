@@ -18,6 +18,8 @@ from sb3_plastic.ops.kernels import (
     multiply,
     of_row,
     piece,
+    reset,
+    reset_matrix,
     slide,
     spikes_of,
 )
@@ -79,7 +81,8 @@ def backward(
     T, K_x, B, M, N = x.shape[0], x.shape[1], x.shape[2], p[0].shape[1], p[0].shape[2]
     E, N_own, groups = external.shape[2], gspikes.shape[3], gp[0].shape[0]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
-    x_at[:], gx_now[:] = 0, 0
+    reset_matrix(x_at)
+    reset(gx_now)
     for group in range(first, last):
         clear(of_row(gp, group))
 
@@ -99,7 +102,8 @@ def backward(
         copy(gx_trace, gstate[2][r])
         copy(gy_trace, gstate[3][r])
         copy(gtheta, gstate[4][r])
-        x_later[:], gi_later[:] = 0, 0
+        reset(x_later)
+        reset(gi_later)
         for j in range(N):
             keep[j] = 1 - rho[j]
 
@@ -122,9 +126,11 @@ def backward(
             n = 0
             for t in range(t_first, t_last):
                 if starts[t, r]:
-                    x_trace[:], y_trace[:] = 0, 0
+                    reset(x_trace)
+                    reset(y_trace)
                     if not keep_fast_weights:
-                        theta[:], e_at[n] = 0, 0
+                        reset(theta)
+                        reset_matrix(e_at[n])
                 for k in range(K):
                     fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
                     move(x_old_at[n], x_trace)
@@ -146,7 +152,7 @@ def backward(
                     call(local, (y_trace, theta, drive, decay), N)
                     if retroactive:
                         if fresh_at[n, 0] != 0:
-                            h_at[n] = 0
+                            reset_matrix(h_at[n])
                         learn_retroactive(
                             h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m, kappa_e,
                             h_max
@@ -208,16 +214,23 @@ def backward(
                     move(x_later, x_at[n])
                     move(gi_later, gi_at[n])
                     if want_gx_trace:
-                        gx_now[:] = 0
+                        reset(gx_now)
                         leak_backward(lam_pre, x_old_at[n], x_at[n], gx_trace, glam_pre, gx_now)
                     if want_gx:
                         inputs_backward(h_at[n], w, alpha, gi_at[n], gx_now)
                         scatter(gx_now[:M], K_x == 1 and k < K - 1, gx[t, k % K_x, r], gz)
 
                 if starts[t, r]:
-                    gv[:], gz[:], gx_trace[:], gy_trace[:] = 0, 0, 0, 0
+                    reset(gv)
+                    reset(gz)
+                    reset(gx_trace)
+                    reset(gy_trace)
                     if not keep_fast_weights:
-                        gtheta[:], gh[:], ge[:], x_later[:], gi_later[:] = 0, 0, 0, 0, 0
+                        reset(gtheta)
+                        reset_matrix(gh)
+                        reset_matrix(ge)
+                        reset(x_later)
+                        reset(gi_later)
             weights_backward(ticks, x_at, gi_at, h_at, gw, galpha)
 
         copy(gstate[0][r], gv)

@@ -3,7 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, piece, static_currents
+from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, piece, reset, static_currents
 from sb3_plastic.ops.passes_backward import (
     before,
     fire_backward,
@@ -31,7 +31,8 @@ def static_forward(
         copy(z, state[1][r])
         for t in range(T):
             if starts[t, r]:
-                v[:], z[:] = 0, 0
+                reset(v)
+                reset(z)
             for k in range(K):
                 if k == 0 or K_x > 1 or recurrent:
                     gather(x[t, k % K_x, r], z, x_now[:M])
@@ -104,7 +105,8 @@ def static_backward(
                     static_weights_backward(n, x_at, gi_at, gw)
                     n = 0
             if starts[t, r]:
-                gv[:], gz[:] = 0, 0
+                reset(gv)
+                reset(gz)
         static_weights_backward(n, x_at, gi_at, gw)
         copy(gstate[0][r], gv)
         copy(gstate[1][r], gz)

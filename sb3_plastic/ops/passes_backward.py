@@ -3,7 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.ops.kernels import copy, inlined, learn_at, move, piece, spikes_of
+from sb3_plastic.ops.kernels import copy, inlined, learn_at, move, piece, reset, spikes_of
 from sb3_plastic.ops.simd import LANES, call, fma, fnma, load, splat, store, total, within, zeros
 
 # -------------------------------------------------------------------------------- passes over the synapses of one layer
@@ -163,7 +163,8 @@ def learn_backward(
     and ``sum_h_j = sum_i G_ij h_ij``. Two inputs at a time, as in ``learn``.
     """
     bound, M = splat(h_max), h.shape[0]
-    sum_x[:], sum_h[:] = 0, 0
+    reset(sum_x)
+    reset(sum_h)
     for i in range(0, M, 2):
         two = i + 1 < M
         x_0, x_later_0, sums_0, sums_1 = splat(x_trace[i]), splat(x_later[i]), zeros(h), zeros(h)
@@ -199,7 +200,10 @@ def learn_retroactive_backward(
     ``sum_e_j = sum_i ge_ij e_ij`` and the gradient ``gm`` of the modulator.
     """
     bound = splat(h_max)
-    sum_x[:], sum_h[:], sum_e[:], gm[:] = 0, 0, 0, 0
+    reset(sum_x)
+    reset(sum_h)
+    reset(sum_e)
+    reset(gm)
     for i in range(h.shape[0]):
         x_i, x_later_i = splat(x_trace[i]), splat(x_later[i])
         sums = zeros(h)
@@ -232,7 +236,8 @@ def learn_retroactive_backward(
 def before(t, k, saved_v, state, starts, r, threshold, v, z):
     """Membranes and spikes before tick k of step t, a reset included."""
     if k == 0 and starts[t, r]:
-        v[:], z[:] = 0, 0
+        reset(v)
+        reset(z)
     elif k == 0 and t == 0:
         copy(v, state[0][r])
         copy(z, state[1][r])
