@@ -65,15 +65,18 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
-inlined = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 piece = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """For what only other compiled functions call: it has no code to be called from Python, which would take a fifth of the
 time to compile. Called from Python it crashes."""
 
+inlined = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+"""A ``piece`` that is called once per tick or more often: a dozen arrays take longer to hand over than to work on. Not
+for all, since what is copied into its callers takes longer to compile."""
+
 
 @inlined
 def reset(vector):
-    """Set a padded vector to 0: ``[:] = 0`` takes much longer to compile."""
+    """Set a padded vector to 0."""
     for j in range(0, vector.shape[0], LANES):
         store(vector, j, zeros(vector))
 

@@ -17,7 +17,6 @@ from sb3_plastic.ops.kernels import (
     move,
     multiply,
     of_row,
-    piece,
     reset,
     reset_matrix,
     slide,
@@ -41,15 +40,15 @@ from sb3_plastic.ops.passes_backward import (
 from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 
 
-@piece
-def backward(
-    first, last, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
+@jit()
+def backward_queue(
+    queue, groups, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
     keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx,
     gexternal, gp, h_at, e_at, ticks_m, ticks_n, work_m, work_n, work_h, work_e
 ):  # fmt: skip
     """
-    Groups ``first`` to ``last`` of the backward pass of ``forward``. A group is some rows one after the other, whose
-    gradients of the parameters add up: there are as many as ``gp`` has room for. With L ticks per segment:
+    The backward pass of ``forward``, of the groups that this thread takes from the queue. A group is some rows one
+    after the other, whose gradients of the parameters add up. With L ticks per segment:
 
     :param gspikes: gradient of the spikes, [T, K, B, N]
     :param gstate: gradient of the outgoing state; on return that of the incoming state. Without columns where the
@@ -79,178 +78,169 @@ def backward(
     sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta = work_n[6], work_n[7], work_n[8], work_n[9], work_n[10], work_n[11]
     gv, gz, gy_trace, gtheta, gz_now, gi_later = work_n[12], work_n[13], work_n[14], work_n[15], work_n[16], work_n[17]
     T, K_x, B, M, N = x.shape[0], x.shape[1], x.shape[2], p[0].shape[1], p[0].shape[2]
-    E, N_own, groups = external.shape[2], gspikes.shape[3], gp[0].shape[0]
+    E, N_own = external.shape[2], gspikes.shape[3]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
     reset_matrix(x_at)
     reset(gx_now)
-    for group in range(first, last):
-        clear(of_row(gp, group))
-
-    for r in range(first * B // groups, last * B // groups):
-        group = ((r + 1) * groups - 1) // B
-        w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
-        gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
-        gh, ge = gstate[5][r], gstate[6][r]
-        if gh.shape[1] != N:
-            gh = work_h
-            copy_matrix(gh, gstate[5][r])
-        if retroactive and ge.shape[1] != N:
-            ge = work_e
-            copy_matrix(ge, gstate[6][r])
-        copy(gv, gstate[0][r])
-        copy(gz, gstate[1][r])
-        copy(gx_trace, gstate[2][r])
-        copy(gy_trace, gstate[3][r])
-        copy(gtheta, gstate[4][r])
-        reset(x_later)
-        reset(gi_later)
-        for j in range(N):
-            keep[j] = 1 - rho[j]
-
-        for s in range((T - 1) // segment, -1, -1):
-            t_first, t_last = s * segment, min((s + 1) * segment, T)
-
-            # Replay: record the state before each tick, and what follows from it, then learn.
-            if s:
-                copy(x_trace, saved_x_trace[s - 1, r])
-                copy(y_trace, saved_y_trace[s - 1, r])
-                copy(theta, saved_theta[s - 1, r])
-                copy_matrix(h_at[0], saved_h[s - 1, r])
-                copy_matrix(e_at[0], saved_e[s - 1, r])
-            else:
-                copy(x_trace, state[2][r])
-                copy(y_trace, state[3][r])
-                copy(theta, state[4][r])
-                copy_matrix(h_at[0], state[5][r])
-                copy_matrix(e_at[0], state[6][r])
-            n = 0
-            for t in range(t_first, t_last):
-                if starts[t, r]:
-                    reset(x_trace)
-                    reset(y_trace)
-                    if not keep_fast_weights:
-                        reset(theta)
-                        reset_matrix(e_at[n])
-                for k in range(K):
-                    fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
-                    move(x_old_at[n], x_trace)
-                    move(y_old_at[n], y_trace)
-                    move(theta_at[n], theta)
-                    before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
-                    spikes_of(saved_v[r, t, k], threshold, z_at[n])
-                    gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
-                    leak(x_trace, lam_pre, x_at[n])
-                    leak(y_trace, lam_post, z_at[n])
-                    move(x_new_at[n], x_trace)
-                    move(y_new_at[n], y_trace)
-                    drive, decay, m = drive_at[n], decay_at[n], m_at[n]
-                    signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
-                    move(m, own_at[n])
-                    if E:
-                        for j in range(N_own):
-                            m[j] *= external[t, r, j % E]
-                    call(local, (y_trace, theta, drive, decay), N)
-                    if retroactive:
-                        if fresh_at[n, 0] != 0:
-                            reset_matrix(h_at[n])
-                        learn_retroactive(
-                            h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m, kappa_e,
-                            h_max
-                        )  # fmt: skip
-                    else:
-                        move(m_drive_at[n], drive)
-                        move(m_decay_at[n], decay)
-                        multiply(m_drive_at[n], m)
-                        multiply(m_decay_at[n], m)
-                    if sliding:
-                        slide(theta, kappa, y_trace)
-                    n += 1
-            ticks = n
-            if not retroactive:
-                replay(ticks, fresh_at[:, 0], h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
-
-            # Walk back through it.
-            for t in range(t_last - 1, t_first - 1, -1):
-                for k in range(K - 1, -1, -1):
-                    n -= 1
-                    y_new, drive, decay, m = y_new_at[n], drive_at[n], decay_at[n], m_at[n]
-                    if sliding:
-                        slide_backward(kappa, y_new, theta_at[n], gtheta, gkappa, gy_trace)
-
-                    # Fast weights, and the rule.
-                    call(derivative, (y_new, theta_at[n], db_dy, db_dtheta, dg_dy, dg_dtheta), N)
-                    partial = (db_dy, db_dtheta, dg_dy, dg_dtheta)
-                    if retroactive:
-                        learn_retroactive_backward(
-                            h_at[n], e_at[n], alpha, eta, x_later, gi_later, x_new_at[n], drive, decay, keep, m,
-                            kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, want_grho, grho,
-                            want_gx_trace, gx_trace
-                        )  # fmt: skip
-                        for j in range(N):
-                            gkappa_e[j] += drive[j] * sum_x[j] - decay[j] * sum_h[j] - sum_e[j]
-                        rule_backward(kappa_e, sum_x, sum_h, partial, gy_trace, gtheta)
-                    else:
-                        learn_backward(
-                            h_at[n], alpha, eta, x_later, gi_later, x_new_at[n], m_drive_at[n], m_decay_at[n], keep,
-                            h_max, gh, geta, sum_x, sum_h, want_grho, grho, want_gx_trace, gx_trace
-                        )  # fmt: skip
-                        for j in range(N):
-                            gm[j] = drive[j] * sum_x[j] - decay[j] * sum_h[j]
-                        rule_backward(m, sum_x, sum_h, partial, gy_trace, gtheta)
-
-                    # Modulator, traces, neuron, currents.
-                    if E:
-                        for j in range(N_own):
-                            gexternal[t, r, j % E] += gm[j] * own_at[n, j]
-                            gm[j] *= external[t, r, j % E]
-                    if modulation != MODULATION_NONE:
-                        modulate_backward(signal_at[n, 0], y_new, a, u, gm, gy_trace, ga, gu, gc, gd)
-                    copy(gz_now, gspikes[t, k, r])
-                    leak_backward(lam_post, y_old_at[n], z_at[n], gy_trace, glam_post, gz_now)
-                    fire_backward(
-                        saved_v[r, t, k], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gz_now,
-                        gi_at[n], gb, gbeta, slope
-                    )  # fmt: skip
-                    move(x_later, x_at[n])
-                    move(gi_later, gi_at[n])
-                    if want_gx_trace:
-                        reset(gx_now)
-                        leak_backward(lam_pre, x_old_at[n], x_at[n], gx_trace, glam_pre, gx_now)
-                    if want_gx:
-                        inputs_backward(h_at[n], w, alpha, gi_at[n], gx_now)
-                        scatter(gx_now[:M], K_x == 1 and k < K - 1, gx[t, k % K_x, r], gz)
-
-                if starts[t, r]:
-                    reset(gv)
-                    reset(gz)
-                    reset(gx_trace)
-                    reset(gy_trace)
-                    if not keep_fast_weights:
-                        reset(gtheta)
-                        reset_matrix(gh)
-                        reset_matrix(ge)
-                        reset(x_later)
-                        reset(gi_later)
-            weights_backward(ticks, x_at, gi_at, h_at, gw, galpha)
-
-        copy(gstate[0][r], gv)
-        copy(gstate[1][r], gz)
-        copy(gstate[2][r], gx_trace)
-        copy(gstate[3][r], gy_trace)
-        copy(gstate[4][r], gtheta)
-        if gstate[5].shape[2]:
-            fast_weights_backward(alpha, x_later, gi_later, gh)
-        if gstate[5].shape[2] != N:
-            copy_matrix(gstate[5][r], gh)
-        if gstate[6].shape[2] != N:
-            copy_matrix(gstate[6][r], ge)
-    restore(mode)
-
-
-@jit()
-def backward_queue(queue, groups, *arguments):
-    """``backward``, with its ``arguments`` after the first two, of the groups that this thread takes from the queue."""
     group = take(queue)
     while group < groups:
-        backward(group, group + 1, *arguments)
+        clear(of_row(gp, group))
+        for r in range(group * B // groups, (group + 1) * B // groups):
+            w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
+            gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
+            gh, ge = gstate[5][r], gstate[6][r]
+            if gh.shape[1] != N:
+                gh = work_h
+                copy_matrix(gh, gstate[5][r])
+            if retroactive and ge.shape[1] != N:
+                ge = work_e
+                copy_matrix(ge, gstate[6][r])
+            copy(gv, gstate[0][r])
+            copy(gz, gstate[1][r])
+            copy(gx_trace, gstate[2][r])
+            copy(gy_trace, gstate[3][r])
+            copy(gtheta, gstate[4][r])
+            reset(x_later)
+            reset(gi_later)
+            for j in range(N):
+                keep[j] = 1 - rho[j]
+
+            for s in range((T - 1) // segment, -1, -1):
+                t_first, t_last = s * segment, min((s + 1) * segment, T)
+
+                # Replay: record the state before each tick, and what follows from it, then learn.
+                if s:
+                    copy(x_trace, saved_x_trace[s - 1, r])
+                    copy(y_trace, saved_y_trace[s - 1, r])
+                    copy(theta, saved_theta[s - 1, r])
+                    copy_matrix(h_at[0], saved_h[s - 1, r])
+                    copy_matrix(e_at[0], saved_e[s - 1, r])
+                else:
+                    copy(x_trace, state[2][r])
+                    copy(y_trace, state[3][r])
+                    copy(theta, state[4][r])
+                    copy_matrix(h_at[0], state[5][r])
+                    copy_matrix(e_at[0], state[6][r])
+                n = 0
+                for t in range(t_first, t_last):
+                    if starts[t, r]:
+                        reset(x_trace)
+                        reset(y_trace)
+                        if not keep_fast_weights:
+                            reset(theta)
+                            reset_matrix(e_at[n])
+                    for k in range(K):
+                        fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
+                        move(x_old_at[n], x_trace)
+                        move(y_old_at[n], y_trace)
+                        move(theta_at[n], theta)
+                        before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
+                        spikes_of(saved_v[r, t, k], threshold, z_at[n])
+                        gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
+                        leak(x_trace, lam_pre, x_at[n])
+                        leak(y_trace, lam_post, z_at[n])
+                        move(x_new_at[n], x_trace)
+                        move(y_new_at[n], y_trace)
+                        drive, decay, m = drive_at[n], decay_at[n], m_at[n]
+                        signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
+                        move(m, own_at[n])
+                        if E:
+                            for j in range(N_own):
+                                m[j] *= external[t, r, j % E]
+                        call(local, (y_trace, theta, drive, decay), N)
+                        if retroactive:
+                            if fresh_at[n, 0] != 0:
+                                reset_matrix(h_at[n])
+                            learn_retroactive(
+                                h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m,
+                                kappa_e, h_max
+                            )  # fmt: skip
+                        else:
+                            move(m_drive_at[n], drive)
+                            move(m_decay_at[n], decay)
+                            multiply(m_drive_at[n], m)
+                            multiply(m_decay_at[n], m)
+                        if sliding:
+                            slide(theta, kappa, y_trace)
+                        n += 1
+                ticks = n
+                if not retroactive:
+                    replay(ticks, fresh_at[:, 0], h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
+
+                # Walk back through it.
+                for t in range(t_last - 1, t_first - 1, -1):
+                    for k in range(K - 1, -1, -1):
+                        n -= 1
+                        y_new, drive, decay, m = y_new_at[n], drive_at[n], decay_at[n], m_at[n]
+                        if sliding:
+                            slide_backward(kappa, y_new, theta_at[n], gtheta, gkappa, gy_trace)
+
+                        # Fast weights, and the rule.
+                        call(derivative, (y_new, theta_at[n], db_dy, db_dtheta, dg_dy, dg_dtheta), N)
+                        partial = (db_dy, db_dtheta, dg_dy, dg_dtheta)
+                        if retroactive:
+                            learn_retroactive_backward(
+                                h_at[n], e_at[n], alpha, eta, x_later, gi_later, x_new_at[n], drive, decay, keep, m,
+                                kappa_e, h_max, gh, ge, geta, sum_x, sum_h, sum_e, gm, want_grho, grho,
+                                want_gx_trace, gx_trace
+                            )  # fmt: skip
+                            for j in range(N):
+                                gkappa_e[j] += drive[j] * sum_x[j] - decay[j] * sum_h[j] - sum_e[j]
+                            rule_backward(kappa_e, sum_x, sum_h, partial, gy_trace, gtheta)
+                        else:
+                            learn_backward(
+                                h_at[n], alpha, eta, x_later, gi_later, x_new_at[n], m_drive_at[n], m_decay_at[n], keep,
+                                h_max, gh, geta, sum_x, sum_h, want_grho, grho, want_gx_trace, gx_trace
+                            )  # fmt: skip
+                            for j in range(N):
+                                gm[j] = drive[j] * sum_x[j] - decay[j] * sum_h[j]
+                            rule_backward(m, sum_x, sum_h, partial, gy_trace, gtheta)
+
+                        # Modulator, traces, neuron, currents.
+                        if E:
+                            for j in range(N_own):
+                                gexternal[t, r, j % E] += gm[j] * own_at[n, j]
+                                gm[j] *= external[t, r, j % E]
+                        if modulation != MODULATION_NONE:
+                            modulate_backward(signal_at[n, 0], y_new, a, u, gm, gy_trace, ga, gu, gc, gd)
+                        copy(gz_now, gspikes[t, k, r])
+                        leak_backward(lam_post, y_old_at[n], z_at[n], gy_trace, glam_post, gz_now)
+                        fire_backward(
+                            saved_v[r, t, k], v_old_at[n], beta, threshold, detach_reset, surrogate, gv, gz, gz_now,
+                            gi_at[n], gb, gbeta, slope
+                        )  # fmt: skip
+                        move(x_later, x_at[n])
+                        move(gi_later, gi_at[n])
+                        if want_gx_trace:
+                            reset(gx_now)
+                            leak_backward(lam_pre, x_old_at[n], x_at[n], gx_trace, glam_pre, gx_now)
+                        if want_gx:
+                            inputs_backward(h_at[n], w, alpha, gi_at[n], gx_now)
+                            scatter(gx_now[:M], K_x == 1 and k < K - 1, gx[t, k % K_x, r], gz)
+
+                    if starts[t, r]:
+                        reset(gv)
+                        reset(gz)
+                        reset(gx_trace)
+                        reset(gy_trace)
+                        if not keep_fast_weights:
+                            reset(gtheta)
+                            reset_matrix(gh)
+                            reset_matrix(ge)
+                            reset(x_later)
+                            reset(gi_later)
+                weights_backward(ticks, x_at, gi_at, h_at, gw, galpha)
+
+            copy(gstate[0][r], gv)
+            copy(gstate[1][r], gz)
+            copy(gstate[2][r], gx_trace)
+            copy(gstate[3][r], gy_trace)
+            copy(gstate[4][r], gtheta)
+            if gstate[5].shape[2]:
+                fast_weights_backward(alpha, x_later, gi_later, gh)
+            if gstate[5].shape[2] != N:
+                copy_matrix(gstate[5][r], gh)
+            if gstate[6].shape[2] != N:
+                copy_matrix(gstate[6][r], ge)
         group = take(queue)
+    restore(mode)

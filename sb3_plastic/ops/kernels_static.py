@@ -55,14 +55,14 @@ def static_forward_queue(queue, rows, *arguments):
         r = take(queue)
 
 
-@piece
-def static_backward(
-    first, last, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx, gp,
-    x_at, gi_at, work_m, work_n
+@jit()
+def static_backward_queue(
+    queue, groups, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx,
+    gp, x_at, gi_at, work_m, work_n
 ):  # fmt: skip
     """
-    Groups ``first`` to ``last`` of the backward pass of ``static_forward``; see
-    :func:`sb3_plastic.ops.kernels_backward.backward`.
+    The backward pass of ``static_forward``, of the groups that this thread takes from the queue; see
+    :func:`sb3_plastic.ops.kernels_backward.backward_queue`.
     """
     mode = flush_subnormals()
     x, starts, saved_v, gspikes, gx = borrow((x, starts, saved_v, gspikes, gx))
@@ -72,51 +72,43 @@ def static_backward(
     gx_now = work_m[0]
     v_old, z_old, slope, gi_now = work_n[0], work_n[1], work_n[2], work_n[3]
     gv, gz, gz_now = work_n[4], work_n[5], work_n[6]
-    L, groups = x_at.shape[0], gp[0].shape[0]
-    for group in range(first, last):
-        clear(of_row(gp, group))
+    L = x_at.shape[0]
     once_per_step = K_x == 1 and M_in == M  # The same input at each tick: what it gets back is one sum.
-    for r in range(first * B // groups, last * B // groups):
-        group = ((r + 1) * groups - 1) // B
-        w, beta = p[0][r % len(p[0])], p[2][r % len(p[2])]
-        gw, gb, gbeta = gp[0][group], gp[1][group], gp[2][group]
-        copy(gv, gstate[0][r])
-        copy(gz, gstate[1][r])
-        n = 0  # ticks, or steps, whose share of gw is still to come
-        for t in range(T - 1, -1, -1):
-            for k in range(K - 1, -1, -1):
-                copy(gz_now, gspikes[t, k, r])
-                before(t, k, saved_v, state, starts, r, threshold, v_old, z_old)
-                fire_backward(
-                    saved_v[r, t, k], v_old, beta, threshold, detach_reset, surrogate, gv, gz, gz_now, gi_now, gb,
-                    gbeta, slope
-                )  # fmt: skip
-                gi = gi_at[n]
-                for j in range(N):
-                    gi[j] = gi[j] + gi_now[j] if once_per_step and k < K - 1 else gi_now[j]
-                if once_per_step and k > 0:
-                    continue
-                gather(x[t, k % K_x, r], z_old, x_at[n, :M])
-                if want_gx:
-                    static_currents_backward(w, gi, gx_now)
-                    scatter(gx_now[:M], K_x == 1 and k < K - 1 and not once_per_step, gx[t, k % K_x, r], gz)
-                n += 1
-                if n == L:
-                    static_weights_backward(n, x_at, gi_at, gw)
-                    n = 0
-            if starts[t, r]:
-                reset(gv)
-                reset(gz)
-        static_weights_backward(n, x_at, gi_at, gw)
-        copy(gstate[0][r], gv)
-        copy(gstate[1][r], gz)
-    restore(mode)
-
-
-@jit()
-def static_backward_queue(queue, groups, *arguments):
-    """See :func:`sb3_plastic.ops.kernels_backward.backward_queue`."""
     group = take(queue)
     while group < groups:
-        static_backward(group, group + 1, *arguments)
+        clear(of_row(gp, group))
+        for r in range(group * B // groups, (group + 1) * B // groups):
+            w, beta = p[0][r % len(p[0])], p[2][r % len(p[2])]
+            gw, gb, gbeta = gp[0][group], gp[1][group], gp[2][group]
+            copy(gv, gstate[0][r])
+            copy(gz, gstate[1][r])
+            n = 0  # ticks, or steps, whose share of gw is still to come
+            for t in range(T - 1, -1, -1):
+                for k in range(K - 1, -1, -1):
+                    copy(gz_now, gspikes[t, k, r])
+                    before(t, k, saved_v, state, starts, r, threshold, v_old, z_old)
+                    fire_backward(
+                        saved_v[r, t, k], v_old, beta, threshold, detach_reset, surrogate, gv, gz, gz_now, gi_now, gb,
+                        gbeta, slope
+                    )  # fmt: skip
+                    gi = gi_at[n]
+                    for j in range(N):
+                        gi[j] = gi[j] + gi_now[j] if once_per_step and k < K - 1 else gi_now[j]
+                    if once_per_step and k > 0:
+                        continue
+                    gather(x[t, k % K_x, r], z_old, x_at[n, :M])
+                    if want_gx:
+                        static_currents_backward(w, gi, gx_now)
+                        scatter(gx_now[:M], K_x == 1 and k < K - 1 and not once_per_step, gx[t, k % K_x, r], gz)
+                    n += 1
+                    if n == L:
+                        static_weights_backward(n, x_at, gi_at, gw)
+                        n = 0
+                if starts[t, r]:
+                    reset(gv)
+                    reset(gz)
+            static_weights_backward(n, x_at, gi_at, gw)
+            copy(gstate[0][r], gv)
+            copy(gstate[1][r], gz)
         group = take(queue)
+    restore(mode)
