@@ -29,11 +29,12 @@ from sb3_plastic.ops.kernels import jit
 from sb3_plastic.ops.simd import LANES, fma, load, splat, store, total
 
 # By pass: operations, numbers read from or written to matrices. The inputs here are currents, so none is passed over,
-# and no gradient of theirs is wanted. At a step's last tick, learning and the next currents are two passes: one more.
+# and no gradient of theirs, of x_trace or of rho is wanted. At a step's last tick, learning and the next currents are
+# two passes: one more.
 PASSES = {
     "learn and currents": (12, 5),  # h, eta, alpha, w; h
-    "replay": (8, 3),  # h, eta; h
-    "learn and currents, backward": (25, 7),  # h, alpha, eta, gh, geta; gh, geta
+    "replay": (8, 1),  # h, kept in a register meanwhile
+    "learn and currents, backward": (21, 7),  # h, alpha, eta, gh, geta; gh, geta
     "w and alpha, backward": (4, 1),  # h
 }
 OPERATIONS = sum(operations for operations, _ in PASSES.values())
@@ -81,7 +82,7 @@ def peak(repeats: int) -> float:
 def bandwidth(repeats: int) -> list[dict[str, float]]:
     """Bytes per second of one core, by the bytes that it goes through."""
     rows = []
-    for kilobytes in (24, 96, 192, 384, 768, 3072, 12288, 98304):
+    for kilobytes in (24, 96, 192, 384, 768, 1536, 3072, 6144, 24576, 98304):
         n = kilobytes * 1024 // 12 // LANES * LANES
         a, b, c = (torch.zeros(n).numpy() for _ in range(3))
         passes = max(1, 2**24 // (12 * n))

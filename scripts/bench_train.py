@@ -2,10 +2,12 @@
 
     OMP_NUM_THREADS=1 python scripts/bench_train.py --json train.json
 
-Each algorithm has 8 environments in one process, rollouts of 2048 samples and 10 epochs, and else its default settings;
-the plastic policy is oja + simple, 64-64, two ticks. They take turns, so that a busy machine slows all of them alike;
-figures are medians. Before any speed is printed, the replay of a rollout must equal the rollout (the first log ratios
-are 0), and the gradients of the fused backend those of the reference.
+Each algorithm has 8 environments in one process, rollouts of 2048 samples and 10 epochs; the plastic policy is oja +
+simple, 64-64, two ticks. Minibatches are of 512 samples for PlasticPPO, as in zoo_configs, and of the default size for
+PPO (64) and RecurrentPPO (128); many small ones take longer than few large ones, so --batch-size gives all the same.
+The algorithms take turns, so that a busy machine slows all of them alike; figures are medians. Before any speed is
+printed, the replay of a rollout must equal the rollout (the first log ratios are 0), and the gradients of the fused
+backend those of the reference.
 
 The time of an iteration is split into physics (MuJoCo), environment (the rest of its step, vector environment and
 normalisation), policy (the rest of the rollout) and update.
@@ -45,10 +47,14 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time
 PARTS = ("physics", "environment", "policy", "update")
 
 
-def make(name: str, env_id: str) -> OnPolicyAlgorithm:
+def make(name: str, env_id: str, batch_size: int | None = None) -> OnPolicyAlgorithm:
     """An algorithm on environments of its own."""
     env = VecNormalize(make_vec_env(env_id, N_ENVS, seed=0))
     common: dict[str, Any] = dict(n_steps=N_STEPS, n_epochs=10, seed=0, device="cpu")
+    if name.startswith("PlasticPPO"):
+        batch_size = batch_size or 512
+    if batch_size:
+        common["batch_size"] = batch_size
     if name == "PPO":
         return PPO("MlpPolicy", env, **common)
     if name == "RecurrentPPO":
@@ -56,7 +62,7 @@ def make(name: str, env_id: str) -> OnPolicyAlgorithm:
 
         return RecurrentPPO("MlpLstmPolicy", env, **common)
     rule = {"PlasticPPO": "oja", "PlasticPPO, static": "none"}[name]
-    return PlasticPPO("PlasticPolicy", env, batch_size=512, policy_kwargs=dict(rule=rule), **common)
+    return PlasticPPO("PlasticPolicy", env, policy_kwargs=dict(rule=rule), **common)
 
 
 def check(env_id: str) -> None:
@@ -129,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="Ant-v5")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, help="samples per minibatch of all algorithms")
     parser.add_argument("--threads", type=int, help="of the kernels, default all cores")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for one thread on a busy machine")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -141,7 +148,7 @@ def main() -> None:
     check(args.env)
     names = ["PlasticPPO", "PlasticPPO, static", "PPO"]
     names += ["RecurrentPPO"] if importlib.util.find_spec("sb3_contrib") else []
-    models = {name: make(name, args.env) for name in names}
+    models: dict[str, Any] = {name: make(name, args.env, args.batch_size) for name in names}
     for model in models.values():
         iteration(model, now)  # compilation and first-use allocations
     runs: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -164,6 +171,7 @@ def main() -> None:
         modules = (gymnasium, mujoco, stable_baselines3, torch, sb3_plastic)
         versions = {module.__name__: module.__version__ for module in modules} | {"python": platform.python_version()}
         record = {"env": args.env, "versions": versions, "cores": os.cpu_count(), "results": results}
+        record |= {"batch sizes": {name: model.batch_size for name, model in models.items()}}
         record |= {"command": " ".join(sys.argv), "clock": args.clock, "kernel threads": get_num_threads()}
         temporary = args.json.with_name(f".{args.json.name}.{os.getpid()}")
         temporary.write_text(json.dumps(record, indent=1) + "\n")
