@@ -53,7 +53,7 @@ N_EPISODES = 20
 
 
 def candidates(env_id: str, label: str) -> dict[str, list[str]]:
-    """What a search compares, by name: what ``-params`` changes. As many for each label."""
+    """What a search compares, by name: what ``-params`` changes. As many for each label, but for plasticity's own."""
     falling, spiking = "learning_rate:'lin_1e-3'", label != "MLP"
     policy = {
         "oja + simple": "rule='oja'",
@@ -62,12 +62,17 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     }[label]
     if env_id == "Ant-v5":
         # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
-        return {
+        both = {
             "lin_1e-3": [falling],
             "lin_3e-4": ["learning_rate:'lin_3e-4'"],
             "4_epochs": [falling, "n_epochs:4"],
             "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({policy}, log_std_init=0)"],
         }
+        if label == "oja + simple":
+            # Is it the size of what plasticity adds at the start that costs it so much here?
+            small = f"policy_kwargs:dict({policy}, alpha_init=0.05)"
+            both |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
+        return both
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
