@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import platform
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -386,6 +390,30 @@ def test_works_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert receive.poll(60), "the child hangs"
     assert_equal_bits([torch.from_numpy(array) for array in receive.recv()], expected)
     child.join()
+
+
+FIRST_CALL = """
+import torch
+from sb3_plastic.network import PlasticSNN
+net = PlasticSNN(3, [4, 4], rule="none", backend="fused")
+spikes, _ = net.scan(torch.ones(2, 1, 3), torch.zeros(2, 1, dtype=torch.bool), net.initial_state(1))
+spikes.sum().backward()
+"""
+
+
+def test_the_first_calls_on_a_machine_say_once_why_they_take_long(tmp_path: Path) -> None:
+    """With an empty cache. Further kernels, and further processes, say nothing."""
+    said = []
+    for _ in range(2):
+        result = subprocess.run(
+            [sys.executable, "-c", FIRST_CALL],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        said.append(result.stderr.count("Compiling the fused kernels"))
+    assert said == [1, 0]
 
 
 def test_no_gradient_crosses_a_reset() -> None:

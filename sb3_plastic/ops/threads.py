@@ -7,6 +7,7 @@ compiles in a third of the time.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -106,11 +107,15 @@ def run_compiled(kernel: Any, *arguments: Any) -> None:
     _compiled.add(kernel)
 
 
+@functools.cache  # There are several kernels: once is enough.
+def _tell() -> None:
+    logger.warning("Compiling the fused kernels, once per machine and type of number: some twenty seconds in all.")
+
+
 @contextmanager
 def _notice() -> Iterator[None]:
     """Say so if a first call takes long."""
-    message = "Compiling the fused kernels, once per machine and type of number: some twenty seconds in all."
-    timer = threading.Timer(1.0, logger.warning, (message,))
+    timer = threading.Timer(1.0, _tell)
     timer.daemon = True
     timer.start()
     try:
