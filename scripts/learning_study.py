@@ -43,7 +43,7 @@ RL_ZOO = ["--algo", "ppo", "--conf-file", "{logs}/rl_zoo.yml"]
 AGENTS: dict[str, tuple[list[str], list[str]]] = {
     # label: the configuration, and what `-params` changes in it
     "oja + simple": (SNN, []),
-    "static SNN": (SNN, ["n_epochs:10", "policy_kwargs:dict(rule='none')"]),  # Ant's four are plasticity's choice
+    "static SNN": (SNN, ["policy_kwargs:dict(rule='none')"]),
     "MLP": (MLP, []),
     "MLP (RL Zoo)": (RL_ZOO, []),
 }
@@ -56,26 +56,24 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     """What a search compares, by name: what ``-params`` changes. As many for each label, but for four of plasticity."""
     falling, spiking = "learning_rate:'lin_1e-3'", label != "MLP"
     policy = {
-        "oja + simple": "rule='oja', alpha_init=0.2",
+        "oja + simple": "rule='oja'",
         "static SNN": "rule='none'",
         "MLP": "ortho_init=True, net_arch=dict(pi=[64, 64], vf=[64, 64])",  # all: RL Zoo merges those of ours alone
     }[label]
     if env_id == "Ant-v5":
-        # HalfCheetah's choice, and ways to smaller steps: a lower rate, fewer epochs, more exploration noise. All is
-        # said in full, since the configuration has one of them.
-        network, ten, four = f"policy_kwargs:dict({policy})", "n_epochs:10", "n_epochs:4"
+        # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
         both = {
-            "lin_1e-3": [falling, ten, network],
-            "lin_3e-4": ["learning_rate:'lin_3e-4'", ten, network],
-            "4_epochs": [falling, four, network],
-            "noise": ["learning_rate:'lin_3e-4'", ten, f"policy_kwargs:dict({policy}, log_std_init=0)"],
+            "lin_1e-3": [falling],
+            "lin_3e-4": ["learning_rate:'lin_3e-4'"],
+            "4_epochs": [falling, "n_epochs:4"],
+            "noise": ["learning_rate:'lin_3e-4'", f"policy_kwargs:dict({policy}, log_std_init=0)"],
         }
         if label == "oja + simple":
             # The critic is an MLP, and MLPs want the lower rate here. Or is it what plasticity adds at the start?
             slow = f"policy_kwargs:dict({policy}, critic_lr_scale=0.3)"
-            small = network.replace("alpha_init=0.2", "alpha_init=0.05")
-            both |= {"slow_critic": [falling, ten, slow], "4_epochs_slow_critic": [falling, four, slow]}
-            both |= {"small": [falling, ten, small], "4_epochs_small": [falling, four, small]}
+            small = f"policy_kwargs:dict({policy}, alpha_init=0.05)"
+            both |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
+            both |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
         return both
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
