@@ -53,7 +53,7 @@ N_EPISODES = 20
 
 
 def candidates(env_id: str, label: str) -> dict[str, list[str]]:
-    """What a search compares, by name: what ``-params`` changes. As many for each label, but for four of plasticity."""
+    """What a search compares, by name: what ``-params`` changes. As many for each, and four more of plasticity."""
     falling, spiking = "learning_rate:'lin_1e-3'", label != "MLP"
     policy = {
         "oja + simple": "rule='oja'",
@@ -62,7 +62,7 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     }[label]
     if env_id == "Ant-v5":
         # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
-        both = {
+        tried = {
             "lin_1e-3": [falling],
             "lin_3e-4": ["learning_rate:'lin_3e-4'"],
             "4_epochs": [falling, "n_epochs:4"],
@@ -72,9 +72,9 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
             # The critic is an MLP, and MLPs want the lower rate here. Or is it what plasticity adds at the start?
             slow = f"policy_kwargs:dict({policy}, critic_lr_scale=0.3)"
             small = f"policy_kwargs:dict({policy}, alpha_init=0.05)"
-            both |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
-            both |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
-        return both
+            tried |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
+            tried |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
+        return tried
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
