@@ -217,8 +217,22 @@ def test_equals_reference(rule: str, modulation: str, options: dict[str, Any]) -
 
 @pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
 def test_segments_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "SEGMENT_TICKS", 6)  # two steps; the third segment is cut short
+    monkeypatch.setattr(fused, "SEGMENT_TICKS", (6, 6))  # two steps; the third segment is cut short
     assert_agree(problem(rule, modulation, T=5, external=None if rule == "none" else 1))
+
+
+@pytest.mark.parametrize(("rule", "modulation"), [("oja", "simple"), ("bcm", "retroactive")])
+def test_segments_of_wide_layers_without_saved_fast_weights_do_not_show(
+    rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "SEGMENT_TICKS", (6, 6))
+    wide = problem(rule, modulation, T=17, M_in=48, N=49)
+    sizes = fused.layer_layout(
+        wide.config, (wide.x, wide.x.new_empty(17, 3, 0), *wide.state, *wide.p, wide.episode_start)
+    )
+    segment, stretch = fused._segments(sizes, wide.K)
+    assert 1 < stretch < 17 // segment
+    assert_agree(wide)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

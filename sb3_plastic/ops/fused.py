@@ -32,8 +32,11 @@ MODULATION = {
     "retroactive": kernels.MODULATION_RETROACTIVE,
 }
 
-SEGMENT_TICKS = 32
-"""Ticks per segment, whose fast weights are held at once in the backward pass: 32 layers of 105 x 64 are 860 kB."""
+SEGMENT_TICKS = 4, 32
+"""Ticks per segment, at least and at most, whose fast weights are held at once in the backward pass."""
+
+SEGMENT_NUMBERS = 2**20
+"""Fast weights per segment, if it has more than the fewest ticks: 4 MB in float32, about a second cache."""
 
 GROUPS = 16
 """Rows share the sums of their parameters' gradients in so many groups, whatever the number of threads."""
@@ -197,9 +200,15 @@ def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
     return layout(config, RULES[config.rule], tuple(t.shape for t in tensors), tuple(t.dtype for t in tensors))
 
 
-def _segment(K: int) -> int:
-    """Steps per segment."""
-    return max(1, SEGMENT_TICKS // K)
+def _segments(sizes: Layout, K: int) -> tuple[int, int]:
+    """
+    Steps per segment, and segments per stretch. The forward pass saves the fast weights at the start of each stretch,
+    which is long enough that they come to some 2 (M + N) numbers per tick at most, as neurons do, not synapses.
+    """
+    matrices = sizes.M_plastic * sizes.N_plastic + sizes.M_retroactive * sizes.N_retroactive
+    least, most = SEGMENT_TICKS
+    segment = max(1, min(most, max(least, SEGMENT_NUMBERS // max(1, matrices))) // K)
+    return segment, max(1, matrices // (2 * (sizes.M + sizes.N)) // (segment * K))
 
 
 def _work(threads: int, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[tuple[np.ndarray, ...]]:
@@ -231,13 +240,14 @@ def _forward(
             K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, *work[i][:2]
         ))  # fmt: skip
     else:
-        segment = _segment(K) if save else 0
-        segments = (T - 1) // segment if save else 0
+        segment, stretch = _segments(sizes, K)
+        period = segment * stretch if save else 0
+        stretches = (T - 1) // period if save else 0
         shapes = [(*shape[:-1], padded(shape[-1])) for shape in sizes.state_shapes()[2:]]
-        saved = (saved_v, *together([(segments, *shape) for shape in shapes], dtype))
+        saved = (saved_v, *together([(stretches, *shape) for shape in shapes], dtype))
         local, _ = rule_addresses(config.rule, dtype)
         run(kernels.forward_queue, threads, B, lambda i: (
-            K, segment, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
+            K, period, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
             config.keep_fast_weights, threshold, h_max, *work[i]
         ))  # fmt: skip
     return outputs, arrays, saved
@@ -274,7 +284,8 @@ def _backward(
     surrogate = surrogate_address(config.surrogate, config.slope, dtype)
     threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
     threads = threads_for(T * K * B * M * N, groups)
-    L, wide_m, wide_n = min(_segment(K), T) * K, padded(M), padded(N)
+    segment, stretch = _segments(sizes, K)
+    L, wide_m, wide_n = min(segment, T) * K, padded(M), padded(N)
     if config.rule == "none":
         work = _work(threads, [(L, wide_m), (L, wide_n), (1, wide_m), (7, wide_n)], dtype)
         run(kernels_static.static_backward_queue, threads, groups, lambda i: (
@@ -283,12 +294,15 @@ def _backward(
         ))  # fmt: skip
     else:
         local, derivative = rule_addresses(config.rule, dtype)
-        ticks = [*((L + 1, *shape) for shape in _matrices(sizes)), (3, L, wide_m), (15, L, wide_n)]
-        work = _work(threads, [*ticks, (4, wide_m), (18, wide_n), *_matrices(sizes)], dtype)
+        kept = min(stretch, (T - 1) // segment + 1) - 1
+        shapes = [*((L + 1, *shape) for shape in _matrices(sizes)), (3, L, wide_m), (15, L, wide_n)]
+        shapes += [(4, wide_m), (18, wide_n), *_matrices(sizes)]
+        shapes += [(kept, *shape[1:-1], padded(shape[-1])) for shape in sizes.state_shapes()[2:]]
+        work = _work(threads, shapes, dtype)
         run(kernels_backward.backward_queue, threads, groups, lambda i: (
-            K, _segment(K), x, starts, external, state, p, saved, local, derivative, surrogate,
+            K, segment, stretch, x, starts, external, state, p, saved, local, derivative, surrogate,
             MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, *work[i]
+            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, *work[i][:8], work[i][8:]
         ))  # fmt: skip
         gp[7][...] *= -1  # so far it is the gradient of 1 - rho
     gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]

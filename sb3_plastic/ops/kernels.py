@@ -10,7 +10,8 @@ them fast and keep them exact:
 * Passes over the synapses are functions of their own, but for two that share the reading of the fast weights, or of
   their gradient: learning and the next tick's currents, forward and backward.
 * The backward pass (:mod:`sb3_plastic.ops.kernels_backward`) needs no fast weights but those at the start of each
-  segment: it replays a segment with the functions of the forward pass, bit for bit, while it fits in the cache.
+  stretch: it replays that, and then one segment after the other, whose fast weights fit in the cache, with the
+  functions of the forward pass, bit for bit.
 
 Everything that can differ between layers is an argument (rules and surrogates are addresses of functions over all
 neurons of a layer, called once per tick), so there is one compiled version per floating-point type. Numba then keeps
@@ -304,19 +305,19 @@ def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, k
 
 @piece
 def forward(
-    first, last, K, segment, x, starts, external, state, out, p, spikes, saved, local, modulation,
+    first, last, K, period, x, starts, external, state, out, p, spikes, saved, local, modulation,
     keep_fast_weights, threshold, h_max, work_m, work_n, work_h, work_e
 ):  # fmt: skip
     """
     Rows ``first`` to ``last`` of a layer with fast weights.
 
-    :param segment: steps per segment; 0 to save nothing for a backward pass
+    :param period: steps from one saved state to the next; 0 to save nothing for a backward pass
     :param x: [T, K or 1, B, M_in], with 1 if the input stays for the whole step
     :param external: [T, B, E], with E the number of neurons, 1 or 0
     :param state: the seven tensors of the incoming state; ``out`` those of the outgoing one
     :param p: the fourteen parameters, each with a leading axis of size B or 1; [N] or, ``lam_pre``, as ``work_m``
     :param saved: v [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and x_trace,
-        y_trace, theta, h, e at the start of each segment after the first
+        y_trace, theta, h, e at the start of each period after the first
     :param local: address of the rule, (y, theta, b, g) over all neurons
     :param work_m: [2, M], padded; ``work_n``: [9, N]; ``work_h``, ``work_e``: [M, N], used where the state has fewer
         columns; without content
@@ -352,8 +353,8 @@ def forward(
             keep[j] = 1 - rho[j]
 
         for t in range(T):
-            if segment and t and t % segment == 0:
-                s = t // segment - 1
+            if period and t and t % period == 0:
+                s = t // period - 1
                 copy(saved_x_trace[s, r], x_trace)
                 copy(saved_y_trace[s, r], y_trace)
                 copy(saved_theta[s, r], theta)
@@ -375,7 +376,7 @@ def forward(
                     currents(h_old, w, alpha, x_now, current)
                 fire(current, b, beta, threshold, v, z)
                 copy(spikes[t, k, r], z)
-                if segment:
+                if period:
                     move(saved_v[r, t, k], v)
                 leak(x_trace, lam_pre, x_now)
                 leak(y_trace, lam_post, z)

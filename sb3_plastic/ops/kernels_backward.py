@@ -17,6 +17,7 @@ from sb3_plastic.ops.kernels import (
     move,
     multiply,
     of_row,
+    piece,
     reset,
     reset_matrix,
     slide,
@@ -40,11 +41,88 @@ from sb3_plastic.ops.passes_backward import (
 from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
 
 
+@piece
+def at(state, i):
+    """Traces, threshold, fast weights and eligibility: item i of each."""
+    return state[0][i], state[1][i], state[2][i], state[3][i], state[4][i]
+
+
+@piece
+def copy_state(target, source):
+    """``copy`` for each of the same."""
+    copy(target[0], source[0])
+    copy(target[1], source[1])
+    copy(target[2], source[2])
+    copy_matrix(target[3], source[3])
+    copy_matrix(target[4], source[4])
+
+
+@piece
+def record(
+    t_first, t_last, apart, r, K, x, starts, external, state, p, saved_v, local, modulation, keep_fast_weights,
+    threshold, h_max, keep, x_trace, y_trace, theta, h_at, e_at, ticks_m, ticks_n
+):  # fmt: skip
+    """
+    Replay steps ``t_first`` to ``t_last`` of row r: record the state before each tick, and what follows from it, then
+    learn. ``x_trace``, ``y_trace``, ``theta``, ``h_at[0]`` and ``e_at[0]`` are the state before. With ``apart`` 1,
+    ``h_at[n]`` and ``e_at[n]`` become those before tick n; with 0 only the last ones are kept, in place of the first.
+    """
+    x_at, x_old_at, x_new_at = ticks_m[0], ticks_m[1], ticks_m[2]
+    v_old_at, z_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[1], ticks_n[2], ticks_n[3], ticks_n[4]
+    theta_at, drive_at, decay_at, own_at, m_at = ticks_n[5], ticks_n[6], ticks_n[7], ticks_n[8], ticks_n[9]
+    m_drive_at, m_decay_at, signal_at, fresh_at = ticks_n[10], ticks_n[11], ticks_n[13], ticks_n[14]
+    _, _, _, _, eta, lam_pre, lam_post, _, kappa, kappa_e, a, u, c, d = of_row(p, r)
+    K_x, M, N, E, N_own = x.shape[1], eta.shape[0], eta.shape[1], external.shape[2], state[0].shape[1]
+    retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
+    n = 0
+    for t in range(t_first, t_last):
+        if starts[t, r]:
+            reset(x_trace)
+            reset(y_trace)
+            if not keep_fast_weights:
+                reset(theta)
+                reset_matrix(e_at[n * apart])
+        for k in range(K):
+            fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
+            move(x_old_at[n], x_trace)
+            move(y_old_at[n], y_trace)
+            move(theta_at[n], theta)
+            before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
+            spikes_of(saved_v[r, t, k], threshold, z_at[n])
+            gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
+            leak(x_trace, lam_pre, x_at[n])
+            leak(y_trace, lam_post, z_at[n])
+            move(x_new_at[n], x_trace)
+            move(y_new_at[n], y_trace)
+            drive, decay, m = drive_at[n], decay_at[n], m_at[n]
+            signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
+            move(m, own_at[n])
+            if E:
+                for j in range(N_own):
+                    m[j] *= external[t, r, j % E]
+            call(local, (y_trace, theta, drive, decay), N)
+            if retroactive:
+                h, e, h_new, e_new = h_at[n * apart], e_at[n * apart], h_at[(n + 1) * apart], e_at[(n + 1) * apart]
+                if fresh_at[n, 0] != 0:
+                    reset_matrix(h)
+                learn_retroactive(h, h_new, e, e_new, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+            else:
+                move(m_drive_at[n], drive)
+                move(m_decay_at[n], decay)
+                multiply(m_drive_at[n], m)
+                multiply(m_decay_at[n], m)
+            if sliding:
+                slide(theta, kappa, y_trace)
+            n += 1
+    if not retroactive:
+        replay(n, fresh_at[:, 0], apart, h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
+
+
 @jit()
 def backward_queue(
-    queue, groups, K, segment, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
+    queue, groups, K, segment, stretch, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
     keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx,
-    gexternal, gp, h_at, e_at, ticks_m, ticks_n, work_m, work_n, work_h, work_e
+    gexternal, gp, h_at, e_at, ticks_m, ticks_n, work_m, work_n, work_h, work_e, kept
 ):  # fmt: skip
     """
     The backward pass of ``forward``, of the groups that this thread takes from the queue. A group is some rows one
@@ -67,12 +145,12 @@ def backward_queue(
     x, starts, external, gspikes, gx, gexternal = borrow((x, starts, external, gspikes, gx, gexternal))
     state, p, saved, gstate, gp = borrow((state, p, saved, gstate, gp))
     h_at, e_at, ticks_m, ticks_n = borrow((h_at, e_at, ticks_m, ticks_n))
-    work_m, work_n, work_h, work_e = borrow((work_m, work_n, work_h, work_e))
-    saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
+    work_m, work_n, work_h, work_e, kept = borrow((work_m, work_n, work_h, work_e, kept))
+    saved_v = saved[0]
     x_at, x_old_at, x_new_at = ticks_m[0], ticks_m[1], ticks_m[2]
-    v_old_at, z_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[1], ticks_n[2], ticks_n[3], ticks_n[4]
+    v_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[2], ticks_n[3], ticks_n[4]
     theta_at, drive_at, decay_at, own_at, m_at = ticks_n[5], ticks_n[6], ticks_n[7], ticks_n[8], ticks_n[9]
-    m_drive_at, m_decay_at, gi_at, signal_at, fresh_at = ticks_n[10], ticks_n[11], ticks_n[12], ticks_n[13], ticks_n[14]
+    m_drive_at, m_decay_at, gi_at, signal_at = ticks_n[10], ticks_n[11], ticks_n[12], ticks_n[13]
     x_trace, x_later, gx_now, gx_trace = work_m[0], work_m[1], work_m[2], work_m[3]
     y_trace, theta, keep, slope, sum_x, sum_h = work_n[0], work_n[1], work_n[2], work_n[3], work_n[4], work_n[5]
     sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta = work_n[6], work_n[7], work_n[8], work_n[9], work_n[10], work_n[11]
@@ -80,13 +158,14 @@ def backward_queue(
     T, K_x, B, M, N = x.shape[0], x.shape[1], x.shape[2], p[0].shape[1], p[0].shape[2]
     E, N_own = external.shape[2], gspikes.shape[3]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
+    now = (x_trace, y_trace, theta, h_at[0], e_at[0])
     reset_matrix(x_at)
     reset(gx_now)
     group = take(queue)
     while group < groups:
         clear(of_row(gp, group))
         for r in range(group * B // groups, (group + 1) * B // groups):
-            w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
+            w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, _, _ = of_row(p, r)
             gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
             gh, ge = gstate[5][r], gstate[6][r]
             if gh.shape[1] != N:
@@ -105,67 +184,31 @@ def backward_queue(
             for j in range(N):
                 keep[j] = 1 - rho[j]
 
-            for s in range((T - 1) // segment, -1, -1):
-                t_first, t_last = s * segment, min((s + 1) * segment, T)
-
-                # Replay: record the state before each tick, and what follows from it, then learn.
-                if s:
-                    copy(x_trace, saved_x_trace[s - 1, r])
-                    copy(y_trace, saved_y_trace[s - 1, r])
-                    copy(theta, saved_theta[s - 1, r])
-                    copy_matrix(h_at[0], saved_h[s - 1, r])
-                    copy_matrix(e_at[0], saved_e[s - 1, r])
+            last = (T - 1) // segment
+            for s in range(last, -1, -1):
+                # The state at its start. That of a stretch was saved by the forward pass; its further segments are
+                # reached from there, once.
+                first = s - s % stretch
+                if s == last or s + 1 == first + stretch:
+                    if first:
+                        copy_state(now, at(at(saved[1:], first // stretch - 1), r))
+                    else:
+                        copy_state(now, at(state[2:], r))
+                    for i in range(first, s):
+                        copy_state(at(kept, i - first), now)
+                        record(
+                            i * segment, (i + 1) * segment, 0, r, K, x, starts, external, state, p, saved_v, local,
+                            modulation, keep_fast_weights, threshold, h_max, keep, x_trace, y_trace, theta, h_at, e_at,
+                            ticks_m, ticks_n
+                        )  # fmt: skip
                 else:
-                    copy(x_trace, state[2][r])
-                    copy(y_trace, state[3][r])
-                    copy(theta, state[4][r])
-                    copy_matrix(h_at[0], state[5][r])
-                    copy_matrix(e_at[0], state[6][r])
-                n = 0
-                for t in range(t_first, t_last):
-                    if starts[t, r]:
-                        reset(x_trace)
-                        reset(y_trace)
-                        if not keep_fast_weights:
-                            reset(theta)
-                            reset_matrix(e_at[n])
-                    for k in range(K):
-                        fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
-                        move(x_old_at[n], x_trace)
-                        move(y_old_at[n], y_trace)
-                        move(theta_at[n], theta)
-                        before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
-                        spikes_of(saved_v[r, t, k], threshold, z_at[n])
-                        gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
-                        leak(x_trace, lam_pre, x_at[n])
-                        leak(y_trace, lam_post, z_at[n])
-                        move(x_new_at[n], x_trace)
-                        move(y_new_at[n], y_trace)
-                        drive, decay, m = drive_at[n], decay_at[n], m_at[n]
-                        signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
-                        move(m, own_at[n])
-                        if E:
-                            for j in range(N_own):
-                                m[j] *= external[t, r, j % E]
-                        call(local, (y_trace, theta, drive, decay), N)
-                        if retroactive:
-                            if fresh_at[n, 0] != 0:
-                                reset_matrix(h_at[n])
-                            learn_retroactive(
-                                h_at[n], h_at[n + 1], e_at[n], e_at[n + 1], eta, x_trace, drive, decay, keep, m,
-                                kappa_e, h_max
-                            )  # fmt: skip
-                        else:
-                            move(m_drive_at[n], drive)
-                            move(m_decay_at[n], decay)
-                            multiply(m_drive_at[n], m)
-                            multiply(m_decay_at[n], m)
-                        if sliding:
-                            slide(theta, kappa, y_trace)
-                        n += 1
-                ticks = n
-                if not retroactive:
-                    replay(ticks, fresh_at[:, 0], h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
+                    copy_state(now, at(kept, s - first))
+                t_first, t_last = s * segment, min((s + 1) * segment, T)
+                record(
+                    t_first, t_last, 1, r, K, x, starts, external, state, p, saved_v, local, modulation,
+                    keep_fast_weights, threshold, h_max, keep, x_trace, y_trace, theta, h_at, e_at, ticks_m, ticks_n
+                )  # fmt: skip
+                n = ticks = (t_last - t_first) * K
 
                 # Walk back through it.
                 for t in range(t_last - 1, t_first - 1, -1):

@@ -93,11 +93,12 @@ def fast_weights_backward(alpha, x, gi, gh):
 
 
 @piece
-def replay(ticks, fresh, h, eta, x_trace, drive, decay, keep, h_max):
+def replay(ticks, fresh, apart, h, eta, x_trace, drive, decay, keep, h_max):
     """
     ``learn`` for the ticks of a segment, whose traces and rule are known: ``h[n + 1]`` from ``h[n]``, which is 0 where
-    ``fresh[n]`` is not. A synapse goes through all ticks before the next one, so that its fast weight stays in a
-    register; four inputs at a time, since each tick waits for the one before.
+    ``fresh[n]`` is not; with ``apart`` 0 in place of 1, ``h[0]`` holds the last in the end. A synapse goes through all
+    ticks before the next one, so that its fast weight stays in a register; four inputs at a time, since each tick waits
+    for the one before.
     """
     bound, M = splat(h_max), eta.shape[0]
     for i in range(0, M - 3, 4):
@@ -110,13 +111,13 @@ def replay(ticks, fresh, h, eta, x_trace, drive, decay, keep, h_max):
                 load(h[0], (i, j)), load(h[0], (i + 1, j)), load(h[0], (i + 2, j)), load(h[0], (i + 3, j))
             )  # fmt: skip
             for n in range(ticks):
-                drive_j, decay_j, x, after = load(drive, (n, j)), load(decay, (n, j)), x_trace[n], h[n + 1]
+                drive_j, decay_j, x, after = load(drive, (n, j)), load(decay, (n, j)), x_trace[n], h[(n + 1) * apart]
                 if fresh[n] != 0:
                     h_0 = h_1 = h_2 = h_3 = zeros(keep)
-                    store(h[n], (i, j), h_0)
-                    store(h[n], (i + 1, j), h_1)
-                    store(h[n], (i + 2, j), h_2)
-                    store(h[n], (i + 3, j), h_3)
+                    store(h[n * apart], (i, j), h_0)
+                    store(h[n * apart], (i + 1, j), h_1)
+                    store(h[n * apart], (i + 2, j), h_2)
+                    store(h[n * apart], (i + 3, j), h_3)
                 h_0 = learn_at(eta_0, h_0, splat(x[i]), drive_j, decay_j, keep_j, bound)
                 h_1 = learn_at(eta_1, h_1, splat(x[i + 1]), drive_j, decay_j, keep_j, bound)
                 h_2 = learn_at(eta_2, h_2, splat(x[i + 2]), drive_j, decay_j, keep_j, bound)
@@ -131,10 +132,10 @@ def replay(ticks, fresh, h, eta, x_trace, drive, decay, keep, h_max):
             for n in range(ticks):
                 if fresh[n] != 0:
                     h_ij = zeros(keep)
-                    store(h[n], (i, j), h_ij)
+                    store(h[n * apart], (i, j), h_ij)
                 drive_j, decay_j, x_i = load(drive, (n, j)), load(decay, (n, j)), splat(x_trace[n, i])
                 h_ij = learn_at(load(eta, (i, j)), h_ij, x_i, drive_j, decay_j, load(keep, j), bound)
-                store(h[n + 1], (i, j), h_ij)
+                store(h[(n + 1) * apart], (i, j), h_ij)
 
 
 @inlined
