@@ -26,6 +26,8 @@ from sb3_plastic.ops import (
     LayerParameters,
     fused,
     kernels,
+    memory,
+    plans,
     plastic_scan,
     resolve_backend,
     rollout,
@@ -184,7 +186,7 @@ def assert_agree(problem: Problem) -> None:
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers without content are full of NaN, so that no result can rest on what happened to be in them."""
-    monkeypatch.setattr(fused, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
+    monkeypatch.setattr(memory, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
 
 
 @pytest.fixture
@@ -217,7 +219,7 @@ def test_equals_reference(rule: str, modulation: str, options: dict[str, Any]) -
 
 @pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
 def test_segments_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "SEGMENT_TICKS", (6, 6))  # two steps; the third segment is cut short
+    monkeypatch.setattr(plans, "SEGMENT_TICKS", (6, 6))  # two steps; the third segment is cut short
     assert_agree(problem(rule, modulation, T=5, external=None if rule == "none" else 1))
 
 
@@ -225,12 +227,12 @@ def test_segments_do_not_show(rule: str, modulation: str, monkeypatch: pytest.Mo
 def test_segments_of_wide_layers_without_saved_fast_weights_do_not_show(
     rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused, "SEGMENT_TICKS", (6, 6))
+    monkeypatch.setattr(plans, "SEGMENT_TICKS", (6, 6))
     wide = problem(rule, modulation, T=17, M_in=48, N=49)
     sizes = fused.layer_layout(
         wide.config, (wide.x, wide.x.new_empty(17, 3, 0), *wide.state, *wide.p, wide.episode_start)
     )
-    segment, stretch = fused._segments(sizes, wide.K)
+    segment, stretch = plans.segments(sizes, wide.K)
     assert 1 < stretch < 17 // segment
     assert_agree(wide)
 

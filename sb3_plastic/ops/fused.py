@@ -1,14 +1,12 @@
 """The fused form of the plastic scan for the CPU: one compiled call per layer, forward and backward.
 
-The kernels are in :mod:`sb3_plastic.ops.kernels`; here is what surrounds them: which layers they serve, the border
-between tensors and arrays, and autograd.
+The kernels are in :mod:`sb3_plastic.ops.kernels`; here is what surrounds them: which layers they serve, the memory that
+they work in, and autograd.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,27 +14,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sb3_plastic.ops import kernels, kernels_backward, kernels_static
+from sb3_plastic.ops import kernels, kernels_backward, kernels_static, memory
 from sb3_plastic.ops.functions import FLOATS, rule_addresses, surrogate_address
 from sb3_plastic.ops.layout import NAMES, Layout, layout
-from sb3_plastic.ops.simd import padded
+from sb3_plastic.ops.plans import backward_plan, forward_plan, segments, uneven_parameters
 from sb3_plastic.ops.threads import run, threads_for
 from sb3_plastic.ops.types import LayerConfig, LayerParameters, check_choice
 from sb3_plastic.plasticity import RULES
 from sb3_plastic.state import LayerState
 
 BACKENDS = ("auto", "reference", "fused")
+NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 MODULATION = {
     "none": kernels.MODULATION_NONE,
     "simple": kernels.MODULATION_SIMPLE,
     "retroactive": kernels.MODULATION_RETROACTIVE,
 }
-
-SEGMENT_TICKS = 4, 32
-"""Ticks per segment, at least and at most, whose fast weights are held at once in the backward pass."""
-
-SEGMENT_NUMBERS = 2**20
-"""Fast weights per segment, if it has more than the fewest ticks: 4 MB in float32, about a second cache."""
 
 GROUPS = 16
 """Rows share the sums of their parameters' gradients in so many groups, whatever the number of threads."""
@@ -104,91 +97,35 @@ def plastic_scan_fused(
         # Not *state as one argument: autograd does not look into tuples, and would drop the gradients silently.
         spikes, *new = _Scan.apply(config, K, *tensors)
     else:
-        spikes, *new = _forward(config, K, tensors, save=False)[0]
+        spikes, *new = _forward(config, K, tensors, save=False).outputs
     return spikes, LayerState(*new)
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, config: LayerConfig, K: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        outputs, ctx.arrays, ctx.saved = _forward(config, K, tensors)
-        ctx.config, ctx.K = config, K
+        call = _forward(config, K, tensors)
+        ctx.config, ctx.K, ctx.call = config, K, call._replace(outputs=())
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        return outputs
+        return call.outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors  # Asked for first: this complains if one has been changed in place.
         wanted = ctx.needs_input_grad[2:-1]
-        return (None, None, *_backward(ctx.config, ctx.K, tensors, ctx.arrays, ctx.saved, grads, wanted), None)
+        return (None, None, *_backward(ctx.config, ctx.K, tensors, ctx.call, grads, wanted), None)
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """
-    Every buffer without content comes from here, so that a test can poison it; and from torch, whose tensors begin at
-    a multiple of 64 bytes. Arrays of numpy's own begin anywhere, and vector instructions then take 1.6 times as long.
-    """
-    return torch.empty(shape, dtype=dtype)
-
-
-def together(shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, zero: bool = False) -> tuple[np.ndarray, ...]:
-    """
-    Arrays in one piece of memory, each from a multiple of the vectors' length: one allocation in place of a dozen.
-    Zeros are filled in by this thread: torch's own, once woken, go on spinning for milliseconds and slow the kernels.
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    ends = [0, *accumulate(padded(size) for size in sizes)]
-    memory = empty((ends[-1],), dtype).numpy()
-    if zero:
-        memory.fill(0)
-    parts = zip(shapes, sizes, ends, strict=False)
-    return tuple(memory[start : start + size].reshape(shape) for shape, size, start in parts)
-
-
-class _Arrays(NamedTuple):
-    """The tensors of a call as arrays."""
+class _Call(NamedTuple):
+    """What a forward pass was given, as the kernels take it, and what it made of it."""
 
     sizes: Layout
-    x: np.ndarray  # [T, K or 1, B, M_in]
-    starts: np.ndarray  # [T, B]
-    external: np.ndarray  # [T, B, N or 1 or 0]
-    state: tuple[np.ndarray, ...]
-    p: tuple[np.ndarray, ...]  # each with a leading axis of size B or 1, and padded
-
-
-def _pad(array: np.ndarray) -> np.ndarray:
-    """Zeros after the last axis, for the kernels' vectors."""
-    *shape, n = array.shape
-    if n == padded(n):
-        return array
-    wide = np.zeros((*shape, padded(n)), array.dtype)
-    wide[..., :n] = array
-    return wide
-
-
-def _arrays(config: LayerConfig, tensors: Sequence[Tensor]) -> _Arrays:
-    sizes = layer_layout(config, tensors)
-    x, external, *state = (tensor.detach().contiguous().numpy() for tensor in tensors[:9])
-    starts = tensors[-1].contiguous().numpy()
-    state = [s.astype(x.dtype, copy=False) for s in state]  # What is empty may be of any type.
-    p = parameter_arrays(sizes, tensors[9:-1], tensors[0].dtype)
-    return _Arrays(sizes, x, starts, external, tuple(state), p)
-
-
-def parameter_arrays(sizes: Layout, p: Sequence[Tensor], dtype: torch.dtype) -> tuple[np.ndarray, ...]:
-    """
-    :param sizes: of the layer
-    :param p: its fourteen parameters
-    :param dtype: type of number
-    :return: as the kernels take them, with a leading axis of size B or 1, and padded
-    """
-    arrays = []
-    for tensor, rows, shape in zip(p, sizes.rows, sizes.parameter_shapes(), strict=True):
-        tensor = torch.empty(0, dtype=dtype) if 0 in shape else tensor.detach().contiguous()
-        arrays.append(_pad(tensor.numpy().reshape(rows, *shape)))
-    return tuple(arrays)
+    outputs: tuple[Tensor, ...]  # spikes, state
+    at_given: list[int]  # addresses of x, episode_start, external, state, parameters
+    at_saved: list[int]  # of what the backward pass needs
+    kept: list[Tensor]  # what lies there
 
 
 def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
@@ -200,116 +137,125 @@ def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
     return layout(config, RULES[config.rule], tuple(t.shape for t in tensors), tuple(t.dtype for t in tensors))
 
 
-def _segments(sizes: Layout, K: int) -> tuple[int, int]:
+def parameter_addresses(sizes: Layout, p: Sequence[Tensor], dtype: torch.dtype) -> tuple[list[int], list[Tensor]]:
     """
-    Steps per segment, and segments per stretch. The forward pass saves the fast weights at the start of each stretch,
-    which is long enough that they come to some 2 (M + N) numbers per tick at most, as neurons do, not synapses.
+    :param sizes: of the layer
+    :param p: its fourteen parameters
+    :param dtype: type of number
+    :return: where the kernels find each, in C order and with zeros after the last axis for their vectors; and what has
+        to be kept meanwhile
     """
-    matrices = sizes.M_plastic * sizes.N_plastic + sizes.M_retroactive * sizes.N_retroactive
-    least, most = SEGMENT_TICKS
-    segment = max(1, min(most, max(least, SEGMENT_NUMBERS // max(1, matrices))) // K)
-    return segment, max(1, matrices // (2 * (sizes.M + sizes.N)) // (segment * K))
+    kept = [tensor.contiguous() for tensor in p]
+    found = [tensor.data_ptr() for tensor in kept]
+    uneven, of_wide = uneven_parameters(sizes, dtype)
+    if uneven:
+        wide = memory.empty((of_wide.size,), dtype)
+        array = wide.numpy()
+        array.fill(0)
+        for place, (i, address) in enumerate(zip(uneven, of_wide.addresses(wide), strict=True)):
+            of_wide.array(array, place)[..., : p[i].shape[-1]] = p[i].detach().numpy()
+            found[i] = address
+        kept.append(wide)
+    return found, kept
 
 
-def _work(threads: int, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype) -> list[tuple[np.ndarray, ...]]:
-    """Working memory of the kernels: by thread, arrays of these shapes, without content."""
-    return list(zip(*together([(threads, *shape) for shape in shapes], dtype), strict=True))
+def forward_kinds(config: LayerConfig, period: int, dtype: torch.dtype) -> tuple[int, int, bool, int]:
+    """
+    :param config: of a layer
+    :param period: steps from one saved state to the next; 0 to save nothing
+    :param dtype: type of number
+    :return: ``kinds`` of :func:`sb3_plastic.ops.kernels.forward`
+    """
+    rule = 0 if config.rule == "none" else rule_addresses(config.rule, dtype)[0]
+    return rule, MODULATION[config.modulation], config.keep_fast_weights, period
 
 
-def _matrices(sizes: Layout) -> list[tuple[int, int]]:
-    """Shapes of working memory for fast weights and eligibility."""
-    return [(sizes.M_plastic, padded(sizes.N_plastic)), (sizes.M_retroactive, padded(sizes.N_retroactive))]
+def numbers(config: LayerConfig, dtype: torch.dtype) -> np.ndarray:
+    """
+    :param config: of a layer
+    :param dtype: type of number
+    :return: threshold and h_max, as the kernels take them
+    """
+    return np.array((config.threshold, config.h_max), NUMBERS[dtype])
 
 
-def _forward(
-    config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool = True
-) -> tuple[tuple[Tensor, ...], _Arrays, tuple[np.ndarray, ...]]:
+def _forward(config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool = True) -> _Call:
     """Spikes and state, and what the backward pass needs."""
-    arrays = _arrays(config, tensors)
-    sizes, x, starts, external, state, p = arrays
-    T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
-    outputs = tuple(empty(shape, dtype) for shape in ((T, K, B, N), *sizes.state_shapes()))
-    spikes, *out = (tensor.numpy() for tensor in outputs)
-    saved_v = empty((B, T * save, K, padded(N)), dtype).numpy()
-    threads = threads_for(T * K * B * M * N, B)
-    work = _work(threads, [(2, padded(M)), (9, padded(N)), *_matrices(sizes)], dtype)
-    threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
-    if config.rule == "none":
-        saved: tuple[np.ndarray, ...] = (saved_v,)
-        run(kernels_static.static_forward_queue, threads, B, lambda i: (
-            K, save, x, starts, state, tuple(out), p, spikes, saved_v, threshold, *work[i][:2]
-        ))  # fmt: skip
-    else:
-        segment, stretch = _segments(sizes, K)
-        period = segment * stretch if save else 0
-        stretches = (T - 1) // period if save else 0
-        shapes = [(*shape[:-1], padded(shape[-1])) for shape in sizes.state_shapes()[2:]]
-        saved = (saved_v, *together([(stretches, *shape) for shape in shapes], dtype))
-        local, _ = rule_addresses(config.rule, dtype)
-        run(kernels.forward_queue, threads, B, lambda i: (
-            K, period, x, starts, external, state, tuple(out), p, spikes, saved, local, MODULATION[config.modulation],
-            config.keep_fast_weights, threshold, h_max, *work[i]
-        ))  # fmt: skip
-    return outputs, arrays, saved
+    sizes, dtype = layer_layout(config, tensors), tensors[0].dtype
+    segment, stretch = segments(sizes, K)
+    period = segment * stretch if save else 0
+    plan = forward_plan(sizes, K, period, dtype)
+    of_outputs, *of_saved = plan.made
+    x, external, *state = (tensor.contiguous() for tensor in tensors[:9])
+    at_parameters, kept = parameter_addresses(sizes, tensors[9:-1], dtype)
+    given = x, tensors[-1].contiguous(), external, *state
+    at_given = [*(tensor.data_ptr() for tensor in given), *at_parameters]
+    # Not in one piece: who keeps a state would keep the spikes of all ticks as well.
+    outputs = tuple(memory.empty(shape, dtype) for shape in of_outputs.shapes)
+    saved = [memory.empty((part.size,), dtype) for part in of_saved]
+    at_saved = [address for part, made in zip(of_saved, saved, strict=True) for address in part.addresses(made)]
+    threads = threads_for(sizes.T * K * sizes.B * sizes.M * sizes.N, sizes.B)
+    known = [*at_given, *(tensor.data_ptr() for tensor in outputs), *at_saved]
+    tables, _work = plan.tables(known, threads, dtype)
+    kinds, values = np.array(forward_kinds(config, period, dtype), np.int64), numbers(config, dtype)
+    kernel = kernels_static.static_forward_queue if config.rule == "none" else kernels.forward_queue
+    run(kernel, threads, sizes.B, lambda i: (K, tables[i], kinds, values))
+    return _Call(sizes, outputs, at_given, at_saved, [*given, *kept, *saved])
 
 
 def _backward(
     config: LayerConfig,
     K: int,
     tensors: Sequence[Tensor],
-    arrays: _Arrays,
-    saved: tuple[np.ndarray, ...],
+    call: _Call,
     grads: tuple[Tensor | None, ...],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
-    sizes, x, starts, external, state, p = arrays
-    T, B, M, N, dtype = sizes.T, sizes.B, sizes.M, sizes.N, tensors[0].dtype
-    groups = min(B, GROUPS) if max(sizes.rows) == 1 else B
-    spikes_shape = (T, K, B, N) if grads[0] is None else (0,)
-    shapes = [spikes_shape, external.shape]
-    for array, grad, want in zip(state, grads[1:], wanted[2:9], strict=True):
-        shapes.append(array.shape if want or grad is not None else (len(array), *[0] * (array.ndim - 1)))
-    gspikes, gexternal, *rest = together(shapes, dtype, zero=True)
-    gstate = tuple(rest)
-    gp = together([(groups, *array.shape[1:]) for array in p], dtype)
-    if grads[0] is not None:
-        gspikes = np.ascontiguousarray(grads[0].numpy())
-    for array, grad in zip(gstate, grads[1:], strict=True):
-        if grad is not None:
-            array[...] = grad.numpy()
+    sizes, dtype = call.sizes, tensors[0].dtype
+    segment, stretch = segments(sizes, K)
+    groups = min(sizes.B, GROUPS) if max(sizes.rows) == 1 else sizes.B
+    has_gstate = tuple(want or grad is not None for want, grad in zip(wanted[2:9], grads[1:], strict=True))
     want_gx = config.recurrent or wanted[NAMES.index("x")]
     want_gx_trace = want_gx or wanted[NAMES.index("x_trace")] or wanted[NAMES.index("lam_pre")]
-    gx = empty(x.shape, dtype).numpy()
+    plan = backward_plan(sizes, K, segment, stretch, grads[0] is not None, has_gstate, want_gx, dtype)
+    of_zeros, of_gp, of_gx = plan.made
+    made = [memory.empty((size,), dtype) for size in (of_zeros.size, groups * of_gp.size, of_gx.size)]
+    zeros, gp, gx = (tensor.numpy() for tensor in made)
+    zeros.fill(0)  # By this thread: torch's own, once woken, go on spinning for milliseconds and slow the kernels.
+    for i, grad in enumerate(grads[1:], 1):
+        if grad is not None:
+            of_zeros.array(zeros, i)[...] = grad.numpy()
+    at_zeros, at_gp, at_gx = (part.addresses(tensor) for part, tensor in zip(plan.made, made, strict=True))
+    gspikes = None if grads[0] is None else grads[0].contiguous()
+    at_gspikes = at_zeros[8] if gspikes is None else gspikes.data_ptr()
+    known = [*call.at_given, *call.at_saved, at_gspikes, *at_gx, *at_zeros[:8], *at_gp]
+    threads = threads_for(sizes.T * K * sizes.B * sizes.M * sizes.N, groups)
+    tables, _work = plan.tables(known, threads, dtype)
+    local, derivative = (0, 0) if config.rule == "none" else rule_addresses(config.rule, dtype)
     surrogate = surrogate_address(config.surrogate, config.slope, dtype)
-    threshold, h_max = x.dtype.type(config.threshold), x.dtype.type(config.h_max)
-    threads = threads_for(T * K * B * M * N, groups)
-    segment, stretch = _segments(sizes, K)
-    L, wide_m, wide_n = min(segment, T) * K, padded(M), padded(N)
-    if config.rule == "none":
-        work = _work(threads, [(L, wide_m), (L, wide_n), (1, wide_m), (7, wide_n)], dtype)
-        run(kernels_static.static_backward_queue, threads, groups, lambda i: (
-            K, x, starts, state, p, saved[0], surrogate, config.detach_reset, threshold, gspikes, gstate, want_gx, gx,
-            gp, *work[i]
-        ))  # fmt: skip
-    else:
-        local, derivative = rule_addresses(config.rule, dtype)
-        kept = min(stretch, (T - 1) // segment + 1) - 1
-        shapes = [*((L + 1, *shape) for shape in _matrices(sizes)), (3, L, wide_m), (15, L, wide_n)]
-        shapes += [(4, wide_m), (18, wide_n), *_matrices(sizes)]
-        shapes += [(kept, *shape[1:-1], padded(shape[-1])) for shape in sizes.state_shapes()[2:]]
-        work = _work(threads, shapes, dtype)
-        run(kernels_backward.backward_queue, threads, groups, lambda i: (
-            K, segment, stretch, x, starts, external, state, p, saved, local, derivative, surrogate,
-            MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset, threshold, h_max, gspikes,
-            gstate, wanted[NAMES.index("rho")], want_gx_trace, want_gx, gx, gexternal, gp, *work[i][:8], work[i][8:]
-        ))  # fmt: skip
-        gp[7][...] *= -1  # so far it is the gradient of 1 - rho
-    gradients: list[np.ndarray | None] = [gx, gexternal, *gstate]
-    for g, rows, shape, want in zip(gp, sizes.rows, sizes.parameter_shapes(), wanted[9:], strict=True):
-        # A parameter that serves all rows has the sum of theirs.
-        gradients.append((g if rows > 1 or not g.size else g.sum(0))[..., : shape[-1]] if want else None)
-    return [
-        torch.from_numpy(gradient).reshape(tensor.shape) if want and gradient is not None and gradient.size else None
-        for gradient, tensor, want in zip(gradients, tensors[:-1], wanted, strict=True)
-    ]
+    kinds = np.array((
+        local, derivative, surrogate, MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset,
+        wanted[NAMES.index("rho")], want_gx_trace, want_gx, segment, stretch,
+        of_gp.size * dtype.itemsize
+    ), np.int64)  # fmt: skip
+    values = numbers(config, dtype)
+    kernel = kernels_static.static_backward_queue if config.rule == "none" else kernels_backward.backward_queue
+    run(kernel, threads, groups, lambda i: (K, tables[i], kinds, values))
+
+    gp = gp.reshape(groups, -1)
+    sums = gp.sum(0)  # for parameters that serve all rows
+    gradients: list[Tensor | None] = []
+    for i, (tensor, want) in enumerate(zip(tensors[:-1], wanted, strict=True)):
+        if not want or not tensor.numel():
+            gradients.append(None)
+            continue
+        if i == 0:
+            array = of_gx.array(gx, 0)
+        elif i < 9:
+            array = of_zeros.array(zeros, i - 1)
+        else:
+            array = of_gp.array(gp if sizes.rows[i - 9] > 1 else sums, i - 9)[..., : tensor.shape[-1]]
+        # What the layer has no use for has none.
+        gradients.append(torch.from_numpy(array.reshape(tensor.shape)) if array.size else None)
+    return gradients

@@ -27,9 +27,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from sb3_plastic.ops.arrays import array_2, array_3, array_4, parameters_at, saved_at, state_at
 from sb3_plastic.ops.simd import (
     LANES,
-    borrow,
     call,
     clip,
     flush_subnormals,
@@ -304,29 +304,29 @@ def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, k
 
 
 @piece
-def forward(
-    first, last, K, period, x, starts, external, state, out, p, spikes, saved, local, modulation,
-    keep_fast_weights, threshold, h_max, work_m, work_n, work_h, work_e
-):  # fmt: skip
+def forward(first, last, K, table, kinds, numbers):
     """
     Rows ``first`` to ``last`` of a layer with fast weights.
 
-    :param period: steps from one saved state to the next; 0 to save nothing for a backward pass
-    :param x: [T, K or 1, B, M_in], with 1 if the input stays for the whole step
-    :param external: [T, B, E], with E the number of neurons, 1 or 0
-    :param state: the seven tensors of the incoming state; ``out`` those of the outgoing one
-    :param p: the fourteen parameters, each with a leading axis of size B or 1; [N] or, ``lam_pre``, as ``work_m``
-    :param saved: v [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and x_trace,
-        y_trace, theta, h, e at the start of each period after the first
-    :param local: address of the rule, (y, theta, b, g) over all neurons
-    :param work_m: [2, M], padded; ``work_n``: [9, N]; ``work_h``, ``work_e``: [M, N], used where the state has fewer
-        columns; without content
+    :param table: the arrays. Given: x, [T, K or 1, B, M_in], with 1 if the input stays for the whole
+        step; episode_start, [T, B]; the external modulator, [T, B, E], with E the number of neurons, 1 or 0; the state
+        (7); the parameters (14), each with a leading axis of size B or 1, and padded. Set: spikes, the outgoing state
+        (7). Saved: v, [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and
+        x_trace, y_trace, theta, h, e at the start of each period after the first. Working memory without content:
+        [2, M] and [9, N], padded, and twice [M, N], used where the state has fewer columns
+    :param kinds: address of the rule, (y, theta, b, g) over all neurons; modulation; whether fast weights are kept;
+        steps per period, 0 to save nothing for a backward pass
+    :param numbers: threshold, h_max
     """
     mode = flush_subnormals()
-    x, starts, external, spikes = borrow((x, starts, external, spikes))
-    state, out, p, saved = borrow((state, out, p, saved))
-    work_m, work_n, work_h, work_e = borrow((work_m, work_n, work_h, work_e))
-    saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved
+    threshold, h_max = numbers[0], numbers[1]
+    local, modulation, keep_fast_weights, period = kinds[0], kinds[1], kinds[2] != 0, kinds[3]
+    x, starts, external = array_4(table, 0, h_max), array_2(table, 1, True), array_3(table, 2, h_max)
+    state, p = state_at(table, 3, h_max), parameters_at(table, 10, h_max)
+    spikes, out = array_4(table, 24, h_max), state_at(table, 25, h_max)
+    saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved_at(table, 32, h_max)
+    work_m, work_n = array_2(table, 38, h_max), array_2(table, 39, h_max)
+    work_h, work_e = array_2(table, 40, h_max), array_2(table, 41, h_max)
     T, K_x, M, N = x.shape[0], x.shape[1], p[0].shape[1], p[0].shape[2]
     E, N_own = external.shape[2], spikes.shape[3]
     retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
@@ -413,9 +413,9 @@ def forward(
 
 
 @jit()
-def forward_queue(queue, rows, *arguments):
-    """``forward``, with its ``arguments`` after the first two, of the rows that this thread takes from the queue."""
+def forward_queue(queue, rows, K, table, kinds, numbers):
+    """``forward`` of the rows that this thread takes from the queue."""
     r = take(queue)
     while r < rows:
-        forward(r, r + 1, *arguments)
+        forward(r, r + 1, K, table, kinds, numbers)
         r = take(queue)

@@ -3,6 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
+from sb3_plastic.ops.arrays import array_2, array_3, array_4, parameters_at, saved_at, state_at
 from sb3_plastic.ops.kernels import (
     MODULATION_NONE,
     MODULATION_RETROACTIVE,
@@ -38,7 +39,7 @@ from sb3_plastic.ops.passes_backward import (
     slide_backward,
     weights_backward,
 )
-from sb3_plastic.ops.simd import borrow, call, flush_subnormals, restore, take
+from sb3_plastic.ops.simd import call, flush_subnormals, restore, take
 
 
 @piece
@@ -57,100 +58,43 @@ def copy_state(target, source):
     copy_matrix(target[4], source[4])
 
 
-@piece
-def record(
-    t_first, t_last, apart, r, K, x, starts, external, state, p, saved_v, local, modulation, keep_fast_weights,
-    threshold, h_max, keep, x_trace, y_trace, theta, h_at, e_at, ticks_m, ticks_n
-):  # fmt: skip
-    """
-    Replay steps ``t_first`` to ``t_last`` of row r: record the state before each tick, and what follows from it, then
-    learn. ``x_trace``, ``y_trace``, ``theta``, ``h_at[0]`` and ``e_at[0]`` are the state before. With ``apart`` 1,
-    ``h_at[n]`` and ``e_at[n]`` become those before tick n; with 0 only the last ones are kept, in place of the first.
-    """
-    x_at, x_old_at, x_new_at = ticks_m[0], ticks_m[1], ticks_m[2]
-    v_old_at, z_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[1], ticks_n[2], ticks_n[3], ticks_n[4]
-    theta_at, drive_at, decay_at, own_at, m_at = ticks_n[5], ticks_n[6], ticks_n[7], ticks_n[8], ticks_n[9]
-    m_drive_at, m_decay_at, signal_at, fresh_at = ticks_n[10], ticks_n[11], ticks_n[13], ticks_n[14]
-    _, _, _, _, eta, lam_pre, lam_post, _, kappa, kappa_e, a, u, c, d = of_row(p, r)
-    K_x, M, N, E, N_own = x.shape[1], eta.shape[0], eta.shape[1], external.shape[2], state[0].shape[1]
-    retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
-    n = 0
-    for t in range(t_first, t_last):
-        if starts[t, r]:
-            reset(x_trace)
-            reset(y_trace)
-            if not keep_fast_weights:
-                reset(theta)
-                reset_matrix(e_at[n * apart])
-        for k in range(K):
-            fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
-            move(x_old_at[n], x_trace)
-            move(y_old_at[n], y_trace)
-            move(theta_at[n], theta)
-            before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
-            spikes_of(saved_v[r, t, k], threshold, z_at[n])
-            gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
-            leak(x_trace, lam_pre, x_at[n])
-            leak(y_trace, lam_post, z_at[n])
-            move(x_new_at[n], x_trace)
-            move(y_new_at[n], y_trace)
-            drive, decay, m = drive_at[n], decay_at[n], m_at[n]
-            signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
-            move(m, own_at[n])
-            if E:
-                for j in range(N_own):
-                    m[j] *= external[t, r, j % E]
-            call(local, (y_trace, theta, drive, decay), N)
-            if retroactive:
-                h, e, h_new, e_new = h_at[n * apart], e_at[n * apart], h_at[(n + 1) * apart], e_at[(n + 1) * apart]
-                if fresh_at[n, 0] != 0:
-                    reset_matrix(h)
-                learn_retroactive(h, h_new, e, e_new, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
-            else:
-                move(m_drive_at[n], drive)
-                move(m_decay_at[n], decay)
-                multiply(m_drive_at[n], m)
-                multiply(m_decay_at[n], m)
-            if sliding:
-                slide(theta, kappa, y_trace)
-            n += 1
-    if not retroactive:
-        replay(n, fresh_at[:, 0], apart, h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
-
-
 @jit()
-def backward_queue(
-    queue, groups, K, segment, stretch, x, starts, external, state, p, saved, local, derivative, surrogate, modulation,
-    keep_fast_weights, detach_reset, threshold, h_max, gspikes, gstate, want_grho, want_gx_trace, want_gx, gx,
-    gexternal, gp, h_at, e_at, ticks_m, ticks_n, work_m, work_n, work_h, work_e, kept
-):  # fmt: skip
+def backward_queue(queue, groups, K, table, kinds, numbers):
     """
     The backward pass of ``forward``, of the groups that this thread takes from the queue. A group is some rows one
     after the other, whose gradients of the parameters add up. With L ticks per segment:
 
-    :param gspikes: gradient of the spikes, [T, K, B, N]
-    :param gstate: gradient of the outgoing state; on return that of the incoming state. Without columns where the
-        former is 0 and the latter not wanted
-    :param want_grho: whether the gradient of ``rho`` is wanted
-    :param want_gx_trace: whether the gradients of ``x_trace``, of ``lam_pre`` or of x are wanted
-    :param want_gx: whether those of x are
-    :param gx: gradient of x, [T, K or 1, B, M_in], set
-    :param gexternal: gradient of the external modulator, [T, B, N or 1 or 0], added to
-    :param gp: gradients of the parameters, each with a leading axis for the groups, set; that of ``rho`` negative
-    :param h_at: [L + 1, M, N], ``e_at`` likewise, or [L + 1, 0, 0] without eligibility, ``ticks_m``: [3, L, M],
-        ``ticks_n``: [15, L, N]: what the replay of a segment records of each tick
-    :param work_m: [4, M], ``work_n``: [18, N], ``work_h``, ``work_e`` as in ``forward``; without content
+    :param table: the arrays. What the forward pass was given (24) and has saved (6). Gradients: of the spikes, [T, K,
+        B, N]; of x, [T, K or 1, B, M_in], set; of the external modulator, [T, B, N or 1 or 0], added to; of the
+        outgoing state (7), on return those of the incoming one, without columns where the former is 0 and the latter
+        not wanted; of the parameters (14), of the first group, set. What the replay of a segment records of each tick,
+        [3, L, M], [15, L, N]; working memory, [4, M], [18, N]; fast weights and eligibility before each tick, [L + 1,
+        M, N], or without columns; two matrices as in ``forward``; states (5) at the start of a stretch's segments but
+        the last. All these without content
+    :param kinds: addresses of the rule, its derivative and the surrogate's; modulation; whether fast weights are kept,
+        the reset is detached, and the gradients of ``rho``, of ``x_trace`` (or ``lam_pre``, or x), and of x are wanted;
+        steps per segment; segments per stretch; bytes from a group's gradients of the parameters to the next one's
+    :param numbers: threshold, h_max
     """
     mode = flush_subnormals()
-    x, starts, external, gspikes, gx, gexternal = borrow((x, starts, external, gspikes, gx, gexternal))
-    state, p, saved, gstate, gp = borrow((state, p, saved, gstate, gp))
-    h_at, e_at, ticks_m, ticks_n = borrow((h_at, e_at, ticks_m, ticks_n))
-    work_m, work_n, work_h, work_e, kept = borrow((work_m, work_n, work_h, work_e, kept))
+    threshold, h_max = numbers[0], numbers[1]
+    local, derivative, surrogate, modulation, keep_fast_weights = kinds[0], kinds[1], kinds[2], kinds[3], kinds[4] != 0
+    detach_reset, want_grho, want_gx_trace, want_gx = kinds[5] != 0, kinds[6] != 0, kinds[7] != 0, kinds[8] != 0
+    segment, stretch = kinds[9], kinds[10]
+    x, starts, external = array_4(table, 0, h_max), array_2(table, 1, True), array_3(table, 2, h_max)
+    state, p, saved = state_at(table, 3, h_max), parameters_at(table, 10, h_max), saved_at(table, 24, h_max)
+    gspikes, gx, gexternal = array_4(table, 30, h_max), array_4(table, 31, h_max), array_3(table, 32, h_max)
+    gstate = state_at(table, 33, h_max)
+    ticks_m, ticks_n, work_m = array_3(table, 54, h_max), array_3(table, 55, h_max), array_2(table, 56, h_max)
+    work_n, h_at, e_at = array_2(table, 57, h_max), array_3(table, 58, h_max), array_3(table, 59, h_max)
+    work_h, work_e, kept_x_trace = array_2(table, 60, h_max), array_2(table, 61, h_max), array_2(table, 62, h_max)
+    kept_y_trace, kept_theta = array_2(table, 63, h_max), array_2(table, 64, h_max)
+    kept = kept_x_trace, kept_y_trace, kept_theta, array_3(table, 65, h_max), array_3(table, 66, h_max)
     saved_v = saved[0]
     x_at, x_old_at, x_new_at = ticks_m[0], ticks_m[1], ticks_m[2]
-    v_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[2], ticks_n[3], ticks_n[4]
+    v_old_at, z_old_at, z_at, y_old_at, y_new_at = ticks_n[0], ticks_n[1], ticks_n[2], ticks_n[3], ticks_n[4]
     theta_at, drive_at, decay_at, own_at, m_at = ticks_n[5], ticks_n[6], ticks_n[7], ticks_n[8], ticks_n[9]
-    m_drive_at, m_decay_at, gi_at, signal_at = ticks_n[10], ticks_n[11], ticks_n[12], ticks_n[13]
+    m_drive_at, m_decay_at, gi_at, signal_at, fresh_at = ticks_n[10], ticks_n[11], ticks_n[12], ticks_n[13], ticks_n[14]
     x_trace, x_later, gx_now, gx_trace = work_m[0], work_m[1], work_m[2], work_m[3]
     y_trace, theta, keep, slope, sum_x, sum_h = work_n[0], work_n[1], work_n[2], work_n[3], work_n[4], work_n[5]
     sum_e, gm, db_dy, db_dtheta, dg_dy, dg_dtheta = work_n[6], work_n[7], work_n[8], work_n[9], work_n[10], work_n[11]
@@ -163,10 +107,11 @@ def backward_queue(
     reset(gx_now)
     group = take(queue)
     while group < groups:
-        clear(of_row(gp, group))
+        gp = parameters_at(table, 40, h_max, group * kinds[11])
+        clear(of_row(gp, 0))
         for r in range(group * B // groups, (group + 1) * B // groups):
-            w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, _, _ = of_row(p, r)
-            gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, group)
+            w, _, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
+            gw, gb, gbeta, galpha, geta, glam_pre, glam_post, grho, gkappa, gkappa_e, ga, gu, gc, gd = of_row(gp, 0)
             gh, ge = gstate[5][r], gstate[6][r]
             if gh.shape[1] != N:
                 gh = work_h
@@ -186,29 +131,69 @@ def backward_queue(
 
             last = (T - 1) // segment
             for s in range(last, -1, -1):
-                # The state at its start. That of a stretch was saved by the forward pass; its further segments are
-                # reached from there, once.
+                # The state at the start of a stretch was saved by the forward pass, those at the start of its further
+                # segments are kept on the way to its last one.
                 first = s - s % stretch
-                if s == last or s + 1 == first + stretch:
-                    if first:
-                        copy_state(now, at(at(saved[1:], first // stretch - 1), r))
-                    else:
-                        copy_state(now, at(state[2:], r))
-                    for i in range(first, s):
-                        copy_state(at(kept, i - first), now)
-                        record(
-                            i * segment, (i + 1) * segment, 0, r, K, x, starts, external, state, p, saved_v, local,
-                            modulation, keep_fast_weights, threshold, h_max, keep, x_trace, y_trace, theta, h_at, e_at,
-                            ticks_m, ticks_n
-                        )  # fmt: skip
-                else:
+                start = first if s == last or s == first + stretch - 1 else s
+                if start > first:
                     copy_state(now, at(kept, s - first))
-                t_first, t_last = s * segment, min((s + 1) * segment, T)
-                record(
-                    t_first, t_last, 1, r, K, x, starts, external, state, p, saved_v, local, modulation,
-                    keep_fast_weights, threshold, h_max, keep, x_trace, y_trace, theta, h_at, e_at, ticks_m, ticks_n
-                )  # fmt: skip
-                n = ticks = (t_last - t_first) * K
+                elif first > 0:
+                    copy_state(now, at(at(saved[1:], first // stretch - 1), r))
+                else:
+                    copy_state(now, at(state[2:], r))
+
+                # Replay: record the state before each tick, and what follows from it, then learn. Of the segments on
+                # the way to s only the last fast weights count, and take the place of the first.
+                for i in range(start, s + 1):
+                    apart, t_first, t_last = int(i == s), i * segment, min((i + 1) * segment, T)
+                    if not apart:
+                        copy_state(at(kept, i - first), now)
+                    n = 0
+                    for t in range(t_first, t_last):
+                        if starts[t, r]:
+                            reset(x_trace)
+                            reset(y_trace)
+                            if not keep_fast_weights:
+                                reset(theta)
+                                reset_matrix(e_at[n * apart])
+                        for k in range(K):
+                            fresh_at[n, 0] = k == 0 and starts[t, r] and not keep_fast_weights
+                            move(x_old_at[n], x_trace)
+                            move(y_old_at[n], y_trace)
+                            move(theta_at[n], theta)
+                            before(t, k, saved_v, state, starts, r, threshold, v_old_at[n], z_old_at[n])
+                            spikes_of(saved_v[r, t, k], threshold, z_at[n])
+                            gather(x[t, k % K_x, r], z_old_at[n], x_at[n, :M])
+                            leak(x_trace, lam_pre, x_at[n])
+                            leak(y_trace, lam_post, z_at[n])
+                            move(x_new_at[n], x_trace)
+                            move(y_new_at[n], y_trace)
+                            drive, decay, m = drive_at[n], decay_at[n], m_at[n]
+                            signal_at[n, 0] = modulate(modulation, y_trace, a, u, c, d, own_at[n])
+                            move(m, own_at[n])
+                            if E:
+                                for j in range(N_own):
+                                    m[j] *= external[t, r, j % E]
+                            call(local, (y_trace, theta, drive, decay), N)
+                            if retroactive:
+                                h, h_new = h_at[n * apart], h_at[(n + 1) * apart]
+                                e, e_new = e_at[n * apart], e_at[(n + 1) * apart]
+                                if fresh_at[n, 0] != 0:
+                                    reset_matrix(h)
+                                learn_retroactive(
+                                    h, h_new, e, e_new, eta, x_trace, drive, decay, keep, m, kappa_e, h_max
+                                )  # fmt: skip
+                            else:
+                                move(m_drive_at[n], drive)
+                                move(m_decay_at[n], decay)
+                                multiply(m_drive_at[n], m)
+                                multiply(m_decay_at[n], m)
+                            if sliding:
+                                slide(theta, kappa, y_trace)
+                            n += 1
+                    if not retroactive:
+                        replay(n, fresh_at[:, 0], apart, h_at, eta, x_new_at, m_drive_at, m_decay_at, keep, h_max)
+                ticks = n
 
                 # Walk back through it.
                 for t in range(t_last - 1, t_first - 1, -1):
@@ -285,5 +270,7 @@ def backward_queue(
                 copy_matrix(gstate[5][r], gh)
             if gstate[6].shape[2] != N:
                 copy_matrix(gstate[6][r], ge)
+        for j in range(N):
+            gp[7][0, j] *= -1  # so far it was that of 1 - rho
         group = take(queue)
     restore(mode)

@@ -3,6 +3,7 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
+from sb3_plastic.ops.arrays import array_2, array_3, array_4, parameters_at, state_at
 from sb3_plastic.ops.kernels import clear, copy, fire, gather, jit, of_row, piece, reset, static_currents
 from sb3_plastic.ops.passes_backward import (
     before,
@@ -11,17 +12,21 @@ from sb3_plastic.ops.passes_backward import (
     static_currents_backward,
     static_weights_backward,
 )
-from sb3_plastic.ops.simd import borrow, flush_subnormals, restore, take
+from sb3_plastic.ops.simd import flush_subnormals, restore, take
 
 
 @piece
-def static_forward(
-    first, last, K, save, x, starts, state, out, p, spikes, saved_v, threshold, work_m, work_n
-):  # fmt: skip
+def static_forward(first, last, K, table, kinds, numbers):
     """Rows ``first`` to ``last`` of a layer; see :func:`sb3_plastic.ops.kernels.forward`."""
     mode = flush_subnormals()
-    x, starts, spikes, saved_v = borrow((x, starts, spikes, saved_v))
-    state, out, p, work_m, work_n = borrow((state, out, p, work_m, work_n))
+    threshold, save = numbers[0], kinds[3] != 0
+    x, starts, state = array_4(table, 0, threshold), array_2(table, 1, True), state_at(table, 3, threshold)
+    p, spikes, out = parameters_at(table, 10, threshold), array_4(table, 24, threshold), state_at(table, 25, threshold)
+    saved_v, work_m, work_n = (
+        array_4(table, 32, threshold),
+        array_2(table, 38, threshold),
+        array_2(table, 39, threshold),
+    )
     T, K_x, M = x.shape[0], x.shape[1], p[0].shape[1]
     recurrent = x.shape[3] < M
     x_now, v, z, current = work_m[0], work_n[0], work_n[1], work_n[2]
@@ -47,27 +52,27 @@ def static_forward(
 
 
 @jit()
-def static_forward_queue(queue, rows, *arguments):
+def static_forward_queue(queue, rows, K, table, kinds, numbers):
     """See :func:`sb3_plastic.ops.kernels.forward_queue`."""
     r = take(queue)
     while r < rows:
-        static_forward(r, r + 1, *arguments)
+        static_forward(r, r + 1, K, table, kinds, numbers)
         r = take(queue)
 
 
 @jit()
-def static_backward_queue(
-    queue, groups, K, x, starts, state, p, saved_v, surrogate, detach_reset, threshold, gspikes, gstate, want_gx, gx,
-    gp, x_at, gi_at, work_m, work_n
-):  # fmt: skip
+def static_backward_queue(queue, groups, K, table, kinds, numbers):
     """
     The backward pass of ``static_forward``, of the groups that this thread takes from the queue; see
     :func:`sb3_plastic.ops.kernels_backward.backward_queue`.
     """
     mode = flush_subnormals()
-    x, starts, saved_v, gspikes, gx = borrow((x, starts, saved_v, gspikes, gx))
-    state, p, gstate, gp = borrow((state, p, gstate, gp))
-    x_at, gi_at, work_m, work_n = borrow((x_at, gi_at, work_m, work_n))
+    threshold, surrogate, detach_reset, want_gx = numbers[0], kinds[2], kinds[5] != 0, kinds[8] != 0
+    x, starts, state = array_4(table, 0, threshold), array_2(table, 1, True), state_at(table, 3, threshold)
+    p, saved_v = parameters_at(table, 10, threshold), array_4(table, 24, threshold)
+    gspikes, gx, gstate = array_4(table, 30, threshold), array_4(table, 31, threshold), state_at(table, 33, threshold)
+    x_at, gi_at = array_3(table, 54, threshold)[0], array_3(table, 55, threshold)[0]
+    work_m, work_n = array_2(table, 56, threshold), array_2(table, 57, threshold)
     T, K_x, B, M_in, M, N = x.shape[0], x.shape[1], x.shape[2], x.shape[3], p[0].shape[1], p[0].shape[2]
     gx_now = work_m[0]
     v_old, z_old, slope, gi_now = work_n[0], work_n[1], work_n[2], work_n[3]
@@ -76,10 +81,11 @@ def static_backward_queue(
     once_per_step = K_x == 1 and M_in == M  # The same input at each tick: what it gets back is one sum.
     group = take(queue)
     while group < groups:
-        clear(of_row(gp, group))
+        gp = parameters_at(table, 40, threshold, group * kinds[11])
+        clear(of_row(gp, 0))
         for r in range(group * B // groups, (group + 1) * B // groups):
             w, beta = p[0][r % len(p[0])], p[2][r % len(p[2])]
-            gw, gb, gbeta = gp[0][group], gp[1][group], gp[2][group]
+            gw, gb, gbeta = gp[0][0], gp[1][0], gp[2][0]
             copy(gv, gstate[0][r])
             copy(gz, gstate[1][r])
             n = 0  # ticks, or steps, whose share of gw is still to come

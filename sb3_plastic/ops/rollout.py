@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,20 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sb3_plastic.ops import fused
-from sb3_plastic.ops.functions import rule_addresses
+from sb3_plastic.ops import fused, memory
 from sb3_plastic.ops.kernels_rollout import network_at
-from sb3_plastic.ops.layout import Layout
-from sb3_plastic.ops.simd import padded
+from sb3_plastic.ops.memory import block
+from sb3_plastic.ops.plans import forward_plan
 from sb3_plastic.ops.threads import PARALLEL_WORK, run_compiled
 from sb3_plastic.ops.types import LayerConfig, LayerParameters
 from sb3_plastic.state import LayerState
 
-Place = tuple[int, int, tuple[int, ...]]  # from, to, shape
-STATE, STATE_AFTER = slice(2, 9), slice(10, 17)
-"""Columns of the addresses that ``network_at`` takes."""
+GIVEN = 24
+"""Arrays that a layer is given, the first of its table; after them, what it makes."""
 
-NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+STATE, PARAMETERS = slice(3, 10), slice(10, GIVEN)
+SPIKES, STATE_AFTER = GIVEN, slice(GIVEN + 1, GIVEN + 8)
 
 
 class FusedLayers:
@@ -41,7 +39,7 @@ class FusedLayers:
         self.in_place = in_place
         self._checked: list[Any] = []
         self._returned: tuple[list[Tensor], list[LayerState]] | None = None
-        self._addresses: np.ndarray  # those of the last step, with the states it returned as its incoming ones
+        self._tables: np.ndarray  # those of the last step, with the states it returned as its incoming ones
 
     def __call__(
         self,
@@ -62,12 +60,12 @@ class FusedLayers:
         K = x.shape[1]
         if K > 1 and x.stride(1) == 0:
             x = x[:, :1]
-        inputs = [x, *(e for e in externals if e is not None), *[episode_start] * len(states)]
+        inputs = [x, *[episode_start] * len(states), *(e for e in externals if e is not None)]
         seen = [K, *(e is None for e in externals), *[(tensor.shape, tensor.dtype) for tensor in inputs]]
         if self._returned is not None and seen == self._checked[: len(seen)] and self._come_back(states):
             inputs = [tensor.contiguous() for tensor in inputs]
-            self._addresses[self._inputs] = [tensor.data_ptr() for tensor in inputs]
-            run_compiled(network_at, K, *self._tables, self._addresses, self._numbers)
+            self._tables[self._inputs] = [tensor.data_ptr() for tensor in inputs]
+            run_compiled(network_at, K, self._tables, *self._layers)
             return self._returned
         given = [tensor for state in states for tensor in state]
         seen += [(tensor.shape, tensor.dtype) for tensor in given]
@@ -76,25 +74,25 @@ class FusedLayers:
             self._checked = seen
         if not self._small:
             return self._one_by_one(K, x, episode_start, states, externals)
-        memory = fused.empty((self._size,), x.dtype)
+        made = memory.empty((self._made.size,), x.dtype)
         inputs, given = [tensor.contiguous() for tensor in inputs], [tensor.contiguous() for tensor in given]
-        addresses = self._offsets + memory.data_ptr()
-        addresses[self._inputs] = [tensor.data_ptr() for tensor in inputs]
-        addresses[:, STATE] = np.reshape([tensor.data_ptr() for tensor in given], (len(states), -1))
-        run_compiled(network_at, K, *self._tables, addresses, self._numbers)
+        tables = self._places.copy()
+        tables[:, SPIKES:, 0] += made.data_ptr()
+        tables[1:, 0, 0] = tables[:-1, SPIKES, 0]
+        tables[self._inputs] = [tensor.data_ptr() for tensor in inputs]
+        tables[:, STATE, 0] = np.reshape([tensor.data_ptr() for tensor in given], (len(states), -1))
+        run_compiled(network_at, K, tables, *self._layers)
 
         # Views of one piece of memory by way of numpy: torch takes twice as long.
-        array, tensor_of = memory.numpy(), torch.from_numpy
-        trains = [tensor_of(array[start:end].reshape(shape)) for start, end, shape in self._spikes]
-        after = []
-        for state, places in zip(states, self._states, strict=True):
-            new = list(state)  # what is empty stays
-            for i, start, end, shape in places:
-                new[i] = tensor_of(array[start:end].reshape(shape))
-            after.append(LayerState._make(new))
+        array, trains, after = made.numpy(), [], []
+        for layer, state in enumerate(states):
+            first = layer * self._per_layer
+            spikes, *new = (self._made.array(array, i) for i in range(first, first + 8))
+            trains.append(torch.from_numpy(spikes))
+            after.append(LayerState(*(torch.from_numpy(n) if n.size else s for n, s in zip(new, state, strict=True))))
         if self.in_place:
-            self._returned, self._addresses = (trains, after), addresses
-            addresses[:, STATE] = addresses[:, STATE_AFTER]
+            self._returned, self._tables = (trains, after), tables
+            tables[:, STATE, 0] = tables[:, STATE_AFTER, 0]
         return trains, after
 
     def _come_back(self, states: Sequence[LayerState]) -> bool:
@@ -114,49 +112,31 @@ class FusedLayers:
 
     def _plan(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> None:
         """Check the shapes, and lay down all that does not change from step to step."""
-        dtype = x.dtype
-        sizes: list[Layout] = []
-        kinds, lengths, offsets = [], [], []
-        self._arrays: list[tuple[np.ndarray, ...]] = []  # padded parameters, kept while their addresses are in use
-        self._spikes: list[Place] = []
-        self._states: list[list[tuple[int, int, int, tuple[int, ...]]]] = []
-        self._size = 0
-        for i, ((config, p), state, external) in enumerate(zip(self.layers, states, externals, strict=True)):
+        dtype, n = x.dtype, len(states)
+        kinds, shapes, parameters, made, work = [], [], [], [], 0
+        self._kept: list[Tensor] = []  # parameters, while their addresses are in use
+        for (config, p), state, external in zip(self.layers, states, externals, strict=True):
             modulator = x.new_empty(*x.shape[0:3:2], 0) if external is None else external
-            layer = fused.layer_layout(config, (x, modulator, *state, *p, episode_start))
-            sizes.append(layer)
-            arrays = fused.parameter_arrays(layer, p, dtype)
-            self._arrays.append(arrays)
-            rule = 0 if config.rule == "none" else rule_addresses(config.rule, dtype)[0]
-            kinds.append((rule, fused.MODULATION[config.modulation], config.keep_fast_weights))
-            wide_m, wide_n = padded(layer.M), padded(layer.N)
-            lengths.append((*(array.shape[-1] for array in arrays), wide_m))
-            spikes = self._place(layer.T, K, layer.B, layer.N)
-            places = [None if 0 in shape else self._place(*shape) for shape in layer.state_shapes()]
-            matrices = (layer.M_plastic, wide_n), (layer.M_retroactive, wide_n)
-            work = [self._place(*shape) for shape in ((2, wide_m), (9, wide_n), *matrices)]
-            # As ``network_at`` takes them: x, external, STATE, spikes, STATE_AFTER, working memory, episode_start.
-            row = [self._spikes[-1] if i else None, None, *[None] * 7, spikes, *places, *work, None]
-            offsets.append([0 if place is None else place[0] * x.element_size() for place in row])
-            self._spikes.append(spikes)
-            self._states.append([(i, *place) for i, place in enumerate(places) if place is not None])
-            x = x.new_empty(1).expand(layer.T, K, layer.B, layer.N)
+            sizes = fused.layer_layout(config, (x, modulator, *state, *p, episode_start))
+            plan = forward_plan(sizes, K, 0, dtype)
+            kinds.append(fused.forward_kinds(config, 0, dtype))
+            shapes.append(plan.shapes)
+            made += [shape for part in (*plan.made, plan.work) for shape in part.shapes]
+            addresses, kept = fused.parameter_addresses(sizes, p, dtype)
+            parameters.append(addresses)
+            self._kept += kept
+            work += sizes.T * K * sizes.B * sizes.M * sizes.N
+            x = x.new_empty(1).expand(sizes.T, K, sizes.B, sizes.N)
+        self._small = work < PARALLEL_WORK
+        self._made, self._per_layer = block(tuple(made), dtype), len(made) // n
+        values = [fused.numbers(config, dtype) for config, _ in self.layers]
+        self._layers = np.array(kinds, np.int64), np.array(values)
 
-        # Where the addresses of inputs belong: x, external modulators, episode_start of each layer.
-        columns = len(offsets[0])
-        inputs = [0, *(i * columns + 1 for i, external in enumerate(externals) if external is not None)]
-        inputs += [i * columns - 1 for i in range(1, len(states) + 1)]
-        self._inputs = np.unravel_index(inputs, (len(offsets), columns))
-        self._offsets = np.array(offsets, np.int64)
-        self._small = sum(size.T * K * size.B * size.M * size.N for size in sizes) < PARALLEL_WORK
-        addresses = [[array.ctypes.data for array in arrays] for arrays in self._arrays]
-        tables = [size[:-1] for size in sizes], [size.rows for size in sizes], lengths, addresses, kinds
-        self._tables = tuple(np.array(table, np.int64) for table in tables)
-        thresholds = [(config.threshold, config.h_max) for config, _ in self.layers]
-        self._numbers = np.array(thresholds, NUMBERS[dtype])
-
-    def _place(self, *shape: int) -> Place:
-        """Room in the memory of a step, from a multiple of the vectors' length."""
-        start, n = self._size, math.prod(shape)
-        self._size += padded(n)
-        return start, start + n, shape
+        # Where the arrays are: parameters, and, from the start of a step's memory, what the step makes.
+        self._places = np.zeros((n, GIVEN + self._per_layer, 5), np.int64)
+        self._places[:, :, 1:] = shapes
+        self._places[:, PARAMETERS, 0] = parameters
+        self._places[:, SPIKES:, 0] = self._made.offsets.reshape(n, -1)
+        # Where those of the inputs belong: x, episode_start of each layer, external modulators.
+        modulated = [i for i, external in enumerate(externals) if external is not None]
+        self._inputs = (0, *range(n), *modulated), (0, *[1] * n, *[2] * len(modulated)), 0
