@@ -334,6 +334,22 @@ def memory(repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
+def memory_growth(repeats: int) -> list[dict[str, Any]]:
+    """Peak extra memory of square layers by T: what a tick adds should grow as neurons do, not synapses."""
+    check(Setting(sizes=(64, 64), T=16))
+    rows = []
+    for n in (32, 64, 128, 256, 512):
+        settings = [Setting(sizes=(n, n), T=t) for t in (128, 256, 512)]
+        peaks = [
+            statistics.median(in_process("memory", setting, "fused")["bytes"] for _ in range(max(1, repeats // 2)))
+            for setting in settings
+        ]
+        megabytes = {f"MB at T = {s.T}": peak / 1e6 for s, peak in zip(settings, peaks, strict=True)}
+        ticks = (settings[-1].T - settings[0].T) * K * B
+        rows.append({"N": n, **megabytes, "bytes per tick and neuron": (peaks[-1] - peaks[0]) / (ticks * 2 * n)})
+    return rows
+
+
 def first_call(repeats: int) -> list[dict[str, Any]]:
     """Forward and backward for the first time in a process, with an empty cache and with a full one; less imports."""
     rows: list[dict[str, Any]] = []
@@ -513,6 +529,7 @@ def print_table(title: str, rows: list[dict[str, Any]]) -> None:
 SECTIONS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "speed": speed,
     "memory": memory,
+    "memory_growth": memory_growth,
     "rollout": rollout,
     "first_call": first_call,
     "growth": growth,
