@@ -33,6 +33,7 @@ from sb3_plastic.ops import (
     rollout,
     threads,
 )
+from sb3_plastic.ops.layout import Layout
 from sb3_plastic.plasticity import MODULATIONS, RULES, Rule
 from sb3_plastic.state import LayerState
 from sb3_plastic.surrogate import SURROGATES
@@ -235,6 +236,16 @@ def test_segments_of_wide_layers_without_saved_fast_weights_do_not_show(
     segment, stretch = plans.segments(sizes, wide.K)
     assert 1 < stretch < 17 // segment
     assert_agree(wide)
+
+
+@pytest.mark.parametrize("retroactive", [False, True])
+@pytest.mark.parametrize("n", [16, 64, 100, 256, 512, 1000])
+def test_what_is_saved_for_the_backward_pass_grows_with_neurons_not_with_synapses(n: int, retroactive: bool) -> None:
+    T, K, B, e = 1000, 4, 2, n * retroactive
+    sizes = Layout(T, 1, B, n, 0, n, n, n, n, 0, e, e, 0, (1,) * 14)
+    segment, stretch = plans.segments(sizes, K)
+    _, *saved = plans.forward_plan(sizes, K, segment * stretch, torch.float32).made
+    assert sum(part.size for part in saved) < 4.5 * B * T * K * (n + n)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

@@ -22,11 +22,8 @@ def static_forward(first, last, K, table, kinds, numbers):
     threshold, save = numbers[0], kinds[3] != 0
     x, starts, state = array_4(table, 0, threshold), array_2(table, 1, True), state_at(table, 3, threshold)
     p, spikes, out = parameters_at(table, 10, threshold), array_4(table, 24, threshold), state_at(table, 25, threshold)
-    saved_v, work_m, work_n = (
-        array_4(table, 32, threshold),
-        array_2(table, 38, threshold),
-        array_2(table, 39, threshold),
-    )
+    saved_v = array_4(table, 32, threshold)
+    work_m, work_n = array_2(table, 38, threshold), array_2(table, 39, threshold)
     T, K_x, M = x.shape[0], x.shape[1], p[0].shape[1]
     recurrent = x.shape[3] < M
     x_now, v, z, current = work_m[0], work_n[0], work_n[1], work_n[2]

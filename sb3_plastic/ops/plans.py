@@ -24,8 +24,8 @@ SEGMENT_NUMBERS = 2**20
 
 def segments(sizes: Layout, K: int) -> tuple[int, int]:
     """
-    The forward pass saves the fast weights at the start of each stretch, which is long enough that they come to some
-    2 (M + N) numbers per tick at most, as neurons do, not synapses.
+    The forward pass saves the fast weights at the start of each stretch, which is long enough that they come to
+    2 to 4 (M + N) numbers per tick at most, as many as neurons need, not synapses.
 
     :param sizes: of the layer
     :param K: ticks per step
@@ -157,14 +157,6 @@ def backward_plan(
     kept = min(stretch, (T - 1) // segment + 1) - 1
     work = [(3, L, wide_m), (15, L, wide_n), (4, wide_m), (18, wide_n)]
     work += [*((L + 1, *shape) for shape in _matrices(sizes)), *_matrices(sizes), *_states(sizes, kept)]
-    shapes = (
-        *_given(sizes),
-        *membranes.shapes,
-        *states.shapes,
-        gspikes,
-        *gx.shapes,
-        *zeros.shapes[:8],
-        *gp.shapes,
-        *work,
-    )
+    gradients = gspikes, *gx.shapes, *zeros.shapes[:8], *gp.shapes
+    shapes = *_given(sizes), *membranes.shapes, *states.shapes, *gradients, *work
     return Plan(shape_table(shapes), (zeros, gp, gx), block(tuple(work), dtype))
