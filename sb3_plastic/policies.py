@@ -31,7 +31,7 @@ from sb3_plastic.interventions import PlasticityInterventions
 from sb3_plastic.network import PlasticSNN
 from sb3_plastic.observations import check_observation, map_obs
 from sb3_plastic.ops.types import check_choice
-from sb3_plastic.state import SNNState
+from sb3_plastic.state import SNNState, tensors_from_arrays
 
 State = tuple[Tensor, ...]
 
@@ -204,27 +204,6 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         :param random: draw the keys of random encoders; else they are always the same
         """
         return tuple(tensor for net in self.networks() for tensor in net.initial_state(n_envs, random).tensors())
-
-    def _state_to_tensors(self, state: tuple[np.ndarray, ...] | None, n_envs: int, random: bool) -> State:
-        fresh = self.initial_state(n_envs, random)
-        if state is None:
-            return fresh
-        shapes = [tuple(np.shape(array)) for array in state]
-        expected = [tuple(tensor.shape) for tensor in fresh]
-        if shapes != expected:
-            batch = {shape[:1] for shape in shapes}
-            if len(shapes) == len(expected) and len(batch) == 1 and batch != {(n_envs,)}:
-                what = f"a state of {shapes[0][0]} environment(s) with observations of {n_envs}"
-            else:
-                what = f"a state of shapes {shapes}, where {expected} are allowed"
-            raise ValueError(
-                f"Got {what}. Pass back the state that predict() returned for these very environments, "
-                "or None to start afresh."
-            )
-        return tuple(
-            torch.as_tensor(array, dtype=tensor.dtype, device=tensor.device)
-            for array, tensor in zip(state, fresh, strict=True)
-        )
 
     # Forward passes. Observations are [T * B, ...] throughout, time first; T = len(episode_starts).
 
@@ -467,7 +446,9 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
                 f"episode_start has {len(starts)} entries, but there are observations of {n_envs} environments."
             )
         with torch.no_grad():
-            tensors = self._state_to_tensors(state, n_envs, random=not deterministic)
+            tensors = self.initial_state(n_envs, random=not deterministic)
+            if state is not None:
+                tensors = tensors_from_arrays(state, tensors)
             starts_tensor = torch.as_tensor(starts.astype(bool), device=self.device)
             actions, new_state = self.act(obs_tensor, tensors, starts_tensor, deterministic)
         if not vectorized_env:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,6 +60,33 @@ class SNNState(NamedTuple):
         return cls(tensors[0], layers, tensors[-1])
 
 
+def tensors_from_arrays(arrays: Sequence[np.ndarray], like: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """
+    A state that has been outside, among arrays, as tensors again.
+
+    :param arrays: what ``predict`` returned, environment axis first
+    :param like: a state of the same network and number of environments
+    :return: tensors of the types, and on the devices, of ``like``
+    :raises ValueError: if it is a state of another network, or of another number of environments
+    """
+    shapes = [tuple(np.shape(array)) for array in arrays]
+    expected = [tuple(tensor.shape) for tensor in like]
+    if shapes != expected:
+        batch, n_envs = {shape[:1] for shape in shapes}, expected[0][:1]
+        if len(shapes) == len(expected) and len(batch) == 1 and batch != {n_envs}:
+            what = f"a state of {shapes[0][0]} environment(s) with observations of {n_envs[0]}"
+        else:
+            what = f"a state of shapes {shapes}, where {expected} are allowed"
+        raise ValueError(
+            f"Got {what}. Pass back the state that predict() returned for these very environments, "
+            "or None to start afresh."
+        )
+    return tuple(
+        torch.as_tensor(array, dtype=tensor.dtype, device=tensor.device)
+        for array, tensor in zip(arrays, like, strict=True)
+    )
+
+
 def masked_reset(value: Tensor, episode_start: Tensor) -> Tensor:
     """
     Zero the rows whose episode starts. ``where`` rather than a product: it clears NaN, and lets no gradient through.
@@ -73,7 +101,7 @@ def masked_reset(value: Tensor, episode_start: Tensor) -> Tensor:
 
 def reset_layer(state: LayerState, episode_start: Tensor, keep_fast_weights: bool = False) -> LayerState:
     """
-    What survives the start of an episode is decided here and nowhere else.
+    What survives the start of an episode. This is the definition, which the fused kernels follow.
 
     By default nothing does. With ``keep_fast_weights`` that which the synapses have learned is kept (fast weights,
     eligibility and sliding threshold), and only the fast variables start afresh (membranes, spikes, traces).

@@ -623,7 +623,7 @@ def test_any_mujoco_environment_can_be_made_perturbable() -> None:
 def test_classes_that_step_on_their_own_cannot_be_made_perturbable() -> None:
     class Own(SwimmerEnv):
         def _step_mujoco_simulation(self, ctrl, n_frames) -> None:
-            raise NotImplementedError
+            raise NotImplementedError  # never called: the class is refused
 
     with pytest.raises(TypeError, match="_step_mujoco_simulation of its own"):
         make_perturbable(Own)
