@@ -1,12 +1,12 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
 from sb3_plastic import perturbations, tasks
-from sb3_plastic.es import PlasticES
-from sb3_plastic.network import PlasticSNN
-from sb3_plastic.ops import plastic_scan
+from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
-from sb3_plastic.state import LayerState, SNNState
+from sb3_plastic.snn.network import PlasticSNN
+from sb3_plastic.snn.scan import plastic_scan
+from sb3_plastic.snn.state import LayerState, SNNState
 from sb3_plastic.wrappers import PreviousActionReward, VecPreviousActionReward
 
 __version__ = "0.1.0"

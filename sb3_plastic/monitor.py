@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from sb3_plastic.buffers import ChunkedRolloutBuffer
-from sb3_plastic.network import PlasticSNN
-from sb3_plastic.ops.reference import modulator
 from sb3_plastic.policies import PlasticPolicy
-from sb3_plastic.state import SNNState
+from sb3_plastic.snn.network import PlasticSNN
+from sb3_plastic.snn.scan.reference import modulator
+from sb3_plastic.snn.state import SNNState
 
 
 def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences: int = 16) -> dict[str, float]:

@@ -26,12 +26,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from sb3_plastic.buffers import Sequences
-from sb3_plastic.coding import PopulationDecoder
-from sb3_plastic.interventions import PlasticityInterventions
-from sb3_plastic.network import PlasticSNN
 from sb3_plastic.observations import check_observation, map_obs
-from sb3_plastic.ops.types import check_choice
-from sb3_plastic.state import SNNState, tensors_from_arrays
+from sb3_plastic.snn.coding import PopulationDecoder
+from sb3_plastic.snn.interventions import PlasticityInterventions
+from sb3_plastic.snn.network import PlasticSNN
+from sb3_plastic.snn.scan.types import check_choice
+from sb3_plastic.snn.state import SNNState, tensors_from_arrays
 
 State = tuple[Tensor, ...]
 
@@ -59,7 +59,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
     """
     Actor-critic policy whose actor is a plastic spiking network. Its state lives as long as an episode.
 
-    All arguments are plain data, and those of :class:`~sb3_plastic.network.PlasticSNN` (``rule``, ``modulation``,
+    All arguments are plain data, and those of :class:`~sb3_plastic.snn.network.PlasticSNN` (``rule``, ``modulation``,
     ``n_ticks``, ``recurrent``, ...) are accepted as well, as are those of SB3's ``ActorCriticPolicy``.
 
     :param observation_space: observation space
@@ -74,8 +74,8 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
     :param log_std_init: initial log standard deviation of continuous actions
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
     :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
-    :param snn_kwargs: arguments of :class:`~sb3_plastic.network.PlasticSNN`
-    :param kwargs: arguments of SB3's ``ActorCriticPolicy``, or of :class:`~sb3_plastic.network.PlasticSNN`
+    :param snn_kwargs: arguments of :class:`~sb3_plastic.snn.network.PlasticSNN`
+    :param kwargs: arguments of SB3's ``ActorCriticPolicy``, or of :class:`~sb3_plastic.snn.network.PlasticSNN`
     :raises ValueError: on an unknown argument or name, or a number out of range
     """
 

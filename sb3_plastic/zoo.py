@@ -32,7 +32,7 @@ except ImportError as error:
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_plastic.es import PlasticES
+from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.ppo import PlasticPPO
 
 Params = dict[str, Any]

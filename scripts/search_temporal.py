@@ -5,7 +5,8 @@ plastic ones, and tested at all levels of noise. Resumable: finished runs are ke
 
     python scripts/search_temporal.py --out search --jobs 2
 
-writes search/search.csv, best mean accuracy first. The best were then written into ``sb3_plastic/study/settings.py``.
+writes search/search.csv, best mean accuracy first. The best were then written
+into ``sb3_plastic/studies/temporal/settings.py``.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from sb3_plastic.document import replace_file
-from sb3_plastic.study.cells import Cell, one_thread, run_cells
-from sb3_plastic.study.networks import Answerer
-from sb3_plastic.study.settings import LEARNED, NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
-from sb3_plastic.study.training import Recipe, evaluate, train
+from sb3_plastic.report.document import replace_file
+from sb3_plastic.studies.temporal.cells import Cell, one_thread, run_cells
+from sb3_plastic.studies.temporal.networks import Answerer
+from sb3_plastic.studies.temporal.settings import LEARNED, NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
+from sb3_plastic.studies.temporal.training import Recipe, evaluate, train
 from sb3_plastic.tasks import TASKS
 
 MEMBRANES: dict[str, dict[str, Any]] = {

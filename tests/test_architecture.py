@@ -1,77 +1,103 @@
-"""The package is layered: each module imports only from those above it."""
+"""The package is layered: which room may import from which others, in every form that an import takes."""
 
 import ast
 from pathlib import Path
 
+import pytest
+
 import sb3_plastic
 
 ROOT = Path(sb3_plastic.__file__).parent
-ORDER = [
-    "state",
-    "surrogate",
-    "neurons",
-    "plasticity",
-    "ops",
-    "coding",
-    "network",
-    "interventions",
-    "observations",
-    "buffers",
-    "policies",
-    "monitor",
-    "saving",
-    "ppo",
-    "population",
-    "normalization",
-    "strategies",
-    "es",
-]
-# These know nothing of spiking networks: they serve and judge any SB3 model.
-INDEPENDENT = ["wrappers", "perturbations", "evaluation", "stats", "files", "document", "report", "tasks"]
+
+ALLOWED = {
+    "files": "",
+    "observations": "",
+    "wrappers": "",
+    "snn": "",
+    "tasks": "",
+    "perturbations": "files",
+    "evaluation": "files wrappers perturbations",
+    "report": "files perturbations evaluation",
+    "buffers": "observations",
+    "policies": "snn observations buffers",
+    "monitor": "snn buffers policies",
+    "saving": "files",
+    "ppo": "snn observations buffers policies monitor saving",
+    "es": "snn observations policies monitor saving",
+    "zoo": "ppo es",
+    "studies": "snn tasks files perturbations evaluation report ppo es",
+    "cli": "files zoo perturbations evaluation report studies",
+}
+"""Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
+
+RL_ZOO = ["zoo.py", "cli.py"]
+"""The files that import RL Zoo."""
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Names of the package's own top-level modules that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sb3_plastic."):
-            names.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("sb3_plastic.")}
-    return names
+def package_of(path: Path) -> list[str]:
+    """The dotted name of the package that a file lies in: sb3_plastic/snn/state.py -> [sb3_plastic, snn]."""
+    return ["sb3_plastic", *path.relative_to(ROOT).parts[:-1]]
 
 
-def files_of(module: str) -> list[Path]:
-    return sorted((ROOT / module).rglob("*.py")) or [path for path in [ROOT / f"{module}.py"] if path.exists()]
+def imports(tree: ast.AST, package: list[str]) -> set[str]:
+    """Dotted names that a file imports: of ``from a import b`` both ``a`` and ``a.b``; relative ones made absolute."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
 
 
-def test_each_module_imports_only_from_those_above_it():
-    for i, module in enumerate(ORDER):
-        assert files_of(module), module
-        for path in files_of(module):
-            assert imported_modules(path) <= set(ORDER[: i + 1]), path
+def rooms_imported(path: Path) -> set[str]:
+    names = (name.split(".") for name in imports(ast.parse(path.read_text()), package_of(path)))
+    return {name[1] for name in names if name[0] == "sb3_plastic" and len(name) > 1} & set(ALLOWED)
 
 
-def test_what_judges_models_knows_nothing_of_spiking_networks():
-    for module in INDEPENDENT:
-        for path in files_of(module):
-            assert imported_modules(path) <= set(INDEPENDENT), path
+def files_of(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py")) or [ROOT / f"{room}.py"]
 
 
-def test_studies_stand_on_top():
-    for path in files_of("study"):
-        assert imported_modules(path) <= {*ORDER, *INDEPENDENT, "study"}, path
-    for path in ROOT.rglob("*.py"):
-        assert path.parent.name == "study" or "study" not in imported_modules(path), path
+def test_every_room_has_its_rule():
+    found = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found - {"__init__"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_a_room_imports_only_from_those_it_may(room):
+    for path in files_of(room):
+        assert rooms_imported(path) <= {room, *ALLOWED[room].split()}, path
+
+
+def test_the_allowed_directions_have_no_circle():
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        free = [room for room in ALLOWED if room not in order and set(ALLOWED[room].split()) <= set(order)]
+        assert free, f"a circle among {set(ALLOWED) - set(order)}"
+        order += free
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("import sb3_plastic.ppo", "sb3_plastic.ppo"),
+        ("import sb3_plastic.es.algorithm as a", "sb3_plastic.es.algorithm"),
+        ("from sb3_plastic import ppo", "sb3_plastic.ppo"),
+        ("from sb3_plastic.ppo import PlasticPPO", "sb3_plastic.ppo"),
+        ("from .. import ppo", "sb3_plastic.ppo"),
+        ("from ..ppo import PlasticPPO", "sb3_plastic.ppo"),
+        ("def f():\n    from sb3_plastic import ppo", "sb3_plastic.ppo"),
+    ],
+)
+def test_every_form_of_import_is_seen(line, seen):
+    assert seen in imports(ast.parse(line), ["sb3_plastic", "snn"])
 
 
 def test_only_the_doors_into_rl_zoo_import_it():
     for path in ROOT.rglob("*.py"):
-        if path.name not in ("zoo.py", "cli.py"):
-            assert "rl_zoo3" not in {name.split(".")[0] for name in third_party_imports(path)}, path
-
-
-def third_party_imports(path: Path) -> set[str]:
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    return names | {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        if path.name not in RL_ZOO:
+            names = imports(ast.parse(path.read_text()), package_of(path))
+            assert not any(name.split(".")[0] == "rl_zoo3" for name in names), path

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sb3_plastic.neurons import NEURONS
-from sb3_plastic.plasticity import RULES
-from sb3_plastic.strategies import STRATEGIES
+from sb3_plastic.es.strategies import STRATEGIES
+from sb3_plastic.snn.neurons import NEURONS
+from sb3_plastic.snn.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = [

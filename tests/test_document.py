@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sb3_plastic.document import Document, new_figure, plot_style
+from sb3_plastic.report.document import Document, new_figure, plot_style
 
 
 def line_figure(values=(0.0, 1.0, 0.5)):

@@ -20,7 +20,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_plastic import PlasticES
-from sb3_plastic.population import Population, get_vector, set_vector
+from sb3_plastic.es.population import Population, get_vector, set_vector
 
 
 class Paid(gym.Env):

@@ -20,7 +20,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sb3_plastic.ops import (
+from sb3_plastic.snn.rules import MODULATIONS, RULES, Rule
+from sb3_plastic.snn.scan import (
     FusedLayers,
     LayerConfig,
     LayerParameters,
@@ -33,10 +34,9 @@ from sb3_plastic.ops import (
     rollout,
     threads,
 )
-from sb3_plastic.ops.layout import Layout
-from sb3_plastic.plasticity import MODULATIONS, RULES, Rule
-from sb3_plastic.state import LayerState
-from sb3_plastic.surrogate import SURROGATES
+from sb3_plastic.snn.scan.layout import Layout
+from sb3_plastic.snn.state import LayerState
+from sb3_plastic.snn.surrogate import SURROGATES
 
 RULES_AND_MODULATIONS = [(r, m) for r in ("hebb", "oja", "bcm") for m in MODULATIONS] + [("none", "none")]
 
@@ -421,7 +421,7 @@ def test_works_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 FIRST_CALL = """
 import torch
-from sb3_plastic.network import PlasticSNN
+from sb3_plastic.snn.network import PlasticSNN
 net = PlasticSNN(3, [4, 4], rule="none", backend="fused")
 spikes, _ = net.scan(torch.ones(2, 1, 3), torch.zeros(2, 1, dtype=torch.bool), net.initial_state(1))
 spikes.sum().backward()
@@ -557,7 +557,7 @@ def test_what_is_not_served_is_said(
     spoil: Callable[[], tuple[LayerConfig, torch.device, torch.dtype]], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RULES, "covariance", Rule(covariance, sliding_threshold=True))
-    monkeypatch.setitem(__import__("sb3_plastic.neurons").neurons.NEURONS, "lif_like", lif_like)
+    monkeypatch.setitem(__import__("sb3_plastic.snn.neurons").neurons.NEURONS, "lif_like", lif_like)
     with pytest.raises(ValueError, match=reason):
         resolve_backend("fused", *spoil())
     assert resolve_backend("auto", *spoil()) == "reference"

@@ -8,7 +8,7 @@ import torch
 from envs import small_ppo
 
 from sb3_plastic.policies import PlasticPolicy
-from sb3_plastic.state import SNNState
+from sb3_plastic.snn.state import SNNState
 
 B = 3
 RULES = [("oja", "simple"), ("bcm", "simple"), ("bcm", "retroactive"), ("hebb", "none")]

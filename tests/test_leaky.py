@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sb3_plastic.ops.leaky import leaky_scan
-from sb3_plastic.state import masked_reset
+from sb3_plastic.snn.scan.leaky import leaky_scan
+from sb3_plastic.snn.state import masked_reset
 
 
 def by_hand(spikes, weights, decay, episode_start, state):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sb3_plastic import PlasticSNN, SNNState
-from sb3_plastic.coding import PopulationDecoder, PopulationEncoder, counter_uniform
+from sb3_plastic.snn.coding import PopulationDecoder, PopulationEncoder, counter_uniform
 
 RULES = ("none", "hebb", "oja", "bcm")
 MODULATIONS = ("none", "simple", "retroactive")

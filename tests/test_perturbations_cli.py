@@ -8,8 +8,8 @@ import perturbation_helpers  # noqa: F401  (chooses how to render, before MuJoCo
 import pytest
 
 from sb3_plastic.perturbations import ROBOTS
-from sb3_plastic.perturbations.checks import KINDS
 from sb3_plastic.perturbations.cli import main
+from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.suites import load_suite
 
 DOCS = Path(__file__).parents[1] / "docs" / "perturbations.md"
@@ -100,11 +100,11 @@ def test_a_video_has_a_frame_for_each_step_and_terrain_can_be_rendered(tmp_path)
 
 
 def test_the_table_of_kinds_in_the_documentation_is_up_to_date() -> None:
-    from sb3_plastic.perturbations.table import END, START, kinds_table
+    from sb3_plastic.perturbations.describe import END, START, kinds_table
 
     text = DOCS.read_text(encoding="utf-8")
     written = text.split(START)[1].split(END)[0].strip()
-    assert written == kinds_table(), "run: python -m sb3_plastic.perturbations.table docs/perturbations.md"
+    assert written == kinds_table(), "run: python -m sb3_plastic.perturbations.describe docs/perturbations.md"
 
 
 def test_the_documentation_names_every_environment_suite_and_schedule() -> None:

@@ -7,7 +7,7 @@ from envs import BOX, random_vec_env, small_ppo
 from gymnasium import spaces
 
 from sb3_plastic import PlasticPolicy, PlasticPPO
-from sb3_plastic.plasticity import RULES, Rule
+from sb3_plastic.snn.rules import RULES, Rule
 
 SPACES = {
     "box": BOX,

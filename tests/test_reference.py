@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sb3_plastic.ops import LayerConfig, LayerParameters, plastic_scan, plastic_tick
-from sb3_plastic.plasticity import RULES, Rule
-from sb3_plastic.state import LayerState
-from sb3_plastic.surrogate import SURROGATES, spike
+from sb3_plastic.snn.rules import RULES, Rule
+from sb3_plastic.snn.scan import LayerConfig, LayerParameters, plastic_scan, plastic_tick
+from sb3_plastic.snn.state import LayerState
+from sb3_plastic.snn.surrogate import SURROGATES, spike
 
 
 def tensor(*values: float) -> Tensor:

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 from evaluation_helpers import write_results
 
-from sb3_plastic import stats
 from sb3_plastic.evaluation.records import read_records
-from sb3_plastic.report import ReportError, read_results, write_report
+from sb3_plastic.report import ReportError, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.cli import main
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sb3_plastic.stats import (
+from sb3_plastic.report.stats import (
     bootstrap_band,
     bootstrap_interval,
     cvar,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sb3_plastic.strategies import STRATEGIES, ClipUp, centred_ranks
+from sb3_plastic.es.strategies import STRATEGIES, ClipUp, centred_ranks
 
 
 def make(name="openai_es", mean=(0.0, 0.0), population_size=100, sigma=0.1, **kwargs):

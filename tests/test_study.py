@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Generator
 
-from sb3_plastic.study.analysis import cut
-from sb3_plastic.study.cells import Cell, cell_path, run_cells
-from sb3_plastic.study.networks import Answerer
-from sb3_plastic.study.records import difference, read_cells, records, select
-from sb3_plastic.study.settings import NETWORKS, SIZES, UPDATES, make_task
-from sb3_plastic.study.training import Recipe, detach_fast_weights, evaluate, play_network, train
+from sb3_plastic.studies.temporal.analysis import cut
+from sb3_plastic.studies.temporal.cells import Cell, cell_path, run_cells
+from sb3_plastic.studies.temporal.networks import Answerer
+from sb3_plastic.studies.temporal.records import difference, read_cells, records, select
+from sb3_plastic.studies.temporal.settings import NETWORKS, SIZES, UPDATES, make_task
+from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, play_network, train
 from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
 
 SMALL = OneShotAssociation(n_stimulus=20, n_active=6, n_label=4, show=5, gap=3, query=6, rate=0.8)

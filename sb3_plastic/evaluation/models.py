@@ -41,7 +41,7 @@ class Algorithm(NamedTuple):
 ALGORITHMS = {
     # The first that fits is taken.
     "plastic_ppo": Algorithm("sb3_plastic.ppo:PlasticPPO", "sb3_plastic.policies", "chunk_len"),
-    "plastic_es": Algorithm("sb3_plastic.es:PlasticES", "sb3_plastic.policies", "population_size"),
+    "plastic_es": Algorithm("sb3_plastic.es.algorithm:PlasticES", "sb3_plastic.policies", "population_size"),
     "ppo_lstm": Algorithm("sb3_contrib:RecurrentPPO", "sb3_contrib.common.recurrent.policies"),
     "tqc": Algorithm("sb3_contrib:TQC", "sb3_contrib.tqc.policies"),
     "trpo": Algorithm("sb3_contrib:TRPO", "stable_baselines3.common.policies", "cg_max_steps"),

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.perturbations import bodies, signals, world  # noqa: F401  (they register the kinds)
-from sb3_plastic.perturbations.kinds import KINDS as KINDS
-from sb3_plastic.perturbations.kinds import Kind
+from sb3_plastic.perturbations.kinds import KINDS, Kind
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.schedules import SIGNED
 from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, unknown

@@ -73,7 +73,7 @@ def _list(args: argparse.Namespace) -> None:
             if args.robot in (None, s.robot):
                 print(f"  {s.robot:<12} {s.name:<36} {s.about}")
         return
-    from sb3_plastic.perturbations.checks import KINDS
+    from sb3_plastic.perturbations.kinds import KINDS
 
     for kind in KINDS.values():
         print(f"{kind.name:<16} {kind.unit:<40} {kind.law}")
@@ -81,11 +81,11 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _describe(args: argparse.Namespace) -> None:
-    from sb3_plastic.perturbations.checks import KINDS
+    from sb3_plastic.perturbations.kinds import KINDS
     from sb3_plastic.perturbations.suites import find_scenario
 
     if args.name in KINDS:
-        from sb3_plastic.perturbations.table import describe
+        from sb3_plastic.perturbations.describe import describe
 
         print(describe(KINDS[args.name]))
         return

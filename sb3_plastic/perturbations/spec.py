@@ -10,7 +10,7 @@ The same three as YAML, which is also what environments take as keyword argument
     - {kind: motor_off, target: ankle_1, schedule: {form: onset, at: 300}}
     - {kind: mass, value: {uniform: [0.5, 1.5]}}
 
-Nothing here knows MuJoCo. What a kind means is in `kinds.py` and `signals.py`, when it acts in `schedules.py`.
+Nothing here knows MuJoCo. What a kind means is in `kinds/`, when it acts in `schedules.py`.
 """
 
 from __future__ import annotations

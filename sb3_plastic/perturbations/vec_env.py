@@ -23,7 +23,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_plastic.perturbations.batched import FUNCTIONS, Rows
+from sb3_plastic.perturbations.batched_envs import FUNCTIONS, Rows
 from sb3_plastic.perturbations.envs import BAD_STATE, PerturbableEnv
 from sb3_plastic.perturbations.spec import PerturbationError
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from sb3_plastic.document import FORMATS
+from sb3_plastic.report.document import FORMATS
 from sb3_plastic.report.page import compose
 from sb3_plastic.report.results import ReportError, Results, read_results
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_plastic.document import FORMATS
 from sb3_plastic.report import ReportError, write_report
+from sb3_plastic.report.document import FORMATS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

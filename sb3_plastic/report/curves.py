@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_plastic import stats
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled, gain_curve
 from sb3_plastic.evaluation.records import Trace
+from sb3_plastic.report import stats
 from sb3_plastic.report.results import Results
 
 Array = NDArray[Any]

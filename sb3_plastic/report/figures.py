@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sb3_plastic import stats
-from sb3_plastic.document import COLORS, COLUMN, PAGE, new_figure, plot_style
+from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
+from sb3_plastic.report.document import COLORS, COLUMN, PAGE, new_figure, plot_style
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import matrix, perturbed
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sb3_plastic.document import PAGE, new_figure, plot_style
+from sb3_plastic.report.document import PAGE, new_figure, plot_style
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import perturbed, splits_of
 

@@ -7,12 +7,12 @@ import json
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sb3_plastic.document import Document
 from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import COLUMNS
 from sb3_plastic.report import figures
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import BIN, read_onsets
+from sb3_plastic.report.document import Document
 from sb3_plastic.report.heat_map import heat_map
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import against, cells, controls, headline, other_protocols

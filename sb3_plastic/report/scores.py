@@ -1,4 +1,4 @@
-"""Scores of trained models, and the tables made of them. The unit is the trained seed: see `sb3_plastic.stats`."""
+"""Scores of trained models, and the tables made of them. The unit is the trained seed: see `report.stats`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_plastic import stats
-from sb3_plastic.document import number
 from sb3_plastic.evaluation.measures import gap_closed
+from sb3_plastic.report import stats
+from sb3_plastic.report.document import number
 from sb3_plastic.report.results import SPLITS, Results
 
 Array = NDArray[Any]

@@ -1,0 +1,1 @@
+"""The plastic spiking network, without reinforcement learning: state, neurons, rules, layers."""

@@ -1,0 +1,1 @@
+"""The study of temporal tasks: networks, training, cells, report."""

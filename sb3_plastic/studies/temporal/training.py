@@ -1,0 +1,170 @@
+"""Playing trials with a network, and training it by gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from sb3_plastic.snn.state import SNNState
+from sb3_plastic.studies.temporal.networks import Answerer
+from sb3_plastic.tasks import NOT_ASKED, Task, Trials, accuracy, play
+
+
+class Played(NamedTuple):
+    """What a network did in a batch of trials."""
+
+    answers: Tensor  # int64 [Q, B, G]
+    logits: Tensor  # [Q, B, G, C]
+    rates: Tensor  # [N] spikes (or activity) per tick of each neuron, over all trials
+
+
+def play_network(
+    network: Answerer,
+    task: Task,
+    trials: Trials,
+    explore: Generator | None = None,
+    guidance: float = 0.0,
+    each_tick: Callable[[Any], Any] | None = None,
+) -> Played:
+    """
+    Let a network play trials: what it answers decides what it sees next, in training as in the test.
+
+    :param network: the network
+    :param task: the task
+    :param trials: a batch of its trials
+    :param explore: draw answers from the softmax, with this source of randomness; without it, the best
+    :param guidance: probability that the teacher gives the right answer in place of a drawn one
+    :param each_tick: ``state -> state``, applied after every tick: to look at the state, or to change it. The network
+        then runs tick by tick, with the same result and more slowly
+    :return: answers, logits and rates
+    """
+    state = network.body.initial_state(trials.inputs.shape[1])
+    activities: list[Tensor] = []
+    logits: list[Tensor] = []
+    done = 0
+
+    def answer(q: int, inputs: Tensor) -> Tensor:
+        nonlocal state, done
+        start = task.windows[q][0]
+        new = inputs[done:].clone()  # kept for the gradient
+        pieces = new.split(1) if each_tick is not None else [new]
+        since: list[Tensor] = []
+        for piece in pieces:
+            activity, state = network.body.scan(piece, state)
+            state = state if each_tick is None else each_tick(state)
+            since.append(activity)
+        activities.append(torch.cat(since))
+        logits.append(network.logits(activities[-1][start - done :].mean(0)))
+        done = len(inputs)
+        if explore is None:
+            return logits[-1].argmax(2)
+        probability = logits[-1].detach().softmax(2)
+        drawn = torch.multinomial(probability.flatten(0, 1), 1, generator=explore).view(probability.shape[:2])
+        return torch.where(torch.rand(drawn.shape, generator=explore) < guidance, trials.targets[q], drawn)
+
+    answers = play(task, trials, answer)
+    return Played(answers, torch.stack(logits), torch.cat(activities).mean((0, 1)))
+
+
+def detach_fast_weights(state: SNNState) -> SNNState:
+    """Let no gradient through the fast weights and eligibilities from one tick to the next."""
+    return state._replace(layers=tuple(s._replace(h=s.h.detach(), e=s.e.detach()) for s in state.layers))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    How a network is trained.
+
+    :param n_updates: gradient steps
+    :param batch: trials per step
+    :param learning_rate: Adam's; it falls linearly towards a twentieth over the second half of the updates
+    :param clip: largest norm of the gradient
+    :param drop, spurious: the strongest noise of training. Each update draws a strength between none and what the ramp
+        allows, which reaches the strongest at half of the updates
+    :param alive: weight of ``sum_j (rate_j - .1)^2``, which keeps neurons from falling silent
+    :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates.
+        Without it learning hardly starts: a random answer says nothing without its reward, nor the reward without it
+    :param detach_fast_weights: see the function of that name
+    :param frozen: names of parameters that stay as they are drawn
+    """
+
+    n_updates: int = 400
+    batch: int = 64
+    learning_rate: float = 1e-2
+    clip: float = 1.0
+    drop: float = 0.5
+    spurious: float = 0.1
+    alive: float = 0.1
+    guided: float = 0.5
+    detach_fast_weights: bool = False
+    frozen: tuple[str, ...] = ()
+
+
+def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[float]:
+    """
+    Train a network in place: cross-entropy at every question, back-propagated through the whole trial.
+
+    A task in which answers have consequences is played in closed loop: answers are drawn from the network's own
+    softmax, and what they lead to is what it sees next. No gradient goes through the draw; the right answer is known to
+    the teacher and its cross-entropy is the loss, so that no estimate of a policy gradient is needed.
+
+    :param network: the network
+    :param task: the task, whose noise is replaced by the recipe's
+    :param recipe: how
+    :param seed: of the trials and of the exploration
+    :return: accuracy of each update's batch, answers as they were drawn
+    """
+    for name, parameter in network.named_parameters():
+        if name.rsplit(".", 1)[-1] in recipe.frozen:
+            parameter.requires_grad_(False)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, recipe.learning_rate)
+    generator = Generator().manual_seed(seed)
+    spiking = not hasattr(network.body, "gru")
+    each_tick = detach_fast_weights if recipe.detach_fast_weights else None
+    curve = []
+    for update in range(recipe.n_updates):
+        done = update / recipe.n_updates
+        optimizer.param_groups[0]["lr"] = recipe.learning_rate * min(1.0, 1.95 - 1.9 * done)
+        ramp = min(1.0, 2 * done)
+        strength = ramp * float(torch.rand(1, generator=generator))
+        noisy = replace(task, drop=strength * recipe.drop, spurious=strength * recipe.spurious)
+        trials = noisy.sample(recipe.batch, generator)
+        explore = None if trials.outcomes is None else generator
+        guidance = max(0.0, 1 - done / recipe.guided) if recipe.guided else 0.0
+        played = play_network(network, noisy, trials, explore, guidance, each_tick)
+        loss = nn.functional.cross_entropy(
+            played.logits.flatten(0, 2), trials.targets.flatten(), ignore_index=NOT_ASKED
+        )
+        if spiking:
+            loss = loss + recipe.alive * (played.rates - 0.1).square().sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, recipe.clip)
+        optimizer.step()
+        curve.append(float(accuracy(played.logits.argmax(3), trials.targets)))
+    return curve
+
+
+@torch.no_grad()
+def evaluate(network: Answerer, task: Task, n_trials: int, seed: int) -> float:
+    """
+    Accuracy of the best answers, in closed loop.
+
+    :param network: the network
+    :param task: the task, its noise included
+    :param n_trials: number of trials, rounded up to whole batches of 256
+    :param seed: of the trials
+    """
+    generator = Generator().manual_seed(seed)
+    batch = min(n_trials, 256)
+    scores = []
+    for _ in range(0, n_trials, batch):
+        trials = task.sample(batch, generator)
+        scores.append(float(accuracy(play_network(network, task, trials).answers, trials.targets)))
+    return sum(scores) / len(scores)
