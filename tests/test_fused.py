@@ -20,6 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import MODULATIONS, RULES, Rule
 from sb3_plastic.snn.scan import (
     FusedLayers,
@@ -557,7 +558,7 @@ def test_what_is_not_served_is_said(
     spoil: Callable[[], tuple[LayerConfig, torch.device, torch.dtype]], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(RULES, "covariance", Rule(covariance, sliding_threshold=True))
-    monkeypatch.setitem(__import__("sb3_plastic.snn.neurons").neurons.NEURONS, "lif_like", lif_like)
+    monkeypatch.setitem(NEURONS, "lif_like", lif_like)
     with pytest.raises(ValueError, match=reason):
         resolve_backend("fused", *spoil())
     assert resolve_backend("auto", *spoil()) == "reference"
