@@ -1,6 +1,10 @@
-"""The code that the documentation shows runs."""
+"""What the documentation shows works: its code runs, its commands and their options exist."""
 
 import re
+import shlex
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,21 +14,40 @@ from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import RULES
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = [
-    pytest.param(code, id=f"{path.name}-{i}")
-    for path in (
-        ROOT / "README.md",
-        *(ROOT / "docs" / f"{name}.md" for name in ("extending", "perturbations", "evaluation", "temporal")),
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[Path, str]]:
+    return [
+        (page, code) for page in PAGES for code in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+
+
+def commands() -> list[tuple[Path, list[str]]]:
+    """The `sb3-plastic` lines of all shell blocks, as words."""
+    lines = [(page, line) for page, code in blocks("bash") for line in code.replace("\\\n", " ").splitlines()]
+    words = [(page, shlex.split(line, comments=True)) for page, line in lines if "sb3-plastic" in line]
+    return [(page, found[found.index("sb3-plastic") + 1 :]) for page, found in words if "sb3-plastic" in found]
+
+
+@cache
+def help_of(command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "sb3_plastic.cli", *command.split(), "--help"], capture_output=True, text=True
     )
-    for i, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
-]
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_there_are_examples():
-    assert len(BLOCKS) >= 3
+def test_the_pages_that_teach_have_examples():
+    found = {page.name for page, _ in blocks("python")}
+    assert {"README.md", "index.md", "extending.md", "perturbations.md", "evaluation.md", "training.md"} <= found
+    assert {"README.md", "install.md", "first_hour.md", "evaluation.md"} <= {page.name for page, _ in blocks("bash")}
 
 
-@pytest.mark.parametrize("code", BLOCKS)
+@pytest.mark.parametrize(
+    "code", [pytest.param(code, id=f"{page.stem}-{i}") for i, (page, code) in enumerate(blocks("python"))]
+)
 def test_the_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = dict(RULES), dict(NEURONS), dict(STRATEGIES)
@@ -34,3 +57,28 @@ def test_the_example_runs(code, tmp_path, monkeypatch):
         for registry, entries in zip((RULES, NEURONS, STRATEGIES), before, strict=True):
             registry.clear()
             registry.update(entries)
+
+
+NESTED = ("study", "perturbations")
+"""Commands that have commands of their own."""
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=f"{page.stem}-{i}") for i, (page, words) in enumerate(commands())]
+)
+def test_the_command_and_its_options_exist(words):
+    depth = 2 if words[0] in NESTED else 1
+    if words[0].startswith("-"):
+        depth = 0
+    text = help_of(" ".join(words[:depth]))
+    for word in words[depth:]:
+        if re.fullmatch(r"--?[a-z][\w-]*", word):
+            assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text), (
+                f"{word} is no option: {shlex.join(words)}"
+            )
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
+def test_files_that_are_linked_exist(page):
+    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"

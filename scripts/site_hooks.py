@@ -1,0 +1,47 @@
+"""What MkDocs does not do by itself: the command reference, and links to files of the repository that are no pages."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import PurePosixPath
+from posixpath import normpath
+from typing import Any
+
+
+def run_help(*command: str) -> str:
+    """
+    The help of a command, as a terminal of 100 columns shows it.
+
+    :param command: its words; none for `sb3-plastic` itself
+    """
+    words = [sys.executable, "-m", "sb3_plastic.cli", *command, "--help"]
+    return subprocess.run(words, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "100"}).stdout
+
+
+def command_reference() -> str:
+    """Markdown with the help of every command."""
+    from sb3_plastic.cli import COMMANDS
+
+    sections = [("sb3-plastic", run_help()), *((f"sb3-plastic {name}", run_help(name)) for name in COMMANDS)]
+    return "\n".join(f"## {title}\n\n```text\n{text.strip()}\n```\n" for title, text in sections)
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """
+    MkDocs calls this with the text of each page.
+
+    :return: the text with the command reference filled in, and links that lead out of docs/ as plain text
+    """
+    if page.file.src_uri == "commands.md":
+        markdown = markdown.replace("<!-- commands -->", command_reference())
+    folder = PurePosixPath(page.file.src_uri).parent
+
+    def without_outside_link(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        outside = "://" not in target and normpath(str(folder / target)).startswith("..")
+        return f"{text} (`{normpath(target).removeprefix('../')}`)" if outside else match.group(0)
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", without_outside_link, markdown)
