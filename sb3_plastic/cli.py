@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
+import errno
 import os
 import pkgutil
 import re
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sb3_plastic
-from sb3_plastic.files import replace_file
+from sb3_plastic.errors import UserError
+from sb3_plastic.files import replacing
 
 ALGO = ("--algo", "plastic_ppo")
 FOLDER = ("-f", "logs")  # where train writes; RL Zoo's enjoy looks among its own trained agents
@@ -37,6 +38,15 @@ PLOTS = {
     "train": ("plot_train", ["-a", ALGO[1], *FOLDER, "-w", "10"], "returns of training episodes: -e <environment>"),
     "all": ("all_plots", ["-a", ALGO[1], *FOLDER], "evaluations during training, and a table: -e <environment>"),
     "file": ("plot_from_file", [], "what `plot all -o <name>` saved of two runs or more: -i <name>"),
+}
+
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space, or choose a folder on another disk. Complete files are not affected.",
+    errno.EDQUOT: "Free some space, or choose a folder on another disk. Complete files are not affected.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EROFS: "Choose a folder that you may write to.",
 }
 
 
@@ -67,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if not is_users(error):
             raise
-        print(f"sb3-plastic {command}: {error}", *hints(command, error, arguments), sep="\n", file=sys.stderr)
+        lines = [f"sb3-plastic {command}: error: {worded(error)}", *hints(command, error, arguments)]
+        print(*lines, sep="\n", file=sys.stderr)
         return 2
     return code or 0
 
@@ -97,7 +108,7 @@ def enjoy(arguments: list[str]) -> None:
     from rl_zoo3.enjoy import enjoy as pipeline
 
     if is_headless() and not {"--no-render", "-h", "--help"} & {*arguments}:
-        raise ValueError("There is no display: add --no-render, or write a video with `sb3-plastic record`.")
+        raise UserError("There is no display: add --no-render, or write a video with `sb3-plastic record`.")
     call(pipeline, "enjoy", [*ALGO, *FOLDER, *arguments])
 
 
@@ -179,34 +190,44 @@ def save_figures(path: Path) -> None:
     Write all open figures.
 
     :param path: file of the first; the others get a number
-    :raises ValueError: if nothing is drawn in them, or the format is unknown
+    :raises UserError: if nothing is drawn in them, or the format is unknown
     """
     from matplotlib import pyplot as plt
 
     figures = [plt.figure(number) for number in plt.get_fignums()]
     if not any(axes.has_data() for figure in figures for axes in figure.axes):
-        raise ValueError(
+        raise UserError(
             "There is nothing to plot: no run matches, or it has fewer episodes than the window (-w), "
             "or, for `plot all`, fewer than two evaluations (--eval-freq of train)."
         )
     for i, figure in enumerate(figures, start=1):
         target = path if i == 1 else path.with_stem(f"{path.stem}-{i}")
-        picture = io.BytesIO()
-        figure.savefig(picture, format=target.suffix[1:] or None)
-        replace_file(target, picture.getvalue())
+        with replacing(target) as temporary:
+            figure.savefig(temporary)
         print(f"Saved {target}")
 
 
 def is_users(error: Exception) -> bool:
     """Whether an error is a check's answer to the user, to whom its traceback says nothing."""
+    if isinstance(error, UserError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return True  # a file or a folder
     import gymnasium
 
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if isinstance(error, NameError) and raised_in == "<string>":
         return True  # evaluated from -params
-    is_check = isinstance(error, ValueError | AssertionError | FileNotFoundError | ImportError | SyntaxError)
+    is_check = isinstance(error, ValueError | AssertionError | ImportError | SyntaxError)
     is_near = {"rl_zoo3", "sb3_plastic"} & {*Path(raised_in).parts}
     return bool(is_check and is_near) or isinstance(error, gymnasium.error.Error)
+
+
+def worded(error: Exception) -> str:
+    """An error in words: of a file, the reason and the file, without the number of the system's error."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
 
 
 def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
@@ -215,6 +236,8 @@ def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
         return [
             "Values are Python: a string needs quotes of its own, as in -params \"policy_kwargs:dict(rule='none')\"."
         ]
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return [REMEDIES[error.errno]]
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
     if command not in ("enjoy", "record", "plot"):

@@ -1,22 +1,54 @@
-"""Files that nobody sees half of."""
+"""Atomic file writes: a file has its old content or its new content, never a part of it."""
 
 from __future__ import annotations
 
-import os
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
-def replace_file(path: Path, content: bytes) -> None:
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
     """
-    Write a file under a temporary name and move it, so that nobody sees half of it.
+    Write a file under a temporary name, and move it to its own name once it is complete. Without an error, that is:
+    otherwise the old file stays.
 
-    :param path: of the file; its folder is made
-    :param content: all of it
+    :param path: the file; its folder is made
+    :return: the temporary name, beside it, hidden, with the same suffix, which tells many libraries the format
+    :raises OSError: naming the file, for instance on a full disk
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        temporary.write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk alone names no file
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes | str) -> None:
+    """
+    Write a file at once.
+
+    :param path: the file; its folder is made
+    :param content: all of it; text is encoded as UTF-8
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """
+    Write JSON at once, with sorted keys, so that equal data give equal files.
+
+    :param path: the file; its folder is made
+    :param data: plain data
+    """
+    replace_file(path, json.dumps(data, indent=2, sort_keys=True) + "\n")

@@ -26,11 +26,11 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from sb3_plastic.buffers import Sequences
+from sb3_plastic.errors import check_choice
 from sb3_plastic.observations import check_observation, map_obs
 from sb3_plastic.snn.coding import PopulationDecoder
 from sb3_plastic.snn.interventions import PlasticityInterventions
 from sb3_plastic.snn.network import PlasticSNN
-from sb3_plastic.snn.scan.types import check_choice
 from sb3_plastic.snn.state import SNNState, tensors_from_arrays
 
 State = tuple[Tensor, ...]

@@ -19,11 +19,11 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.buffers import ChunkedRolloutBuffer
+from sb3_plastic.errors import check_choice
 from sb3_plastic.monitor import snn_statistics
 from sb3_plastic.observations import check_observation
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
-from sb3_plastic.snn.scan.types import check_choice
 
 SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
 

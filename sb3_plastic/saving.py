@@ -1,9 +1,8 @@
-"""Models in files of which nobody sees half."""
+"""Atomic save of a model; truncated files are rejected."""
 
 from __future__ import annotations
 
 import io
-import os
 import pathlib
 import zipfile
 from collections.abc import Iterable
@@ -11,11 +10,14 @@ from typing import Any, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sb3_plastic.errors import UserError
+from sb3_plastic.files import replacing
+
 SelfWholeFiles = TypeVar("SelfWholeFiles", bound="WholeFiles")
 
 
 class WholeFiles(BaseAlgorithm):
-    """Mix-in of an SB3 algorithm, before its base: its files are whole, or refused."""
+    """Mix-in of an SB3 algorithm, named before its base class: atomic save, truncated files are rejected."""
 
     def save(
         self,
@@ -24,7 +26,7 @@ class WholeFiles(BaseAlgorithm):
         include: Iterable[str] | None = None,
     ) -> None:
         """
-        As in SB3, but a file is written under a temporary name and then moved: no interruption leaves half a model.
+        As in SB3, but atomic: an interrupted save leaves the old file.
 
         :param path: path, or an open file
         :param exclude: attributes not to save
@@ -34,14 +36,8 @@ class WholeFiles(BaseAlgorithm):
             return super().save(path, exclude, include)
         target = pathlib.Path(path)
         target = target if target.suffix else target.with_suffix(".zip")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
-        try:
-            with temporary.open("wb") as file:
-                super().save(file, exclude, include)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            super().save(file, exclude, include)
 
     @classmethod
     def load(
@@ -50,7 +46,7 @@ class WholeFiles(BaseAlgorithm):
         """
         As in SB3.
 
-        :raises ValueError: if the file is not a complete model
+        :raises UserError: if the file is not a complete model
         """
         try:
             return super().load(path, *args, **kwargs)
@@ -58,4 +54,4 @@ class WholeFiles(BaseAlgorithm):
             # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
             if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
                 raise
-            raise ValueError(f"{path} is not a complete model: the file is truncated or damaged.") from error
+            raise UserError(f"{path} is not a complete model: the file is truncated or damaged.") from error

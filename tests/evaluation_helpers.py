@@ -16,9 +16,9 @@ from sb3_plastic.evaluation.records import (
     Trace,
     records_of,
     save_trace,
-    write_json,
     write_records,
 )
+from sb3_plastic.files import write_json
 from sb3_plastic.perturbations import Scenario, parse
 from sb3_plastic.perturbations.wrapper import PerturbSignals
 

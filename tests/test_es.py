@@ -367,7 +367,7 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(strategy="cma"), "Unknown strategy 'cma': choose one of 'openai_es', 'pgpe'"),
+        (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: openai_es, pgpe"),
         (dict(population_size=7), "population_size must be even and at least 2, got 7"),
         (dict(n_episodes=0), "n_episodes must be at least 1, got 0"),
         (dict(sigma=-1.0), r"sigma is a standard deviation, above 0, got -1\.0"),

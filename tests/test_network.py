@@ -159,7 +159,7 @@ def test_a_list_chooses_the_rule_per_layer():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(rule="ojja"), "Unknown plasticity rule 'ojja': choose one of 'none', 'hebb', 'oja', 'bcm'"),
+        (dict(rule="ojja"), "Unknown plasticity rule 'ojja'. Did you mean 'oja'\\? Allowed: none, hebb, oja, bcm"),
         (dict(modulation="dopamine"), "Unknown modulation 'dopamine'"),
         (dict(encoder="poisson"), "Unknown encoder 'poisson'"),
         (dict(surrogate="relu"), "Unknown surrogate 'relu'"),

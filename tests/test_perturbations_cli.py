@@ -7,12 +7,16 @@ import numpy as np
 import perturbation_helpers  # noqa: F401  (chooses how to render, before MuJoCo is imported)
 import pytest
 
+from sb3_plastic import cli
 from sb3_plastic.perturbations import ROBOTS
-from sb3_plastic.perturbations.cli import main
 from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.suites import load_suite
 
 DOCS = Path(__file__).parents[1] / "docs" / "perturbations.md"
+
+
+def main(argv: list[str]) -> int:
+    return cli.main(["perturbations", *argv])
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +70,9 @@ def test_describe_explains_a_kind_and_prints_a_scenario_as_yaml(capsys) -> None:
 )
 def test_mistakes_are_answered_with_what_is_allowed_and_status_2(argv, message, capsys) -> None:
     assert main(argv) == 2
-    assert message in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.startswith("sb3-plastic perturbations: error: ")
+    assert message in printed
 
 
 @pytest.mark.usefixtures("_renderer")

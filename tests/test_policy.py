@@ -186,7 +186,7 @@ def test_a_nan_in_a_dict_observation_is_named_by_its_key():
     [
         (dict(rule="ojja"), "Unknown plasticity rule 'ojja'"),
         (dict(modulaton="simple"), "no argument 'modulaton'. Did you mean 'modulation'?"),
-        (dict(critic="lstm"), "Unknown critic 'lstm': choose one of 'mlp', 'plastic'"),
+        (dict(critic="lstm"), "Unknown critic 'lstm'. Allowed: mlp, plastic"),
         (dict(decoder="spiking"), "Unknown decoder 'spiking'"),
     ],
 )

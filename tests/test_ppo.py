@@ -206,7 +206,10 @@ def test_a_callback_stops_the_training():
     [
         (dict(n_steps=40, chunk_len=16, batch_size=32), r"n_steps \(40\) must be a multiple of chunk_len \(16\)"),
         (dict(batch_size=40, chunk_len=16), r"batch_size \(40\) must be a multiple of chunk_len \(16\)"),
-        (dict(chunk_states="fresh"), "Unknown chunk_states 'fresh': choose one of 'stored', 'refresh'"),
+        (
+            dict(chunk_states="fresh"),
+            "Unknown chunk_states 'fresh'. Did you mean 'refresh'",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")

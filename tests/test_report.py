@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from evaluation_helpers import write_results
 
+from sb3_plastic import cli
 from sb3_plastic.evaluation.records import read_records
 from sb3_plastic.report import ReportError, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
-from sb3_plastic.report.cli import main
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
 from sb3_plastic.report.figures import (
     CONTROLS,
@@ -375,7 +375,7 @@ class TestRobots:
         assert "plateau, off" not in controls(found, ROBOT)
 
     def test_a_static_policy_alone_has_a_report_of_the_asked_format(self, pair, tmp_path):
-        assert main([str(pair[1]), "--out", str(tmp_path / "out"), "--format", "md"]) == 0
+        assert cli.main(["report", str(pair[1]), "--out", str(tmp_path / "out"), "--format", "md"]) == 0
         text = (tmp_path / "out" / "report.md").read_text()
         assert "there is no adaptation gain to show" in text
         assert "No oracle" in text
@@ -385,7 +385,7 @@ class TestRobots:
 
 class TestErrors:
     def refuse(self, folders, capsys, message):
-        assert main([*map(str, folders), "--out", str(folders[0] / "out")]) == 2
+        assert cli.main(["report", *map(str, folders), "--out", str(folders[0] / "out")]) == 2
         assert re.search(message, capsys.readouterr().err), message
         assert not (folders[0] / "out").exists()
 

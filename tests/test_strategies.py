@@ -115,7 +115,7 @@ def test_a_strategy_goes_on_from_its_state_bit_for_bit(optimizer, tmp_path):
         (dict(population_size=0), "population_size must be even and at least 2, got 0"),
         (dict(sigma=0.0), r"sigma is a standard deviation, above 0, got 0\.0"),
         (dict(max_sigma_change=1.0), r"max_sigma_change is a fraction of sigma in \[0, 1\), got 1\.0"),
-        (dict(optimizer="sgd"), "Unknown optimizer 'sgd': choose one of 'adam', 'clipup'"),
+        (dict(optimizer="sgd"), "Unknown optimizer 'sgd'. Allowed: adam, clipup"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(kwargs, message):

@@ -14,13 +14,13 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
+from sb3_plastic.errors import check_choice
 from sb3_plastic.es.normalization import HeldStatistics
 from sb3_plastic.es.population import Population, get_vector, set_vector
 from sb3_plastic.es.strategies import STRATEGIES, Strategy
 from sb3_plastic.observations import check_observation
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
-from sb3_plastic.snn.scan.types import check_choice
 
 SelfPlasticES = TypeVar("SelfPlasticES", bound="PlasticES")
 

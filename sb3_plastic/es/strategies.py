@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.snn.scan.types import check_choice
+from sb3_plastic.errors import check_choice
 
 
 class Strategy(Protocol):

@@ -98,7 +98,3 @@ def _pair(text: str) -> tuple[str, Any]:
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
     return key, yaml.safe_load(value)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -32,10 +32,10 @@ from sb3_plastic.evaluation.records import (
     read_json,
     records_of,
     save_trace,
-    write_json,
     write_records,
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
+from sb3_plastic.files import write_json
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import sb3_plastic
 from sb3_plastic.evaluation.models import TrainedIn, sha256_of
-from sb3_plastic.evaluation.records import read_json, write_json
+from sb3_plastic.evaluation.records import read_json
+from sb3_plastic.files import write_json
 
 
 def settings_of(

@@ -326,11 +326,6 @@ NUMERIC = tuple(
 )
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON. :param path: file :param data: plain data"""
-    replace_file(path, (json.dumps(data, indent=2, sort_keys=True) + "\n").encode())
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file. :param path: file"""
     return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -10,12 +10,11 @@ sb3-plastic perturbations render nda-v1/novel/motor_off --robot Ant --output ant
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_plastic.perturbations.registration import ROBOTS
-from sb3_plastic.perturbations.spec import PerturbationError, load, to_yaml
+from sb3_plastic.perturbations.spec import load, to_yaml
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,14 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the command.
 
     :param argv: arguments; None: those of the process
-    :return: exit status: 0, or 2 after an error, which is printed
+    :return: exit status
+    :raises PerturbationError: on an unknown name, or what cannot act on the robot
     """
     args = _parser().parse_args(argv)
-    try:
-        args.run(args)
-    except PerturbationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args.run(args)
     return 0
 
 
@@ -106,7 +102,3 @@ def _render(args: argparse.Namespace) -> None:
     frames, fps = film(args.robot, given, n_steps=args.steps, seed=args.seed, **size)
     save(frames, fps, args.output)
     print(f"wrote {args.output}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,11 +8,11 @@ replaces what stands between the markers in the file.
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 
 import gymnasium as gym
 
+from sb3_plastic.files import replace_file
 from sb3_plastic.perturbations.checks import check
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds import KINDS, Kind
@@ -52,10 +52,7 @@ def update(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     before, rest = text.split(START)
     _, after = rest.split(END)
-    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        part = Path(folder, file.name)
-        part.write_text(f"{before}{START}\n\n{kinds_table()}\n\n{END}{after}", encoding="utf-8")
-        part.replace(file)
+    replace_file(file, f"{before}{START}\n\n{kinds_table()}\n\n{END}{after}")
 
 
 def _range(kind: Kind, op: str) -> str:

@@ -5,7 +5,6 @@ Rendering without a screen needs ``MUJOCO_GL=egl`` (or ``osmesa``) in the enviro
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.files import replacing
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds import Active
 from sb3_plastic.perturbations.registration import env_id, register_envs
@@ -94,7 +94,7 @@ def film(
 
 def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
     """
-    Write frames to a file, under a temporary name first.
+    Write frames to a file, atomically.
 
     :param frames: pictures
     :param fps: how many make a second
@@ -102,9 +102,7 @@ def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
     :raises PerturbationError: for another suffix
     """
     check_suffix(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent) as folder:
-        part = Path(folder, f"part{output.suffix}")
+    with replacing(output) as part:
         if output.suffix == ".mp4":
             try:
                 from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
@@ -115,7 +113,6 @@ def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
             imageio.imwrite(part, np.stack(frames), duration=1000 / fps, loop=0)
         else:
             imageio.imwrite(part, frames[-1])
-        part.replace(output)
 
 
 def check_suffix(output: Path) -> None:

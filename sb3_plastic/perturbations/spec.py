@@ -16,7 +16,6 @@ Nothing here knows MuJoCo. What a kind means is in `kinds/`, when it acts in `sc
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,24 +26,24 @@ from typing import Any
 import numpy as np
 import yaml
 
+from sb3_plastic import errors
+from sb3_plastic.errors import UserError
 
-class PerturbationError(ValueError):
+
+class PerturbationError(UserError):
     """A perturbation that is unknown, malformed, impossible on this robot, or without effect."""
 
 
-def unknown(what: str, got: object, allowed: Iterable[object]) -> PerturbationError:
+def unknown(what: str, got: object, allowed: Iterable[object]) -> UserError:
     """
     The error for a name that does not exist.
 
     :param what: what the name should be, for instance ``"kind"``
     :param got: the name that was given
     :param allowed: the names that exist
-    :return: an error that lists them, the most similar one first
+    :return: a PerturbationError, as `errors.unknown` words it
     """
-    names = sorted(str(name) for name in allowed)
-    close = difflib.get_close_matches(str(got), names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return PerturbationError(f"Unknown {what} {got!r}.{hint} Allowed: {', '.join(names) or 'none'}.")
+    return errors.unknown(what, got, sorted(map(str, allowed)), PerturbationError)
 
 
 def number(value: Any, what: str) -> float:

@@ -7,11 +7,10 @@ sb3-plastic report results --out report --baseline static --oracle oracle --titl
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_plastic.report import ReportError, write_report
+from sb3_plastic.report import write_report
 from sb3_plastic.report.document import FORMATS
 
 
@@ -20,21 +19,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run the command.
 
     :param argv: arguments; None: those of the process
-    :return: exit status: 0, or 2 after an error, which is printed
+    :return: exit status
+    :raises ReportError: if the folders cannot be reported, or not together
     """
     args = _parser().parse_args(argv)
-    try:
-        written = write_report(
-            args.results,
-            args.out,
-            title=args.title,
-            formats=FORMATS if args.format == "both" else [args.format],
-            oracle=args.oracle,
-            baseline=args.baseline,
-        )
-    except ReportError as error:
-        print(f"sb3-plastic report: {error}", file=sys.stderr)
-        return 2
+    written = write_report(
+        args.results,
+        args.out,
+        title=args.title,
+        formats=FORMATS if args.format == "both" else [args.format],
+        oracle=args.oracle,
+        baseline=args.baseline,
+    )
     for path in written:
         print(f"wrote {path}")
     return 0
@@ -57,7 +53,3 @@ def _parser() -> argparse.ArgumentParser:
         "--baseline", help="label of the static policy to compare with (default: the only one without plasticity)"
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, load_trace, read_records
 
@@ -21,7 +22,7 @@ GAINS = {"adaptation_gain": "net", "adaptation_gain_early": "net_early", "adapta
 """Raw gains, and what they are called once the sham is taken off."""
 
 
-class ReportError(ValueError):
+class ReportError(UserError):
     """These results cannot be reported, for a reason that the user can mend."""
 
 

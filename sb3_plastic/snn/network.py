@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sb3_plastic.errors import check_choice
 from sb3_plastic.snn.coding import ENCODERS, READOUTS, Encoder, Readout
 from sb3_plastic.snn.rules import RULES
 from sb3_plastic.snn.scan import BACKENDS, FusedLayers, LayerConfig, LayerParameters, plastic_scan, resolve_backend
-from sb3_plastic.snn.scan.types import check_choice
 from sb3_plastic.snn.state import LayerState, SNNState
 
 RATES = ("beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e")

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sb3_plastic.errors import check_choice
 from sb3_plastic.snn.rules import RULES
 from sb3_plastic.snn.scan import kernels, kernels_backward, kernels_static, memory
 from sb3_plastic.snn.scan.functions import FLOATS, rule_addresses, surrogate_address
 from sb3_plastic.snn.scan.layout import NAMES, Layout, layout
 from sb3_plastic.snn.scan.plans import backward_plan, forward_plan, segments, uneven_parameters
 from sb3_plastic.snn.scan.threads import run, threads_for
-from sb3_plastic.snn.scan.types import LayerConfig, LayerParameters, check_choice
+from sb3_plastic.snn.scan.types import LayerConfig, LayerParameters
 from sb3_plastic.snn.state import LayerState
 
 BACKENDS = ("auto", "reference", "fused")

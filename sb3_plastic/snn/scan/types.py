@@ -8,22 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sb3_plastic.errors import check_choice
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import MODULATIONS, RULES
 from sb3_plastic.snn.surrogate import SURROGATES
-
-
-def check_choice(what: str, name: object, allowed: object) -> None:
-    """
-    :param what: what is being chosen, for the message
-    :param name: the choice
-    :param allowed: the choices there are, an iterable of strings
-    :raises ValueError: if ``name`` is not among them
-    """
-    choices = list(allowed)  # type: ignore[call-overload]
-    if name not in choices:
-        raise ValueError(f"Unknown {what} {name!r}: choose one of {', '.join(map(repr, choices))}.")
-
 
 NOTHING = torch.empty(0)
 """A parameter that the layer does not have."""

@@ -1,0 +1,78 @@
+"""Files have their old content or their new content, and users' errors are words without a traceback."""
+
+import errno
+import json
+
+import pytest
+
+from sb3_plastic import cli
+from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.files import replace_file, replacing, write_json
+
+
+def test_a_file_is_written_in_a_folder_that_is_made(tmp_path):
+    replace_file(tmp_path / "new" / "a.txt", "é")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "é".encode()
+    write_json(tmp_path / "a.json", {"b": 1, "a": [2]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [2], "b": 1}
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    replace_file(tmp_path / "a.bin", b"old")
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "a.bin") as temporary:
+            temporary.write_bytes(b"ne")
+            assert (tmp_path / "a.bin").read_bytes() == b"old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+
+
+def test_the_temporary_name_tells_the_format_and_is_never_shared(tmp_path):
+    with replacing(tmp_path / "a.png") as one, replacing(tmp_path / "a.png") as two:
+        assert one.suffix == two.suffix == ".png"
+        assert one != two
+        one.write_bytes(b"1")
+        two.write_bytes(b"2")
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'"), replacing(tmp_path / "a.bin"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (UserError("x must be 1, got 2."), "x must be 1, got 2.\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.zip"), "No space left on device: a.zip\nFree some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.zip"), "Permission denied: a.zip\nChoose a folder"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.yml"), "No such file or directory: a.yml\n"),
+    ],
+)
+def test_the_command_line_answers_users_errors_in_one_style(error, answer, monkeypatch, capsys):
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr("sb3_plastic.report.cli.main", fail)
+    assert cli.main(["report", "x"]) == 2
+    assert capsys.readouterr().err.startswith(f"sb3-plastic report: error: {answer}")
+
+
+def test_errors_of_ours_keep_their_traceback(monkeypatch):
+    def fail(argv):
+        raise KeyError("x")
+
+    monkeypatch.setattr("sb3_plastic.report.cli.main", fail)
+    with pytest.raises(KeyError):
+        cli.main(["report", "x"])
+
+
+def test_an_unknown_name_is_answered_with_the_most_similar_one():
+    with pytest.raises(UserError, match=r"Unknown rule 'ojo'. Did you mean 'oja'\? Allowed: hebb, oja\."):
+        check_choice("rule", "ojo", ("hebb", "oja"))
+    check_choice("rule", "oja", ("hebb", "oja"))
