@@ -47,8 +47,17 @@ def refusal(kind: str, probe: dict, robot: str) -> str | None:
 def test_the_kinds_are_those_that_the_documentation_promises() -> None:
     model = {"mass", "body_mass", "payload", "friction", "damping", "armature", "stiffness", "strength", "motor_off"}
     model |= {"joint_lock", "joint_range", "limb_scale", "ghost_limb", "gravity", "slope", "wind", "push", "terrain"}
-    signals = {"motor_stuck", "action_noise", "action_delay", "action_dropout", "action_bias"}
-    signals |= {"obs_noise", "obs_bias", "obs_dropout", "obs_stuck", "obs_delay"}
+    signals = {"motor_stuck", "action_noise", "action_delay", "action_dropout", "action_bias", "action_gain"}
+    signals |= {
+        "motors_reversed",
+        "wires",
+        "obs_gain",
+        "obs_noise",
+        "obs_bias",
+        "obs_dropout",
+        "obs_stuck",
+        "obs_delay",
+    }
     assert set(KINDS) == model | signals
 
 
@@ -640,7 +649,7 @@ def test_signals_can_be_perturbed_in_any_box_environment() -> None:
     nominal = rollout(gym.make("Pendulum-v1"))[0]
     np.testing.assert_array_equal(track([]), nominal)
     for kind in KINDS.values():
-        if kind.layer in ("action", "observation"):
+        if kind.layer in ("action", "observation") and kind.name != "wires":  # Pendulum has a single motor
             assert np.abs(track([{"kind": kind.name, **kind.probes[0]}]) - nominal).max() > 1e-3, kind.name
     assert np.flatnonzero(np.ptp(track([{"kind": "obs_stuck", "target": 1}]), axis=0) == 0).tolist() == [1]
     with pytest.raises(PerturbationError, match=r"Pendulum-v1: without access to the model only .* action_noise"):

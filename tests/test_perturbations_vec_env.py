@@ -24,7 +24,7 @@ def _elsewhere(tmp_path, monkeypatch) -> None:
 
 def many(robot: str) -> list[dict]:
     """All layers, schedules that move, and draws, at once."""
-    onset = {"form": "onset", "at": 10, "end": 60}
+    onset, switch = {"form": "onset", "at": 10, "end": 60}, {"form": "switch", "every": 25}
     return [
         {"kind": "mass", "value": {"uniform": [0.5, 1.5]}},
         {"kind": "friction", "value": 0.5, "schedule": {"form": "random_walk", "sigma": 0.3, "every": 5}},
@@ -35,6 +35,10 @@ def many(robot: str) -> list[dict]:
         {"kind": "action_delay", "value": 1},
         {"kind": "action_noise", "value": 0.1},
         {"kind": "obs_noise", "value": 0.01},
+        {"kind": "strength", "value": {"uniform": [0.3, 1.3]}, "each": True, "schedule": switch},
+        {"kind": "motors_reversed", "value": 0.4, "schedule": {"form": "onset", "at": 15}},
+        {"kind": "wires", "params": {"mode": "permute_signed"}, "lasting": True},
+        {"kind": "obs_gain", "value": {"uniform": [0.7, 1.3]}, "each": True},
     ]
 
 
@@ -79,6 +83,8 @@ def assert_same_infos(got: Any, expected: Any) -> None:
         for key in a:
             if key == "episode":
                 assert {**a[key], "t": 0} == {**b[key], "t": 0}  # t is wall time
+            elif key.startswith("perturbation_"):  # tuples, some of them of tuples
+                assert a[key] == b[key], key
             else:
                 np.testing.assert_array_equal(a[key], b[key], err_msg=key)
 
@@ -154,7 +160,8 @@ def test_one_robot_alone_on_terrain_leaves_the_others_as_they_were() -> None:
 
 def test_the_oracle_sees_the_context() -> None:
     venvs = pair("Hopper", perturbations=many("Hopper"), observe_context=True)
-    assert venvs[1].observation_space.shape == (11 + 9,)
+    of_each = 3 + 3 + 3 * 3 + 11  # gains, signs, wires, and gains of sensors
+    assert venvs[1].observation_space.shape == (11 + 9 + of_each,)
     assert_same_steps(venvs, 60)
 
 

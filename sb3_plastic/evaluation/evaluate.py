@@ -23,7 +23,7 @@ from sb3_plastic.evaluation.models import (
     make_env,
     robot_of,
 )
-from sb3_plastic.evaluation.protocols import Condition, plan, with_drawn_values
+from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.records import (
     Cell,
@@ -223,12 +223,8 @@ class _Run:
         return {c.cell: _part(trace, slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
 
     def _row(self, condition: Condition, seed: int) -> Row:
-        entries = condition.perturbations
-        if condition.fixed_values:
-            entries = with_drawn_values(entries, seed)
-        sham = with_drawn_values(condition.sham, seed)
-        sham_at = None if not sham else int(sham[0].schedule.at)  # type: ignore[arg-type]
-        return Row(entries, seed, condition.begins_at, condition.removal, sham_at)
+        sham_at = onset_of(condition.sham[0], seed) if condition.sham else None
+        return Row(condition.perturbations, seed, condition.begins_at, condition.removal, sham_at)
 
     def _make(self, n_envs: int, condition: Condition) -> VecEnv:
         key = (n_envs, condition.steps, condition.heightfield)

@@ -24,7 +24,6 @@ import numpy as np
 
 from sb3_plastic.evaluation.controls import LIFETIME, PLASTICITY
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
-from sb3_plastic.perturbations.schedules import draw_timing
 from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule, unknown
 from sb3_plastic.perturbations.suites import Scenario
 
@@ -47,7 +46,6 @@ class Condition:
     :param heightfield: whether the ground is a height field
     :param removal: first step that is unperturbed again, -1 without
     :param begins_at: distance from the start at which the perturbation is met, m; None: it is a matter of time
-    :param fixed_values: draw values once per life, not per episode
     :param sham: nothing happens at the onset that these entries would have
     """
 
@@ -58,7 +56,6 @@ class Condition:
     heightfield: bool = False
     removal: int = -1
     begins_at: float | None = None
-    fixed_values: bool = False
     sham: tuple[Perturbation, ...] = ()
 
 
@@ -146,7 +143,8 @@ def _condition(
         schedule = Schedule("switch", every=SWITCH, at=SWITCH)
         switched = tuple(replace(p, schedule=schedule) for p in entries)
         return replace(condition, perturbations=switched, cell=replace(cell, switch_every=SWITCH))
-    return replace(condition, life=LIFE, fixed_values=True)
+    lasting = tuple(replace(p, lasting=True) for p in entries)
+    return replace(condition, perturbations=lasting, life=LIFE)
 
 
 def _sham(scenarios: Sequence[Scenario], control: str, steps: int, nominal: str) -> list[Condition]:
@@ -170,25 +168,12 @@ def _kind(scenario: Scenario) -> str:
     return scenario.name.rsplit("/", 1)[-1] if scenario.split == "anchor" else scenario.perturbations[0].kind
 
 
-def with_drawn_values(entries: Sequence[Perturbation], seed: int) -> tuple[Perturbation, ...]:
+def onset_of(entry: Perturbation, seed: int) -> int:
     """
-    The entries with values, targets and onsets as the first episode with this seed draws them.
+    The step at which a perturbation begins in the first episode with a seed, if it is the first of a scenario.
 
-    :param entries: perturbations with schedules ``episode`` or ``onset``
+    :param entry: with a schedule of the form ``onset``
     :param seed: seed of the environment
     """
-    drawn = []
-    for i, p in enumerate(entries):
-        # As `Perturber.begin` does, whose order of draws this repeats; a test holds that they agree.
-        rng = np.random.default_rng([seed, 0, i])
-        schedule = p.schedule
-        if schedule.form == "onset":
-            names = [name for name in ("at", "ramp", "end") if getattr(schedule, name) is not None]
-            times = {name: schedule.draw(name, rng) for name in ("at", "ramp", "end")}
-            schedule = Schedule("onset", **{name: times[name] for name in names})
-        else:
-            draw_timing(schedule, rng)
-        value = p.value.sample(rng) if isinstance(p.value, Distribution) else p.value
-        target = p.target.sample(rng) if isinstance(p.target, Distribution) else p.target
-        drawn.append(replace(p, value=value, target=target, schedule=schedule))
-    return tuple(drawn)
+    # As `Perturber.begin` draws it; a test holds that they agree.
+    return int(entry.schedule.draw("at", np.random.default_rng([seed, 0, 0])))

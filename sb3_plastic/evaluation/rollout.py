@@ -102,7 +102,7 @@ class _Recorder:
             self.t[i], self.start[i] = 0, infos[i].get("x_position", np.nan)
             if self.episode[i] < self.life:
                 names, values = (infos[i].get(f"perturbation_{what}", ()) for what in ("names", "values"))
-                drawn = [n if v is None else f"{n}={v:.6g}" for n, v in zip(names, values, strict=True)]
+                drawn = [f"{n}={_short(v)}" for n, v in zip(names, values, strict=True)]
                 self.values[i, self.episode[i]] = ";".join(drawn)
 
     def perturbed(self) -> Array:
@@ -164,3 +164,8 @@ class _Recorder:
             values=self.values.ravel().astype(str),
             fast_weight_norm=norm.reshape(n * life, steps, -1),
         )
+
+
+def _short(value: float | tuple[float, ...]) -> str:
+    """A drawn value, or those of all targets: ``0.5|1.2|-1``."""
+    return "|".join(f"{v:.6g}" for v in (value if isinstance(value, tuple) else (value,)))

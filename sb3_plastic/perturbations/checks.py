@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sb3_plastic.perturbations.kinds import KINDS, Kind
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.schedules import SIGNED
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, unknown
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, extremes_of, unknown
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,14 @@ def check(p: Perturbation, plant: Plant) -> None:
     targets = p.target.args if isinstance(p.target, Distribution) else (p.target,)
     for target in targets:
         ids = find_ids(kind, target, plant)
-        reason = (
-            kind.refuse(plant.robot, ids, dict(kind.params) | dict(p.params), op)
-            if kind.refuse and plant.robot
-            else None
-        )
+        reason = kind.refuse(plant.robot, ids, dict(kind.params) | dict(p.params), op) if kind.refuse else None
         if reason:
             raise PerturbationError(f"{reason}.")
+        if isinstance(p.value, tuple) and len(p.value) != len(ids):
+            raise PerturbationError(
+                f"the list has {len(p.value)} values, but the target is {len(ids)} {kind.target}s. Give one value for "
+                "each, in their order: that of the action, of the observation, or of the target's own list."
+            )
 
 
 def _check_schedule(p: Perturbation, kind: Kind) -> None:
@@ -76,6 +77,11 @@ def _check_schedule(p: Perturbation, kind: Kind) -> None:
 
 
 def _check_value(p: Perturbation, kind: Kind, plant: Plant) -> str:
+    if not kind.each and (p.each or isinstance(p.value, tuple)):
+        able = ", ".join(k.name for k in KINDS.values() if k.each)
+        raise PerturbationError(f"{kind.name!r} has one value for all of its targets. Kinds with one for each: {able}.")
+    if isinstance(p.target, Distribution) and (p.each or kind.pattern or isinstance(p.value, tuple)):
+        raise PerturbationError(f"each target of {kind.name!r} has its own value, so it cannot be drawn; name it.")
     if not kind.ops:
         if p.value is not None or p.op is not None:
             raise PerturbationError(f"{kind.name!r} is only on or off and takes no value and no op; leave them out.")
@@ -86,7 +92,7 @@ def _check_value(p: Perturbation, kind: Kind, plant: Plant) -> str:
     if p.value is None:
         raise PerturbationError(f"{kind.name!r} needs a value ({kind.unit}).")
     low, high = {**kind.limits, **kind.robot_limits.get(plant.name, {})}.get(op, (-math.inf, math.inf))
-    extremes = list(p.value.values() if isinstance(p.value, Distribution) else (p.value,))
+    extremes = list(extremes_of(p.value))
     if p.schedule.form in SIGNED:
         if op == "set":
             raise PerturbationError(

@@ -25,7 +25,7 @@ COLUMNS = ("kind", "law", "value", "op: range", "target", "schedules", "writes",
 
 def describe(kind: Kind) -> str:
     """One kind in words, over several lines. :param kind: which"""
-    lines = [kind.name, f"  {kind.law}", f"  value: {kind.unit}"]
+    lines = [kind.name, f"  {kind.law}", f"  value: {_value(kind)}"]
     lines += [f"  op {op}{' (default)' if op == kind.ops[0] else ''}: {_range(kind, op)}" for op in kind.ops]
     lines.append(f"  target: {_target(kind)}")
     lines.append(f"  schedules: {', '.join(kind.schedules)}")
@@ -42,7 +42,7 @@ def kinds_table() -> str:
     for kind in KINDS.values():
         ranges = "; ".join(f"{op}: {_range(kind, op)}" for op in kind.ops) or "none"
         schedules = "all" if "drift" in kind.schedules else ", ".join(kind.schedules)
-        row = (f"`{kind.name}`", kind.law, kind.unit, ranges, _target(kind), schedules, _writes(kind))
+        row = (f"`{kind.name}`", kind.law, _value(kind), ranges, _target(kind), schedules, _writes(kind))
         rows.append((*row, _served(kind, robots), kind.observable))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -59,6 +59,10 @@ def _range(kind: Kind, op: str) -> str:
     low, high = kind.limits[op]
     special = [f"{robot} {r[op][0]:g} to {r[op][1]:g}" for robot, r in kind.robot_limits.items() if op in r]
     return f"{low:g} to {high:g}" + (f" ({', '.join(special)})" if special else "")
+
+
+def _value(kind: Kind) -> str:
+    return kind.unit + ("; one or one for each" if kind.each else "")
 
 
 def _target(kind: Kind) -> str:

@@ -24,7 +24,7 @@ from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 from gymnasium.utils import EzPickle
 
 from sb3_plastic.perturbations.checks import Plant
-from sb3_plastic.perturbations.perturber import Perturber, context_size
+from sb3_plastic.perturbations.perturber import Perturber
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
 
@@ -80,7 +80,7 @@ class PerturbableEnv(MujocoEnv):
         self.observe_context = observe_context
         self.context_layout = entries
         if observe_context:
-            size = self._n_sensors + context_size(entries)
+            size = self._n_sensors + self.perturber.context_size(entries)
             self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float64)
 
     @property

@@ -73,11 +73,13 @@ class Perturber:
             self._touched = False
         self.t, self.onset, self.active = 0, None, []
         for i, p in enumerate(self.perturbations):
-            rng = np.random.default_rng([self._seed, self._episode, i])
+            rng = np.random.default_rng([self._seed, 0 if p.lasting else self._episode, i])
             kind, params = KINDS[p.kind], dict(KINDS[p.kind].params) | dict(p.params)
             # Model kinds never run without a robot: `check` refuses them.
             active = Active(p, kind, cast(Robot, self.robot), rng, params, draw_timing(p.schedule, rng))
             self._draw(active)
+            if p.lasting:  # the damage is the same, but noise is not
+                active.rng = np.random.default_rng([self._seed, self._episode, i])
             self.active.append(active)
         self._episode += 1
         self._sort()
@@ -100,9 +102,11 @@ class Perturber:
         p = active.spec
         active.memory.clear()
         if isinstance(p.value, Distribution):
-            active.value = float(p.value.sample(active.rng))
+            n = len(find_ids(active.kind, p.target, self.plant)) if p.each else None
+            draws = [float(p.value.sample(active.rng)) for _ in range(1 if n is None else n)]
+            active.value = draws[0] if n is None else np.array(draws)
         elif p.value is not None:
-            active.value = float(p.value)
+            active.value = np.array(p.value, dtype=float) if isinstance(p.value, tuple) else float(p.value)
         active.target = p.target.sample(active.rng) if isinstance(p.target, Distribution) else p.target
         active.ids = find_ids(active.kind, active.target, self.plant)
         if "half_range" not in active.params:
@@ -110,6 +114,8 @@ class Perturber:
         if "seed" in active.kind.params:
             drawn = int(active.rng.integers(2**63))
             active.params["seed"] = drawn if p.params.get("seed") is None else p.params["seed"]
+        if active.kind.pattern is not None:
+            active.value = active.kind.pattern.draw(active)
 
     # -- per step ----------------------------------------------------------------------------------------------------
 
@@ -230,7 +236,7 @@ class Perturber:
     def _describe(self) -> None:
         self.info = {
             "perturbation_names": tuple(self._label(a) for a in self.active),
-            "perturbation_values": tuple(a.value for a in self.active),
+            "perturbation_values": tuple(_plain(a.value) for a in self.active),
             "perturbation_active": tuple(a.activation != 0 for a in self.active),
             "context": self.context(),
         }
@@ -242,7 +248,8 @@ class Perturber:
     def context(self, layout: Sequence[Perturbation] | None = None) -> tuple[float, ...]:
         """
         The hidden variables, as an oracle may see them: for each perturbation its present deviation from nominal (value
-        minus 1 for factors, value otherwise, 1 for on), then one 0 or 1 for each option of a target that is drawn.
+        minus 1 for factors, value otherwise, 1 for on; several numbers where each target has its own, and the matrix
+        of wires row by row), then one 0 or 1 for each option of a target that is drawn.
 
         :param layout: the perturbations whose variables are wanted, in this order; those that are not in use now are at
             nominal, and others stay hidden. None: those in use
@@ -253,22 +260,34 @@ class Perturber:
         context: list[float] = []
         for wanted in layout:
             i = next((i for i, a in enumerate(in_use) if _is_same_variable(a.spec, wanted)), None)
-            context += [0.0] * context_size([wanted]) if i is None else _variables(in_use.pop(i))
+            context += [0.0] * self.context_size([wanted]) if i is None else _variables(in_use.pop(i))
         return tuple(context)
 
+    def context_size(self, perturbations: Sequence[Perturbation]) -> int:
+        """Length of the context of these. :param perturbations: for which"""
+        return sum(self._n_variables(p) for p in perturbations)
 
-def context_size(perturbations: Sequence[Perturbation]) -> int:
-    """Length of the context of these. :param perturbations: for which"""
-    return sum(1 + (len(p.target.args) if isinstance(p.target, Distribution) else 0) for p in perturbations)
+    def _n_variables(self, p: Perturbation) -> int:
+        if isinstance(p.target, Distribution):
+            return 1 + len(p.target.args)
+        pattern = KINDS[p.kind].pattern
+        if pattern is None and not p.each and not isinstance(p.value, tuple):
+            return 1
+        n = len(find_ids(KINDS[p.kind], p.target, self.plant))
+        return n if pattern is None else pattern.nothing(n).size
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value.ravel().tolist()) if isinstance(value, np.ndarray) else value
 
 
 def _variables(active: Active) -> list[float]:
-    neutral = 1.0 if active.change.op == "scale" and active.kind.ops else 0.0
-    deviation = active.activation * (active.value - neutral)
+    deviation = active.deviation.tolist()
     if not isinstance(active.spec.target, Distribution):
-        return [deviation]
-    return [deviation, *(float(active.activation != 0 and active.target == o) for o in active.spec.target.args)]
+        return list(deviation)
+    return [*deviation, *(float(active.activation != 0 and active.target == o) for o in active.spec.target.args)]
 
 
 def _is_same_variable(one: Perturbation, other: Perturbation) -> bool:
-    return (one.kind, one.op, one.target) == (other.kind, other.op, other.target)
+    a, b = ((p.kind, p.op, p.target, p.each or isinstance(p.value, tuple)) for p in (one, other))
+    return a == b

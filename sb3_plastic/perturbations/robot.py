@@ -102,9 +102,11 @@ class Robot:
 
     @cached_property
     def joints(self) -> dict[str, int]:
-        """Driven joints by name."""
+        """Driven joints by name, in the order of their motors."""
         m = self.model
-        driven = sorted({int(j) for j, t in zip(m.actuator_trnid[:, 0], m.actuator_trntype, strict=True) if t == 0})
+        driven = dict.fromkeys(
+            int(j) for j, t in zip(m.actuator_trnid[:, 0], m.actuator_trntype, strict=True) if t == 0
+        )
         return {m.joint(j).name or f"joint{j}": j for j in driven}
 
     @cached_property
@@ -154,8 +156,9 @@ class Robot:
         return np.flatnonzero(np.isin(self.model.geom_bodyid, bodies))
 
     def actuators_of(self, joints: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
-        """Ids of the motors of some joints. :param joints: their ids"""
-        return np.flatnonzero(np.isin(self.model.actuator_trnid[:, 0], joints))
+        """Ids of the motors of some joints, in their order. :param joints: their ids"""
+        driven = self.model.actuator_trnid[:, 0]
+        return np.array([motor for joint in joints for motor in np.flatnonzero(driven == joint)], dtype=np.intp)
 
     def can_move(self, direction: ArrayLike) -> bool:
         """Whether the root can be displaced along a direction at all: a planar robot cannot along y."""

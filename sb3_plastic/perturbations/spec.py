@@ -10,6 +10,12 @@ The same three as YAML, which is also what environments take as keyword argument
     - {kind: motor_off, target: ankle_1, schedule: {form: onset, at: 300}}
     - {kind: mass, value: {uniform: [0.5, 1.5]}}
 
+Motors that differ from each other, and damage that a reset does not repair:
+
+    - {kind: strength, value: {uniform: [0.3, 1.3]}, each: true}              # each motor its own factor
+    - {kind: strength, value: [1, 1, -1, 1, 1, 1]}                            # the third motor is reversed
+    - {kind: motor_off, target: {choice: [bthigh, ffoot]}, lasting: true}     # the same one in all episodes
+
 Nothing here knows MuJoCo. What a kind means is in `kinds/`, when it acts in `schedules.py`.
 """
 
@@ -221,27 +227,43 @@ class Perturbation:
     One change of the body, the world, the motors or the senses.
 
     :param kind: what changes; ``sb3-plastic perturbations list`` names them all
-    :param value: by how much, in the unit of the kind, or a `Distribution`; None for kinds that are only on or off
+    :param value: by how much, in the unit of the kind; several numbers, one for each target in its order; a
+        `Distribution`; or None for kinds that are only on or off
     :param op: ``"scale"`` (times the nominal value), ``"add"`` or ``"set"``; None takes the kind's own
     :param target: the joint or body by name, with wildcards (``"ankle_*"``), a tuple of names, a `Distribution` of
         names, or None for all that the kind serves
     :param schedule: when it acts
     :param params: further arguments of the kind, such as the direction of a push
+    :param each: draw one value for each target instead of one for all of them
+    :param lasting: keep what was drawn in the first episode for all episodes until the environment is seeded again:
+        damage that a reset does not repair
     :raises PerturbationError: if it is malformed. Whether it fits a robot is checked by the environment.
     """
 
     kind: str
-    value: float | Distribution | None = None
+    value: float | tuple[float, ...] | Distribution | None = None
     op: str | None = None
     target: str | tuple[str | int, ...] | Distribution | None = None
     schedule: Schedule = Schedule()
     params: Mapping[str, Any] = field(default_factory=dict)
+    each: bool = False
+    lasting: bool = False
 
     def __post_init__(self) -> None:
         value, target, schedule = _distribution(self.value), _distribution(self.target), self.schedule
-        if value is not None:
-            for extreme in value.values() if isinstance(value, Distribution) else (value,):
-                number(extreme, f"The value of {self.kind!r}")
+        value = tuple(value) if isinstance(value, list) else value
+        for extreme in extremes_of(value):
+            number(extreme, f"The value of {self.kind!r}")
+        if value == ():
+            raise PerturbationError(f"The list of values of {self.kind!r} is empty; give one number for each target.")
+        for name in ("each", "lasting"):
+            if not isinstance(getattr(self, name), bool):
+                raise PerturbationError(f"{name!r} must be true or false, got {getattr(self, name)!r}.")
+        if self.each and not isinstance(value, Distribution):
+            raise PerturbationError(
+                f"'each' draws a value for each target, but the value of {self.kind!r} is not drawn: {value!r}. "
+                "Give a distribution such as {uniform: [0.5, 1.5]}, or a list of numbers without 'each'."
+            )
         if self.op is not None and self.op not in OPS:
             raise unknown("op", self.op, OPS)
         if isinstance(schedule, Mapping):
@@ -264,12 +286,19 @@ class Perturbation:
             data["schedule"] = self.schedule.to_dict()
         if self.params:
             data["params"] = {name: _plain(value) for name, value in self.params.items()}
-        return data
+        return data | {name: True for name in ("each", "lasting") if getattr(self, name)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Perturbation:
         """Inverse of `to_dict`; also takes what `dataclasses.asdict` gives, as gymnasium does to store an EnvSpec."""
         return _build(cls, data, "field of a perturbation")
+
+
+def extremes_of(value: float | tuple[float, ...] | Distribution | None) -> tuple[Any, ...]:
+    """All numbers that have to be legal for a value to be legal. :param value: of a perturbation"""
+    if isinstance(value, Distribution):
+        return value.values()
+    return () if value is None else value if isinstance(value, tuple) else (value,)
 
 
 def _build(cls: Any, data: Mapping[str, Any], what: str) -> Any:

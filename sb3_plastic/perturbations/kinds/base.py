@@ -2,15 +2,15 @@
 
 The function of a kind gets the `Active` perturbation and edits `active.robot.model`, which has been restored to its
 nominal values just before: it never has to undo anything. To add a kind, write such a function under the decorator
-`kind` in `bodies.py` or `world.py`, or a filter of commands or observations in `signals.py`. Listing, checks,
-documentation and the guard against perturbations without effect follow from the metadata.
+`kind` in `bodies.py` or `world.py`, or a filter of commands or observations in `signals.py` or `wiring.py`. Listing,
+checks, documentation and the guard against perturbations without effect follow from the metadata.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from sb3_plastic.perturbations.schedules import Timing
 from sb3_plastic.perturbations.spec import FORMS, Perturbation, PerturbationError
 
 Limits = tuple[float, float]
-Refusal = Callable[[Robot, NDArray[np.intp], Mapping[str, Any], str], str | None]
-"""(robot, ids, params, op) -> why the perturbation cannot act there, or None."""
+Refusal = Callable[[Any, NDArray[np.intp], Mapping[str, Any], str], str | None]
+"""(robot or None, ids, params, op) -> why the perturbation cannot act there, or None."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Change:
     """A value and an activation, as a function from the nominal quantity to the perturbed one."""
 
     op: str
-    value: float
+    value: Any  # a number, or an array with one for each target along the last axis of x
     activation: float
 
     def __call__(self, x: Any) -> Any:
@@ -52,7 +52,7 @@ class Active:
         default_factory=lambda: np.empty(0, np.intp)
     )  # joints, bodies, motors or observations
     target: Any = None  # as drawn
-    value: float = 1.0  # as drawn; 1 for kinds that are only on or off
+    value: Any = 1.0  # as drawn: a number, or an array where targets differ; 1 for kinds that are only on or off
     activation: float = 0.0
     memory: dict[str, Any] = field(default_factory=dict)
     data: Any = None  # MjData or its row of a batch: qpos, eq_active
@@ -63,9 +63,30 @@ class Active:
         return Change(self.spec.op or (*self.kind.ops, "set")[0], self.value, self.activation)
 
     @property
-    def amount(self) -> float:
+    def deviation(self) -> NDArray[np.float64]:
+        """How far the value is from one that changes nothing, at the present activation, as a flat array."""
+        if self.kind.pattern is not None:
+            neutral: Any = self.kind.pattern.nothing(len(self.ids))
+        else:
+            neutral = 1.0 if self.kind.ops and self.change.op == "scale" else 0.0
+        return np.ravel(self.activation * (self.value - neutral))
+
+    @property
+    def amount(self) -> Any:
         """The perturbed value of a quantity that is nominally 0: a force, an angle, a noise level."""
-        return float(self.change(0.0))
+        return self.change(0.0)
+
+
+class Pattern(NamedTuple):
+    """
+    A value that is drawn for several targets together, such as which of the motors are reversed.
+
+    :param draw: draws it, from ``active.rng``, when ids and parameters are known
+    :param nothing: from the number of targets to the pattern that changes nothing
+    """
+
+    draw: Callable[[Active], NDArray[np.float64]]
+    nothing: Callable[[int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -86,6 +107,8 @@ class Kind:
     :param fields: the fields of the MjModel that it writes
     :param set_const: whether MuJoCo's derived constants depend on them
     :param schedules: the forms that it takes; `STEPWISE` if it cannot be there in part
+    :param each: whether targets can have values of their own
+    :param pattern: how it draws for several targets together, if it does
     :param records: whether a filter has to see vectors before it acts
     :param observable: which observations reveal it directly
     :param params: further arguments and their defaults
@@ -105,6 +128,8 @@ class Kind:
     fields: tuple[str, ...] = ()
     set_const: bool = False
     schedules: tuple[str, ...] = tuple(FORMS)
+    each: bool = False
+    pattern: Pattern | None = None
     records: bool = False
     observable: str = "no"
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -126,6 +126,7 @@ def payload(active: Active) -> None:
         "Walker2d": {"add": (0, 30), "set": (0, 30)},
     },
     fields=("dof_damping",),
+    each=True,
     probes=({"value": 0.3}, {"value": 3.0}),
     refuse=_zero("dof_damping", "N m s/rad"),
 )
@@ -143,6 +144,7 @@ def damping(active: Active) -> None:
     limits={"scale": (0.2, 20), "add": (0, 20), "set": (0.002, 20)},
     fields=("dof_armature",),
     set_const=True,
+    each=True,
     probes=({"value": 0.5}, {"value": 3.0}),
     refuse=_zero("dof_armature", "kg m^2"),
 )
@@ -159,6 +161,7 @@ def armature(active: Active) -> None:
     target="joint",
     limits={"scale": (0, 10), "add": (0, 300), "set": (0, 2000)},
     fields=("jnt_stiffness",),
+    each=True,
     probes=({"value": 0.3}, {"value": 3.0}, {"value": 5.0, "op": "add"}),
     refuse=_zero("jnt_stiffness", "N m/rad"),
 )
@@ -175,11 +178,13 @@ def stiffness(active: Active) -> None:
     limits={"scale": (-4, 4)},
     fields=("actuator_gear",),
     observable="Humanoid: qfrc_actuator",
+    each=True,
     probes=({"value": 0.5}, {"value": 1.5}),
 )
 def strength(active: Active) -> None:
+    gear = active.robot.model.actuator_gear
     motors = active.robot.actuators_of(active.ids)
-    active.robot.model.actuator_gear[motors] = active.change(active.robot.model.actuator_gear[motors])
+    gear[motors] = active.change(gear[motors].T).T  # motors last, for values of their own
 
 
 @kind(
@@ -223,6 +228,7 @@ def joint_lock(active: Active) -> None:
     target="joint",
     limits={"scale": (0.05, 1.5)},
     fields=("jnt_range",),
+    each=True,
     probes=({"value": 0.5}, {"value": 1.4}),
 )
 def joint_range(active: Active) -> None:

@@ -43,6 +43,7 @@ def _lost(active: Active, x: Vector) -> Vector:
     target="joint",
     limits={"set": (-1, 1)},
     schedules=STEPWISE,
+    each=True,
     probes=({"value": 1.0}, {"value": -1.0}),
 )
 def motor_stuck(active: Active, x: Vector) -> Vector:
@@ -57,6 +58,7 @@ def motor_stuck(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="joint",
     limits={"add": (0, 2)},
+    each=True,
     probes=({"value": 0.3},),
 )
 def action_noise(active: Active, x: Vector) -> Vector:
@@ -72,10 +74,26 @@ def action_noise(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="joint",
     limits={"add": (-1, 1)},
+    each=True,
     probes=({"value": 0.3}, {"value": -0.3}),
 )
 def action_bias(active: Active, x: Vector) -> Vector:
     x[active.ids] += active.amount * active.params["half_range"][active.ids]
+    return x
+
+
+@kind(
+    "action",
+    "commands times a factor, within the control range; negative is reversed",
+    "factor",
+    ops=("scale",),
+    target="joint",
+    limits={"scale": (-4, 4)},
+    each=True,
+    probes=({"value": 0.5}, {"value": -1.0}),
+)
+def action_gain(active: Active, x: Vector) -> Vector:
+    x[active.ids] = active.change(x[active.ids])
     return x
 
 
@@ -117,6 +135,7 @@ def action_delay(active: Active, x: Vector) -> Vector:
     target="sensor",
     limits={"add": (0, 100)},
     observable="yes",
+    each=True,
     probes=({"value": 0.1},),
 )
 def obs_noise(active: Active, x: Vector) -> Vector:
@@ -132,10 +151,27 @@ def obs_noise(active: Active, x: Vector) -> Vector:
     target="sensor",
     limits={"add": (-100, 100)},
     observable="yes",
+    each=True,
     probes=({"value": 0.2}, {"value": -0.2}),
 )
 def obs_bias(active: Active, x: Vector) -> Vector:
     x[active.ids] += active.amount
+    return x
+
+
+@kind(
+    "observation",
+    "observations times a factor",
+    "factor",
+    ops=("scale",),
+    target="sensor",
+    limits={"scale": (-10, 10)},
+    each=True,
+    observable="yes",
+    probes=({"value": 0.7}, {"value": 1.3}),
+)
+def obs_gain(active: Active, x: Vector) -> Vector:
+    x[active.ids] = active.change(x[active.ids])
     return x
 
 
