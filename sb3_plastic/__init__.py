@@ -2,6 +2,7 @@
 
 from sb3_plastic import perturbations, tasks
 from sb3_plastic.es.algorithm import PlasticES
+from sb3_plastic.export import export_policy, load_policy
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.snn.network import PlasticSNN
@@ -26,5 +27,7 @@ __all__ = [
     "SNNState",
     "VecPreviousActionReward",
     "__version__",
+    "export_policy",
+    "load_policy",
     "plastic_scan",
 ]

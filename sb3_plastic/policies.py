@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,12 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from sb3_plastic.buffers import Sequences
 from sb3_plastic.errors import check_choice
+from sb3_plastic.export import Normalization, export_policy
 from sb3_plastic.observations import check_observation, map_obs
 from sb3_plastic.snn.coding import PopulationDecoder
 from sb3_plastic.snn.interventions import PlasticityInterventions
@@ -455,6 +458,17 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
             actions = actions.squeeze(axis=0)
         # A copy: an array that shared memory with a tensor would change under its owner's hands.
         return actions, tuple(tensor.cpu().numpy().copy() for tensor in new_state)
+
+    def export(self, folder: str | Path, normalization: VecNormalize | Normalization | None = None) -> Path:
+        """
+        Write the policy to a folder of plain files, which :func:`sb3_plastic.load_policy` reads without running code.
+
+        :param folder: is made; an earlier export in it is replaced
+        :param normalization: the VecNormalize of its training, if there was one
+        :return: the folder
+        :raises ValueError: if an argument of the policy is no plain data, or a weight is not finite
+        """
+        return export_policy(self, folder, normalization)
 
 
 class PlasticMultiInputPolicy(PlasticPolicy):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import sb3_plastic
 from sb3_plastic.evaluation.models import TrainedIn, sha256_of
 from sb3_plastic.evaluation.records import read_json
 from sb3_plastic.files import write_json
+from sb3_plastic.versions import versions
 
 
 def settings_of(
@@ -75,26 +74,6 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that results depend on."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for package in (
-        "sb3_plastic",
-        "stable_baselines3",
-        "sb3_contrib",
-        "gymnasium",
-        "mujoco",
-        "numpy",
-        "torch",
-        "numba",
-    ):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def commit() -> str | None:

@@ -1,0 +1,124 @@
+"""Models of Stable-Baselines3, read without running what is in them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sb3_plastic.safe.errors import DamagedError, RefusedError
+from sb3_plastic.safe.records import read_pickle
+
+
+def constant_zero(progress: float) -> float:
+    """A schedule for models that are not trained."""
+    return 0.0
+
+
+NOT_NEEDED: dict[str, Any] = {
+    "learning_rate": 0.0,
+    "lr_schedule": constant_zero,
+    "clip_range": constant_zero,
+    "clip_range_vf": None,
+    "exploration_schedule": constant_zero,
+    "action_noise": None,
+    "train_freq": 1,
+    "target_entropy": 0.0,
+    "buffer_size": 1,
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "rollout_buffer_class": None,
+    "rollout_buffer_kwargs": {},
+    "tensorboard_log": None,
+    "ep_info_buffer": None,
+    "ep_success_buffer": None,
+    "_last_obs": None,
+    "_last_original_obs": None,
+    "_last_episode_starts": None,
+    "_last_lstm_states": None,
+    "env": None,
+    "start_time": 0,
+}
+"""What a model that only acts does without, and what stands in its place. Pickled entries of these names are not even
+looked at: schedules are functions, which nobody can tell from an attack."""
+
+
+def read_member(path: Path, member: str) -> bytes:
+    """
+    One file of a model.
+
+    :param path: the model, a zip file
+    :param member: the file in it
+    :raises DamagedError: if the archive, or the file in it, is not whole
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(member)
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's answer, not the file's
+        raise DamagedError(f"The model {path}", f"{member}: {error}") from error
+
+
+def raw_data(path: Path) -> dict[str, Any]:
+    """
+    What SB3 keeps in the file ``data`` of a model, pickles as the text that they are stored as.
+
+    :param path: the model, a zip file
+    :raises DamagedError: if it is no model of SB3's
+    """
+    try:
+        data = json.loads(read_member(path, "data"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DamagedError):
+            raise
+        raise DamagedError(f"The model {path}", f"data: {error}") from error
+    if not isinstance(data, dict):
+        raise DamagedError(f"The model {path}", "data is no mapping")
+    return data
+
+
+def is_pickled(entry: Any) -> bool:
+    """Whether an entry of ``data`` is a pickle."""
+    return isinstance(entry, Mapping) and ":serialized:" in entry
+
+
+def unpickled(path: Path, name: str, entry: Mapping[str, Any]) -> Any:
+    """
+    What a pickled entry of ``data`` holds, without running it.
+
+    :param path: the model
+    :param name: of the entry
+    :param entry: the entry
+    :raises RefusedError: if it is more than data
+    :raises DamagedError: if it is not whole
+    """
+    where = f"the entry {name!r} of {path}"
+    try:
+        content = base64.b64decode(entry[":serialized:"], validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise DamagedError(where, error) from error
+    return read_pickle(content, where)
+
+
+def safe_objects(path: Path) -> dict[str, Any]:
+    """
+    Stand-ins for all that is pickled in a model: what a model needs to act, read as data, and nothing for the rest.
+
+    :param path: the model, a zip file
+    :return: ``custom_objects`` for SB3's ``load``, which then unpickles nothing
+    :raises RefusedError: if an entry that is needed, or that nobody knows, is more than data
+    :raises DamagedError: if the file is not whole
+    """
+    objects = dict(NOT_NEEDED)
+    for name, entry in raw_data(path).items():
+        if is_pickled(entry) and name not in objects:
+            objects[name] = unpickled(path, name, entry)
+    policy = objects.get("policy_class")
+    if isinstance(policy, type) and "policies" not in policy.__module__:
+        raise RefusedError(f"the entry 'policy_class' of {path}", f"{policy.__qualname__}, which is no policy")
+    return objects
