@@ -19,7 +19,7 @@ from copy import copy
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     import rl_zoo3.exp_manager
@@ -30,10 +30,7 @@ try:
 except ImportError as error:
     raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-
-from sb3_plastic.es.algorithm import PlasticES
-from sb3_plastic.ppo import PlasticPPO
+from sb3_plastic.algorithms import algorithm_class
 
 Params = dict[str, Any]
 
@@ -111,18 +108,11 @@ def convert(sampled: Params) -> Params:
     return params | {"policy_kwargs": policy_kwargs}
 
 
-class Algorithm(NamedTuple):
-    """What RL Zoo has to know of an algorithm, beside ``zoo_configs/<name>.yml``."""
-
-    cls: type[BaseAlgorithm]
-    sample: Callable[[Trial, int, int, Params], Params]
-    convert: Callable[[Params], Params]
-
-
-ALGORITHMS = {
-    "plastic_es": Algorithm(PlasticES, sample_plastic_es, convert),
-    "plastic_ppo": Algorithm(PlasticPPO, sample_plastic_ppo, convert),
+SAMPLERS: dict[str, Callable[[Trial, int, int, Params], Params]] = {
+    "plastic_es": sample_plastic_es,
+    "plastic_ppo": sample_plastic_ppo,
 }
+"""Our algorithms, each with what draws its hyperparameters; ``zoo_configs/<name>.yml`` has its configuration."""
 
 
 class Hyperparameters(dict[str, Any]):
@@ -145,7 +135,7 @@ class ExperimentManager(HostManager):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.is_ours = self.algo in ALGORITHMS
+        self.is_ours = self.algo in SAMPLERS
         if self.is_ours and kwargs.get("config") is None:
             self.config = str(config_file(self.algo))
 
@@ -193,11 +183,11 @@ def evaluated(policy_kwargs: Any) -> Params:
 
 def register() -> None:
     """Make our algorithms known to RL Zoo. Importing this module has done it."""
-    for name, algorithm in ALGORITHMS.items():
+    for name, sample in SAMPLERS.items():
         # RL Zoo's modules share these dictionaries, so they are filled in place.
-        rl_zoo3.ALGOS[name] = algorithm.cls
-        HYPERPARAMS_SAMPLER[name] = algorithm.sample  # type: ignore[assignment]
-        HYPERPARAMS_CONVERTER[name] = algorithm.convert  # type: ignore[assignment]
+        rl_zoo3.ALGOS[name] = algorithm_class(name)
+        HYPERPARAMS_SAMPLER[name] = sample  # type: ignore[assignment]
+        HYPERPARAMS_CONVERTER[name] = convert  # type: ignore[assignment]
     for module in (rl_zoo3.exp_manager, rl_zoo3.train):
         module.ExperimentManager = ExperimentManager  # type: ignore[attr-defined]
 

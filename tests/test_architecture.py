@@ -11,6 +11,7 @@ ROOT = Path(sb3_plastic.__file__).parent
 
 ALLOWED = {
     "errors": "",
+    "algorithms": "errors",
     "files": "",
     "versions": "",
     "safe": "errors",
@@ -20,7 +21,7 @@ ALLOWED = {
     "snn": "errors",
     "tasks": "errors",
     "perturbations": "errors files",
-    "evaluation": "errors files versions safe export wrappers perturbations",
+    "evaluation": "errors algorithms files versions safe export wrappers perturbations",
     "report": "errors files perturbations evaluation",
     "buffers": "errors observations",
     "policies": "errors snn observations buffers export",
@@ -28,7 +29,7 @@ ALLOWED = {
     "saving": "errors files",
     "ppo": "errors snn observations buffers policies monitor saving",
     "es": "errors snn observations policies monitor saving",
-    "zoo": "errors ppo es",
+    "zoo": "errors algorithms",
     "studies": "errors snn tasks files perturbations evaluation report ppo es",
     "cli": "errors files zoo perturbations evaluation report studies",
 }

@@ -1,6 +1,7 @@
 """Evaluation under novel dynamics: real models, real robots, and toy policies of which the truth is known."""
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -19,9 +20,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
-from sb3_plastic.evaluation import evaluate_adaptation, load_traces, read_records
-from sb3_plastic.evaluation.models import detect_algorithm, find_training, make_env
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
+from sb3_plastic.evaluation.environment import find_training, make_env
+from sb3_plastic.evaluation.loading import detect_algorithm
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of
+from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.perturbations import env_id, find_scenario
 
 CHEETAH = env_id("HalfCheetah", latent=True)
@@ -288,5 +292,19 @@ def test_results_of_other_settings_are_not_mixed(static_model, tmp_path):
     assert evaluate_adaptation(static_model, tmp_path / "r", **settings).records.equals(records)
     with pytest.raises(ValueError, match="base_seed: 10000 there, 5 now"):
         evaluate_adaptation(static_model, tmp_path / "r", **settings, seed=5)
-    with pytest.raises(ValueError, match="is not empty, and no results folder"):
+    with pytest.raises(UserError, match="is not empty, and no results folder"):
         evaluate_adaptation(static_model, tmp_path, **settings)
+
+
+def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_path):
+    (tmp_path / ".settings.4f1d2a3b.json").write_text('{"seed"')
+    claim(tmp_path, {"seed": 1})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}
+
+
+def test_settings_are_given_by_name_or_as_values(static_model):
+    by_name = evaluate_adaptation(static_model, env=CHEETAH, tier="smoke", steps=5, episodes=1, label="a").records
+    about, trials = ModelSettings(env=CHEETAH, label="a"), TrialSettings(tier="smoke", steps=5, episodes=1)
+    assert evaluate_adaptation(static_model, about=about, trials=trials).records.equals(by_name)
+    with pytest.raises(UserError, match=r"argument of evaluate_adaptation 'teir'. Did you mean 'tier'\?"):
+        evaluate_adaptation(static_model, env=CHEETAH, teir="smoke")

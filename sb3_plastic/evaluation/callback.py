@@ -12,6 +12,7 @@ import pandas as pd
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
 from sb3_plastic.evaluation.evaluate import evaluate_adaptation
 from sb3_plastic.evaluation.measures import MEASURES, TAIL, aligned, filled
@@ -37,7 +38,7 @@ class AdaptationEvalCallback(BaseCallback):
     :param tier: ``smoke``: 4 scenarios of 2 episodes, some seconds
     :param controls: None: the model as it is, and frozen at the onset where it has plasticity
     :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`
-    :raises ValueError: at the start of training, on what the evaluation refuses
+    :raises UserError: at the start of training, on what the evaluation refuses
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class AdaptationEvalCallback(BaseCallback):
     ) -> None:
         super().__init__(verbose)
         if eval_freq < 1:
-            raise ValueError(f"eval_freq is a number of calls, at least 1, got {eval_freq}.")
+            raise UserError(f"eval_freq is a number of calls, at least 1, got {eval_freq}.")
         self.eval_freq, self.controls = eval_freq, controls
         self.settings = dict(env=env, env_kwargs=env_kwargs, wrappers=wrappers, suite=suite, tier=tier, **kwargs)
         self.records: pd.DataFrame | None = None

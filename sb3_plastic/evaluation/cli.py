@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.controls import PLASTICITY
-from sb3_plastic.evaluation.models import ALGORITHMS
 from sb3_plastic.evaluation.records import PROTOCOLS
 
 

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sb3_plastic.errors import UserError
+
 Array = NDArray[Any]
 State = tuple[Array, ...]
 
@@ -61,14 +63,14 @@ class Player:
     :param model: a model with SB3's ``predict``
     :param control: one of `PLASTICITY` or `LIFETIME`
     :param deterministic: take the most likely actions
-    :raises ValueError: on a control that the model does not have
+    :raises UserError: on a control that the model does not have
     """
 
     def __init__(self, model: Any, control: str = "intact", deterministic: bool = True) -> None:
         self.model, self.control, self.deterministic = model, control, deterministic
         self.plastic = controls_of(model)
         if self.plastic is None and control in PLASTICITY[1:]:
-            raise ValueError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
+            raise UserError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
         self.state: Any = None
         self._perturbed: Array = np.zeros(0, bool)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,10 @@ import pandas as pd
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import PLASTICITY, Player, controls_of, undisturbed_torch
-from sb3_plastic.evaluation.models import (
-    TrainedIn,
-    check_spaces,
-    find_training,
-    load_model,
-    make_env,
-    robot_of,
-)
+from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, robot_of
+from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.records import (
@@ -35,11 +31,12 @@ from sb3_plastic.evaluation.records import (
     write_records,
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
+from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
 from sb3_plastic.files import write_json
-from sb3_plastic.perturbations.suites import Scenario, load_suite
+from sb3_plastic.perturbations.suites import load_suite
 
 
-class Results(NamedTuple):
+class Evaluation(NamedTuple):
     """What :func:`evaluate_adaptation` returns."""
 
     records: pd.DataFrame
@@ -49,114 +46,53 @@ class Results(NamedTuple):
 def evaluate_adaptation(
     model: Any,
     out: str | Path | None = None,
+    about: ModelSettings | None = None,
+    trials: TrialSettings | None = None,
     *,
-    env: str | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[str | Mapping[str, Any]] | None = None,
-    vec_normalize: str | Path | None = None,
-    algo: str | None = None,
-    suite: str = "nda-v1",
-    tier: str = "quick",
-    scenarios: Sequence[Scenario] | None = None,
-    protocols: Sequence[str] = ("static", "onset"),
-    controls: Sequence[str] | None = None,
-    label: str | None = None,
-    train_seed: int | None = None,
-    seed: int = 10_000,
-    episodes: int | None = None,
-    deterministic: bool = True,
-    steps: int = 1000,
-    horizon: int = 3,
-    max_rows: int = 128,
     progress_bar: bool = False,
     command: str | None = None,
-) -> Results:
+    **settings: Any,
+) -> Evaluation:
     """
-    How a model fares when the dynamics become novel.
+    How a model fares when the dynamics become novel::
+
+        evaluate_adaptation("m.zip", "results/oja_0", tier="quick", label="oja")
 
     :param model: file of a saved model, or a model with SB3's ``predict``
     :param out: folder for the results, see :mod:`~sb3_plastic.evaluation.records`; None: only return the records
-    :param env: environment; None: as RL Zoo wrote beside the model. Of the stock ``HalfCheetah-v5`` and so on, the one
-        with the same observations that can be perturbed is taken
-    :param env_kwargs: arguments of it, for instance ``observe_context=True`` and the ``scenario`` of the training: an
-        oracle, which sees of other scenarios what they have in common with that
-    :param wrappers: as RL Zoo's ``env_wrapper``; None: as it wrote beside the model
-    :param vec_normalize: file with the statistics of VecNormalize, which stay frozen; None: found beside the model
-    :param algo: a name in ``models.ALGORITHMS``; None: recognised
-    :param suite: name of a suite
-    :param tier: ``smoke``, ``quick`` or ``full``
-    :param scenarios: these instead of the suite's, for environments that are not ours
-    :param protocols: names in ``records.PROTOCOLS``
-    :param controls: names in ``controls.PLASTICITY``; None: all that the model has
-    :param label: name of the method; None: the algorithm
-    :param train_seed: the training's seed; None: the model's own
-    :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
-    :param episodes: per cell; None: as the tier says
-    :param deterministic: take the most likely actions
-    :param steps: length of a training episode
-    :param horizon: multiple of it in the protocol ``horizon``
-    :param max_rows: environments that are stepped at once, at most
+    :param about: what the file does not tell; None: the defaults
+    :param trials: which episodes are run; None: the defaults
     :param progress_bar: show progress (needs tqdm)
     :param command: command line to note down
+    :param settings: fields of `ModelSettings` and `TrialSettings` by name, which replace those of the two
     :return: records, one row per episode with the columns ``records.COLUMNS``, and the traces of all cells
-    :raises ValueError: on an unknown name, spaces that do not fit, or a folder with results of other settings
+    :raises UserError: on an unknown name, spaces that do not fit, or a folder with results of other settings
     """
     started = time.perf_counter()
-    path = Path(model) if isinstance(model, str | Path) else None
+    about, trials = changed(about or ModelSettings(), trials or TrialSettings(), settings)
+    path = _path_of(model)
+    algo = about.algo
     if path is not None:
-        path = path if path.suffix else path.with_suffix(".zip")
         model, algo = load_model(path, algo)
     algo = algo or type(model).__name__
-    trained = find_training(path, env, env_kwargs, None if vec_normalize is None else Path(vec_normalize), wrappers)
+    trained = find_training(path, about)
     robot = robot_of(trained.env_id)
-    if scenarios is None:
-        tier_of = load_suite(suite)
-        scenarios = tier_of.select(tier, robot) if robot else ()
-        if not scenarios:
-            there = ", ".join(sorted({s.robot for s in tier_of.select(tier)}))
-            raise ValueError(
-                f"The tier {tier!r} of {suite} has no scenarios for {robot or trained.env_id}, but for {there}. "
-                "The tier 'full' has all robots; for other environments pass scenarios to evaluate_adaptation()."
-            )
-        episodes = tier_of.tiers[tier].episodes if episodes is None else episodes
-    episodes = 2 if episodes is None else episodes
-    if controls is None:
-        controls = PLASTICITY if controls_of(model) else ("intact",)
-    elif controls_of(model) is None and set(controls) != {"intact"}:
-        raise ValueError(f"{algo} has no plasticity: its only control is 'intact', got {', '.join(controls)}.")
+    trials = _completed(trials, model, algo, trained)
     with undisturbed_torch():
-        has_memory = _has_memory(model)
-    conditions = plan(scenarios, protocols, controls, steps, horizon, has_memory)
-    run = _Run(model, trained, conditions, seed, episodes, deterministic, max_rows)
+        run = _Run(model, trained, trials)
     common = {
-        "label": algo if label is None else label,
+        "label": algo if about.label is None else about.label,
         "algo": algo,
-        "train_seed": (getattr(model, "seed", None) or 0) if train_seed is None else train_seed,
+        "train_seed": (getattr(model, "seed", None) or 0) if about.train_seed is None else about.train_seed,
         "env_id": trained.env_id,
         "robot": robot,
-        "suite": suite,
-        "tier": tier,
+        "suite": trials.suite,
+        "tier": trials.tier,
     }
     folder = None if out is None else Path(out)
     if folder is not None:
-        claim(
-            folder,
-            settings_of(
-                common,
-                trained,
-                model,
-                path,
-                protocols=protocols,
-                controls=controls,
-                cells=[c.cell.file_name for c in run.conditions],
-                base_seed=seed,
-                episodes=episodes,
-                deterministic=deterministic,
-                steps=steps,
-                horizon=horizon,
-                max_rows=max_rows,
-            ),
-        )
+        cells = [condition.cell.file_name for condition in run.conditions]
+        claim(folder, settings_of(common, trained, model, path, trials, cells))
     traces: dict[Cell, Trace] = {}
     n_steps = 0
     with undisturbed_torch(), closing(run), _Progress(run, progress_bar) as progress:
@@ -177,26 +113,50 @@ def evaluate_adaptation(
         seconds = time.perf_counter() - started
         write_json(folder / "timing.json", {"seconds": seconds, "env_steps": n_steps, "per_second": n_steps / seconds})
         write_json(folder / "summary.json", _summary(read_json(folder / "settings.json"), run, traces, command))
-    return Results(records, traces)
+    return Evaluation(records, traces)
+
+
+def _path_of(model: Any) -> Path | None:
+    if not isinstance(model, str | Path):
+        return None
+    path = Path(model)
+    return path if path.suffix else path.with_suffix(".zip")
+
+
+def _completed(trials: TrialSettings, model: Any, algo: str, trained: TrainedIn) -> TrialSettings:
+    """The settings with scenarios, episodes and controls filled in."""
+    scenarios, episodes, controls = trials.scenarios, trials.episodes, trials.controls
+    if scenarios is None:
+        suite, robot = load_suite(trials.suite), robot_of(trained.env_id)
+        scenarios = suite.select(trials.tier, robot) if robot else ()
+        if not scenarios:
+            there = ", ".join(sorted({s.robot for s in suite.select(trials.tier)}))
+            raise UserError(
+                f"The tier {trials.tier!r} of {trials.suite} has no scenarios for {robot or trained.env_id}, but for "
+                f"{there}. The tier 'full' has all robots; for other environments pass scenarios to "
+                "evaluate_adaptation()."
+            )
+        episodes = suite.tiers[trials.tier].episodes if episodes is None else episodes
+    if controls is None:
+        controls = PLASTICITY if controls_of(model) else ("intact",)
+    elif controls_of(model) is None and set(controls) != {"intact"}:
+        raise UserError(f"{algo} has no plasticity: its only control is 'intact', got {', '.join(controls)}.")
+    return replace(trials, scenarios=scenarios, episodes=2 if episodes is None else episodes, controls=controls)
 
 
 class _Run:
     """What is to be run, in batches that are always the same: they, not cells, are the unit of resumption."""
 
-    def __init__(
-        self,
-        model: Any,
-        trained: TrainedIn,
-        conditions: Sequence[Condition],
-        seed: int,
-        episodes: int,
-        deterministic: bool,
-        max_rows: int,
-    ) -> None:
-        self.model, self.trained, self.deterministic = model, trained, deterministic
-        self.seeds = list(range(seed, seed + episodes))
-        self.max_rows = max(max_rows, episodes)
-        self.conditions = list(conditions)
+    def __init__(self, model: Any, trained: TrainedIn, trials: TrialSettings) -> None:
+        assert trials.scenarios is not None
+        assert trials.controls is not None
+        assert trials.episodes is not None
+        self.model, self.trained, self.deterministic = model, trained, trials.deterministic
+        self.seeds = list(range(trials.seed, trials.seed + trials.episodes))
+        self.max_rows = max(trials.max_rows, trials.episodes)
+        self.conditions = plan(
+            trials.scenarios, trials.protocols, trials.controls, trials.steps, trials.horizon, _has_memory(model)
+        )
         self._env: tuple[Any, VecEnv] | None = None
 
     def batches(self) -> Iterator[list[Condition]]:

@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import sb3_plastic
-from sb3_plastic.evaluation.models import TrainedIn, sha256_of
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import TrainedIn
+from sb3_plastic.evaluation.loading import sha256_of
 from sb3_plastic.evaluation.records import read_json
+from sb3_plastic.evaluation.settings import TrialSettings
 from sb3_plastic.files import write_json
 from sb3_plastic.versions import versions
 
 
 def settings_of(
-    common: Mapping[str, Any], trained: TrainedIn, model: Any, path: Path | None, **choices: Any
+    common: Mapping[str, Any],
+    trained: TrainedIn,
+    model: Any,
+    path: Path | None,
+    trials: TrialSettings,
+    cells: Sequence[str],
 ) -> dict[str, Any]:
     """
     All that decides the results.
 
-    :param common: ``records.COMMON_COLUMNS``
+    :param common: the columns that are the same in all records
     :param trained: the model's environment
     :param model: the model
     :param path: its file, if it has one
-    :param choices: what else was chosen
+    :param trials: which episodes are run
+    :param cells: file names of the cells
     """
     return {
         **common,
@@ -32,7 +41,15 @@ def settings_of(
         "vec_normalize_sha256": None if trained.vec_normalize is None else sha256_of(None, trained.vec_normalize),
         "env_kwargs": _plain(trained.env_kwargs),
         "wrappers": _plain([*trained.wrappers, *trained.vec_wrappers]),
-        **_plain(choices),
+        "protocols": _plain(trials.protocols),
+        "controls": _plain(trials.controls),
+        "cells": list(cells),
+        "base_seed": trials.seed,
+        "episodes": trials.episodes,
+        "deterministic": trials.deterministic,
+        "steps": trials.steps,
+        "horizon": trials.horizon,
+        "max_rows": trials.max_rows,
         "versions": versions(),
         "commit": commit(),
     }
@@ -52,19 +69,20 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
     :param folder: the results folder
     :param settings: as :func:`settings_of` returns them
-    :raises ValueError: if it holds results of other settings, or something else
+    :raises UserError: if it holds results of other settings, or something else
     """
     file = folder / "settings.json"
     if not file.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty, and no results folder. Choose another for the results.")
+        # A kill while this file was written has left its temporary file behind, which is hidden.
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise UserError(f"{folder} is not empty, and no results folder. Choose another for the results.")
         write_json(file, settings)
         return
     before = read_json(file)
     changed = [key for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
     if changed:
         lines = [f"  {key}: {_short(before.get(key))} there, {_short(settings.get(key))} now" for key in changed]
-        raise ValueError(
+        raise UserError(
             f"{folder} holds results of other settings, which must not be mixed:\n"
             + "\n".join(lines)
             + "\nChoose another folder, or delete this one."

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MEASURES, episode_measures
 from sb3_plastic.files import replace_file
 
@@ -40,7 +41,7 @@ PROTOCOLS = ("static", "onset", "removal", "switch", "lifetime", "horizon")
 COLUMNS: dict[str, str] = {
     # which model
     "label": "name of what is compared: one per method, for instance oja+simple; all its trained seeds share it",
-    "algo": "algorithm, a name in models.ALGORITHMS",
+    "algo": "algorithm, a name in algorithms.ALGORITHMS",
     "train_seed": "the seed with which the model was trained: the unit of statistics",
     # under which condition
     "control": "intact, frozen_at_onset, zeroed_at_onset, off; for the protocol lifetime carried, reset",
@@ -74,8 +75,6 @@ COLUMNS: dict[str, str] = {
     **MEASURES,
 }
 """Columns of records.csv, in order, with their meaning. Empty (NaN) where a measure does not apply."""
-
-COMMON_COLUMNS = ("label", "algo", "train_seed", "env_id", "robot", "suite", "tier")
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
     One row per episode, with its measures.
 
     :param traces: all cells of an evaluation: some measures compare cells, episodes of the same seed being paired
-    :param common: the columns that are the same in all rows, `COMMON_COLUMNS`
+    :param common: the columns that are the same in all rows
     :return: a table with the columns `COLUMNS`
     """
     by_key = {(cell.protocol, cell.scenario, cell.control): trace for cell, trace in traces.items()}
@@ -282,13 +281,13 @@ def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     The records of one results folder or of several, one below the other.
 
     :param folders: results folders
-    :raises ValueError: if a folder has no records, or the same model twice
+    :raises UserError: if a folder has no records, or the same model twice
     """
     chosen: Sequence[Path | str] = [folders] if isinstance(folders, Path | str) else list(folders)
     tables = []
     for folder in map(Path, chosen):
         if not (folder / "records.csv").is_file():
-            raise ValueError(
+            raise UserError(
                 f"{folder} has no records.csv: it is no results folder of `sb3-plastic evaluate`, or that was "
                 "interrupted. Start the same command again, it goes on where it stopped."
             )
@@ -298,7 +297,7 @@ def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     twice = records.duplicated(key)
     if twice.any():
         first = records.loc[twice, key].iloc[0].to_dict()
-        raise ValueError(
+        raise UserError(
             f"The same episode is there twice, which would be counted twice: {first}. Give each trained model its own "
             "--train-seed, and each method its own --label."
         )

@@ -122,7 +122,7 @@ class Document:
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
         is_number = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
-        cells = [[number(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
+        cells = [[formatted(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
         header = [str(name) for name in frame.columns]
         above = f"{caption}\n\n" if caption else ""
         self._add(above + _markdown_table(header, is_number, cells), _html_table(header, is_number, cells, caption))
@@ -224,7 +224,7 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def number(value: object, digits: int = 2) -> str:
+def formatted(value: object, digits: int = 2) -> str:
     """
     A value for a reader: 0.12, 12.3, 1234, and a dash for what there is not.
 

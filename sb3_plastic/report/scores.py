@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.evaluation.measures import gap_closed
 from sb3_plastic.report import stats
-from sb3_plastic.report.document import number
+from sb3_plastic.report.document import formatted
 from sb3_plastic.report.results import SPLITS, Results
 
 Array = NDArray[Any]
@@ -35,8 +35,8 @@ class Estimate:
     high: float = float("nan")
 
     def __str__(self) -> str:
-        interval = "" if np.isnan(self.low) else f" [{number(self.low)}, {number(self.high)}]"
-        return number(self.value) + interval
+        interval = "" if np.isnan(self.low) else f" [{formatted(self.low)}, {formatted(self.high)}]"
+        return formatted(self.value) + interval
 
     @property
     def above_zero(self) -> bool:

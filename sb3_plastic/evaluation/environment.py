@@ -1,107 +1,22 @@
-"""What is judged: a saved model of any SB3 algorithm, its VecNormalize, and the environment that it was trained in."""
+"""The environment that a model was trained in: found beside its file, and made anew for the evaluation."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import pkgutil
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
-import torch
 import yaml
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
-from sb3_plastic.perturbations.spec import unknown
 from sb3_plastic.wrappers import VecPreviousActionReward
-
-WrapperSpec = str | Mapping[str, Any]
-
-
-class Algorithm(NamedTuple):
-    """
-    How to load, and to recognise, what an algorithm saves.
-
-    :param cls: where its class is, ``module:name``
-    :param policies: module of its policies
-    :param attribute: what only its files have, among those with the same policies
-    """
-
-    cls: str
-    policies: str
-    attribute: str = "policy_class"
-
-
-ALGORITHMS = {
-    # The first that fits is taken.
-    "plastic_ppo": Algorithm("sb3_plastic.ppo:PlasticPPO", "sb3_plastic.policies", "chunk_len"),
-    "plastic_es": Algorithm("sb3_plastic.es.algorithm:PlasticES", "sb3_plastic.policies", "population_size"),
-    "ppo_lstm": Algorithm("sb3_contrib:RecurrentPPO", "sb3_contrib.common.recurrent.policies"),
-    "tqc": Algorithm("sb3_contrib:TQC", "sb3_contrib.tqc.policies"),
-    "trpo": Algorithm("sb3_contrib:TRPO", "stable_baselines3.common.policies", "cg_max_steps"),
-    "ppo": Algorithm("stable_baselines3:PPO", "stable_baselines3.common.policies", "clip_range"),
-    "a2c": Algorithm("stable_baselines3:A2C", "stable_baselines3.common.policies", "normalize_advantage"),
-    "sac": Algorithm("stable_baselines3:SAC", "stable_baselines3.sac.policies"),
-    "td3": Algorithm("stable_baselines3:TD3", "stable_baselines3.td3.policies"),
-}
-"""Algorithms by RL Zoo's names."""
-
-
-def detect_algorithm(path: Path) -> str:
-    """
-    The algorithm that saved a model.
-
-    :param path: a zip file
-    :return: a name in `ALGORITHMS`
-    :raises ValueError: if the file is no model, or none of them fits
-    """
-    try:
-        with zipfile.ZipFile(path) as file:
-            data = json.loads(file.read("data"))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{path} is not a complete model of Stable-Baselines3: {error}.") from error
-    module = data.get("policy_class", {}).get("__module__", "")
-    for name, algorithm in ALGORITHMS.items():
-        if module == algorithm.policies and algorithm.attribute in data:
-            return name
-    raise ValueError(
-        f"The policy of {path} is from {module or 'an unknown module'}, which tells no algorithm. "
-        f"Name it: --algo, one of {', '.join(ALGORITHMS)}."
-    )
-
-
-def load_model(path: Path, algo: str | None = None) -> tuple[Any, str]:
-    """
-    Load a model on the CPU.
-
-    :param path: a zip file
-    :param algo: a name in `ALGORITHMS`; None: recognise it
-    :return: the model, and its algorithm
-    :raises ValueError: on an unknown algorithm, or a file that is no model
-    """
-    path = path if path.suffix else path.with_suffix(".zip")
-    if not path.is_file():
-        raise ValueError(f"There is no model {path}.")
-    algo = detect_algorithm(path) if algo is None else algo
-    if algo not in ALGORITHMS:
-        raise unknown("algorithm", algo, ALGORITHMS)
-    try:
-        cls = pkgutil.resolve_name(ALGORITHMS[algo].cls)
-    except ImportError as error:
-        raise ValueError(f"{algo} needs a package that is not installed: {error}. pip install sb3-contrib") from error
-    # Nothing is trained: no replay buffer, and schedules need not be unpickled.
-    unused = {"buffer_size": 1, "learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
-    return cls.load(path, device="cpu", custom_objects=unused), algo
-
-
-def _zero(progress: float) -> float:
-    return 0.0
 
 
 @dataclass(frozen=True)
@@ -124,36 +39,30 @@ class TrainedIn:
     vec_normalize: Path | None = None
 
 
-def find_training(
-    path: Path | None,
-    env: str | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    vec_normalize: Path | None = None,
-    wrappers: Sequence[WrapperSpec] | None = None,
-) -> TrainedIn:
+def find_training(path: Path | None, about: ModelSettings | None = None) -> TrainedIn:
     """
     What is known of a model's training. What is given comes first, then RL Zoo's files beside the model
     (``<env>/args.yml``, ``config.yml``, ``vecnormalize.pkl``), or ``<model>.pkl`` for the statistics of VecNormalize.
 
     :param path: the model's file, None if it has none
-    :param env: environment, replaces what is found
-    :param env_kwargs: arguments of it, likewise
-    :param vec_normalize: file, likewise
-    :param wrappers: of environments or of a vector environment, likewise
-    :raises ValueError: if no environment is known, or a file is missing
+    :param about: what is given
+    :raises UserError: if no environment is known, or a file is missing
     """
+    about = about or ModelSettings()
+    vec_normalize = None if about.vec_normalize is None else Path(about.vec_normalize)
     if vec_normalize is not None and not vec_normalize.is_file():
-        raise ValueError(f"There are no statistics of VecNormalize in {vec_normalize}.")
+        raise UserError(f"There are no statistics of VecNormalize in {vec_normalize}.")
     args, config, folder = _zoo_files(path)
-    known = env or args.get("env")
+    known = about.env or args.get("env")
     if known is None:
-        raise ValueError(
+        raise UserError(
             f"A model does not tell its environment, and there is none of RL Zoo's args.yml beside {path}. Name it: "
             "--env, for instance sb3_plastic/PerturbedHalfCheetahLatent-v0 or HalfCheetah-v5."
         )
-    kwargs = {**(args.get("env_kwargs") or config.get("env_kwargs") or {}), **(env_kwargs or {})}
+    kwargs = {**(args.get("env_kwargs") or config.get("env_kwargs") or {}), **(about.env_kwargs or {})}
     if config.get("frame_stack"):
-        raise ValueError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
+        raise UserError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
+    wrappers = about.wrappers
     if wrappers is None:
         wrappers = [*_listed(config.get("env_wrapper")), *_listed(config.get("vec_env_wrapper"))]
     wrappers = [wrapper for wrapper in wrappers if _name(wrapper) != _BATCH]  # which the evaluation has by itself
@@ -276,26 +185,13 @@ def check_spaces(model: Any, venv: VecEnv, trained: TrainedIn) -> None:
     """
     Refuse an environment that is not the model's.
 
-    :raises ValueError: saying which spaces differ
+    :raises UserError: saying which spaces differ
     """
     for what in ("observation_space", "action_space"):
         expected, got = getattr(model, what, None), getattr(venv, what)
         if expected is not None and expected.shape != got.shape:
-            raise ValueError(
+            raise UserError(
                 f"The model's {what.replace('_', ' ')} has shape {expected.shape}, that of {trained.env_id} has "
                 f"{got.shape}. Likely another environment (Ant and Humanoid have a Latent variant), or arguments "
                 "(--env-kwargs) or wrappers (--wrapper) of the training are missing."
             )
-
-
-def sha256_of(model: Any, path: Path | None) -> str | None:
-    """Checksum of the model's file, or else of its parameters; None for what has none."""
-    if path is not None:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    policy = getattr(model, "policy", None)
-    if not isinstance(policy, torch.nn.Module):
-        return None
-    digest = hashlib.sha256()
-    for name, tensor in policy.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""What is evaluated, and how: plain data, whose fields are the keyword arguments of `evaluate_adaptation`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sb3_plastic.errors import unknown
+from sb3_plastic.perturbations.suites import Scenario
+
+WrapperSpec = str | Mapping[str, Any]
+"""A wrapper: ``module.name`` or ``{module.name: arguments}``."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """
+    What a model's file does not tell of the model.
+
+    :param env: environment; None: as RL Zoo wrote beside the model. Of the stock ``HalfCheetah-v5`` and so on, the one
+        with the same observations that can be perturbed is taken
+    :param env_kwargs: arguments of it, for instance ``observe_context=True`` and the ``scenario`` of the training: an
+        oracle, which sees of other scenarios what they have in common with that
+    :param wrappers: as RL Zoo's ``env_wrapper``; None: as it wrote beside the model
+    :param vec_normalize: file with the statistics of VecNormalize, which stay frozen; None: found beside the model
+    :param algo: a name in ``algorithms.ALGORITHMS``; None: recognised
+    :param label: name of the method, which all its trained seeds share; None: the algorithm
+    :param train_seed: the training's seed; None: the model's own
+    """
+
+    env: str | None = None
+    env_kwargs: Mapping[str, Any] | None = None
+    wrappers: Sequence[WrapperSpec] | None = None
+    vec_normalize: str | Path | None = None
+    algo: str | None = None
+    label: str | None = None
+    train_seed: int | None = None
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """
+    Which episodes are run.
+
+    :param suite: name of a suite
+    :param tier: ``smoke``, ``quick`` or ``full``
+    :param scenarios: these instead of the suite's, for environments that are not ours
+    :param protocols: names in ``records.PROTOCOLS``
+    :param controls: names in ``controls.PLASTICITY``; None: all that the model has
+    :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
+    :param episodes: per cell; None: as the tier says
+    :param deterministic: take the most likely actions
+    :param steps: length of a training episode
+    :param horizon: multiple of it in the protocol ``horizon``
+    :param max_rows: environments that are stepped at once, at most
+    """
+
+    suite: str = "nda-v1"
+    tier: str = "quick"
+    scenarios: Sequence[Scenario] | None = None
+    protocols: Sequence[str] = ("static", "onset")
+    controls: Sequence[str] | None = None
+    seed: int = 10_000
+    episodes: int | None = None
+    deterministic: bool = True
+    steps: int = 1000
+    horizon: int = 3
+    max_rows: int = 128
+
+
+def changed(
+    model: ModelSettings, trials: TrialSettings, changes: Mapping[str, Any]
+) -> tuple[ModelSettings, TrialSettings]:
+    """
+    Distribute keyword arguments over both.
+
+    :param model: settings to change
+    :param trials: settings to change
+    :param changes: values by name of a field of either
+    :raises UserError: on an unknown name
+    """
+    of_model, of_trials = ({field.name for field in fields(part)} for part in (model, trials))
+    for name in changes:
+        if name not in of_model | of_trials:
+            raise unknown("argument of evaluate_adaptation", name, sorted(of_model | of_trials))
+    return (
+        replace(model, **{name: value for name, value in changes.items() if name in of_model}),
+        replace(trials, **{name: value for name, value in changes.items() if name in of_trials}),
+    )
