@@ -15,6 +15,7 @@ from evaluation_helpers import write_results
 
 from sb3_plastic import cli
 from sb3_plastic.evaluation.records import read_records
+from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
@@ -30,7 +31,6 @@ from sb3_plastic.report.figures import (
     survival,
 )
 from sb3_plastic.report.page import missing_controls
-from sb3_plastic.report.results import GAINS
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
@@ -169,7 +169,7 @@ class TestWhatIsSaid:
 
     def test_without_a_sham_there_is_no_claim(self, pair, tmp_path):
         records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
-        records = records[records["split"] != "sham"].drop(columns="adaptation_gain_net")  # as it used to be
+        records = records[records["split"] != "sham"]
         records.to_csv(pair[0] / "records.csv", index=False)
         for path in (pair[0] / "traces").glob("*sham*"):
             path.unlink()
@@ -192,7 +192,7 @@ class TestWhatIsSaid:
 
     def test_who_did_not_move_before_any_onset_has_no_gain(self, pair):
         records = pd.read_csv(pair[0] / "records.csv")
-        records[list(GAINS)] = np.nan
+        records[list(NET)] = np.nan
         records["forward_reward"] *= 0.01
         records.to_csv(pair[0] / "records.csv", index=False)
         found = read_results(pair)
@@ -216,7 +216,7 @@ class TestWhatIsSaid:
         folders = [shutil.copytree(evaluations / f"adapting_{seed}", tmp_path / str(seed)) for seed in range(3)]
         for i, folder in enumerate(folders):
             records = pd.read_csv(folder / "records.csv")
-            records.loc[records["split"] != "sham", list(GAINS)] = 0.3 + 0.01 * i
+            records.loc[records["split"] != "sham", list(NET)] = 0.3 + 0.01 * i
             records.to_csv(folder / "records.csv", index=False)
         (said,) = claims(read_results(folders), ROBOT)
         assert "interval is above 0 in 14 of 14" in said
@@ -284,12 +284,6 @@ class TestTables:
         ]
         assert not [title for title in titles if "sham" in title]
         assert gain(read_onsets(results, ROBOT), looks(results, ROBOT)).axes[4].get_title() == SHAM_TITLE
-
-    def test_the_net_gain_is_that_of_the_evaluation(self, results):
-        onset = results.of(ROBOT, protocol="onset", control="intact", label="adapting")
-        there = onset[onset["net"].notna()]
-        assert len(there) > 100
-        np.testing.assert_allclose(there["net"], there["adaptation_gain_net"], atol=1e-12)
 
     def test_who_broke_while_frozen_has_no_gain(self, pair):
         records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)

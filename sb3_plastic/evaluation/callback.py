@@ -15,7 +15,8 @@ from stable_baselines3.common.logger import Figure
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
 from sb3_plastic.evaluation.evaluate import evaluate_adaptation
-from sb3_plastic.evaluation.measures import MEASURES, TAIL, aligned, filled
+from sb3_plastic.evaluation.measures import TAIL, aligned, filled
+from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 
 
 class AdaptationEvalCallback(BaseCallback):
@@ -102,19 +103,21 @@ class AdaptationEvalCallback(BaseCallback):
 
 def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     """
-    What to watch during training: means over episodes, without those whose simulation broke.
+    What to watch during training: scores as `scores` defines them.
 
     :param records: of one evaluation
     :return: values by name
     """
-    intact = records[(records.control == "intact") & (records.unstable == 0)]
+    scored = with_scores(records)
+    intact = scored[scored.control == "intact"]
     values = {"nominal": intact[intact.split == "nominal"].forward_reward.mean(), "fell": intact.fell.mean()}
     for split, rows in intact[~intact.split.isin(["nominal", "reference", "sham"])].groupby("split"):
-        values[f"{split}_relative"] = rows.relative_forward.mean()
+        values[f"{split}_relative"] = iqm(matrix(rows, "relative").to_numpy())
     onset = intact[(intact.protocol == "onset") & (intact.split != "sham")]
-    gains = [name for name in MEASURES if name.startswith("adaptation_gain")]
-    for column in ("drop", "plateau", *gains):
-        values[column.removeprefix("adaptation_")] = onset[column].mean()
+    names = {"drop": "drop", "plateau": "plateau", "gain": "adaptation_gain", "gain_net": "net"}
+    names |= {"gain_early": "adaptation_gain_early", "gain_late": "adaptation_gain_late"}
+    for name, column in names.items():
+        values[name] = mean(matrix(onset, column).to_numpy())
     return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
 

@@ -17,6 +17,7 @@ import yaml
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.records import PROTOCOLS
+from sb3_plastic.evaluation.scores import counts, summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,11 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress_bar=not args.no_progress and sys.stderr.isatty(),
         command=shlex.join(["sb3-plastic", "evaluate", *argv]),
     )
-    records = results.records
-    columns = ["forward_reward", "relative_forward", "drop", "plateau", "adaptation_gain", "fell"]
-    means = records.groupby(["protocol", "split", "control"], sort=False)[columns].mean().dropna(axis=1, how="all")
-    print(means.round(2).to_string(na_rep=""))
-    print(f"Wrote {len(records)} episodes to {args.out}. Next: sb3-plastic report {args.out}")
+    print(summary(results.records).dropna(axis=1, how="all").round(2).to_string(na_rep=""))
+    print(f"Wrote {counts(results.records)}, to {args.out}. Next: sb3-plastic report {args.out}")
     return 0
 
 

@@ -28,7 +28,6 @@ RECOVERED = 0.8  # of the level before
 MOVING = 0.05  # forward reward per step, from which a robot counts as moving: for the five robots, m/s
 
 MEASURES: dict[str, str] = {
-    "relative_forward": "forward reward / that of the intact model in the nominal scenario, same seed",
     "before": "forward reward per step over the last 100 steps before the onset",
     "drop": "1 - early / before: fraction lost in the first 50 perturbed steps",
     "plateau": "level of the last 100 perturbed steps / before",
@@ -39,7 +38,6 @@ MEASURES: dict[str, str] = {
     "adaptation_gain": "mean over perturbed steps of f, intact minus frozen_at_onset, same seed, / before",
     "adaptation_gain_early": "the same over the first 50 perturbed steps",
     "adaptation_gain_late": "the same over the last 100 perturbed steps; adaptation: late above early",
-    "adaptation_gain_net": "adaptation_gain minus that of the sham: of freezing where nothing happens, same seed",
     "after_effect": "1 - level of the 50 steps after the removal / that of the nominal scenario there, same seed",
     "switch_gain": "mean over the stretches between switches of (level of their last 50 steps - of their first 50) "
     "/ before: does it get better between switches",
@@ -54,7 +52,6 @@ def episode_measures(
     removal: int = -1,
     nominal: Array | None = None,
     frozen: Array | None = None,
-    sham: tuple[Array, Array] | None = None,
     switch_every: int | None = None,
     training_steps: int | None = None,
 ) -> dict[str, float]:
@@ -66,15 +63,12 @@ def episode_measures(
     :param removal: first step that is unperturbed again, -1 without
     :param nominal: forward rewards [T] of the intact model in the nominal scenario with the same seed
     :param frozen: forward rewards [T] of the same model, frozen at the onset, same seed
-    :param sham: both, intact and frozen, where nothing happens at the same onset
     :param switch_every: steps between switches, None without
     :param training_steps: length of training episodes, where this one is longer
     :return: values by name in `MEASURES`, NaN where one does not apply
     """
     f = filled(forward)
     values = dict.fromkeys(MEASURES, float("nan"))
-    if nominal is not None:
-        values["relative_forward"] = ratio(f.mean(), filled(nominal).mean())
     if training_steps is not None and training_steps < len(f):
         values["late_ratio"] = ratio(f[training_steps:].mean(), f[:training_steps].mean())
     too_early = onset < TAIL or bool(np.isnan(forward[:onset]).any())
@@ -96,9 +90,6 @@ def episode_measures(
         values["adaptation_gain"] = float(gain.mean())
         values["adaptation_gain_early"] = float(gain[:WINDOW].mean())
         values["adaptation_gain_late"] = float(gain[-TAIL:].mean())
-        if sham is not None:
-            cost = (filled(sham[0]) - filled(sham[1]))[onset:last] / before
-            values["adaptation_gain_net"] = float(gain.mean() - cost.mean())
     if removal >= 0 and nominal is not None:
         after = slice(removal, removal + WINDOW)
         values["after_effect"] = 1 - ratio(f[after].mean(), filled(nominal)[after].mean())

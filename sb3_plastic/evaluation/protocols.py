@@ -12,7 +12,7 @@ feet, so terrain begins some metres ahead; its onset is where the robot gets the
 of the same kind.
 
 Where a model has controls, the protocol onset also has a sham: they intervene at an onset at which nothing happens.
-What freezing costs there is no adaptation, and is taken off in ``adaptation_gain_net``.
+What freezing costs there is no adaptation, and is subtracted in the net adaptation gain, see scores.py.
 """
 
 from __future__ import annotations

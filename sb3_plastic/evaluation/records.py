@@ -198,7 +198,6 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
     static = {
         cell.scenario: trace for cell, trace in traces.items() if cell.protocol == "static" and cell.control == "intact"
     }
-    shams = {cell.control: trace for cell, trace in traces.items() if cell.split == "sham"}
     rows = []
     for cell, trace in traces.items():
         nominal = static.get(cell.reference or cell.scenario) if cell.protocol != "horizon" else None
@@ -220,7 +219,6 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
                         int(trace.removal[i]),
                         nominal=_paired(nominal, trace, i),
                         frozen=_paired(frozen, trace, i),
-                        sham=_sham(shams, trace, i),
                         switch_every=cell.switch_every,
                         training_steps=cell.training_steps,
                     ),
@@ -247,20 +245,6 @@ def _facts(trace: Trace, i: int) -> dict[str, Any]:
         "fell": int(trace.fell[i]),
         "unstable": int(trace.unstable[i]),
     }
-
-
-def _sham(shams: Mapping[str, Trace], trace: Trace, i: int) -> tuple[Array, Array] | None:
-    """The sham's forward rewards, intact and frozen, if it has the same onset."""
-    pair = []
-    for control in ("intact", "frozen_at_onset"):
-        sham = shams.get(control)
-        forward = _paired(sham, trace, i)
-        if sham is None or forward is None:
-            return None
-        if sham.onset[sham.eval_seed == trace.eval_seed[i]][0] != trace.onset[i]:
-            return None
-        pair.append(forward)
-    return pair[0], pair[1]
 
 
 def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report.results import Results
-from sb3_plastic.report.scores import RAW, estimate, gain_estimates, matrix, splits_of
+from sb3_plastic.report.scores import RAW, estimate, gain_estimates, splits_of
 
 RULE = "net gain above 0, and late above early"
 CLAIM = 3  # trained seeds, below which nothing is claimed of a method

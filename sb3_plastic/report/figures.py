@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
 from sb3_plastic.report.document import COLORS, COLUMN, PAGE, new_figure, plot_style
 from sb3_plastic.report.results import Results
-from sb3_plastic.report.scores import matrix, perturbed
+from sb3_plastic.report.scores import perturbed
 
 Array = NDArray[Any]
 Look = dict[str, Any]

@@ -31,7 +31,6 @@ TERMS = (
     "recovery_ratio",
     "recovery_time",
     "adaptation_gain",
-    "adaptation_gain_net",
     "after_effect",
     "switch_gain",
     "late_ratio",

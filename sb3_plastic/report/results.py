@@ -11,15 +11,13 @@ from typing import Any
 import pandas as pd
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, load_trace, read_records
+from sb3_plastic.evaluation.scores import with_scores
 
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
 SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
 SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "sham")
-GAINS = {"adaptation_gain": "net", "adaptation_gain_early": "net_early", "adaptation_gain_late": "net_late"}
-"""Raw gains, and what they are called once the sham is taken off."""
 
 
 class ReportError(UserError):
@@ -33,7 +31,7 @@ class Results:
 
     :param records: one row per trusted episode, as in `evaluation.records.COLUMNS`, and ``group``: robot or
         environment, ``relative``: forward reward / mean over the same episodes of the scenario, unperturbed and intact,
-        and the net gains `GAINS`; without the sham
+        and the net gains `scores.NET`; without the sham
     :param sham: the same of the sham, the onset of nothing: no scenario, but what the raw gains are compared with
     :param unstable: the episodes whose simulation broke; they count nowhere else
     :param labels: in the order of the folders
@@ -124,7 +122,7 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
     for group, label, seed, path in models.itertuples(index=False, name=None):
         where.setdefault((group, label, int(seed)), []).append(Path(path))
     broken = records["unstable"] == 1
-    trusted = _with_net(_with_relative(records[~broken].reset_index(drop=True)), records[broken])
+    trusted = with_scores(records)
     is_sham = trusted["split"] == "sham"
     return Results(
         records=trusted[~is_sham].reset_index(drop=True),
@@ -170,44 +168,6 @@ def _expanded(folders: Sequence[str | Path]) -> list[Path]:
             raise ReportError(f"{path} is named twice, itself or through a folder above: it would be counted twice.")
         seen.add(path.resolve())
     return paths
-
-
-def _with_relative(records: pd.DataFrame) -> pd.DataFrame:
-    """
-    With the column ``relative``, of which the mean over the episodes of a scenario is a ratio of means: the mean of
-    ratios would be ruled by the few unperturbed episodes that fell early.
-    """
-    model, cell = ["group", "label", "train_seed"], ["protocol", "scenario", "control"]
-    unperturbed = records[(records["protocol"] == "static") & (records["control"] == "intact")]
-    nominal, level = (
-        unperturbed[unperturbed["split"] == split].set_index([*model, "eval_seed"])["forward_reward"]
-        for split in ("nominal", "reference")
-    )
-    keys = pd.MultiIndex.from_frame(records[[*model, "eval_seed"]])
-    # Rough ground is compared with level ground of the same make.
-    rough = (records["kind"] == "terrain") & (len(level) > 0)
-    compared = pd.Series(nominal.reindex(keys).to_numpy()).where(~rough, level.reindex(keys).to_numpy())
-    compared = compared.where(records["protocol"] != "horizon")  # its episodes are longer
-    mean = compared.groupby([records[name] for name in [*model, *cell]]).transform("mean")
-    usable = compared.notna() & (mean / records["steps"] >= MOVING)
-    return records.assign(relative=(records["forward_reward"] / mean).where(usable))
-
-
-def _with_net(records: pd.DataFrame, broken: pd.DataFrame) -> pd.DataFrame:
-    """
-    With net gains: minus those of the sham of the same model, seed and onset, which is the same episode until then. An
-    episode has no gain, raw or net, if its simulation broke while frozen.
-    """
-    episode = ["group", "label", "train_seed", "protocol", "scenario", "eval_seed", "episode"]
-    frozen = broken.loc[broken["control"] == "frozen_at_onset", episode]
-    lost = pd.MultiIndex.from_frame(records[episode]).isin(pd.MultiIndex.from_frame(frozen))
-    gains = records[list(GAINS)].mask(pd.Series(lost))
-    pair = pd.MultiIndex.from_frame(records[["group", "label", "train_seed", "protocol", "eval_seed", "onset"]])
-    sham = (records["split"] == "sham") & (records["control"] == "intact")
-    cost = gains[sham].set_index(pair[sham]).reindex(pair)
-    # The sham is not net of itself.
-    net = (gains - cost.to_numpy()).mask(records["split"] == "sham").rename(columns=GAINS)
-    return records.assign(**gains, **net)
 
 
 def _summary(folder: Path) -> dict[str, Any]:

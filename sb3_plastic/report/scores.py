@@ -1,4 +1,4 @@
-"""Scores of trained models, and the tables made of them. The unit is the trained seed: see `report.stats`."""
+"""Tables of scores with intervals. The unit is the trained seed, see `stats`; scores: `evaluation.scores`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_plastic.evaluation.measures import gap_closed
+from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.document import formatted
 from sb3_plastic.report.results import SPLITS, Results
 
 Array = NDArray[Any]
 
-RAW = "adaptation_gain"  # net gains: see `results.GAINS`
+RAW = "adaptation_gain"  # net gains: see `evaluation.scores.NET`
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,6 @@ class Estimate:
     def below_zero(self) -> bool:
         """Whether the whole interval is; without one: no."""
         return bool(self.high < 0)
-
-
-def matrix(records: pd.DataFrame, column: str) -> pd.DataFrame:
-    """
-    Scores [S, K]: rows are trained seeds, columns scenarios, entries means over episodes.
-
-    :param records: of one label, one control and one protocol
-    :param column: what to average; NaN is left out
-    """
-    return records.groupby(["train_seed", "scenario"])[column].mean().unstack()
 
 
 def estimate(scores: Array | pd.DataFrame, statistic: stats.Statistic = stats.mean) -> Estimate:

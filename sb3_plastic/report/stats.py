@@ -15,19 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.evaluation.scores import iqm as iqm
+from sb3_plastic.evaluation.scores import mean as mean
+from sb3_plastic.evaluation.scores import valid
+
 Array = NDArray[Any]
 Statistic = Callable[[Array], float]
-
-
-def iqm(scores: Array) -> float:
-    """
-    Interquartile mean: the mean of the middle half. The lowest and the highest quarter (rounded down) are left out.
-
-    :param scores: any shape, all entries alike; NaN is left out
-    """
-    x = np.sort(_valid(scores))
-    cut = len(x) // 4
-    return float(x[cut : len(x) - cut].mean()) if len(x) else float("nan")
 
 
 def cvar(scores: Array, fraction: float = 0.1) -> float:
@@ -39,20 +32,14 @@ def cvar(scores: Array, fraction: float = 0.1) -> float:
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must be in (0, 1], got {fraction}: 0.1 is the worst tenth.")
-    x = np.sort(_valid(scores))
+    x = np.sort(valid(scores))
     # Rounding first: .1 * 30 is 3.0000000000000004, of which the ceiling is 4.
     return float(x[: int(np.ceil(round(fraction * len(x), 9)))].mean()) if len(x) else float("nan")
 
 
-def mean(scores: Array) -> float:
-    """Mean of all entries. :param scores: any shape; NaN is left out"""
-    x = _valid(scores)
-    return float(x.mean()) if len(x) else float("nan")
-
-
 def worst(scores: Array) -> float:
     """The smallest. :param scores: any shape; NaN is left out"""
-    x = _valid(scores)
+    x = valid(scores)
     return float(x.min()) if len(x) else float("nan")
 
 
@@ -177,7 +164,7 @@ def performance_profile(scores: Array, thresholds: Array) -> Array:
     :param thresholds: [N]
     :return: [N]
     """
-    x = _valid(scores)
+    x = valid(scores)
     return (x[None, :] > np.asarray(thresholds)[:, None]).mean(1) if len(x) else np.full(len(thresholds), np.nan)
 
 
@@ -201,11 +188,6 @@ def kaplan_meier(time: Array, observed: Array) -> tuple[Array, Array]:
     return np.concatenate(([0.0], times)), np.concatenate(([1.0], fraction))
 
 
-def _valid(scores: Array) -> Array:
-    x = np.asarray(scores, dtype=np.float64).ravel()
-    return x[~np.isnan(x)]
-
-
 def _strata(scores: Array | Sequence[Array]) -> list[Array]:
     one = isinstance(scores, np.ndarray)
     strata = [np.asarray(s, dtype=np.float64) for s in ([scores] if one else scores)]
@@ -220,5 +202,5 @@ def _strata(scores: Array | Sequence[Array]) -> list[Array]:
 
 def _percentiles(values: Array, confidence: float) -> tuple[float, float]:
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(x, [tail, 100 - tail]) if len(x := _valid(values)) else (np.nan, np.nan)
+    low, high = np.percentile(x, [tail, 100 - tail]) if len(x := valid(values)) else (np.nan, np.nan)
     return float(low), float(high)

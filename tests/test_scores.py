@@ -1,0 +1,110 @@
+"""One definition of each score: worked out by hand, and the same at every door."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from evaluation_helpers import write_results
+
+from sb3_plastic.evaluation import read_records, summary, with_scores
+from sb3_plastic.evaluation.callback import adaptation_scalars
+from sb3_plastic.evaluation.scores import counts, iqm
+from sb3_plastic.report import read_results
+from sb3_plastic.report.scores import controls, headline
+
+ROBOT = "HalfCheetah"
+
+
+def episode(scenario: str, forward: float, eval_seed: int = 0, **values: object) -> dict[str, object]:
+    """One row of records: unperturbed, intact, of 1000 steps, unless said otherwise."""
+    row = dict(label="a", train_seed=0, env_id="x", protocol="static", control="intact", kind="mass", episode=0)
+    row |= dict(onset=-1, steps=1000, unstable=0, adaptation_gain=np.nan)
+    row |= dict(adaptation_gain_early=np.nan, adaptation_gain_late=np.nan)
+    split = scenario if scenario in ("nominal", "reference", "sham") else "novel"
+    return {**row, "scenario": scenario, "split": split, "forward_reward": forward, "eval_seed": eval_seed, **values}
+
+
+def gain(scenario: str, raw: float, eval_seed: int = 0, onset: int = 300, **values: object) -> dict[str, object]:
+    """One row of an intact model in the onset protocol, with its raw gain over the frozen one."""
+    gains = dict(adaptation_gain=raw, adaptation_gain_early=raw / 2, adaptation_gain_late=raw * 2)
+    return episode(scenario, 1000.0, eval_seed, protocol="onset", onset=onset, **gains, **values)
+
+
+def scored(*rows: dict[str, object]) -> pd.DataFrame:
+    return with_scores(pd.DataFrame(rows))
+
+
+def test_relative_forward_reward_is_a_ratio_of_means():
+    # Unperturbed 60 and 940, perturbed 500 each: 1000 / 1000. The mean of ratios would be 500/60 and 500/940: 4.4.
+    table = scored(episode("nominal", 60, 0), episode("nominal", 940, 1), episode("a", 500, 0), episode("a", 500, 1))
+    assert table[table.scenario == "a"].relative.mean() == 1.0
+
+
+def test_relative_forward_reward_pairs_seeds():
+    # Only seed 1 was run perturbed, so seed 0 unperturbed does not count.
+    table = scored(episode("nominal", 60, 0), episode("nominal", 1000, 1), episode("a", 250, 1))
+    assert table[table.scenario == "a"].relative.tolist() == [0.25]
+
+
+def test_rough_ground_is_relative_to_level_ground_of_its_kind():
+    rows = episode("nominal", 1000), episode("reference", 500), episode("rocks", 250, kind="terrain")
+    assert scored(*rows).relative.tolist() == [1.0, 0.5, 0.5]
+
+
+def test_nothing_is_relative_to_a_robot_that_stands_still():
+    assert scored(episode("nominal", 49.0), episode("a", 500)).relative.isna().all()  # 0.049 per step
+
+
+def test_the_net_gain_is_the_raw_gain_minus_that_of_the_sham_with_the_same_seed_and_onset():
+    table = scored(gain("sham", 0.1, 0), gain("sham", 0.3, 1), gain("a", 0.5, 0), gain("a", 0.5, 1))
+    assert table.net.tolist() == [pytest.approx(np.nan, nan_ok=True)] * 2 + [pytest.approx(0.4), pytest.approx(0.2)]
+    assert table.net_early.tolist()[2:] == [pytest.approx(0.2), pytest.approx(0.1)]
+    assert table.net_late.tolist()[2:] == [pytest.approx(0.8), pytest.approx(0.4)]
+
+
+def test_without_a_sham_of_the_same_onset_there_is_no_net_gain():
+    assert scored(gain("sham", 0.1, onset=250), gain("a", 0.5)).net.isna().all()
+
+
+def test_an_episode_whose_simulation_broke_counts_nowhere():
+    frozen = gain("a", np.nan, control="frozen_at_onset", unstable=1)
+    table = scored(gain("sham", 0.1), gain("a", 0.5), frozen)
+    assert table.control.tolist() == ["intact"] * 2
+    assert np.isnan(table.adaptation_gain[1])  # what froze beside it is not known
+
+
+def test_a_score_of_several_scenarios_is_taken_over_their_means():
+    rows = [episode("nominal", 1000, seed) for seed in range(2)]
+    for scenario, rewards in {"a": (0, 200), "b": (300, 300), "c": (500, 500), "d": (2000, 2000)}.items():
+        rows += [episode(scenario, reward, seed) for seed, reward in enumerate(rewards)]
+    table = summary(pd.DataFrame(rows).assign(drop=0.0, plateau=1.0, fell=0)).loc["static", "novel", "intact"]
+    assert (table["scenarios"], table["episodes"]) == (4, 8)
+    assert table["relative"] == pytest.approx(0.4)  # the middle half of .1, .3, .5, 2
+    assert table["forward reward"] == pytest.approx(725)
+
+
+def test_episodes_are_counted_apart_from_the_sham():
+    rows = [gain("sham", 0.1, seed) for seed in range(8)] + [gain("a", 0.1, seed) for seed in range(20)]
+    rows[-1]["unstable"] = 1
+    said = "28 episodes, 20 of scenarios and 8 of the sham; 1 whose simulation broke count nowhere"
+    assert counts(pd.DataFrame(rows)) == said
+
+
+def test_the_interquartile_mean_is_the_mean_of_the_middle_half():
+    assert iqm(np.array([0.0, 1.0, 3.0, 100.0])) == 2.0
+
+
+def test_evaluate_callback_and_report_show_the_same_figures(tmp_path):
+    write_results(tmp_path / "r", "a", episodes=3, sham=True)
+    records = read_records(tmp_path / "r")
+    printed, logged, report = summary(records), adaptation_scalars(records), read_results([tmp_path / "r"])
+    table = headline(report, ROBOT, "static").set_index("split")
+    gains = controls(report, ROBOT).set_index("split")
+    assert logged["gain_net"] > 0.1
+    for split in ("extrap1", "extrap2"):
+        relative = printed.loc[("static", split, "intact"), "relative"]
+        assert table.loc[split, "relative forward, IQM"] == f"{relative:.2f}"
+        net = printed.loc[("onset", split, "intact"), "net gain"]
+        assert gains.loc[split, "net gain"] == f"{net:.2f}"
+    onset = printed.loc["onset"].drop("sham", level="split").xs("intact", level="control")
+    weighted = (onset["net gain"] * onset["scenarios"]).sum() / onset["scenarios"].sum()
+    assert logged["gain_net"] == pytest.approx(weighted)
