@@ -28,7 +28,7 @@ COMMANDS = {
     "plot": ("sb3_plastic.cli:plot", "plot learning curves: train, all or file"),
     "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
     "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
-    "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal"),
+    "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal, learning, adaptation, severity, curves"),
     "perturbations": ("sb3_plastic.perturbations.cli:main", "list, describe and render perturbations"),
     "report": ("sb3_plastic.report.cli:main", "tables and figures of evaluations, as Markdown and as one HTML file"),
 }

@@ -24,8 +24,10 @@ def run_help(*command: str) -> str:
 def command_reference() -> str:
     """Markdown with the help of every command."""
     from sb3_plastic.cli import COMMANDS
+    from sb3_plastic.studies.cli import STUDIES
 
-    sections = [("sb3-plastic", run_help()), *((f"sb3-plastic {name}", run_help(name)) for name in COMMANDS)]
+    commands: list[tuple[str, ...]] = [(), *((name,) for name in COMMANDS), *(("study", name) for name in STUDIES)]
+    sections = [(" ".join(["sb3-plastic", *words]), run_help(*words)) for words in commands]
     return "\n".join(f"## {title}\n\n```text\n{text.strip()}\n```\n" for title, text in sections)
 
 

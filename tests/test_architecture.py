@@ -30,7 +30,7 @@ ALLOWED = {
     "ppo": "errors snn observations buffers policies monitor saving",
     "es": "errors snn observations policies monitor saving",
     "zoo": "errors algorithms",
-    "studies": "errors snn tasks files perturbations evaluation report ppo es",
+    "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
     "cli": "errors files zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""

@@ -1,20 +1,19 @@
-"""The study of temporal tasks: what plasticity is worth, and a command that can be stopped."""
+"""The study of temporal tasks: what plasticity is worth, and its command."""
 
-import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-import pandas as pd
 import pytest
 import torch
 from torch import Generator
 
+from sb3_plastic.studies.runner import read_results, to_csv
 from sb3_plastic.studies.temporal.analysis import cut
-from sb3_plastic.studies.temporal.cells import Cell, cell_path, run_cells
 from sb3_plastic.studies.temporal.networks import Answerer
-from sb3_plastic.studies.temporal.records import difference, read_cells, records, select
+from sb3_plastic.studies.temporal.records import difference, records, select
+from sb3_plastic.studies.temporal.search import CHANGES, ranking, run_search_cell, search_cells
 from sb3_plastic.studies.temporal.settings import NETWORKS, SIZES, UPDATES, make_task
 from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, play_network, train
 from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
@@ -117,25 +116,6 @@ def test_a_lesion_takes_one_thing_out_of_a_copy():
     assert cut(network_of("hebb"), "modulator") is None
 
 
-def test_finished_cells_are_not_run_again(tmp_path):
-    cells = [Cell("association", "hebb", seed, 1) for seed in range(3)]
-    ran = []
-
-    def run(cell):
-        if cell.seed == 2 and len(ran) == 2:
-            raise KeyboardInterrupt
-        ran.append(cell.seed)
-        return dict(tests=[])
-
-    with pytest.raises(KeyboardInterrupt):
-        list(run_cells(cells, run, tmp_path))
-    assert ran == [0, 1]
-    ran.append("again")
-    assert len(list(run_cells(cells, run, tmp_path))) == 3
-    assert ran == [0, 1, "again", 2]
-    assert json.loads(cell_path(tmp_path, cells[2]).read_text())["seed"] == 2
-
-
 def test_records_stand_beside_the_reference_and_are_compared_by_seed():
     def cell(network, seed, accuracy):
         n = 0 if network == "reference" else UPDATES["association"]
@@ -150,27 +130,47 @@ def test_records_stand_beside_the_reference_and_are_compared_by_seed():
 
 
 def study(*arguments):
-    command = [sys.executable, "-m", "sb3_plastic.cli", "study", "temporal", "--smoke", *arguments]
+    command = [sys.executable, "-m", "sb3_plastic.cli", "study", "temporal", *map(str, arguments)]
     return subprocess.run(
         command, check=True, text=True, capture_output=True, env={**os.environ, "NUMBA_NUM_THREADS": "1"}
-    )
+    ).stdout
 
 
-def test_the_command_can_be_stopped_and_goes_on_to_the_same_result(tmp_path):
-    printed = study("--out", tmp_path, "--tasks", "association").stdout
-    assert "[1/6]" in printed
-    assert {path.name for path in tmp_path.iterdir()} == {"cells", "figures", "records.csv", "report.html", "report.md"}
-    before = (tmp_path / "records.csv").read_bytes()
-    kept, removed = sorted((tmp_path / "cells").iterdir())[0:2]
-    stamp = kept.stat().st_mtime_ns
-    removed.unlink()  # as if the study had been stopped before it
-    study("--out", tmp_path, "--tasks", "association")
-    assert kept.stat().st_mtime_ns == stamp
-    assert removed.exists()
-    assert (tmp_path / "records.csv").read_bytes() == before
-    assert pd.read_csv(tmp_path / "records.csv").network.nunique() == 5
-    assert len(read_cells(tmp_path)) == 6
+def test_the_command_goes_on_with_what_is_missing_and_reports_on_all(tmp_path):
+    printed = study("--smoke", "--out", tmp_path, "--tasks", "association")
+    assert "[6/6]" in printed
+    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "figures", "report.html", "report.md"}
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png"}
+    before = read_results(tmp_path)
+    assert len({result["network"] for result in before.values()}) == 5
+    removed, *kept = before
+    (tmp_path / "results.csv").write_text(to_csv([before[name] for name in kept]))  # as if stopped before it
+    printed = study("--smoke", "--out", tmp_path, "--tasks", "association")
+    assert f"[6/6] {removed}" in printed
+    assert "[5/6]" not in printed
+    after = read_results(tmp_path)
+    assert {name: result["tests"] for name, result in after.items()} == {n: r["tests"] for n, r in before.items()}
     assert "of reference" in (tmp_path / "report.md").read_text()
+
+
+def test_a_search_ranks_the_changes_of_each_network():
+    cells = search_cells(["association"], [100])
+    assert len({cell.name for cell in cells}) == len(cells)
+    results = [
+        {**asdict(cell), "tests": [dict(drop=0.0, spurious=0.0, accuracy=i / len(cells))]}
+        for i, cell in enumerate(cells)
+    ]
+    table = ranking(results)
+    assert len(table) == len(cells)
+    assert table[table.network == "hebb"].change.tolist() == list(reversed(CHANGES["hebb"]))
+    with pytest.raises(ValueError, match="Seeds below 100"):
+        search_cells(["association"], [0])
+
+
+def test_a_change_of_settings_is_trained_and_tested():
+    cell = replace(search_cells(["association"], [100])[-1], n_updates=1)
+    result = run_search_cell(cell, n_test=16)
+    assert [test["drop"] for test in result["tests"]] == [0.0, 0.2, 0.4, 0.5]
 
 
 def test_sizes_of_the_study_are_those_of_the_tasks():

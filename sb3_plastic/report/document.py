@@ -12,6 +12,7 @@
 
 It writes ``report.md``, the figures it shows under ``figures/`` as SVG and PNG, and ``report.html``, which holds all of
 it in one file: no script, no other file, no host. The same content gives the same bytes.
+``Document(title, small=True)`` draws figures as small PNGs alone, which a repository can keep.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sb3_plastic.files import replace_file
 
@@ -67,9 +69,11 @@ class Document:
     Text may hold ``**strong**``, ```code``` and ``[links](address)``; nothing else is markup.
 
     :param title: stands on top
+    :param small: draw figures as small PNGs alone, not as SVG and PNG of the quality of print
     """
 
     title: str
+    small: bool = False
     _blocks: list[_Block] = field(default_factory=list)
 
     def heading(self, text: str, level: int = 2) -> None:
@@ -138,15 +142,18 @@ class Document:
         """
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
-        if any(f"{name}.svg" in block.files for block in self._blocks):
+        if any(f"{name}.png" in block.files for block in self._blocks):
             raise ValueError(f"There are two figures {name!r}: give each a name of its own.")
-        files = {f"{name}.{suffix}": _drawn(figure, suffix) for suffix in ("svg", "png")}
-        data = base64.b64encode(files[f"{name}.svg"]).decode()
+        suffix, kind, note = ("png", "png", "") if self.small else ("svg", "svg+xml", f" ([PNG](figures/{name}.png))")
+        files = {f"{name}.png": small_png(figure) if self.small else _drawn(figure, "png")}
+        if not self.small:
+            files[f"{name}.svg"] = _drawn(figure, "svg")
+        data = base64.b64encode(files[f"{name}.{suffix}"]).decode()
         alt = html.escape(re.sub(r"[*`]", "", caption))
         width = round(figure.get_figwidth() * 130)  # pixels: larger on a screen than on paper
         self._add(
-            f"![{name}](figures/{name}.svg)\n\n*{caption.replace('*', '')}* ([PNG](figures/{name}.png))",
-            f'<figure>\n<img alt="{alt}" width="{width}" src="data:image/svg+xml;base64,{data}">\n'
+            f"![{name}](figures/{name}.{suffix})\n\n*{caption.replace('*', '')}*{note}",
+            f'<figure>\n<img alt="{alt}" width="{width}" src="data:image/{kind};base64,{data}">\n'
             f"<figcaption>{_inline(caption)}</figcaption>\n</figure>",
             files,
         )
@@ -164,7 +171,7 @@ class Document:
         self._add("</details>", "</details>")
 
     def markdown(self) -> str:
-        """As Markdown, which refers to its figures as ``figures/*.svg``."""
+        """As Markdown, which refers to its figures as ``figures/*``."""
         return "\n\n".join([f"# {self.title}", *(block.markdown for block in self._blocks)]) + "\n"
 
     def html(self) -> str:
@@ -222,6 +229,19 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     :param height: inches
     """
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def small_png(figure: Figure, dpi: int = 150) -> bytes:
+    """
+    A figure as a PNG with a palette of 256 colours, about a fifth of the size of the full one.
+
+    :param figure: drawn
+    :param dpi: pixels per inch
+    """
+    with io.BytesIO() as full, io.BytesIO() as small, plot_style():
+        figure.savefig(full, format="png", dpi=dpi)
+        Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+        return small.getvalue()
 
 
 def formatted(value: object, digits: int = 2) -> str:

@@ -14,8 +14,8 @@ from sb3_plastic.studies.temporal.networks import Answerer, SpikingBody
 from sb3_plastic.studies.temporal.training import play_network
 from sb3_plastic.tasks import RewardReversal, Task
 
-LESIONS = ("plasticity", "eta", "modulator")
-"""``plasticity``: alpha is 0; ``eta``: each is the layer's mean; ``modulator``: it is 1 at all times."""
+LESIONS = {"plasticity": "alpha 0", "eta": "eta the mean of its layer", "modulator": "modulator 1"}
+"""What can be cut out of a trained network, and what is there instead."""
 
 
 @torch.no_grad()

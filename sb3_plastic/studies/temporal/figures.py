@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +9,7 @@ from matplotlib.figure import Figure
 
 from sb3_plastic.report.document import COLORS, PAGE, new_figure
 from sb3_plastic.report.stats import bootstrap_interval
+from sb3_plastic.studies.runner import Result
 from sb3_plastic.studies.temporal.records import at_level, select
 from sb3_plastic.studies.temporal.settings import ANALYSED, CONTROLS, HEADLINE, LONGER, NOISE, UPDATES, make_task
 from sb3_plastic.tasks import TASKS, RewardReversal
@@ -67,7 +66,7 @@ def sweep(frame: pd.DataFrame, tasks: list[str]) -> Figure:
     return figure
 
 
-def learning(cells: list[dict[str, Any]], tasks: list[str]) -> Figure:
+def learning(cells: list[Result], tasks: list[str]) -> Figure:
     """Accuracy in training against updates, mean over seeds."""
     figure, axes = panels(tasks)
     for axis, task in zip(axes, tasks, strict=True):
@@ -76,7 +75,7 @@ def learning(cells: list[dict[str, Any]], tasks: list[str]) -> Figure:
             curves = [
                 cell["curve"]
                 for cell in cells
-                if (cell["task"], cell["network"], cell["n_updates"], cell["ablation"]) == (task, name, n, "")
+                if (cell["task"], cell["network"], cell["n_updates"], cell.get("ablation", "")) == (task, name, n, "")
             ]
             if times == 1 and curves:
                 mean = np.mean(curves, axis=0)
@@ -87,7 +86,7 @@ def learning(cells: list[dict[str, Any]], tasks: list[str]) -> Figure:
     return figure
 
 
-def traces(cells: list[dict[str, Any]], task: str) -> Figure | None:
+def traces(cells: list[Result], task: str) -> Figure | None:
     """Fast weights and modulator over a trial; for the reversal, the modulator over a round."""
     found = [c["trace"] for c in cells if c.get("trace") and c["task"] == task and c["network"] == ANALYSED[task]]
     if not found:

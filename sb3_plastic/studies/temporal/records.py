@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sb3_plastic.report.stats import bootstrap_interval
+from sb3_plastic.studies.runner import Result
 from sb3_plastic.studies.temporal.settings import NOISE, UPDATES
 
 KEYS = ["task", "network", "ablation", "n_updates"]
 
 
-def read_cells(out: Path) -> list[dict[str, Any]]:
-    """All results of a study, in the order of their names."""
-    return [json.loads(path.read_text()) for path in sorted((out / "cells").glob("*.json"))]
-
-
-def records(cells: list[dict[str, Any]]) -> pd.DataFrame:
+def records(cells: Iterable[Result]) -> pd.DataFrame:
     """
     One row per network and test.
 
-    :param cells: results
+    :param cells: results of the study
     :return: ``task, network, ablation, n_updates, seed, lesion, drop, spurious, delay, accuracy, reference,
         n_parameters``; ``reference`` is the reference decoder's accuracy on the same trials
     """
     rows = []
     for cell in cells:
-        shared = {name: cell[name] for name in [*KEYS, "seed"]} | {"n_parameters": cell.get("n_parameters")}
+        shared = {name: cell.get(name, "") for name in [*KEYS, "seed"]} | {"n_parameters": cell.get("n_parameters")}
         for test in cell["tests"]:
             rows.append({**shared, "lesion": "", "delay": None, **test})
         for test in cell.get("lesions", []):

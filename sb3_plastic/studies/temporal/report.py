@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
-import sb3_plastic
-from sb3_plastic.evaluation.provenance import commit
-from sb3_plastic.files import replace_file
+from sb3_plastic.errors import UserError
 from sb3_plastic.report.document import Document, plot_style
+from sb3_plastic.studies.runner import Result, origin, read_results
 from sb3_plastic.studies.temporal import figures
 from sb3_plastic.studies.temporal.analysis import LESIONS
-from sb3_plastic.studies.temporal.records import at_level, difference, interval, read_cells, records, select
+from sb3_plastic.studies.temporal.records import at_level, difference, interval, records, select
 from sb3_plastic.studies.temporal.settings import (
     ABLATIONS,
     ANALYSED,
@@ -36,25 +30,24 @@ SHOWN = {"noise-free": 0, "strong noise": STRONG}
 
 def write_report(out: Path) -> list[Path]:
     """
-    Write ``records.csv``, ``report.md`` with its figures, and ``report.html``, from the cells that are there.
+    Write ``report.md`` with its figures, and ``report.html``, from the results that are there.
 
     :param out: the folder of the study
     :return: what was written
-    :raises ValueError: if there are no results
+    :raises UserError: if there are no results
     """
-    cells = read_cells(out)
+    cells = list(read_results(out).values())
     if not cells:
-        raise ValueError(f"There are no results in {out / 'cells'}: run the study first, without --report-only.")
+        raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
     frame = records(cells)
-    replace_file(out / "records.csv", frame.to_csv(index=False, float_format="%.6g").encode())
-    document = Document("Temporal tasks: plastic and static spiking networks under noise")
+    document = Document("Temporal tasks: plastic and static spiking networks under noise", small=True)
     with plot_style():
         for section in (_summary, _headline, _curves, _delays, _modulation, _parts, _inside, _grid, _costs):
             section(document, frame, cells)
-    return [out / "records.csv", *document.write(out)]
+    return document.write(out)
 
 
-def _summary(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _summary(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     document.paragraph(
         "Accuracies are means over seeds with a 95 % bootstrap interval over seeds. Noise is given as the share of "
         "spikes dropped and the probability per input and tick of a spurious one. **reference** is a decoder that "
@@ -62,23 +55,11 @@ def _summary(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]
         "the name says 10x; controls have at least as many parameters as the plastic networks. The tasks are defined "
         "here: no figure is a replication of anyone's."
     )
-    versions = {module.__name__: module.__version__ for module in (sb3_plastic, torch, np)}
-    document.code(
-        "\n".join(
-            [
-                "command  sb3-plastic " + " ".join(["study", *sys.argv[sys.argv.index("study") + 1 :]])
-                if "study" in sys.argv
-                else "command  unknown",
-                f"commit   {commit() or 'unknown'}",
-                f"seeds    {', '.join(str(seed) for seed in sorted(frame.seed.unique()))}",
-                "versions "
-                + ", ".join(f"{k} {v}" for k, v in {"python": platform.python_version(), **versions}.items()),
-            ]
-        )
-    )
+    seeds = ", ".join(str(seed) for seed in sorted(frame.seed.unique()))
+    document.code(f"command  sb3-plastic study temporal --out OUT\nseeds    {seeds}\n{origin(cells)}")
 
 
-def _headline(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _headline(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     document.heading("Accuracy under noise")
     for task in figures.tasks_of(frame):
         setting = make_task(task)
@@ -110,7 +91,7 @@ def _headline(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any
     )
 
 
-def _curves(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _curves(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     document.heading("Learning")
     document.figure(
         "learning",
@@ -121,7 +102,7 @@ def _curves(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]
     )
 
 
-def _delays(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _delays(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     if "accumulation" not in figures.tasks_of(frame):
         return
     document.heading("Longer delays")
@@ -142,7 +123,7 @@ def _delays(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]
     document.table(rows, caption="Cue accumulation without noise, at delays not seen in training.")
 
 
-def _modulation(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _modulation(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     rows = []
     for task in figures.tasks_of(frame):
         for recurrent in (False, True):
@@ -165,7 +146,7 @@ def _modulation(document: Document, frame: pd.DataFrame, cells: list[dict[str, A
         )
 
 
-def _parts(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _parts(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     rows = []
     for task, network in ANALYSED.items():
         whole = select(frame, task, network)
@@ -192,7 +173,7 @@ def _parts(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]])
         )
 
 
-def _inside(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _inside(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     drawn = {task: figures.traces(cells, task) for task in ANALYSED}
     if not any(drawn.values()):
         return
@@ -212,7 +193,7 @@ def _inside(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]
             )
 
 
-def _grid(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
+def _grid(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
     document.heading("All rules and modulations")
     for label, level in SHOWN.items():
         rows = []
@@ -227,11 +208,10 @@ def _grid(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) 
         document.table(rows, caption=f"Mean accuracy, {label} (number of seeds).")
 
 
-def _costs(document: Document, frame: pd.DataFrame, cells: list[dict[str, Any]]) -> None:
-    wall = sum(cell["seconds"] for cell in cells)
-    cpu = sum(cell["cpu_seconds"] for cell in cells)
+def _costs(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
+    wall, cpu = (sum(cell[name] for cell in cells) / 3600 for name in ("seconds", "cpu_seconds"))
     document.heading("Cost")
     document.paragraph(
-        f"{len(cells)} cells took {wall / 3600:.2f} hours of their processes by the clock, and {cpu / 3600:.2f} hours "
-        f"of computing: {cpu / 7200:.2f} hours on two cores of one's own."
+        f"{len(cells)} cells took {wall:.2f} hours of wall time, summed over processes, and {cpu:.2f} hours of "
+        f"computing time: {cpu / 2:.2f} hours on two free cores."
     )

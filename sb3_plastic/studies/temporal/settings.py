@@ -1,6 +1,6 @@
 """What the study of temporal tasks runs, as data: tasks, networks, noise, and how each is trained.
 
-Settings were chosen on validation seeds (100 and above, see ``scripts/search_temporal.py``), never on reported ones.
+Settings were chosen on validation seeds (100 and above, see ``search.py``), never on reported ones.
 """
 
 from __future__ import annotations

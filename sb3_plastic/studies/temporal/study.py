@@ -1,17 +1,17 @@
-"""The study of temporal tasks: which cells there are, and how one is run."""
+"""The study of temporal tasks: its cells, and how one is run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator
 
+from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.temporal.analysis import LESIONS, cut, trace
-from sb3_plastic.studies.temporal.cells import Cell
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.settings import (
     ABLATED,
@@ -34,6 +34,30 @@ from sb3_plastic.tasks import Task
 
 N_TEST = 1024
 """Trials per test."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One training and its tests.
+
+    :param task: a name in ``TASKS``
+    :param network: a name in ``NETWORKS``, or ``reference`` for the reference decoder
+    :param seed: seed of the weights, the trials and the exploration
+    :param n_updates: gradient steps
+    :param ablation: a name in ``ABLATIONS`` (in a search: the change of settings), or nothing
+    """
+
+    task: str
+    network: str
+    seed: int
+    n_updates: int
+    ablation: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file."""
+        return file_name(self.task, self.network, self.ablation, self.n_updates, f"seed{self.seed}")
 
 
 def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1) -> list[Cell]:

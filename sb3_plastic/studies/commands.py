@@ -1,0 +1,59 @@
+"""Running `sb3-plastic` from a study, in a process of its own, as a user would."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sb3_plastic.zoo import config_file
+
+
+def run_command(arguments: Sequence[str], log: Path) -> None:
+    """
+    Run ``sb3-plastic`` with one thread, its output in a file.
+
+    :param arguments: of the command
+    :param log: the file
+    :raises RuntimeError: if the command fails, with the end of its output
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    with log.open("w") as output:
+        output.write(f"$ sb3-plastic {shlex.join(arguments)}\n")
+        output.flush()
+        command = [sys.executable, "-m", "sb3_plastic.cli", *arguments]
+        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
+    if code:
+        raise RuntimeError(f"sb3-plastic {shlex.join(arguments)} failed:\n{log.read_text()[-2000:]}")
+
+
+def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -> Path:
+    """
+    Train an agent with ``sb3-plastic train``, unless that is done.
+
+    :param arguments: of ``train``, without the folder
+    :param algo: algorithm, a name of RL Zoo
+    :param env_id: environment
+    :param folder: of this training alone; removed if it holds an unfinished one
+    :return: folder of the trained agent, with its model, VecNormalize and monitor files
+    """
+    name = env_id.replace("/", "-")
+    trained = folder / algo / f"{name}_1"
+    if not (trained / f"{name}.zip").is_file():  # written last
+        shutil.rmtree(folder, ignore_errors=True)
+        run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
+    return trained
+
+
+def configuration(algo: str) -> list[str]:
+    """
+    Arguments of ``sb3-plastic train`` for an algorithm with our configuration.
+
+    :param algo: ``plastic_ppo``, ``plastic_es`` or ``ppo``
+    """
+    return ["--algo", algo, "--conf-file", os.path.relpath(config_file(algo))]

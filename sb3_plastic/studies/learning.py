@@ -1,0 +1,228 @@
+"""How well do they learn? PlasticPPO, the static network and two PPOs with an MLP, side by side, for a million steps.
+
+sb3-plastic study learning --out study --logs logs/learning --jobs 2
+sb3-plastic study learning --out study --search --seeds 100 --steps 300000   # candidate settings, other seeds
+sb3-plastic study learning --out docs/results/learning --report-only         # figures and tables of what is published
+
+Each agent is trained by `sb3-plastic train`; then it plays episodes without and with its exploration noise.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import yaml
+from stable_baselines3 import PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_plastic.files import replace_file
+from sb3_plastic.ppo import PlasticPPO
+from sb3_plastic.studies.candidates import SEARCHED, candidates
+from sb3_plastic.studies.commands import configuration, train_once
+from sb3_plastic.studies.curves import draw_curves, read_curve
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.runner import Result, file_name, one_thread, read_results, run_cells
+
+ENVS = ["HalfCheetah-v5", "Ant-v5"]
+RL_ZOO = "MLP (RL Zoo)"
+AGENTS = {
+    # label: algorithm, and what `-params` changes in its configuration
+    "oja + simple": ("plastic_ppo", []),
+    "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),
+    "MLP": ("ppo", []),
+    RL_ZOO: ("ppo", []),  # with RL Zoo's own configuration
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One training and its evaluation.
+
+    :param environment: its ID
+    :param agent: a key of ``AGENTS``
+    :param steps: training steps
+    :param seed: seed of the training
+    :param candidate: of a search, a key of :func:`~sb3_plastic.studies.candidates.candidates`
+    """
+
+    environment: str
+    agent: str
+    steps: int
+    seed: int
+    candidate: str = ""
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file."""
+        return file_name(self.environment, self.agent, self.candidate, self.steps, f"seed{self.seed}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Run the study.
+
+    :param argv: arguments; None: those of the process
+    """
+    parser = parser_of("learning", __doc__)
+    add_out(parser)
+    parser.add_argument(
+        "--logs", type=Path, default=Path("logs/learning"), help="models go there (default: %(default)s)"
+    )
+    parser.add_argument("--envs", nargs="+", default=ENVS, choices=ENVS, help="default: all")
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=20, help="of each evaluation (default: %(default)s)")
+    add_running(parser, [0, 1, 2])
+    parser.add_argument("--search", action="store_true", help="compare candidate settings; use other seeds")
+    names = sorted({name for env_id in ENVS for label in SEARCHED for name in candidates(env_id, label)})
+    parser.add_argument("--candidates", nargs="+", choices=names, help="of a search: these alone")
+    args = parser.parse_args(argv)
+    one_thread()
+    results = read_results(args.out)
+    if not args.report_only:
+        # Seed by seed, so that what is done when time is up can be compared.
+        cells = [
+            Cell(env_id, label, args.steps, seed, candidate)
+            for seed in args.seeds
+            for label in args.agents
+            for env_id in args.envs
+            for candidate in (_candidates(env_id, label, args.candidates) if args.search else [""])
+        ]
+        run = partial(run_cell, logs=args.logs, n_episodes=args.episodes)
+        results = run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
+    shown = [result for result in results.values() if result["steps"] == args.steps or args.report_only]
+    if args.search:
+        report_search(shown)
+    else:
+        report(shown, args.out)
+
+
+def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
+    """
+    Train and evaluate one agent.
+
+    :param cell: which
+    :param logs: models go there
+    :param n_episodes: episodes without and with exploration noise
+    :return: ``training``, its learning curve; ``deterministic`` and ``exploring``, returns of the episodes; ``command``
+    """
+    algo, own = AGENTS[cell.agent]
+    changes = [*own, *(candidates(cell.environment, cell.agent)[cell.candidate] if cell.candidate else [])]
+    arguments = ["--env", cell.environment, "-n", str(cell.steps), "--seed", str(cell.seed), "--eval-freq", "-1"]
+    if cell.agent == RL_ZOO:
+        arguments += ["--algo", algo, "--conf-file", str(write_rl_zoo_config(logs / f"rl_zoo-{cell.name}.yml"))]
+    else:
+        arguments += configuration(algo)
+    arguments += ["-params", *changes] if changes else []
+    trained = train_once(arguments, algo, cell.environment, logs / cell.name)
+    return {
+        "changes": changes[len(own) :],
+        "command": f"sb3-plastic train {shlex.join(arguments)}",
+        "training": read_curve(trained, max(cell.steps // 50, 1)),
+        **evaluate(algo, trained, cell.environment, cell.seed, n_episodes),
+    }
+
+
+def evaluate(algo: str, trained: Path, env_id: str, seed: int, n_episodes: int) -> dict[str, list[float]]:
+    """
+    Returns of a trained agent's episodes, without its exploration noise and with it.
+
+    :param algo: ``plastic_ppo`` or ``ppo``
+    :param trained: folder of the agent
+    :param env_id: environment
+    :param seed: of its training
+    :param n_episodes: of each kind
+    """
+    venv = make_vec_env(env_id, n_envs=min(5, n_episodes))
+    env = VecNormalize.load(str(trained / env_id / "vecnormalize.pkl"), venv)
+    env.training = env.norm_reward = False
+    algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
+    model = algorithm.load(trained / f"{env_id}.zip", device="cpu")
+    returns: dict[str, list[float]] = {}
+    for name, deterministic in (("deterministic", True), ("exploring", False)):
+        env.seed(1000 + seed)
+        model.set_random_seed(1000 + seed)
+        episodes, _ = evaluate_policy(model, env, n_episodes, deterministic=deterministic, return_episode_rewards=True)
+        assert isinstance(episodes, list)
+        returns[name] = [round(float(episode), 1) for episode in episodes]
+    return returns
+
+
+def write_rl_zoo_config(path: Path) -> Path:
+    """
+    Write RL Zoo's own tuned settings of PPO, which it lists under the environments' former versions.
+
+    :param path: of the file
+    :return: the path
+    """
+    spec = importlib.util.find_spec("rl_zoo3")
+    assert spec is not None  # RL Zoo is there: `sb3-plastic train` needs it
+    assert spec.origin is not None
+    tuned = yaml.safe_load((Path(spec.origin).parent / "hyperparams" / "ppo.yml").read_text())
+    entries = {name: tuned[name.replace("v5", "v4")] for name in ENVS}
+    replace_file(path, yaml.safe_dump(entries).encode())
+    return Path(os.path.relpath(path))
+
+
+def summary(results: Sequence[Result]) -> list[float]:
+    """
+    Means over trainings.
+
+    :param results: of the same agent
+    :return: return of the training episodes over the last tenth of the steps, and of the episodes with and without
+        exploration noise
+    """
+    last = [np.mean(result["training"]["returns"][-5:]) for result in results]
+    rest = [[np.mean(result[kind]) for result in results] for kind in ("exploring", "deterministic")]
+    return [round(float(np.mean(values)), 1) for values in (last, *rest)]
+
+
+def report(results: Iterable[Result], out: Path) -> None:
+    """
+    Draw the learning curves of each environment, and print a table of returns.
+
+    :param results: those of searches are left out
+    :param out: ``ENVIRONMENT.png`` goes there
+    """
+    groups: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        if not result.get("candidate"):
+            groups.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
+    for env_id, agents in groups.items():
+        done = {label: agents[label] for label in AGENTS if label in agents}
+        draw_curves({label: [run["training"] for run in runs] for label, runs in done.items()}, out / f"{env_id}.png")
+        print(f"\n| {env_id} | training | exploring | deterministic | deterministic, by seed |")
+        print("|---|---|---|---|---|")
+        for label, runs in done.items():
+            by_seed = ", ".join(f"{np.mean(run['deterministic']):.0f} ({run['seed']})" for run in runs)
+            print(f"| {label} | {' | '.join(f'{value:.0f}' for value in summary(runs))} | {by_seed} |")
+
+
+def report_search(results: Iterable[Result]) -> None:
+    """
+    Print the returns of each candidate.
+
+    :param results: those without a candidate are left out
+    """
+    print("\n| environment | agent | candidate | steps | seed | training | exploring | deterministic |")
+    print("|---|---|---|---|---|---|---|---|")
+    for result in results:
+        if result.get("candidate"):
+            what = [str(result[name]) for name in ("environment", "agent", "candidate", "steps", "seed")]
+            print(f"| {' | '.join([*what, *(f'{value:.0f}' for value in summary([result]))])} |")
+
+
+def _candidates(env_id: str, label: str, chosen: Sequence[str] | None) -> list[str]:
+    names = list(candidates(env_id, label)) if label in SEARCHED else []
+    return [name for name in names if not chosen or name in chosen]

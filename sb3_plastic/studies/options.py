@@ -1,0 +1,58 @@
+"""Options that the commands of all studies share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sb3_plastic.studies.runner import LocalProcesses, Place
+
+
+def parser_of(study: str, description: str | None) -> argparse.ArgumentParser:
+    """
+    The parser of a study's command.
+
+    :param study: name of the study
+    :param description: docstring of its module, with examples
+    """
+    return argparse.ArgumentParser(
+        prog=f"sb3-plastic study {study}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
+def add_running(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
+    """
+    Add what decides where and how long a study runs.
+
+    :param parser: of the study
+    :param seeds: default seeds
+    """
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds, help=f"default: {' '.join(map(str, seeds))}")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (default: 1)")
+    parser.add_argument("--report-only", action="store_true", help="run nothing: report on the results in --out")
+
+
+def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """
+    Add the folder of the study.
+
+    :param parser: of the study
+    :param default: its default; None: the user must name it
+    """
+    note = "" if default is None else f" (default: {default})"
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None if default is None else Path(default),
+        required=default is None,
+        help="folder of the results; cells that have a result there are not run again" + note,
+    )
+
+
+def place_of(args: argparse.Namespace) -> Place:
+    """
+    Where the cells run.
+
+    :param args: parsed arguments
+    """
+    return LocalProcesses(args.jobs)

@@ -1,0 +1,250 @@
+"""One runner for all studies: it runs the cells that have no result yet, and keeps the results in one table.
+
+A study is a list of cells and a function that runs one. A cell is a frozen dataclass of plain data: what to train, what
+to judge, the seed. Its result is plain data, too::
+
+    results = run_cells(cells, run, Path("study"), LocalProcesses(2))
+
+Each result is written to ``study/cells/NAME.json`` at once and atomically, so a study that was stopped goes on where it
+was. At the end all results are gathered in ``study/results.csv``, one row per cell, and the single files are removed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import torch
+
+from sb3_plastic.evaluation.provenance import commit
+from sb3_plastic.files import replace_file
+from sb3_plastic.snn.scan import set_num_threads
+from sb3_plastic.versions import versions
+
+Result = dict[str, Any]
+"""What came of a cell: plain data (numbers, strings, lists, mappings) by name."""
+
+
+class Cell(Protocol):
+    """One training and its tests, described by a frozen dataclass of plain data."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file: see :func:`file_name`."""
+        ...
+
+
+C = TypeVar("C", bound=Cell)
+
+
+class Place(Protocol):
+    """
+    Where cells run: local processes, or the machines of a cluster.
+
+    A place needs this method alone. It does not look into cells or results, and writes no file.
+    """
+
+    def map(self, run: Callable[[C], Result], cells: Sequence[C]) -> Iterator[tuple[C, Result]]:
+        """
+        Run cells.
+
+        :param run: what to call with each cell; it can be pickled
+        :param cells: in the order in which to begin them
+        :return: each cell with its result, as soon as it is finished, in any order
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalProcesses:
+    """
+    Processes of this machine, with one thread each.
+
+    :param n_jobs: number of processes; 1: this process alone
+    """
+
+    n_jobs: int = 1
+
+    def map(self, run: Callable[[C], Result], cells: Sequence[C]) -> Iterator[tuple[C, Result]]:
+        """See :class:`Place`."""
+        if self.n_jobs == 1:
+            for cell in cells:
+                yield cell, run(cell)
+            return
+        # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
+        with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), one_thread) as pool:
+            futures = {pool.submit(run, cell): cell for cell in cells}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def run_cells(
+    cells: Sequence[C],
+    run: Callable[[C], Result],
+    out: Path,
+    place: Place | None = None,
+    summary: Callable[[Result], str] = lambda result: "",
+) -> dict[str, Result]:
+    """
+    Run the cells that have no result in the folder, and gather all results.
+
+    :param cells: cells of the study, in the order in which to begin them
+    :param run: runs one cell; a function of a module, or a ``partial`` of one, since it may run in another process
+    :param out: folder of the study
+    :param place: where cells run; None: in this process
+    :param summary: what to print of a result
+    :return: all results of the folder by name, those of former runs included
+    :raises ImportError: without tqdm, which shows the progress
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError as error:
+        raise ImportError('Studies show their progress with tqdm: pip install "sb3_plastic[zoo]"') from error
+    done = read_results(out)
+    waiting = [cell for cell in cells if cell.name not in done]
+    there = len(cells) - len(waiting)
+    source: Result = {"commit": commit(), "versions": versions()}
+    place = LocalProcesses() if place is None else place
+    # disable=None: no bar where the output is no terminal.
+    with tqdm(total=len(cells), initial=there, unit="cell", disable=None) as bar:
+        for i, (cell, result) in enumerate(place.map(partial(timed, run), waiting), start=there + 1):
+            keep(out, {"cell": cell.name, **asdict(cell), **result, **source})
+            tqdm.write(f"[{i}/{len(cells)}] {cell.name}: {summary(result)}")
+            bar.update()
+    return gather(out)
+
+
+def timed(run: Callable[[C], Result], cell: C) -> Result:
+    """
+    Run a cell and measure its time.
+
+    :param run: runs one cell
+    :param cell: which
+    :return: its result, with ``seconds`` (wall time) and ``cpu_seconds`` (computing time of this process)
+    """
+    started, cpu_started = time.perf_counter(), time.process_time()
+    result = run(cell)
+    times = dict(seconds=time.perf_counter() - started, cpu_seconds=time.process_time() - cpu_started)
+    return {**result, **{name: round(value, 2) for name, value in times.items()}}
+
+
+def file_name(*parts: object) -> str:
+    """
+    Parts of a cell's name as the name of a file: ``hebb + simple``, ``seed0`` -> ``hebb_simple-seed0``.
+
+    :param parts: what tells the cell from others; empty ones are left out
+    """
+    return "-".join(re.sub(r"\W+", "_", str(part)).strip("_") for part in parts if part != "")
+
+
+def one_thread() -> None:
+    """Use one thread for torch and one for the kernels: small networks are slower with more."""
+    torch.set_num_threads(1)
+    set_num_threads(1)
+
+
+# Results
+
+
+def origin(results: Sequence[Result]) -> str:
+    """
+    Commits and versions that results come from, one line each.
+
+    :param results: of a study
+    """
+    commits = sorted({str(result.get("commit") or "not recorded") for result in results})
+    used = {", ".join(f"{k} {v}" for k, v in result.get("versions", {}).items()) for result in results}
+    return "\n".join([f"commits  {', '.join(commits)}", *(f"versions {text}" for text in sorted(used - {""}))])
+
+
+def keep(out: Path, result: Result) -> None:
+    """
+    Write the result of one cell.
+
+    :param out: folder of the study
+    :param result: with its name as ``cell``
+    """
+    replace_file(out / "cells" / f"{result['cell']}.json", json.dumps(result).encode())
+
+
+def read_results(out: Path) -> dict[str, Result]:
+    """
+    All results of a study by name: those of its table, and those that were not gathered yet.
+
+    :param out: folder of the study
+    """
+    table = out / "results.csv"
+    results = {result["cell"]: result for result in from_csv(table.read_text())} if table.is_file() else {}
+    for path in sorted((out / "cells").glob("*.json")):
+        results[path.stem] = json.loads(path.read_text())
+    return dict(sorted(results.items()))
+
+
+def gather(out: Path) -> dict[str, Result]:
+    """
+    Write all results into one table, and remove the single files.
+
+    :param out: folder of the study
+    :return: all results by name
+    """
+    results, single = read_results(out), sorted((out / "cells").glob("*.json"))
+    if single:
+        replace_file(out / "results.csv", to_csv(list(results.values())).encode())
+        for path in single:
+            path.unlink()
+        if not any((out / "cells").iterdir()):
+            (out / "cells").rmdir()
+    return results
+
+
+def to_csv(results: Sequence[Mapping[str, Any]]) -> str:
+    """
+    Results as a table: one row each, text as it is, all else as JSON; empty where a result lacks a column.
+
+    :param results: plain data by name
+    """
+    columns = list(dict.fromkeys(name for result in results for name in result))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _encoded(value) for name, value in result.items()} for result in results])
+    return table.getvalue()
+
+
+def from_csv(text: str) -> list[Result]:
+    """
+    The results that :func:`to_csv` wrote. An empty text comes back as a missing column.
+
+    :param text: the table
+    """
+    csv.field_size_limit(2**30)
+    rows = csv.DictReader(io.StringIO(text))
+    return [{name: _decoded(value) for name, value in row.items() if value != ""} for row in rows]
+
+
+def _encoded(value: object) -> str:
+    is_plain_text = isinstance(value, str) and _decoded(value) is value
+    return str(value) if is_plain_text else json.dumps(value, separators=(",", ":"))
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

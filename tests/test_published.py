@@ -1,0 +1,66 @@
+"""What docs/results publishes: its commands make its figures and its tables from the tables in the tree."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from sb3_plastic.studies.cli import main
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+STUDIES = {
+    # folder: study, its table
+    "temporal": ("temporal", "results.csv"),
+    "learning": ("learning", "results.csv"),
+    "adaptation": ("adaptation", "scores.csv"),
+    "halfcheetah_100k": ("curves", "curves.csv"),
+}
+TABLES = [line.rstrip() for line in (RESULTS / "README.md").read_text().splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("folder", STUDIES)
+def test_a_study_is_remade_from_its_table(folder, tmp_path, capsys):
+    study, table = STUDIES[folder]
+    shutil.copy(RESULTS / folder / table, tmp_path)
+    main([study, "--out", str(tmp_path), "--report-only"])
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert set(printed) <= set(TABLES)
+    assert printed or study == "curves"
+    published = {path.relative_to(RESULTS / folder) for path in (RESULTS / folder).rglob("*.png")}
+    assert published == {path.relative_to(tmp_path) for path in tmp_path.rglob("*.png")}
+    for name in published:
+        old, new = (matplotlib.image.imread(path / name) for path in (RESULTS / folder, tmp_path))
+        assert old.shape == new.shape
+        assert np.abs(old - new).mean() < 0.02, name  # fonts may be rendered in another way elsewhere
+    if (RESULTS / folder / "report.md").exists():
+        assert (tmp_path / "report.md").read_text() == (RESULTS / folder / "report.md").read_text()
+
+
+def test_results_are_small_and_hold_no_vector_graphics():
+    command = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "docs/results"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip("not a git repository")
+    files = [ROOT / name for name in found.stdout.splitlines() if (ROOT / name).is_file()]
+    assert sum(path.stat().st_size for path in files) < 3_000_000
+    assert not [path for path in files if path.suffix == ".svg"]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
+)
+def test_links_between_pages_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text)):
+        if re.match(r"\w+:", target):
+            continue  # another site
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), target
+        if anchor and path.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", h.lower())) for h in headings}, anchor

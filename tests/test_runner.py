@@ -1,0 +1,87 @@
+"""The runner of studies: cells run once, results are complete files, a table gives back what was put in."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+
+from sb3_plastic.studies.runner import LocalProcesses, file_name, from_csv, keep, read_results, run_cells, to_csv
+
+
+@dataclass(frozen=True)
+class Cell:
+    seed: int
+
+    @property
+    def name(self):
+        return file_name("toy", f"seed{self.seed}")
+
+
+def square(cell):
+    return {"square": cell.seed**2}
+
+
+def test_a_study_that_was_stopped_goes_on_where_it_was(tmp_path):
+    ran = []
+
+    def run(cell):
+        if cell.seed == 2 and len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(cell.seed)
+        return square(cell)
+
+    cells = [Cell(seed) for seed in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells, run, tmp_path)
+    assert ran == [0, 1]
+    ran.append("again")
+    results = run_cells(cells, run, tmp_path)
+    assert ran == [0, 1, "again", 2, 3]
+    assert [result["square"] for result in results.values()] == [0, 1, 4, 9]
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+    assert run_cells(cells, run, tmp_path) == results
+    assert len(ran) == 5
+
+
+def test_results_say_where_they_come_from(tmp_path):
+    (result,) = run_cells([Cell(3)], square, tmp_path).values()
+    assert result["seed"] == 3
+    assert "numpy" in result["versions"]
+    assert {"commit", "seconds", "cpu_seconds"} <= set(result)
+
+
+def test_processes_give_the_results_of_one_process(tmp_path):
+    cells = [Cell(seed) for seed in range(3)]
+    for n_jobs in (1, 2):
+        run_cells(cells, square, tmp_path / str(n_jobs), LocalProcesses(n_jobs))
+    one, two = ({n: r["square"] for n, r in read_results(tmp_path / str(n)).items()} for n in (1, 2))
+    assert one == two == {"toy-seed0": 0, "toy-seed1": 1, "toy-seed2": 4}
+
+
+def test_a_place_is_any_object_that_maps_cells(tmp_path):
+    class Backwards:
+        def map(self, run, cells):
+            for cell in reversed(cells):
+                yield cell, run(cell)
+
+    results = run_cells([Cell(1), Cell(2)], square, tmp_path, Backwards())
+    assert [result["square"] for result in results.values()] == [1, 4]
+
+
+def test_a_result_that_was_not_gathered_counts(tmp_path):
+    keep(tmp_path, {"cell": "toy-seed0", "square": 7})
+    assert run_cells([Cell(0)], square, tmp_path)["toy-seed0"]["square"] == 7
+    assert not (tmp_path / "cells").exists()
+
+
+def test_the_table_gives_back_what_was_put_in():
+    rows = [
+        {"cell": "a", "number": 1.5, "list": [1, [2.25]], "text": "oja + simple, recurrent", "nothing": None},
+        {"cell": "b", "text": "1e-3", "quoted": 'say "1"', "true": True, "mapping": {"a": "b"}},
+    ]
+    assert from_csv(to_csv(rows)) == rows
+    assert json.loads(json.dumps(from_csv(to_csv(rows)))) == rows
+
+
+def test_names_of_cells_are_names_of_files():
+    assert file_name("HalfCheetah-v5", "hebb + simple", "", 300, "seed0") == "HalfCheetah_v5-hebb_simple-300-seed0"
