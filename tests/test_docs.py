@@ -14,7 +14,13 @@ from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import RULES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    *sorted(DOCS.glob("*.md")),
+    *sorted((DOCS / "guides").glob("*.md")),
+    DOCS / "results/README.md",
+]
 
 
 def blocks(language: str) -> list[tuple[Path, str]]:
@@ -79,6 +85,11 @@ def test_the_command_and_its_options_exist(words):
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
-def test_files_that_are_linked_exist(page):
-    for target in re.findall(r"\]\(([^)\s#]+)[^)]*\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
-        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_files_and_headings_that_are_linked_exist(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)[^)]*\)", text)):
+        path = page.parent / target if target else page
+        assert "://" in target or path.exists(), f"{page.name} links to {target}"
+        if anchor and path.suffix == ".md":
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", h.lower())) for h in headings}, anchor

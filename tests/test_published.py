@@ -1,6 +1,5 @@
 """What docs/results publishes: its commands make its figures and its tables from the tables in the tree."""
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -49,18 +48,3 @@ def test_results_are_small_and_hold_no_vector_graphics():
     files = [ROOT / name for name in found.stdout.splitlines() if (ROOT / name).is_file()]
     assert sum(path.stat().st_size for path in files) < 3_000_000
     assert not [path for path in files if path.suffix == ".svg"]
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
-)
-def test_links_between_pages_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
-    for target, _, anchor in (link.partition("#") for link in re.findall(r"\]\(([^)\s]+)\)", text)):
-        if re.match(r"\w+:", target):
-            continue  # another site
-        path = (ROOT / page).parent / target if target else ROOT / page
-        assert path.exists(), target
-        if anchor and path.suffix == ".md":
-            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", h.lower())) for h in headings}, anchor
