@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from bench_scan import Setting
 
-from sb3_plastic.snn.scan.kernels import jit
+from sb3_plastic.snn.scan.compile import jit
 from sb3_plastic.snn.scan.simd import LANES, fma, load, splat, store, total
 
 # By pass: operations, numbers read from or written to matrices. The inputs here are currents, so none is passed over,

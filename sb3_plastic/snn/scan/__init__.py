@@ -38,6 +38,10 @@ def plastic_scan(
     state included. Two scans one after the other equal one over the whole; the result of a row of the batch depends on
     no other row.
 
+    Numbers are taken to be finite. Backends may differ in what becomes of NaN and infinity: the fused kernel passes
+    over inputs that are 0, so that ``0 * inf`` is 0 there and NaN in the reference. With both, a NaN in the fast
+    weights stays until a reset, and nothing crosses from one row to another.
+
     :param x: inputs, [T, K, B, M_in]; a view expanded over K for currents that stay for the whole step
     :param episode_start: bool [T, B]; where True, the state starts afresh before the first tick of that step
     :param state: state before the first step

@@ -11,7 +11,7 @@ import torch
 from numba import types
 
 from sb3_plastic.snn.rules import RULES
-from sb3_plastic.snn.scan.kernels import OPTIONS
+from sb3_plastic.snn.scan.compile import OPTIONS
 from sb3_plastic.snn.surrogate import SURROGATES
 
 FLOATS: dict[torch.dtype, Any] = {torch.float32: types.float32, torch.float64: types.float64}

@@ -20,6 +20,7 @@ from sb3_plastic.snn.scan import kernels, kernels_backward, kernels_static, memo
 from sb3_plastic.snn.scan.functions import FLOATS, rule_addresses, surrogate_address
 from sb3_plastic.snn.scan.layout import NAMES, Layout, layout
 from sb3_plastic.snn.scan.plans import backward_plan, forward_plan, segments, uneven_parameters
+from sb3_plastic.snn.scan.reference import plastic_scan_reference
 from sb3_plastic.snn.scan.threads import run, threads_for
 from sb3_plastic.snn.scan.types import LayerConfig, LayerParameters
 from sb3_plastic.snn.state import LayerState
@@ -86,6 +87,8 @@ def plastic_scan_fused(
     external: Tensor | None = None,
 ) -> tuple[Tensor, LayerState]:
     """See :func:`sb3_plastic.snn.scan.plastic_scan`."""
+    if 0 in x.shape or 0 in state.v.shape:  # There is nothing to be fast at.
+        return plastic_scan_reference(x, episode_start, state, p, config, external)
     K = x.shape[1]
     if K > 1 and x.stride(1) == 0 and not (x.requires_grad and x.is_leaf):
         # An input that stays for the whole step is read, and differentiated, once per step: its first tick gets the
@@ -129,6 +132,26 @@ class _Call(NamedTuple):
     kept: list[Tensor]  # what lies there
 
 
+def readable(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
+    """
+    :param tensors: any
+    :param names: what they are called, for messages
+    :return: the same numbers as compiled code reads them, in C order from their first address
+    :raises ValueError: if one of them is not in the memory of the CPU
+    """
+    if any(map(Tensor.is_neg, tensors)):  # Views of complex numbers may have their sign still to come.
+        tensors = [tensor.resolve_neg() for tensor in tensors]
+    # Tensors that are traced, or known to be zeros, have no memory either.
+    missing = [not tensor.is_cpu or not (tensor.data_ptr() or 0 in tensor.shape) for tensor in tensors]
+    if any(missing):
+        name, tensor = list(zip(names, tensors, strict=True))[missing.index(True)]
+        raise ValueError(
+            f"{name} is a {type(tensor).__name__} on {tensor.device}: the fused kernel reads the memory of the CPU. "
+            "Move all tensors to one device, or use backend='reference'."
+        )
+    return [tensor.contiguous() for tensor in tensors]
+
+
 def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
     """
     :param config: what kind of layer it is
@@ -141,13 +164,12 @@ def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
 def parameter_addresses(sizes: Layout, p: Sequence[Tensor], dtype: torch.dtype) -> tuple[list[int], list[Tensor]]:
     """
     :param sizes: of the layer
-    :param p: its fourteen parameters
+    :param p: its fourteen parameters, as :func:`readable` returns them
     :param dtype: type of number
-    :return: where the kernels find each, in C order and with zeros after the last axis for their vectors; and what has
+    :return: where the kernels find each, with zeros after the last axis for their vectors; and what has
         to be kept meanwhile
     """
-    kept = [tensor.contiguous() for tensor in p]
-    found = [tensor.data_ptr() for tensor in kept]
+    kept, found = list(p), [tensor.data_ptr() for tensor in p]
     uneven, of_wide = uneven_parameters(sizes, dtype)
     if uneven:
         wide = memory.empty((of_wide.size,), dtype)
@@ -187,9 +209,9 @@ def _forward(config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool 
     period = segment * stretch if save else 0
     plan = forward_plan(sizes, K, period, dtype)
     of_outputs, *of_saved = plan.made
-    x, external, *state = (tensor.contiguous() for tensor in tensors[:9])
-    at_parameters, kept = parameter_addresses(sizes, tensors[9:-1], dtype)
-    given = x, tensors[-1].contiguous(), external, *state
+    x, external, *state_and_parameters, episode_start = readable(tensors, NAMES)
+    at_parameters, kept = parameter_addresses(sizes, state_and_parameters[7:], dtype)
+    given = x, episode_start, external, *state_and_parameters[:7]
     at_given = [*(tensor.data_ptr() for tensor in given), *at_parameters]
     # Not in one piece: who keeps a state would keep the spikes of all ticks as well.
     outputs = tuple(memory.empty(shape, dtype) for shape in of_outputs.shapes)
@@ -209,7 +231,7 @@ def _backward(
     K: int,
     tensors: Sequence[Tensor],
     call: _Call,
-    grads: tuple[Tensor | None, ...],
+    grads: Sequence[Tensor | None],
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
@@ -224,12 +246,12 @@ def _backward(
     made = [memory.empty((size,), dtype) for size in (of_zeros.size, groups * of_gp.size, of_gx.size)]
     zeros, gp, gx = (tensor.numpy() for tensor in made)
     zeros.fill(0)  # By this thread: torch's own, once woken, go on spinning for milliseconds and slow the kernels.
+    grads = [None if grad is None else readable([grad], ["a gradient"])[0] for grad in grads]
     for i, grad in enumerate(grads[1:], 1):
         if grad is not None:
             of_zeros.array(zeros, i)[...] = grad.numpy()
     at_zeros, at_gp, at_gx = (part.addresses(tensor) for part, tensor in zip(plan.made, made, strict=True))
-    gspikes = None if grads[0] is None else grads[0].contiguous()
-    at_gspikes = at_zeros[8] if gspikes is None else gspikes.data_ptr()
+    at_gspikes = at_zeros[8] if grads[0] is None else grads[0].data_ptr()
     known = [*call.at_given, *call.at_saved, at_gspikes, *at_gx, *at_zeros[:8], *at_gp]
     threads = threads_for(sizes.T * K * sizes.B * sizes.M * sizes.N, groups)
     tables, _work = plan.tables(known, threads, dtype)

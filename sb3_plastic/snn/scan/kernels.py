@@ -21,13 +21,10 @@ it on disk without further ado, which it cannot do for closures over compiled fu
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
 from sb3_plastic.snn.scan.arrays import array_2, array_3, array_4, parameters_at, saved_at, state_at
+from sb3_plastic.snn.scan.compile import inlined, jit, piece
 from sb3_plastic.snn.scan.simd import (
     LANES,
     call,
@@ -45,34 +42,7 @@ from sb3_plastic.snn.scan.simd import (
     zeros,
 )
 
-# error_model="numpy": a division by zero gives inf, as in the reference, instead of a branch and an exception.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
 MODULATION_NONE, MODULATION_SIMPLE, MODULATION_RETROACTIVE = range(3)
-
-
-def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """
-    :param options: for ``numba.njit``, beyond ``OPTIONS``
-    :return: a decorator like ``numba.njit(cache=True)`` that does without the cache where no folder can be written
-    """
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **OPTIONS, **options)(function)
-        except RuntimeError:  # "no locator available": neither this folder, nor the user's cache folder can be written
-            return numba.njit(**OPTIONS, **options)(function)
-
-    return decorate
-
-
-piece = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""For what only other compiled functions call: it has no code to be called from Python, which would take a fifth of the
-time to compile. Called from Python it crashes."""
-
-inlined = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
-"""A ``piece`` that is called once per tick or more often: a dozen arrays take longer to hand over than to work on. Not
-for all, since what is copied into its callers takes longer to compile."""
 
 
 @inlined

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from sb3_plastic.snn.scan.arrays import array_2, array_3, array_4, parameters_at, saved_at, state_at
+from sb3_plastic.snn.scan.compile import jit, piece
 from sb3_plastic.snn.scan.kernels import (
     MODULATION_NONE,
     MODULATION_RETROACTIVE,
@@ -11,14 +12,12 @@ from sb3_plastic.snn.scan.kernels import (
     copy,
     copy_matrix,
     gather,
-    jit,
     leak,
     learn_retroactive,
     modulate,
     move,
     multiply,
     of_row,
-    piece,
     reset,
     reset_matrix,
     slide,

@@ -3,7 +3,8 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.snn.scan.kernels import forward, jit
+from sb3_plastic.snn.scan.compile import jit
+from sb3_plastic.snn.scan.kernels import forward
 from sb3_plastic.snn.scan.kernels_static import static_forward
 
 

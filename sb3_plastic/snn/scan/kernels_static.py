@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from sb3_plastic.snn.scan.arrays import array_2, array_3, array_4, parameters_at, state_at
-from sb3_plastic.snn.scan.kernels import clear, copy, fire, gather, jit, of_row, piece, reset, static_currents
+from sb3_plastic.snn.scan.compile import jit, piece
+from sb3_plastic.snn.scan.kernels import clear, copy, fire, gather, of_row, reset, static_currents
 from sb3_plastic.snn.scan.passes_backward import (
     before,
     fire_backward,

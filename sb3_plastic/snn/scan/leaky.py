@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sb3_plastic.snn.scan.kernels import jit
+from sb3_plastic.snn.scan.compile import jit
 from sb3_plastic.snn.scan.simd import borrow, flush_subnormals, restore
-from sb3_plastic.snn.scan.threads import run_compiled
 from sb3_plastic.snn.state import masked_reset
 
 
@@ -45,7 +44,7 @@ def _integrate(spikes: Tensor, weights: Tensor, decay: float, episode_start: Ten
     T, _, B, N = spikes.shape
     integrated = spikes.new_empty(T, B, N)
     arrays = [tensor.detach().contiguous().numpy() for tensor in (spikes, state)]
-    run_compiled(leaky_forward, arrays[0], weights.numpy(), decay, episode_start.numpy(), arrays[1], integrated.numpy())
+    leaky_forward(arrays[0], weights.numpy(), decay, episode_start.numpy(), arrays[1], integrated.numpy())
     return integrated
 
 
@@ -63,7 +62,7 @@ class _LeakyScan(torch.autograd.Function):
         T, B, N = grad.shape
         gspikes, gstate = grad.new_empty(T, ctx.K, B, N), grad.new_empty(B, N)
         arrays = (ctx.weights, ctx.decay, ctx.starts, gspikes.numpy(), gstate.numpy())
-        run_compiled(leaky_backward, grad.contiguous().numpy(), *arrays)
+        leaky_backward(grad.contiguous().numpy(), *arrays)
         return gspikes, None, None, None, gstate
 
 

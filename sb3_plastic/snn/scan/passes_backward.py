@@ -3,7 +3,8 @@
 # mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-from sb3_plastic.snn.scan.kernels import copy, inlined, learn_at, move, piece, reset, spikes_of
+from sb3_plastic.snn.scan.compile import inlined, piece
+from sb3_plastic.snn.scan.kernels import copy, learn_at, move, reset, spikes_of
 from sb3_plastic.snn.scan.simd import LANES, call, fma, fnma, load, splat, store, total, within, zeros
 
 # -------------------------------------------------------------------------------- passes over the synapses of one layer

@@ -92,4 +92,6 @@ def plastic_scan_reference(
         for k in range(K):
             state = plastic_tick(x[t, k], state, p, config, None if external is None else external[t])
             spikes.append(state.z)
+    if not spikes:  # no step, or no tick per step: only resets have happened
+        return x.new_zeros(T, K, *state.z.shape), state
     return torch.stack(spikes).unflatten(0, (T, K)), state

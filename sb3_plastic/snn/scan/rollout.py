@@ -13,7 +13,7 @@ from sb3_plastic.snn.scan import fused, memory
 from sb3_plastic.snn.scan.kernels_rollout import network_at
 from sb3_plastic.snn.scan.memory import block
 from sb3_plastic.snn.scan.plans import forward_plan
-from sb3_plastic.snn.scan.threads import PARALLEL_WORK, run_compiled
+from sb3_plastic.snn.scan.threads import PARALLEL_WORK
 from sb3_plastic.snn.scan.types import LayerConfig, LayerParameters
 from sb3_plastic.snn.state import LayerState
 
@@ -60,28 +60,30 @@ class FusedLayers:
         K = x.shape[1]
         if K > 1 and x.stride(1) == 0:
             x = x[:, :1]
-        inputs = [x, *[episode_start] * len(states), *(e for e in externals if e is not None)]
+        modulators = [external for external in externals if external is not None]
+        inputs = [x, *[episode_start] * len(states), *modulators]
+        names = ["x", *["episode_start"] * len(states), *["external"] * len(modulators)]
         seen = [K, *(e is None for e in externals), *[(tensor.shape, tensor.dtype) for tensor in inputs]]
         if self._returned is not None and seen == self._checked[: len(seen)] and self._come_back(states):
-            inputs = [tensor.contiguous() for tensor in inputs]
+            inputs = fused.readable(inputs, names)
             self._tables[self._inputs] = [tensor.data_ptr() for tensor in inputs]
-            run_compiled(network_at, K, self._tables, *self._layers)
+            network_at(K, self._tables, *self._layers)
             return self._returned
         given = [tensor for state in states for tensor in state]
         seen += [(tensor.shape, tensor.dtype) for tensor in given]
         if seen != self._checked:
             self._plan(K, x, episode_start, states, externals)
             self._checked = seen
-        if not self._small:
+        if not self._together:
             return self._one_by_one(K, x, episode_start, states, externals)
         made = memory.empty((self._made.size,), x.dtype)
-        inputs, given = [tensor.contiguous() for tensor in inputs], [tensor.contiguous() for tensor in given]
+        inputs, given = fused.readable(inputs, names), fused.readable(given, LayerState._fields * len(states))
         tables = self._places.copy()
         tables[:, SPIKES:, 0] += made.data_ptr()
         tables[1:, 0, 0] = tables[:-1, SPIKES, 0]
         tables[self._inputs] = [tensor.data_ptr() for tensor in inputs]
         tables[:, STATE, 0] = np.reshape([tensor.data_ptr() for tensor in given], (len(states), -1))
-        run_compiled(network_at, K, tables, *self._layers)
+        network_at(K, tables, *self._layers)
 
         # Views of one piece of memory by way of numpy: torch takes twice as long.
         array, trains, after = made.numpy(), [], []
@@ -101,7 +103,7 @@ class FusedLayers:
         return all(a is b for pair in zip(states, self._returned[1], strict=True) for a, b in zip(*pair, strict=True))
 
     def _one_by_one(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> Any:
-        """By :func:`plastic_scan_fused`, which has threads."""
+        """By :func:`plastic_scan_fused`, which has threads, and the reference for layers without neurons."""
         x = x.expand(-1, K, -1, -1)
         trains, after = [], []
         for (config, p), state, external in zip(self.layers, states, externals, strict=True):
@@ -113,7 +115,7 @@ class FusedLayers:
     def _plan(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> None:
         """Check the shapes, and lay down all that does not change from step to step."""
         dtype, n = x.dtype, len(states)
-        kinds, shapes, parameters, made, work = [], [], [], [], 0
+        kinds, shapes, parameters, made, work, empty = [], [], [], [], 0, False
         self._kept: list[Tensor] = []  # parameters, while their addresses are in use
         for (config, p), state, external in zip(self.layers, states, externals, strict=True):
             modulator = x.new_empty(*x.shape[0:3:2], 0) if external is None else external
@@ -122,12 +124,13 @@ class FusedLayers:
             kinds.append(fused.forward_kinds(config, 0, dtype))
             shapes.append(plan.shapes)
             made += [shape for part in (*plan.made, plan.work) for shape in part.shapes]
-            addresses, kept = fused.parameter_addresses(sizes, p, dtype)
+            addresses, kept = fused.parameter_addresses(sizes, fused.readable(p, p._fields), dtype)
             parameters.append(addresses)
             self._kept += kept
+            empty |= 0 in (K, *sizes[:4], sizes.N)
             work += sizes.T * K * sizes.B * sizes.M * sizes.N
             x = x.new_empty(1).expand(sizes.T, K, sizes.B, sizes.N)
-        self._small = work < PARALLEL_WORK
+        self._together = work < PARALLEL_WORK and not empty
         self._made, self._per_layer = block(tuple(made), dtype), len(made) // n
         values = [fused.numbers(config, dtype) for config, _ in self.layers]
         self._layers = np.array(kinds, np.int64), np.array(values)

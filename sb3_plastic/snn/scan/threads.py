@@ -7,13 +7,9 @@ compiles in a third of the time.
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -22,12 +18,9 @@ import numpy as np
 PARALLEL_WORK = 500_000
 """Synapses x ticks x rows, some 0.1 ms, from which a second thread is worth its start, some 30 microseconds."""
 
-logger = logging.getLogger(__name__)
-
 # Numba's convention: the variable NUMBA_NUM_THREADS, or all cores.
 _num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 _pool: ThreadPoolExecutor | None = None
-_compiled: set[Any] = set()  # kernels that have run in this process
 
 
 def get_num_threads() -> int:
@@ -75,9 +68,6 @@ def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[
     :param parts: how many parts
     :param arguments: the kernel's further arguments on a thread, by its number
     """
-    if kernel not in _compiled:
-        # No parts: it only compiles, or loads what was compiled before.
-        run_compiled(kernel, np.zeros(1, np.int64), 0, *arguments(0))
     queue = np.zeros(1, np.int64)
     if threads == 1:
         kernel(queue, parts, *arguments(0))
@@ -90,35 +80,3 @@ def run(kernel: Any, threads: int, parts: int, arguments: Callable[[int], tuple[
     for future in futures:
         if not future.cancel():  # One that has not even started finds nothing left to do: no need to wait for it.
             future.result()
-
-
-def run_compiled(kernel: Any, *arguments: Any) -> None:
-    """
-    Call a kernel, and say so if it has to be compiled first.
-
-    :param kernel: compiled, or to be
-    :param arguments: its arguments
-    """
-    if kernel in _compiled:
-        kernel(*arguments)
-        return
-    with _notice():
-        kernel(*arguments)
-    _compiled.add(kernel)
-
-
-@functools.cache  # There are several kernels: once is enough.
-def _tell() -> None:
-    logger.warning("Compiling the fused kernels, once per machine and type of number: some twenty seconds in all.")
-
-
-@contextmanager
-def _notice() -> Iterator[None]:
-    """Say so if a first call takes long."""
-    timer = threading.Timer(1.0, _tell)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -1,0 +1,69 @@
+"""The kernels' cache on disk: what has been compiled is found again, unless any file of the scan has changed since."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from numba.core.caching import CacheImpl
+
+import sb3_plastic
+from sb3_plastic.snn.scan.compile import jit
+
+STATIC_STEP = """
+import torch
+from sb3_plastic.snn.scan import LayerConfig, LayerParameters, plastic_scan
+from sb3_plastic.snn.state import LayerState
+p = LayerParameters(w=torch.ones(1, 1), b=torch.full((1,), 0.5), beta=torch.full((1,), 0.5))
+state = LayerState(*(torch.zeros(1, n) for n in (1, 1, 0, 0, 0)), *(torch.zeros(1, 0, 0) for _ in range(2)))
+start, config = torch.zeros(1, 1, dtype=torch.bool), LayerConfig(rule="none")
+_, after = plastic_scan(torch.full((1, 1, 1, 1), 0.25), start, state, p, config, backend="fused")
+print(after.v.item())
+"""
+
+
+def run(package: Path, cache: Path) -> tuple[float, int]:
+    """The membrane of a neuron with input .25 and bias .5, and how often it was said that kernels are compiled."""
+    environment = os.environ | {
+        "PYTHONPATH": str(package),
+        "NUMBA_CACHE_DIR": str(cache),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", STATIC_STEP]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=package)
+    return float(done.stdout), done.stderr.count("Compiling the fused kernels")
+
+
+def test_a_kernel_is_compiled_and_announced_once_per_version_of_every_file_of_the_scan(tmp_path: Path) -> None:
+    """The edited function is in another file than the kernel that is called from Python, into which it is compiled."""
+    package, cache = tmp_path / "copy", tmp_path / "cache"
+    source = Path(sb3_plastic.__file__).parent
+    shutil.copytree(source, package / "sb3_plastic", ignore=shutil.ignore_patterns("__pycache__"))
+    assert run(package, cache) == (0.75, 1)
+
+    simd = package / "sb3_plastic" / "snn" / "scan" / "simd.py"
+    before = simd.read_text()
+    after = before.replace('_define(operator.add, "fadd")', '_define(operator.add, "fsub")')
+    assert after != before
+    simd.write_text(after)
+    assert run(package, cache) == (-0.25, 1)
+
+    simd.write_text(before)
+    assert run(package, cache) == (0.75, 0), "what was compiled of this version is still there"
+
+
+def test_without_a_folder_for_the_cache_kernels_still_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+    assert jit()(lambda x: x + 1)(1) == 2
+
+
+def test_a_full_disk_does_not_stop_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel = jit()(lambda x: x + 2)
+    full = tmp_path / "a file where a folder is to be"
+    full.touch()
+    monkeypatch.setattr(kernel._cache, "folder", full / "scan")
+    assert kernel(1) == 3
