@@ -28,6 +28,8 @@ COMMANDS = {
     "plot": ("sb3_plastic.cli:plot", "plot learning curves: train, all or file"),
     "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
     "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
+    "export": ("sb3_plastic.artefacts.exporting:main", "write a model as a folder of plain files that runs no code"),
+    "inspect": ("sb3_plastic.artefacts.inspection:main", "what is in a model; runs nothing of it"),
     "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal, learning, adaptation, severity, curves"),
     "perturbations": ("sb3_plastic.perturbations.cli:main", "list, describe and render perturbations"),
     "report": ("sb3_plastic.report.cli:main", "tables and figures of evaluations, as Markdown and as one HTML file"),
@@ -89,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 def train(arguments: list[str]) -> None:
     """Train an agent."""
     prepare()
+    warn_of_files(arguments)
     from rl_zoo3.train import train as pipeline
 
     call(pipeline, "train", [*ALGO, *arguments])
@@ -97,6 +100,7 @@ def train(arguments: list[str]) -> None:
 def tune(arguments: list[str]) -> None:
     """Search hyperparameters: ``train -optimize``, without plots in a browser, and fewer trials than RL Zoo's 500."""
     prepare()
+    warn_of_files(arguments)
     from rl_zoo3.train import train as pipeline
 
     call(pipeline, "tune", [*ALGO, "-optimize", "--no-optim-plots", "--n-trials", "50", *arguments])
@@ -104,11 +108,22 @@ def tune(arguments: list[str]) -> None:
 
 def enjoy(arguments: list[str]) -> None:
     """Watch a trained agent."""
+    if "--model" in arguments:
+        from sb3_plastic.artefacts.enjoying import main as play
+
+        play(arguments)
+        return
+    if {"-h", "--help"} & {*arguments}:
+        print(
+            "With --model MODEL, a zip file, a run or an exported folder is played without RL Zoo, and without running"
+        )
+        print("what its files hold: `sb3-plastic enjoy --model MODEL --help`. The rest is RL Zoo's:\n")
     prepare()
     from rl_zoo3.enjoy import enjoy as pipeline
 
     if is_headless() and not {"--no-render", "-h", "--help"} & {*arguments}:
         raise UserError("There is no display: add --no-render, or write a video with `sb3-plastic record`.")
+    warn_of_files(arguments, always=True)
     call(pipeline, "enjoy", [*ALGO, *FOLDER, *arguments])
 
 
@@ -117,6 +132,7 @@ def record(arguments: list[str]) -> None:
     if is_headless():
         os.environ.setdefault("MUJOCO_GL", "egl")  # read once, when mujoco is imported
     prepare()
+    warn_of_files(arguments, always=True)
     # This pipeline of RL Zoo's is a script.
     call(lambda: runpy.run_module("rl_zoo3.record_video", run_name="__main__"), "record", [*ALGO, *FOLDER, *arguments])
 
@@ -156,6 +172,7 @@ def plot(arguments: list[str]) -> None:
 
     if save is not None:
         plt.show = lambda *_, **__: None  # instead of a warning that there is nothing to look at
+    warn_of_files(rest, always=name == "file")
     call(getattr(rl_zoo3.plots, name), f"plot {arguments[0]}", [*defaults, *rest])
     if save is not None:
         save_figures(save)
@@ -172,6 +189,26 @@ def prepare() -> None:
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # networks this small are many times slower with two threads on busy cores
+
+
+FILES = ("-i", "--trained-agent", "-conf", "--conf-file")
+"""Arguments of RL Zoo's train that name files which it unpickles or evaluates."""
+
+
+def warn_of_files(arguments: list[str], always: bool = False) -> None:
+    """
+    Say in one line that RL Zoo runs what its files hold, where it does.
+
+    :param arguments: of the command
+    :param always: whatever they are
+    """
+    named = any(argument.split("=")[0] in FILES for argument in arguments)
+    if (always or named) and not {"-h", "--help"} & {*arguments}:
+        print(
+            "Warning: RL Zoo unpickles and evaluates the files that it reads here, so use it on files that you trust; "
+            "`sb3-plastic inspect` shows what they ask for.",
+            file=sys.stderr,
+        )
 
 
 def call(pipeline: Callable[[], object], name: str, arguments: list[str]) -> None:

@@ -31,7 +31,8 @@ ALLOWED = {
     "es": "errors snn observations policies monitor saving",
     "zoo": "errors algorithms",
     "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
-    "cli": "errors files zoo perturbations evaluation report studies",
+    "artefacts": "algorithms errors versions safe export evaluation snn",
+    "cli": "artefacts errors files zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

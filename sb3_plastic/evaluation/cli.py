@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         controls=args.controls,
         label=args.label,
         train_seed=args.train_seed,
+        trust=args.trust,
         seed=args.seed,
         episodes=args.episodes,
         deterministic=not args.stochastic,
@@ -63,7 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", required=True, help="file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add(
+        "--model",
+        required=True,
+        help="model saved by SB3, sb3-contrib or sb3_plastic: a zip, a run of RL Zoo, or an export",
+    )
     add("--out", required=True, help="folder for the results; an interrupted evaluation goes on there")
     add("--vecnorm", help="file of VecNormalize; by default looked for beside the model. It stays frozen")
     add("--env", help="environment; by default as RL Zoo wrote beside the model")
@@ -87,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
     add("--steps", type=int, default=1000, help="length of a training episode")
     add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon")
+    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
-import yaml
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
+from sb3_plastic.export import Normalization, read_config
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
+from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml
 from sb3_plastic.wrappers import VecPreviousActionReward
 
 
@@ -30,6 +31,7 @@ class TrainedIn:
         ``env_wrapper``
     :param vec_wrappers: of the vector environment, likewise: ``vec_env_wrapper``
     :param vec_normalize: file with the statistics of VecNormalize, or None
+    :param trust: unpickle that file, whatever it runs; else only data is read from it
     """
 
     env_id: str
@@ -37,6 +39,7 @@ class TrainedIn:
     wrappers: Sequence[WrapperSpec] = ()
     vec_wrappers: Sequence[WrapperSpec] = ()
     vec_normalize: Path | None = None
+    trust: bool = False
 
 
 def find_training(path: Path | None, about: ModelSettings | None = None) -> TrainedIn:
@@ -52,55 +55,102 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
     vec_normalize = None if about.vec_normalize is None else Path(about.vec_normalize)
     if vec_normalize is not None and not vec_normalize.is_file():
         raise UserError(f"There are no statistics of VecNormalize in {vec_normalize}.")
-    args, config, folder = _zoo_files(path)
-    known = about.env or args.get("env")
+    zoo = zoo_files(path)
+    known = about.env or zoo.env_id(about.trust)
     if known is None:
         raise UserError(
             f"A model does not tell its environment, and there is none of RL Zoo's args.yml beside {path}. Name it: "
             "--env, for instance sb3_plastic/PerturbedHalfCheetahLatent-v0 or HalfCheetah-v5."
         )
-    kwargs = {**(args.get("env_kwargs") or config.get("env_kwargs") or {}), **(about.env_kwargs or {})}
-    if config.get("frame_stack"):
+    kwargs = {**zoo.env_kwargs(), **(about.env_kwargs or {})}
+    if zoo.config.get("frame_stack"):
         raise UserError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
-    wrappers = about.wrappers
-    if wrappers is None:
-        wrappers = [*_listed(config.get("env_wrapper")), *_listed(config.get("vec_env_wrapper"))]
-    wrappers = [wrapper for wrapper in wrappers if _name(wrapper) != _BATCH]  # which the evaluation has by itself
-    of_vec_env = [wrapper for wrapper in wrappers if _is_for_vec_env(wrapper)]
-    of_envs = [wrapper for wrapper in wrappers if wrapper not in of_vec_env]
-    if vec_normalize is None and path is not None:
-        candidates = [path.with_suffix(".pkl"), *([folder / "vecnormalize.pkl"] if folder else [])]
-        vec_normalize = next((file for file in candidates if file.is_file()), None)
-    return TrainedIn(perturbable(known), kwargs, tuple(of_envs), tuple(of_vec_env), vec_normalize)
+    wrappers = zoo.wrappers(about.trust) if about.wrappers is None else about.wrappers
+    of_envs, of_vec_env = split_wrappers(wrappers)
+    statistics = vec_normalize or statistics_beside(path, zoo)
+    return TrainedIn(perturbable(known), kwargs, tuple(of_envs), tuple(of_vec_env), statistics, about.trust)
 
 
-class _ZooLoader(yaml.SafeLoader):
-    """Reads RL Zoo's files, ordered dictionaries among them, without running what they say."""
+class ZooFiles(NamedTuple):
+    """
+    What RL Zoo writes beside a model.
+
+    :param args: ``args.yml``: how the training was called
+    :param config: ``config.yml``: its hyperparameters
+    :param folder: in which both are, None if there is none
+    """
+
+    args: Mapping[str, Any]
+    config: Mapping[str, Any]
+    folder: Path | None = None
+
+    def wrappers(self, trust: bool = False) -> list[WrapperSpec]:
+        """
+        ``env_wrapper`` and ``vec_env_wrapper``.
+
+        :param trust: whichever they are
+        :raises RefusedError: if files may not name one of them, unless trusted
+        """
+        found = [*listed(self.config.get("env_wrapper")), *listed(self.config.get("vec_env_wrapper"))]
+        if not trust:
+            for wrapper in found:
+                check_wrapper(wrapper, f"{self.folder}/config.yml")
+        return found
+
+    def env_id(self, trust: bool = False) -> str | None:
+        """
+        The environment.
+
+        :param trust: even if its name asks for a module to be imported
+        :raises RefusedError: if it does, unless trusted
+        """
+        name = self.args.get("env")
+        if name is not None and (not isinstance(name, str) or ":" in name) and not trust:
+            raise RefusedError(f"{self.folder}/args.yml", f"the import of a module by the environment {name!r}")
+        return name
+
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment."""
+        where = f"{self.folder}/config.yml: env_kwargs"
+        kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
+        if not isinstance(kwargs, Mapping):
+            raise DamagedError(where, f"{kwargs!r} is no mapping")
+        return dict(kwargs)
 
 
-_ZooLoader.add_constructor(
-    "tag:yaml.org,2002:python/object/apply:collections.OrderedDict",
-    lambda loader, node: dict(loader.construct_sequence(node, deep=True)[0]),  # type: ignore[arg-type]
-)
-_ZooLoader.add_constructor(
-    "tag:yaml.org,2002:python/tuple",
-    lambda loader, node: loader.construct_sequence(node, deep=True),  # type: ignore[arg-type]
-)
+def zoo_files(path: Path | None) -> ZooFiles:
+    """
+    RL Zoo's files beside a model, ``<env>/args.yml`` and ``<env>/config.yml``; what an exported folder notes down
+    likewise.
 
-
-def _zoo_files(path: Path | None) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
-    """RL Zoo's args.yml and config.yml, and their folder."""
+    :param path: the model's file, or the exported folder
+    :raises UserError: if they are damaged, or ask to run code
+    """
     if path is None:
-        return {}, {}, None
+        return ZooFiles({}, {})
+    if path.is_dir():
+        about = read_config(path).get("training", {})
+        return ZooFiles({"env": about.get("env_id")}, about, path)
     folder = next((file.parent for file in sorted(path.parent.glob("*/args.yml"))), None)
     if folder is None:
-        return {}, {}, None
-    files = []
-    for name in ("args.yml", "config.yml"):
-        file = folder / name
-        loaded = yaml.load(file.read_text(), _ZooLoader) if file.is_file() else {}
-        files.append(dict(loaded or {}))
-    return files[0], files[1], folder
+        return ZooFiles({}, {})
+    args, config = (
+        read_yaml(folder / name) if (folder / name).is_file() else {} for name in ("args.yml", "config.yml")
+    )
+    return ZooFiles(args, config, folder)
+
+
+def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
+    """
+    The statistics of VecNormalize beside a model.
+
+    :param path: the model's file
+    :param zoo: RL Zoo's files beside it
+    """
+    if path is None or path.is_dir():
+        return None
+    candidates = [path.with_suffix(".pkl"), *([zoo.folder / "vecnormalize.pkl"] if zoo.folder else [])]
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def perturbable(name: str) -> str:
@@ -149,11 +199,9 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
             venv = wrap_all(venv)  # type: ignore[misc]
     else:
         venv = DummyVecEnv([wrapped] * n_envs)
-    for wrapper in trained.vec_wrappers:
-        venv = _wrapper(wrapper)(venv)
+    venv = wrapped_by(venv, trained.vec_wrappers)
     if trained.vec_normalize is not None:
-        venv = VecNormalize.load(str(trained.vec_normalize), venv)
-        venv.training = venv.norm_reward = False
+        venv = Normalization.load(trained.vec_normalize, trained.trust).around(venv)
     return venv
 
 
@@ -161,10 +209,6 @@ PREVIOUS = {"sb3_plastic.wrappers.PreviousActionReward": VecPreviousActionReward
 """Wrappers of single environments, and what does the same for a vector environment."""
 
 _BATCH = "sb3_plastic.perturbations.vec_env.locomotion_vec_env"
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _name(wrapper: WrapperSpec) -> str:
@@ -179,6 +223,29 @@ def _is_for_vec_env(wrapper: WrapperSpec) -> bool:
 def _wrapper(wrapper: WrapperSpec) -> Callable[[Any], Any]:
     kwargs = {} if isinstance(wrapper, str) else next(iter(wrapper.values()))
     return partial(pkgutil.resolve_name(_name(wrapper)), **(kwargs or {}))
+
+
+def split_wrappers(wrappers: Sequence[WrapperSpec]) -> tuple[list[WrapperSpec], list[WrapperSpec]]:
+    """
+    :param wrappers: in any order
+    :return: those of single environments, and those of vector environments, but for the batch of robots, which the
+        evaluation has by itself
+    """
+    kept = [wrapper for wrapper in wrappers if _name(wrapper) != _BATCH]
+    of_vec_env = [wrapper for wrapper in kept if _is_for_vec_env(wrapper)]
+    return [wrapper for wrapper in kept if wrapper not in of_vec_env], of_vec_env
+
+
+def wrapped_by(env: Any, wrappers: Sequence[WrapperSpec]) -> Any:
+    """
+    An environment in its wrappers.
+
+    :param env: the environment, or vector environment
+    :param wrappers: that fit it, the first innermost
+    """
+    for wrapper in wrappers:
+        env = _wrapper(wrapper)(env)
+    return env
 
 
 def check_spaces(model: Any, venv: VecEnv, trained: TrainedIn) -> None:

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import PLASTICITY, Player, controls_of, undisturbed_torch
 from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, robot_of
-from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.records import (
@@ -73,7 +73,7 @@ def evaluate_adaptation(
     path = _path_of(model)
     algo = about.algo
     if path is not None:
-        model, algo = load_model(path, algo)
+        model, algo = load_model(path, algo, about.trust)
     algo = algo or type(model).__name__
     trained = find_training(path, about)
     robot = robot_of(trained.env_id)
@@ -119,8 +119,7 @@ def evaluate_adaptation(
 def _path_of(model: Any) -> Path | None:
     if not isinstance(model, str | Path):
         return None
-    path = Path(model)
-    return path if path.suffix else path.with_suffix(".zip")
+    return model_file(model)
 
 
 def _completed(trials: TrialSettings, model: Any, algo: str, trained: TrainedIn) -> TrialSettings:

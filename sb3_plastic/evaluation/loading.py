@@ -1,9 +1,9 @@
-"""Loading a saved model of any known algorithm, and its checksum."""
+"""Loading a saved model of any known algorithm, or an exported policy, and its checksum."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,38 @@ import torch
 
 from sb3_plastic.algorithms import ALGORITHMS, algorithm_class
 from sb3_plastic.errors import UserError
+from sb3_plastic.export import is_export, load_policy
+from sb3_plastic.export.folder import CONFIG
+from sb3_plastic.safe import DamagedError, RefusedError, raw_data, safe_objects
+from sb3_plastic.safe.archives import NOT_NEEDED
+
+
+def model_file(path: str | Path) -> Path:
+    """
+    What a path means: a model's zip file, with or without its suffix, an exported folder, or a run of RL Zoo, of which
+    the model is ``<env>.zip`` beside ``<env>/``, else the best or the only one.
+
+    :param path: any of these
+    :return: a zip file, or an exported folder
+    :raises UserError: if there is no model, or which one is meant is not clear
+    """
+    path = Path(path)
+    if path.is_dir():
+        return path if is_export(path) else _model_of_run(path)
+    path = path if path.suffix else path.with_suffix(".zip")
+    if not path.is_file():
+        raise UserError(f"There is no model {path}.")
+    return path
+
+
+def _model_of_run(folder: Path) -> Path:
+    models = sorted(folder.glob("*.zip"))
+    named = [path for path in models if path.with_suffix("").is_dir()]
+    for chosen in (named, [path for path in models if path.stem == "best_model"], models):
+        if len(chosen) == 1:
+            return chosen[0]
+    there = f"several models: name one of {', '.join(path.name for path in models)}" if models else "no model (.zip)"
+    raise UserError(f"{folder} is no exported policy (it has no {CONFIG}), and has {there}.")
 
 
 def detect_algorithm(path: Path) -> str:
@@ -22,12 +54,9 @@ def detect_algorithm(path: Path) -> str:
     :return: a name in `ALGORITHMS`
     :raises UserError: if the file is no model, or none of them fits
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            data = json.loads(file.read("data"))
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{path} is not a complete model of Stable-Baselines3: {error}.") from error
-    module = data.get("policy_class", {}).get("__module__", "")
+    data = raw_data(path)
+    policy = data.get("policy_class")
+    module = policy.get("__module__", "") if isinstance(policy, dict) else ""
     for name, algorithm in ALGORITHMS.items():
         if module == algorithm.policies and algorithm.attribute in data:
             return name
@@ -37,33 +66,44 @@ def detect_algorithm(path: Path) -> str:
     )
 
 
-def load_model(path: Path, algo: str | None = None) -> tuple[Any, str]:
+def load_model(path: Path, algo: str | None = None, trust: bool = False) -> tuple[Any, str]:
     """
-    Load a model on the CPU.
+    Load a model on the CPU, to act and not to be trained.
 
-    :param path: a zip file
+    :param path: a zip file, or an exported folder
     :param algo: a name in `ALGORITHMS`; None: recognise it
+    :param trust: unpickle what is in the file, whatever it runs; else only data is read
     :return: the model, and its algorithm
-    :raises UserError: on an unknown algorithm, or a file that is no model
+    :raises UserError: on an unknown algorithm, a file that is no model, or one that asks for more than data
     """
-    path = path if path.suffix else path.with_suffix(".zip")
-    if not path.is_file():
-        raise UserError(f"There is no model {path}.")
+    path = model_file(path)
+    if path.is_dir():
+        exported = load_policy(path)
+        return exported, str(algo or exported.training.get("algo") or "exported")
     algo = detect_algorithm(path) if algo is None else algo
     cls = algorithm_class(algo)
-    # Nothing is trained: no replay buffer, and schedules need not be unpickled.
-    unused = {"buffer_size": 1, "learning_rate": 0.0, "lr_schedule": _zero, "clip_range": _zero}
-    return cls.load(path, device="cpu", custom_objects=unused), algo
+    objects = {name: NOT_NEEDED[name] for name in TRAINING} if trust else safe_objects(path)
+    try:
+        return cls.load(path, device="cpu", custom_objects=objects), algo
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:  # torch's, which reads tensors alone
+        raise RefusedError(f"{path}, among its tensors,", str(error).splitlines()[-1]) from error
+    except Exception as error:
+        if trust and not isinstance(error.__cause__, zipfile.BadZipFile):
+            raise  # of code that the file brought
+        raise DamagedError(f"The model {path}", f"{type(error).__name__}: {error}") from error
 
 
-def _zero(progress: float) -> float:
-    return 0.0
+TRAINING = ("buffer_size", "learning_rate", "lr_schedule", "clip_range", "verbose")
+"""What is left out of a trusted model, too: nothing is trained, so there need be no replay buffer and no schedules."""
 
 
 def sha256_of(model: Any, path: Path | None) -> str | None:
     """Checksum of the model's file, or else of its parameters; None for what has none."""
     if path is not None:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        file = path / CONFIG if path.is_dir() else path  # which holds the checksum of the tensors
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     policy = getattr(model, "policy", None)
     if not isinstance(policy, torch.nn.Module):
         return None

@@ -28,6 +28,7 @@ class ModelSettings:
     :param algo: a name in ``algorithms.ALGORITHMS``; None: recognised
     :param label: name of the method, which all its trained seeds share; None: the algorithm
     :param train_seed: the training's seed; None: the model's own
+    :param trust: run what the model's files ask for: unpickle them, and take any wrapper that they name
     """
 
     env: str | None = None
@@ -37,6 +38,7 @@ class ModelSettings:
     algo: str | None = None
     label: str | None = None
     train_seed: int | None = None
+    trust: bool = False
 
 
 @dataclass(frozen=True)

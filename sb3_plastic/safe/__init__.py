@@ -5,7 +5,7 @@ from sb3_plastic.safe.classes import CLASSES, class_named, name_of
 from sb3_plastic.safe.documents import read_literal, read_yaml
 from sb3_plastic.safe.errors import DamagedError, RefusedError
 from sb3_plastic.safe.records import Statistics, read_pickle
-from sb3_plastic.safe.wrappers import WRAPPERS, check_wrapper
+from sb3_plastic.safe.wrappers import WRAPPERS, check_wrapper, listed
 
 __all__ = [
     "CLASSES",
@@ -15,6 +15,7 @@ __all__ = [
     "Statistics",
     "check_wrapper",
     "class_named",
+    "listed",
     "name_of",
     "raw_data",
     "read_literal",

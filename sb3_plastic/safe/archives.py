@@ -42,6 +42,7 @@ NOT_NEEDED: dict[str, Any] = {
     "_last_lstm_states": None,
     "env": None,
     "start_time": 0,
+    "verbose": 0,
 }
 """What a model that only acts does without, and what stands in its place. Pickled entries of these names are not even
 looked at: schedules are functions, which nobody can tell from an attack."""

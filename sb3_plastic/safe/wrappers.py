@@ -55,3 +55,12 @@ def check_wrapper(wrapper: Any, where: str) -> None:
         raise DamagedError(where, f"{wrapper!r} names no wrapper")
     if name not in WRAPPERS:
         raise RefusedError(where, f"the wrapper {name}")
+
+
+def listed(value: Any) -> list[Any]:
+    """
+    RL Zoo's ``env_wrapper`` as a list.
+
+    :param value: one wrapper, a list of them, or None
+    """
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,0 +1,1 @@
+"""Models as files: what is in them, and other forms that they take."""

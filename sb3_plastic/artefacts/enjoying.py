@@ -1,0 +1,94 @@
+"""`sb3-plastic enjoy --model`: watch an exported policy, or any model, without running what its files hold."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside, wrapped_by, zoo_files
+from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.export import Normalization
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status
+    """
+    parser = argparse.ArgumentParser(prog="sb3-plastic enjoy", description=__doc__)
+    parser.add_argument("--model", required=True, help="an exported folder, a model's zip file, or a run of RL Zoo")
+    parser.add_argument("--env", help="environment; by default as noted down with the model")
+    parser.add_argument("--episodes", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="of the first episode; the others count on")
+    parser.add_argument("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
+    parser.add_argument("--no-render", action="store_true", help="show nothing, only print returns")
+    parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
+    args = parser.parse_args(argv)
+    returns = play(
+        args.model, args.env, args.episodes, args.seed, not args.stochastic, not args.no_render, trust=args.trust
+    )
+    print(f"Mean return of {len(returns)} episodes: {np.mean(returns):.1f}")
+    return 0
+
+
+def play(
+    model: str,
+    env: str | None = None,
+    episodes: int = 5,
+    seed: int = 0,
+    deterministic: bool = True,
+    render: bool = False,
+    trust: bool = False,
+) -> list[float]:
+    """
+    Run episodes, and print the return of each.
+
+    :param model: an exported folder, a model's zip file, or a run of RL Zoo
+    :param env: environment; None: as noted down with the model
+    :param episodes: how many
+    :param seed: of the first episode; the others count on
+    :param deterministic: take the most likely actions
+    :param render: show them in a window
+    :param trust: run what the model's files ask for
+    :return: returns
+    :raises UserError: if no environment is known, or a file is damaged or refused
+    """
+    path = model_file(model)
+    zoo = zoo_files(path)
+    env_id = env or zoo.env_id(trust)
+    if env_id is None:
+        raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
+    agent, _ = load_model(path, trust=trust)
+    of_env, of_vec_env = split_wrappers(zoo.wrappers(trust))
+
+    def make() -> gym.Env[Any, Any]:
+        made = gym.make(env_id, render_mode="human" if render else None, **zoo.env_kwargs())
+        return wrapped_by(made, of_env)
+
+    venv: VecEnv = wrapped_by(DummyVecEnv([make]), of_vec_env)
+    statistics = statistics_beside(path, zoo)
+    if statistics is not None:
+        venv = Normalization.load(statistics, trust).around(venv)
+    returns = []
+    try:
+        for episode in range(episodes):
+            venv.seed(seed + episode)
+            observation, state, starts = venv.reset(), None, np.ones(1, bool)
+            total, done = 0.0, False
+            while not done:
+                actions, state = agent.predict(observation, state, starts, deterministic=deterministic)
+                observation, rewards, starts, _ = venv.step(actions)
+                total, done = total + float(rewards[0]), bool(starts[0])
+            returns.append(total)
+            print(f"Episode {episode + 1}: return {total:.1f}")
+    finally:
+        venv.close()
+    return returns

@@ -1,0 +1,127 @@
+"""`export`, `inspect` and `enjoy --model`, through the command line."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sb3_plastic import load_policy
+from sb3_plastic.artefacts.enjoying import play
+from sb3_plastic.artefacts.inspection import inspect_model
+from sb3_plastic.cli import main
+from sb3_plastic.evaluation import evaluate_adaptation
+
+RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
+ZIP = RUN / "HalfCheetah-v5.zip"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "cheetah"
+    assert main(["export", str(RUN), "--to", str(folder)]) == 0
+    return folder
+
+
+def test_an_export_notes_where_it_comes_from(exported):
+    training = load_policy(exported).training
+    assert training["algo"] == "plastic_ppo"
+    assert training["env_id"] == "HalfCheetah-v5"
+    assert training["num_timesteps"] == 1001472
+
+
+def test_an_export_is_replaced_but_nothing_else_is(exported, tmp_path, capsys):
+    shutil.copytree(exported, tmp_path / "again")
+    assert main(["export", str(ZIP), "--to", str(tmp_path / "again")]) == 0
+    assert main(["export", str(ZIP), "--to", str(tmp_path)]) == 2
+    assert "Choose another folder" in capsys.readouterr().err
+    assert main(["export", str(exported), "--to", str(tmp_path / "third")]) == 2
+
+
+def test_evaluations_of_zip_run_and_export_are_the_same(exported):
+    settings = dict(tier="smoke", episodes=1, steps=30, protocols=("static",), controls=("intact", "off"))
+    tables = [evaluate_adaptation(path, label="x", **settings).records for path in (ZIP, RUN, exported)]
+    for table in tables[1:]:
+        assert table.equals(tables[0])
+
+
+def test_enjoy_plays_run_and_export_alike(exported, capsys):
+    (total,) = play(str(RUN), episodes=1)
+    capsys.readouterr()
+    assert main(["enjoy", "--model", str(exported), "--no-render", "--episodes", "1"]) == 0
+    assert f"Mean return of 1 episodes: {total:.1f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["model", "run", "export"])
+def test_inspect_tells_what_is_there(exported, kind, capsys):
+    path = {"model": ZIP, "run": RUN, "export": exported}[kind]
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == kind
+    assert found["asks to run code"] == {}
+    assert found["parameters"]["all"] == sum(count for part, count in found["parameters"].items() if part != "all")
+    first, second = found["layers"]
+    assert (first["inputs"], first["neurons"], first["rule"], second["inputs"]) == (17, 64, "oja", 64)
+    assert found["versions"]["made with"]["torch"]
+    assert main(["inspect", str(path)]) == 0
+    assert "snn.layers.1: 64 -> 64 neurons, rule oja, modulation simple" in capsys.readouterr().out
+
+
+def test_inspect_gives_parameters_in_their_own_units(exported):
+    policy = load_policy(exported).policy
+    parameters = policy.snn.layers[0].effective_parameters()
+    learned = inspect_model(exported)["layers"][0]["learned"]
+    for name, tensor in (("alpha", parameters.alpha), ("eta", parameters.eta), ("modulator a", parameters.a)):
+        values = tensor.detach().double().numpy()
+        np.testing.assert_allclose(learned[name]["mean"], values.mean(), rtol=1e-6)
+        np.testing.assert_allclose(learned[name]["max"], values.max(), rtol=1e-6)
+
+
+def test_a_folder_without_a_model_is_answered(tmp_path, capsys):
+    for command in (["inspect", str(tmp_path)], ["export", str(tmp_path), "--to", str(tmp_path / "x")]):
+        assert main(command) == 2
+    shutil.copy(ZIP, tmp_path / "a.zip")
+    shutil.copy(ZIP, tmp_path / "b.zip")
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "a.zip, b.zip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["inspect", "export", "evaluate"])
+def test_damaged_models_are_answered(command, tmp_path, capsys):
+    whole, rng = ZIP.read_bytes(), np.random.default_rng(0)
+    path = tmp_path / "m.zip"
+    arguments = {
+        "inspect": [path],
+        "export": [path, "--to", tmp_path / "out"],
+        "evaluate": ["--model", path, "--env", "HalfCheetah-v5", "--out", tmp_path / "out"],
+    }[command]
+    with zipfile.ZipFile(ZIP) as archive:
+        policy = archive.getinfo("policy.pth").header_offset
+    for at in [0, 100, policy + 300, *rng.integers(len(whole), size=3)]:
+        path.write_bytes(whole[:at])
+        assert main([command, *map(str, arguments)]) == 2
+        assert "m.zip" in capsys.readouterr().err
+    path.write_bytes(whole[: policy + 300] + b"\x00\xff" + whole[policy + 302 :])
+    assert main([command, *map(str, arguments)]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_rl_zoos_doors_warn_in_one_line(tmp_path, monkeypatch, capsys):
+    from sb3_plastic import cli
+
+    monkeypatch.setattr(cli, "call", lambda *arguments: None)
+    monkeypatch.setattr(cli, "save_figures", lambda path: None)
+    for arguments in (
+        ["enjoy", "--env", "Ant-v5", "--no-render"],
+        ["record", "--env", "Ant-v5"],
+        ["train", "-i", "model.zip"],
+        ["train", "--conf-file=mine.yml"],
+        ["tune", "-conf", "mine.yml"],
+        ["plot", "file", "-i", "x", "--save", str(tmp_path / "x.png")],
+    ):
+        assert main(arguments) == 0
+        assert capsys.readouterr().err.count("Warning: RL Zoo unpickles") == 1, arguments
+    assert main(["train", "--env", "Ant-v5"]) == 0
+    assert "RL Zoo unpickles" not in capsys.readouterr().err
