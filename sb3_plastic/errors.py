@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -38,3 +39,53 @@ def check_choice(what: str, name: object, allowed: Iterable[object]) -> None:
     choices = list(allowed)
     if name not in choices:
         raise unknown(what, name, choices)
+
+
+def check_names(owner: str, names: Iterable[str], allowed: Iterable[str]) -> None:
+    """
+    Refuse arguments that do not exist.
+
+    :param owner: whose arguments they are, for the message
+    :param names: the arguments that were given
+    :param allowed: the arguments that exist
+    :raises UserError: naming the first that is unknown, and the most similar one
+    """
+    choices = list(allowed)
+    for name in names:
+        if name not in choices:
+            close = difflib.get_close_matches(name, choices, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise UserError(f"{owner} has no argument {name!r}.{hint} Allowed: {', '.join(choices)}.")
+
+
+def check_number(
+    name: str,
+    value: object,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    integer: bool = False,
+) -> None:
+    """
+    :param name: name of the argument, for the message
+    :param value: what was given
+    :param above: what it must be greater than
+    :param at_least: its smallest value
+    :param below: what it must be less than
+    :param at_most: its greatest value
+    :param integer: whether it must be a whole number
+    :raises UserError: if it is no finite number, or out of range
+    """
+    limits = [("above", above), ("at least", at_least), ("below", below), ("at most", at_most)]
+    wanted = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+    kind = "whole" if integer else "finite"
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    ok = math.isfinite(number) and (not integer or number == int(number))
+    ok = ok and (above is None or number > above) and (at_least is None or number >= at_least)
+    ok = ok and (below is None or number < below) and (at_most is None or number <= at_most)
+    if not ok or isinstance(value, str):
+        raise UserError(f"{name} must be a {kind} number{' ' * bool(wanted)}{wanted}, got {value!r}.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sb3_plastic.buffers import ChunkedRolloutBuffer
 from sb3_plastic.policies import PlasticPolicy
-from sb3_plastic.snn.network import PlasticSNN
-from sb3_plastic.snn.scan.reference import modulator
+from sb3_plastic.snn.network import LayerSignals
 from sb3_plastic.snn.state import SNNState
+from sb3_plastic.stepper import evaluating
 
 
 def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences: int = 16) -> dict[str, float]:
@@ -31,42 +32,38 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     :return: statistics by the name under which they are logged
     """
     chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).long())
-    with torch.no_grad(), policy.evaluating():
+    with torch.no_grad(), evaluating(policy):
         features = policy.extract_features(chunk.observations)
         features = features[0] if isinstance(features, tuple) else features
+        features = features.unflatten(0, chunk.episode_starts.shape)
         state = SNNState.from_tensors(policy.split_state(chunk.state)[0])
-        return _statistics(policy.snn, features.unflatten(0, chunk.episode_starts.shape), chunk.episode_starts, state)
+        signals = policy.snn.prepared().signals(features, chunk.episode_starts, state)
+        return {
+            f"snn/layer{i}_{name}": value.item()
+            for i, layer in enumerate(signals)
+            for name, value in _of_layer(layer).items()
+        }
 
 
-def _statistics(
-    snn: PlasticSNN, features: torch.Tensor, episode_starts: torch.Tensor, state: SNNState
-) -> dict[str, float]:
-    def rms(tensor: torch.Tensor) -> torch.Tensor:
+def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:
+    def rms(tensor: Tensor) -> Tensor:
         return tensor.square().mean().sqrt()
 
-    trains, state = snn.spike_trains(features, episode_starts, state)
-    statistics: dict[str, torch.Tensor] = {}
-    for i, (layer, spikes, layer_state) in enumerate(zip(snn.layers, trains, state.layers, strict=True)):
-        p = layer.effective_parameters()
-        values = {
-            "spike_rate": spikes.mean(),
-            "silent": (spikes.sum((0, 1, 2)) == 0).float().mean(),
-            "w_norm": rms(p.w),
+    p, h, m = layer.parameters, layer.state.h, layer.modulator
+    statistics = {
+        "spike_rate": layer.spikes.mean(),
+        "silent": (layer.spikes.sum((0, 1, 2)) == 0).float().mean(),
+        "w_norm": rms(p.w),
+    }
+    if layer.config.rule != "none":
+        statistics |= {
+            "h_norm": rms(h),
+            "h_effect": rms(p.alpha * h),
+            "h_saturated": (h.abs() >= layer.config.h_max).float().mean(),
+            "alpha_std": p.alpha.std(),
+            "eta_mean": p.eta.mean(),
+            "eta_std": p.eta.std(),
         }
-        if layer.config.rule != "none":
-            values |= {
-                "h_norm": rms(layer_state.h),
-                "h_effect": rms(p.alpha * layer_state.h),
-                "h_saturated": (layer_state.h.abs() >= layer.config.h_max).float().mean(),
-                "alpha_std": p.alpha.std(),
-                "eta_mean": p.eta.mean(),
-                "eta_std": p.eta.std(),
-            }
-            external = layer.external_modulator(features)
-            if layer.config.modulation != "none" or external is not None:
-                y = layer_state.y_trace
-                m = modulator(y, p) if layer.config.modulation != "none" else torch.ones_like(y)
-                m = m if external is None else m * external[-1]
-                values |= {"modulator_mean": m.mean(), "modulator_std": m.std()}
-        statistics |= {f"snn/layer{i}_{name}": value for name, value in values.items()}
-    return {name: value.item() for name, value in statistics.items()}
+        if m is not None:
+            statistics |= {"modulator_mean": m.mean(), "modulator_std": m.std()}
+    return statistics

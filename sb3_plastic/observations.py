@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,14 @@ Obs = Any  # an array or tensor, or a dict of them
 def map_obs(function: Callable[[Any], Any], obs: Obs) -> Obs:
     """Apply a function to an observation, or to each entry of a dict observation."""
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
+
+
+def stack_obs(observations: Sequence[Obs]) -> Obs:
+    """Observations of single environments as one of several: [...] each -> [B, ...]."""
+    first = observations[0]
+    if isinstance(first, dict):
+        return {key: np.stack([obs[key] for obs in observations]) for key in first}
+    return np.stack(observations)
 
 
 def check_observation(observation: np.ndarray | dict[str, np.ndarray]) -> None:

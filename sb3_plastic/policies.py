@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import math
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from difflib import get_close_matches
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import (
@@ -28,42 +25,21 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from sb3_plastic.buffers import Sequences
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import check_choice, check_names, check_number
 from sb3_plastic.export import Normalization, export_policy
-from sb3_plastic.observations import check_observation, map_obs
-from sb3_plastic.snn.coding import PopulationDecoder
-from sb3_plastic.snn.interventions import PlasticityInterventions
+from sb3_plastic.snn.config import SNNConfig
+from sb3_plastic.snn.decoders import PopulationDecoder
+from sb3_plastic.snn.interventions import fast_weight_norms, state_names, zero_learned
 from sb3_plastic.snn.network import PlasticSNN
-from sb3_plastic.snn.state import SNNState, tensors_from_arrays
-
-State = tuple[Tensor, ...]
+from sb3_plastic.stepper import PolicyStepper, State, initial_state, unvalidated_distributions
 
 
-@contextmanager
-def unvalidated_distributions() -> Iterator[None]:
-    """
-    Inside this context torch's distributions do not check what they are given, for which they need a tenth of a step's
-    time. Whoever uses it looks at the outcome.
-    """
-    before = torch.distributions.Distribution._validate_args
-    torch.distributions.Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        torch.distributions.Distribution.set_default_validate_args(before)
-
-
-def flatten_steps(value: Tensor, steps: slice) -> Tensor:
-    """[T, B, ...] -> [len(steps) * B, ...]."""
-    return value[steps].flatten(0, 1)
-
-
-class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
+class PlasticPolicy(ActorCriticPolicy):
     """
     Actor-critic policy whose actor is a plastic spiking network. Its state lives as long as an episode.
 
-    All arguments are plain data, and those of :class:`~sb3_plastic.snn.network.PlasticSNN` (``rule``, ``modulation``,
-    ``n_ticks``, ``recurrent``, ...) are accepted as well, as are those of SB3's ``ActorCriticPolicy``.
+    All arguments are plain data. The options of :class:`~sb3_plastic.snn.config.SNNConfig` (``rule``, ``modulation``,
+    ``n_ticks``, ``recurrent``, ...) are arguments as well, and so are those of SB3's ``ActorCriticPolicy``.
 
     :param observation_space: observation space
     :param action_space: any action space that SB3's on-policy algorithms serve
@@ -77,8 +53,8 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
     :param log_std_init: initial log standard deviation of continuous actions
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
     :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
-    :param snn_kwargs: arguments of :class:`~sb3_plastic.snn.network.PlasticSNN`
-    :param kwargs: arguments of SB3's ``ActorCriticPolicy``, or of :class:`~sb3_plastic.snn.network.PlasticSNN`
+    :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here
+    :param kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig`, or arguments of SB3's ``ActorCriticPolicy``
     :raises ValueError: on an unknown argument or name, or a number out of range
     """
 
@@ -100,19 +76,16 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
     ) -> None:
         check_choice("critic", critic, ("mlp", "plastic"))
         check_choice("decoder", decoder, ("linear", "population"))
-        sb3_names = inspect.signature(ActorCriticPolicy.__init__).parameters
-        snn_names = [
-            name for name in inspect.signature(PlasticSNN).parameters if name not in ("n_inputs", "layer_sizes")
-        ]
-        self.snn_kwargs = dict(snn_kwargs or {})
-        self.snn_kwargs |= {name: kwargs.pop(name) for name in snn_names if name in kwargs}
-        for name in [*kwargs, *self.snn_kwargs]:
-            if name not in sb3_names and name not in snn_names:
-                close = get_close_matches(name, [*snn_names, *sb3_names], 1)
-                hint = f"Did you mean {close[0]!r}? " if close else ""
-                raise ValueError(
-                    f"PlasticPolicy has no argument {name!r}. {hint}The network's are {', '.join(snn_names)}."
-                )
+        check_number("decoder_neurons", decoder_neurons, at_least=1, integer=True)
+        check_number("decoder_gain", decoder_gain, above=0)
+        check_number("log_std_init", log_std_init)
+        check_number("critic_lr_scale", critic_lr_scale, at_least=0)
+        check_number("plasticity_lr_scale", plasticity_lr_scale, at_least=0)
+        options, own = dict(snn_kwargs or {}), inspect.signature(PlasticPolicy).parameters
+        host = inspect.signature(ActorCriticPolicy).parameters
+        check_names("PlasticPolicy", [*kwargs, *options], dict.fromkeys([*SNNConfig.names(), *own, *host]))
+        options |= {name: kwargs.pop(name) for name in SNNConfig.names() if name in kwargs}
+        self.snn_config = SNNConfig(**options)
         self.critic, self.decoder = critic, decoder
         self.decoder_neurons, self.decoder_gain = decoder_neurons, decoder_gain
         self.critic_lr_scale, self.plasticity_lr_scale = critic_lr_scale, plasticity_lr_scale
@@ -129,9 +102,10 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = (
             *("critic", "decoder", "decoder_neurons", "decoder_gain", "critic_lr_scale", "plasticity_lr_scale"),
-            *("snn_kwargs", "share_features_extractor"),
+            "share_features_extractor",
         )
-        return super()._get_constructor_parameters() | {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in names}
+        return super()._get_constructor_parameters() | own | asdict(self.snn_config)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)  # heads and their initialisation, from the sizes of _build_mlp_extractor
@@ -150,8 +124,8 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         pi, vf = list(self.net_arch["pi"]), list(self.net_arch["vf"])
         if self.decoder == "population":
             pi.append(self._n_distribution_parameters() * self.decoder_neurons)
-        self.snn = PlasticSNN(self.features_dim, pi, **self.snn_kwargs)
-        self.critic_snn = PlasticSNN(self.features_dim, vf, **self.snn_kwargs) if self.critic == "plastic" else None
+        self.snn = PlasticSNN(self.features_dim, pi, self.snn_config)
+        self.critic_snn = PlasticSNN(self.features_dim, vf, self.snn_config) if self.critic == "plastic" else None
         # SB3's extractor serves as the critic's, and tells the heads their input sizes.
         self.mlp_extractor = MlpExtractor(self.features_dim, dict(vf=vf), self.activation_fn, device=self.device)
         self.mlp_extractor.latent_dim_pi = self.snn.n_outputs
@@ -197,45 +171,39 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         """The spiking networks: the actor's and, if it is plastic, the critic's."""
         return [self.snn] if self.critic_snn is None else [self.snn, self.critic_snn]
 
-    # State
+    # Stepping. The state of all networks is a flat tuple of tensors, opaque to all but the networks.
 
     def initial_state(self, n_envs: int, random: bool = True) -> State:
         """
-        The state at the start of an episode, as a flat tuple of tensors; opaque to all but this class.
+        The state at the start of an episode.
 
         :param n_envs: number of environments, B
         :param random: draw the keys of random encoders; else they are always the same
         """
-        return tuple(tensor for net in self.networks() for tensor in net.initial_state(n_envs, random).tensors())
-
-    # Forward passes. Observations are [T * B, ...] throughout, time first; T = len(episode_starts).
-
-    def _latents(self, obs: PyTorchObs, episode_starts: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """
-        :param obs: [T * B, ...]
-        :param episode_starts: bool [T, B]
-        :param state: before the first step
-        :return: what :meth:`evaluate_latents` takes of actor and critic, [T * B, N] each, and the state after
-        """
-        features = self.extract_features(obs)
-        pi_features, vf_features = features if isinstance(features, tuple) else (features, features)
-        actor_state, critic_state = self.split_state(state)
-        latent_pi, actor_state = self._scan(self.snn, pi_features, episode_starts, actor_state)
-        if self.critic_snn is None:
-            return latent_pi, vf_features, actor_state + critic_state
-        latent_vf, critic_state = self._scan(self.critic_snn, vf_features, episode_starts, critic_state)
-        return latent_pi, latent_vf, actor_state + critic_state
+        return initial_state(self.networks(), n_envs, random)
 
     def split_state(self, state: State) -> tuple[State, State]:
         """The actor's part of a state, and the critic's (empty for an MLP)."""
-        n = SNNState.n_tensors(len(self.snn.layers))
-        return state[:n], state[n:]
+        return self.stepper().split_state(state)
 
-    @staticmethod
-    def _scan(net: PlasticSNN, features: Tensor, episode_starts: Tensor, state: State) -> tuple[Tensor, State]:
-        features = features.reshape(*episode_starts.shape, *features.shape[1:])
-        latent, snn_state = net.scan(features, episode_starts, SNNState.from_tensors(state))
-        return latent.flatten(0, 1), snn_state.tensors()
+    def stepper(self) -> PolicyStepper:
+        """What steps the policy with its present parameters, differentiable."""
+        return PolicyStepper(self, self.networks(), self.snn, self.critic_snn)
+
+    def prepared(
+        self, frozen: bool = False, keep_fast_weights: bool | None = None, in_place: bool = False
+    ) -> PolicyStepper:
+        """
+        What steps the policy many times without gradients. The networks' parameters are computed once, here: make
+        another when they have changed.
+
+        :param frozen: nothing that synapses have learned changes
+        :param keep_fast_weights: whether that survives the start of an episode; None: as the policy was made
+        :param in_place: a step overwrites the state that the step before has returned, if that is passed in again: for
+            a caller who does not keep it
+        """
+        actor, *critic = [net.prepared(frozen, keep_fast_weights, in_place) for net in self.networks()]
+        return PolicyStepper(self, self.networks(), actor, critic[0] if critic else None)
 
     def forward(  # type: ignore[override]
         self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
@@ -250,33 +218,9 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         :return: actions, values [B, 1], log probabilities [B], and the state after
         :raises ValueError: if an action is not finite
         """
-        actions, latents, state = self.sample(obs, state, episode_starts, deterministic)
+        actions, latents, state = self.stepper().sample(obs, state, episode_starts, deterministic)
         values, log_prob, _ = self.evaluate_latents(*latents, actions)
         return actions.reshape((-1, *self.action_space.shape)), values, log_prob, state  # type: ignore[misc]
-
-    def sample(
-        self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
-    ) -> tuple[Tensor, tuple[Tensor, Tensor], State]:
-        """
-        One step in all networks, for the collection of rollouts: what the actions are worth is asked later, of many
-        steps at once.
-
-        :param obs: observations [B, ...]
-        :param state: state before the step
-        :param episode_starts: bool [B]
-        :param deterministic: take the most likely actions
-        :return: actions as the distribution gives them, what :meth:`evaluate_latents` takes, and the state after
-        :raises ValueError: if an action is not finite
-        """
-        latent_pi, latent_vf, state = self._latents(obs, episode_starts.unsqueeze(0), state)
-        with unvalidated_distributions():
-            actions = self._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
-        if not math.isfinite(actions.sum()):
-            raise ValueError(
-                f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters "
-                "have probably diverged: try a lower learning rate."
-            )
-        return actions, (latent_pi, latent_vf), state
 
     def evaluate_latents(
         self, latent_pi: Tensor, latent_vf: Tensor, actions: Tensor
@@ -311,7 +255,7 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
                 f"A policy with a state evaluates actions of Sequences (observations, episode_starts, state), "
                 f"got {type(obs).__name__}: use ChunkedRolloutBuffer."
             )
-        latent_pi, latent_vf, _ = self._latents(obs.observations, obs.episode_starts, obs.state)
+        latent_pi, latent_vf, _ = self.stepper().latents(obs.observations, obs.episode_starts, obs.state)
         return self.evaluate_latents(latent_pi, latent_vf, actions)
 
     def _with_defaults(self, obs: PyTorchObs, state: State | None, starts: Tensor | None) -> tuple[State, Tensor]:
@@ -330,90 +274,28 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         :param episode_starts: bool [B], None if no episode starts here
         """
         state, starts = self._with_defaults(obs, state, episode_starts)
-        return self._get_action_dist_from_latent(self._latents(obs, starts, state)[0])
+        return self._get_action_dist_from_latent(self.stepper().latents(obs, starts, state)[0])
 
     def predict_values(
         self, obs: PyTorchObs, state: State | None = None, episode_starts: Tensor | None = None
     ) -> Tensor:
         """
-        Values of observations [B, 1]. An MLP critic needs the observations alone.
+        Values of observations [B, 1], for which the critic alone is run. An MLP needs the observations alone.
 
         :param obs: [B, ...]
         :param state: state before the step, None at the start of an episode
         :param episode_starts: bool [B], None if no episode starts here
         """
-        if self.critic_snn is None:
-            return super().predict_values(obs)
         state, starts = self._with_defaults(obs, state, episode_starts)
-        return self._values(self._latents(obs, starts, state)[1])
+        return self._values(self.stepper().critic_latent(obs, starts, state))
 
-    @contextmanager
-    def cached_parameters(self, in_place: bool = False) -> Iterator[None]:
-        """
-        Inside this context the networks' effective parameters are computed once: for all steps of a rollout.
-
-        :param in_place: a step overwrites the state that the step before has returned, if that is passed in again: for
-            a caller who does not keep it
-        """
-        with ExitStack() as stack:
-            for net in self.networks():
-                stack.enter_context(net.cached_parameters(in_place=in_place))
-            yield
-
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """Batch norm and dropout of a features extractor as in a rollout, whatever the mode was, and is again after."""
-        training = self.training
-        self.set_training_mode(False)
-        try:
-            yield
-        finally:
-            self.set_training_mode(training)
-
-    def chunk_states(self, obs: PyTorchObs, episode_starts: Tensor, state: State, chunk_len: int) -> list[Tensor]:
-        """
-        The states from which chunks of a rollout start, computed with the current parameters.
-
-        :param obs: [T, B, ...]
-        :param episode_starts: bool [T, B]
-        :param state: state before the first step
-        :param chunk_len: steps per chunk
-        :return: as many tensors as a state has, each [T / chunk_len, B, ...]
-        """
-        states = []
-        with torch.no_grad(), self.evaluating():
-            for t in range(0, len(episode_starts), chunk_len):
-                states.append(state)
-                steps = slice(t, t + chunk_len)
-                chunk = map_obs(partial(flatten_steps, steps=steps), obs)
-                state = self._latents(chunk, episode_starts[steps], state)[2]
-        return [torch.stack(tensors) for tensors in zip(*states, strict=True)]
-
-    # predict
+    # predict, and what experiments with plasticity ask for (sb3_plastic.evaluation.controls)
 
     def act(
         self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
     ) -> tuple[np.ndarray, State]:
-        """
-        One step of the actor alone.
-
-        :param obs: [B, ...]
-        :param state: state before the step
-        :param episode_starts: bool [B]
-        :param deterministic: take the most likely actions
-        :return: actions as environments take them, [B, ...], and the state after
-        """
-        features = super(ActorCriticPolicy, self).extract_features(obs, self.pi_features_extractor)
-        actor_state, critic_state = self.split_state(state)
-        latent_pi, actor_state = self._scan(self.snn, features, episode_starts.unsqueeze(0), actor_state)
-        chosen = self._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
-        actions = chosen.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
-        if isinstance(self.action_space, spaces.Box):
-            if self.squash_output:
-                actions = self.unscale_action(actions)
-            else:
-                actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        return actions, actor_state + critic_state
+        """See :meth:`~sb3_plastic.stepper.PolicyStepper.act`."""
+        return self.stepper().act(obs, state, episode_starts, deterministic)
 
     def predict(
         self,
@@ -422,42 +304,31 @@ class PlasticPolicy(PlasticityInterventions, ActorCriticPolicy):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """
-        Actions for observations, and the state to pass in next time.
+        """See :meth:`~sb3_plastic.stepper.PolicyStepper.predict`."""
+        return self.stepper().predict(observation, state, episode_start, deterministic)
 
-        :param observation: of one environment or of several (first axis)
-        :param state: what the last call returned, None to start afresh
-        :param episode_start: where an episode starts, [B]; there the state is reset first
-        :param deterministic: take the most likely actions
-        :return: actions, and the state as a tuple of arrays with the environment axis first
-        :raises ValueError: on observations of the wrong shape or not finite, or a state of other environments
+    def n_plastic_layers(self) -> int:
+        """How many layers of the actor have fast weights."""
+        return sum(layer.config.rule != "none" for layer in self.snn.layers)
+
+    def zero_fast_weights(self, state: tuple[np.ndarray, ...], rows: NDArray[np.bool_]) -> tuple[np.ndarray, ...]:
         """
-        self.set_training_mode(False)
-        if isinstance(observation, tuple):
-            raise ValueError(
-                "You have passed a tuple to the predict() function instead of a Numpy array or a Dict. "
-                "You are probably mixing Gym API with SB3 VecEnv API: `obs, info = env.reset()` (Gym) "
-                "vs `obs = vec_env.reset()` (SB3 VecEnv)."
-            )
-        obs_tensor, vectorized_env = self.obs_to_tensor(observation)
-        first = next(iter(obs_tensor.values())) if isinstance(obs_tensor, dict) else obs_tensor
-        n_envs = len(first)
-        check_observation(map_obs(lambda tensor: tensor.cpu().numpy(), obs_tensor))
-        starts = np.zeros(n_envs, bool) if episode_start is None else np.asarray(episode_start).reshape(-1)
-        if len(starts) != n_envs:
-            raise ValueError(
-                f"episode_start has {len(starts)} entries, but there are observations of {n_envs} environments."
-            )
-        with torch.no_grad():
-            tensors = self.initial_state(n_envs, random=not deterministic)
-            if state is not None:
-                tensors = tensors_from_arrays(state, tensors)
-            starts_tensor = torch.as_tensor(starts.astype(bool), device=self.device)
-            actions, new_state = self.act(obs_tensor, tensors, starts_tensor, deterministic)
-        if not vectorized_env:
-            actions = actions.squeeze(axis=0)
-        # A copy: an array that shared memory with a tensor would change under its owner's hands.
-        return actions, tuple(tensor.cpu().numpy().copy() for tensor in new_state)
+        Forget what synapses have learned.
+
+        :param state: what ``predict`` returned
+        :param rows: in which environments, [B]
+        :return: the state with fast weights, eligibility and sliding threshold at zero there
+        """
+        return zero_learned(state, state_names(self.networks()), rows)
+
+    def fast_weight_norms(self, state: tuple[np.ndarray, ...]) -> np.ndarray:
+        """
+        Root mean square of the fast weights of the actor's plastic layers.
+
+        :param state: what ``predict`` returned
+        :return: [B, L]
+        """
+        return fast_weight_norms(state, state_names([self.snn]))
 
     def export(self, folder: str | Path, normalization: VecNormalize | Normalization | None = None) -> Path:
         """

@@ -19,11 +19,13 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.buffers import ChunkedRolloutBuffer
+from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import check_choice
 from sb3_plastic.monitor import snn_statistics
-from sb3_plastic.observations import check_observation
+from sb3_plastic.observations import Obs, check_observation, stack_obs
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
+from sb3_plastic.stepper import State
 
 SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
 
@@ -157,36 +159,22 @@ class PlasticPPO(WholeFiles, PPO):
         if self.verbose >= 1:
             print(f"Plastic scan of the layers: {', '.join(backends)}")
         if self.chunk_states == "refresh":
-            self.rollout_buffer.refresh = partial(self.policy.chunk_states, chunk_len=chunk_len)
-        self.policy.optimizer.register_step_pre_hook(self._clip_gradients)
-        self._gradient_norms: dict[str, list[float]] = {}
-        self._last_state: tuple[torch.Tensor, ...] | None = None
+            self.rollout_buffer.refresh = partial(self._refresh_states, chunk_len=chunk_len)
+        self._last_state: State | None = None
+
+    def _refresh_states(
+        self, obs: Obs, episode_starts: torch.Tensor, state: State, chunk_len: int
+    ) -> list[torch.Tensor]:
+        return self.policy.prepared().chunk_states(obs, episode_starts, state, chunk_len)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_state", "_gradient_norms"]
+        return [*super()._excluded_save_params(), "_last_state"]
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)  # one rate for all, and its log entry
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:
                 group["lr"] *= group["lr_scale"]
-
-    def _clip_gradients(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        # As torch's clip_grad_norm_ of each group, in a third of its operations.
-        groups = optimizer.param_groups
-        gradients = [[p.grad for p in group["params"] if p.grad is not None] for group in groups]
-        lengths = torch.stack(torch._foreach_norm([grad for grads in gradients for grad in grads]))
-        norms = torch.stack([part.norm() for part in lengths.split([len(grads) for grads in gradients])]).tolist()
-        if not np.isfinite(norms).all():
-            # Through many ticks of surrogate derivatives a gradient can overflow. It has no direction to follow: an
-            # optimiser passes over parameters without one.
-            self._dropped_updates += 1
-            optimizer.zero_grad(set_to_none=True)
-            return
-        for group, grads, norm in zip(groups, gradients, norms, strict=True):
-            self._gradient_norms.setdefault(group["name"], []).append(norm)
-            if norm > self.max_grad_norm:
-                torch._foreach_mul_(grads, self.max_grad_norm / norm)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -215,47 +203,46 @@ class PlasticPPO(WholeFiles, PPO):
         callback.on_rollout_start()
 
         chunk: list[tuple[torch.Tensor, ...]] = []
-        # In place: what is kept of the state is copied by start_chunk.
-        with self.policy.cached_parameters(in_place=True):
-            for n_steps in range(n_rollout_steps):
-                if n_steps % rollout_buffer.chunk_len == 0:
-                    rollout_buffer.start_chunk(self._last_state)
-                if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
-                    self.policy.reset_noise(env.num_envs)
-                check_observation(self._last_obs)  # type: ignore[arg-type]
-                with torch.no_grad():
-                    obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                    episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
-                    actions_tensor, latents, state = self.policy.sample(obs_tensor, self._last_state, episode_starts)
-                actions = actions_tensor.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
-                clipped_actions = actions
-                if isinstance(self.action_space, spaces.Box):
-                    if self.policy.squash_output:
-                        clipped_actions = self.policy.unscale_action(clipped_actions)
-                    else:
-                        clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        stepper = self.policy.prepared(in_place=True)  # what is kept of the state is copied by start_chunk
+        for n_steps in range(n_rollout_steps):
+            if n_steps % rollout_buffer.chunk_len == 0:
+                rollout_buffer.start_chunk(self._last_state)
+            if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
+                self.policy.reset_noise(env.num_envs)
+            check_observation(self._last_obs)  # type: ignore[arg-type]
+            with torch.no_grad():
+                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
+                actions_tensor, latents, state = stepper.sample(obs_tensor, self._last_state, episode_starts)
+            actions = actions_tensor.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
+            clipped_actions = actions
+            if isinstance(self.action_space, spaces.Box):
+                if self.policy.squash_output:
+                    clipped_actions = self.policy.unscale_action(clipped_actions)
+                else:
+                    clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
 
-                new_obs, rewards, dones, infos = env.step(clipped_actions)
-                self.num_timesteps += env.num_envs
-                # Callbacks read our local variables: keep SB3's names.
-                callback.update_locals(locals())
-                if not callback.on_step():
-                    return False
-                self._update_info_buffer(infos, dones)
-                self._bootstrap_truncated(rewards, dones, infos, state)
-                rollout_buffer.add(
-                    self._last_obs,
-                    actions,
-                    rewards,
-                    self._last_episode_starts,  # type: ignore[arg-type]
-                )
-                chunk.append((*latents, actions_tensor))
-                if len(chunk) == rollout_buffer.chunk_len:
-                    with torch.no_grad():
-                        values, log_probs, _ = self.policy.evaluate_latents(*map(torch.cat, zip(*chunk, strict=True)))
-                    rollout_buffer.add_evaluation(values, log_probs)
-                    chunk.clear()
-                self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+            # Callbacks read our local variables: keep SB3's names.
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            self._bootstrap_truncated(rewards, dones, infos, state)
+            rollout_buffer.add(
+                self._last_obs,
+                actions,
+                rewards,
+                self._last_episode_starts,  # type: ignore[arg-type]
+            )
+            chunk.append((*latents, actions_tensor))
+            if len(chunk) == rollout_buffer.chunk_len:
+                with torch.no_grad():
+                    values, log_probs, _ = self.policy.evaluate_latents(*map(torch.cat, zip(*chunk, strict=True)))
+                rollout_buffer.add_evaluation(values, log_probs)
+                chunk.clear()
+            self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
 
         with torch.no_grad():
             episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
@@ -266,31 +253,31 @@ class PlasticPPO(WholeFiles, PPO):
         return True
 
     def _bootstrap_truncated(
-        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], state: tuple[torch.Tensor, ...]
+        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], state: State
     ) -> None:
         """Where an episode was cut short, add the value of what would have followed (SB3 issue 633)."""
-        for i in np.flatnonzero(dones):
-            terminal_obs = infos[i].get("terminal_observation")
-            if terminal_obs is not None and infos[i].get("TimeLimit.truncated", False):
-                with torch.no_grad():
-                    obs_tensor, _ = self.policy.obs_to_tensor(terminal_obs)
-                    value = self.policy.predict_values(obs_tensor, tuple(tensor[i : i + 1] for tensor in state))
-                rewards[i] += self.gamma * value.item()
+        rows = [int(i) for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated", False)]
+        rows = [i for i in rows if infos[i].get("terminal_observation") is not None]
+        if not rows:
+            return
+        obs, _ = self.policy.obs_to_tensor(stack_obs([infos[i]["terminal_observation"] for i in rows]))
+        with torch.no_grad():
+            values = self.policy.predict_values(obs, tuple(tensor[rows] for tensor in state))
+        rewards[rows] += self.gamma * values.cpu().numpy().flatten()
 
     def train(self) -> None:
         """SB3's update, with gradients clipped per parameter group, and the network's statistics logged."""
-        self._gradient_norms.clear()
-        self._dropped_updates = 0
-        # SB3 clips what policy.parameters() names, all together, and takes 4 % of an update for it. It is shown nothing
-        # here: _clip_gradients has the groups from the optimiser.
-        self.policy.parameters = lambda recurse=True: iter(())  # type: ignore[method-assign]
+        clipping = GroupClipping(self.max_grad_norm)
+        hook = self.policy.optimizer.register_step_pre_hook(clipping)
+        self.max_grad_norm = math.inf  # SB3 clips all parameters together: it is given a bound that nothing exceeds
         try:
             super().train()
         finally:
-            del self.policy.parameters
-        for name, norms in self._gradient_norms.items():
+            self.max_grad_norm = clipping.bound
+            hook.remove()
+        for name, norms in clipping.norms.items():
             self.logger.record(f"train/grad_norm_{name}", float(np.mean(norms)))
-        self.logger.record("train/dropped_updates", self._dropped_updates)
+        self.logger.record("train/dropped_updates", clipping.dropped)
         for name, value in snn_statistics(self.policy, self.rollout_buffer).items():
             self.logger.record(name, value, exclude="stdout")  # some twenty lines: for TensorBoard and files
 

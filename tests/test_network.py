@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from sb3_plastic import PlasticSNN, SNNState
-from sb3_plastic.snn.coding import PopulationDecoder, PopulationEncoder, counter_uniform
+from sb3_plastic.snn.config import SNNConfig
+from sb3_plastic.snn.decoders import PopulationDecoder
+from sb3_plastic.snn.encoders import PopulationEncoder, counter_uniform
 
 RULES = ("none", "hebb", "oja", "bcm")
 MODULATIONS = ("none", "simple", "retroactive")
@@ -165,11 +167,11 @@ def test_a_list_chooses_the_rule_per_layer():
         (dict(surrogate="relu"), "Unknown surrogate 'relu'"),
         (dict(backend="fast"), "Unknown backend 'fast'"),
         (dict(rule=["oja"]), "rule names 1 layers, but there are 2"),
-        (dict(beta=1.2), r"beta is a rate per tick in \[0, 1\], got 1.2"),
+        (dict(beta=1.2), "beta, a rate per tick, must be a finite number at least 0 and at most 1, got 1.2"),
         (dict(learn=["rho"], rho=0.0), "rho is to be learned, so it must start strictly between 0 and 1"),
         (dict(learn=["alpha"]), "Unknown rate to learn 'alpha'"),
-        (dict(eta_init=0.0), "must be above 0"),
-        (dict(threshold=-1.0), "threshold must be above 0"),
+        (dict(eta_init=0.0), "eta_init must be a finite number above 0, got 0.0"),
+        (dict(threshold=-1.0), "threshold must be a finite number above 0, got -1.0"),
         (dict(layer_sizes=[]), "at least one layer"),
         (dict(encoder="population", encoder_kwargs=dict(n_neurons=1)), "n_neurons >= 2"),
         (dict(readout_kwargs=dict(decay=1.0)), r"decay must be in \[0, 1\)"),
@@ -178,6 +180,31 @@ def test_a_list_chooses_the_rule_per_layer():
 def test_errors_say_what_was_got_and_what_is_allowed(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_snn(**kwargs)
+
+
+def test_a_configuration_is_a_value_that_the_options_of_a_network_override():
+    config = SNNConfig(rule=["none", "bcm"], n_ticks=3)
+    assert config == SNNConfig(rule=("none", "bcm"), n_ticks=3)
+    snn = PlasticSNN(F, [11, 7], config, n_ticks=1)
+    assert snn.config == SNNConfig(rule=("none", "bcm"), n_ticks=1)
+    assert [layer.config.rule for layer in snn.layers] == ["none", "bcm"]
+    with pytest.raises(ValueError, match=r"no argument 'modulaton'\. Did you mean 'modulation'"):
+        PlasticSNN(F, [11], modulaton="simple")
+
+
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_a_prepared_network_equals_the_network_until_its_parameters_change(backend):
+    snn = make_snn(rule="oja", learn=["beta"], backend=backend)
+    features, starts = make_sequence()
+    before, _ = snn.scan(features, starts, snn.initial_state(B))
+    prepared = snn.prepared()
+    latent, _ = prepared.scan(features, starts, snn.initial_state(B))
+    assert torch.equal(latent, before)
+    assert not latent.requires_grad
+    with torch.no_grad():
+        snn.layers[0].raw_rates["beta"] += 3
+    assert torch.equal(prepared.scan(features, starts, snn.initial_state(B))[0], before)
+    assert not torch.equal(snn.scan(features, starts, snn.initial_state(B))[0], before)
 
 
 # Coding

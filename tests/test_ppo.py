@@ -1,5 +1,7 @@
 """PlasticPPO: the replay is exact, the gradient is whole, and it learns."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO, PreviousActionReward
+from sb3_plastic.buffers import Sequences
+from sb3_plastic.stepper import PolicyStepper
 
 
 def collect(model: PlasticPPO) -> None:
@@ -19,15 +23,22 @@ def collect(model: PlasticPPO) -> None:
     model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
 
 
-def log_ratios(model: PlasticPPO) -> torch.Tensor:
+def log_ratios(model: PlasticPPO, spoil: Callable[[Sequences], Sequences] = lambda chunks: chunks) -> torch.Tensor:
     """Of one whole epoch."""
     with torch.no_grad():
         return torch.cat(
             [
-                model.policy.evaluate_actions(batch.observations, batch.actions)[1] - batch.old_log_prob
+                model.policy.evaluate_actions(spoil(batch.observations), batch.actions)[1] - batch.old_log_prob
                 for batch in model.rollout_buffer.get(model.batch_size)
             ]
         )
+
+
+def states(model: PlasticPPO) -> list[torch.Tensor]:
+    """The chunk-start states of one epoch."""
+    sequences = model.rollout_buffer.sequences
+    list(model.rollout_buffer.get(model.batch_size))
+    return [tensor.clone() for tensor in sequences(torch.arange(model.rollout_buffer.n_sequences)).state]
 
 
 @pytest.mark.parametrize("rule", ["none", "hebb", "oja", "bcm"])
@@ -57,18 +68,21 @@ def test_options_replay_the_rollout_too(kwargs):
     assert log_ratios(model).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("spoil", ["state", "fast weights", "episode starts"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda chunks: chunks._replace(state=tuple(torch.zeros_like(tensor) for tensor in chunks.state)),
+        lambda chunks: chunks._replace(
+            state=tuple(torch.zeros_like(tensor) if tensor.ndim == 3 else tensor for tensor in chunks.state)
+        ),
+        lambda chunks: chunks._replace(episode_starts=torch.zeros_like(chunks.episode_starts)),
+    ],
+    ids=["state", "fast weights", "episode starts"],
+)
 def test_the_replay_is_exact_because_of_state_and_episode_starts(spoil):
     model = small_ppo(policy_kwargs=dict(eta_init=0.5, alpha_init=1.0))
     collect(model)
-    log_ratios(model)
-    buffer = model.rollout_buffer
-    if spoil == "episode starts":
-        buffer._episode_starts.zero_()
-    for tensor in buffer._states:
-        if spoil == "state" or (spoil == "fast weights" and tensor.ndim == 4):
-            tensor.zero_()
-    assert log_ratios(model).abs().max() > 0.01
+    assert log_ratios(model, spoil).abs().max() > 0.01
 
 
 def test_values_of_a_plastic_critic_are_replayed():
@@ -83,37 +97,38 @@ def test_values_of_a_plastic_critic_are_replayed():
 def test_chunk_states_are_refreshed_before_every_epoch_but_the_first(chunk_states):
     model = small_ppo(chunk_states=chunk_states, policy_kwargs=dict(eta_init=0.5))
     collect(model)
-    list(model.rollout_buffer.get(32))
-    before = [tensor.clone() for tensor in model.rollout_buffer._states]
+    before = states(model)
     with torch.no_grad():
         model.policy.snn.layers[0].w += 0.5
-    list(model.rollout_buffer.get(32))
-    changed = [not torch.equal(a, b) for a, b in zip(before, model.rollout_buffer._states, strict=True)]
+    changed = [not torch.equal(a, b) for a, b in zip(before, states(model), strict=True)]
     assert any(changed) == (chunk_states == "refresh")
 
 
 def test_refreshed_states_are_those_that_the_rollout_met():
     model = small_ppo(chunk_states="refresh")
     collect(model)
-    list(model.rollout_buffer.get(32))
-    before = [tensor.clone() for tensor in model.rollout_buffer._states]
-    list(model.rollout_buffer.get(32))
-    for a, b in zip(before, model.rollout_buffer._states, strict=True):
+    for a, b in zip(states(model), states(model), strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_longer_chunks_carry_the_gradient_of_plasticity_further_back():
-    actions, gradients = [], []
-    for chunk_len in (32, 8):
-        model = small_ppo(chunk_len=chunk_len, batch_size=96)
-        collect(model)
-        actions.append(model.rollout_buffer.actions)
-        (batch,) = model.rollout_buffer.get(96)
-        model.policy.evaluate_actions(batch.observations, batch.actions)[1].sum().backward()
-        gradients.append(model.policy.snn.layers[0].raw_eta.grad)
-    # Same rollout, same parameters; what differs is how far back the gradient reaches.
-    np.testing.assert_array_equal(*actions)
-    assert gradients[0].abs().sum() > gradients[1].abs().sum()
+@pytest.mark.parametrize("chunk_len", [32, 8])
+def test_the_gradient_flows_through_a_whole_chunk_and_no_further(chunk_len):
+    model = small_ppo(chunk_len=chunk_len, batch_size=96, policy_kwargs=dict(alpha_init=1.0, eta_init=0.5))
+    policy, buffer = model.policy, model.rollout_buffer
+    collect(model)
+    (batch,) = buffer.get(96)
+    log_prob = policy.evaluate_actions(batch.observations, batch.actions)[1]
+    gradient = torch.autograd.grad(log_prob.sum(), policy.snn.layers[0].raw_eta)[0]
+
+    # The same by hand: step by step from the first state, with the state detached where a chunk starts.
+    state, total = policy.initial_state(3), torch.zeros(())
+    for t in range(32):
+        if t % chunk_len == 0:
+            state = tuple(tensor.detach() for tensor in state)
+        starts = torch.as_tensor(buffer.episode_starts[t : t + 1]).bool()
+        latent_pi, latent_vf, state = policy.stepper().latents(torch.as_tensor(buffer.observations[t]), starts, state)
+        total = total + policy.evaluate_latents(latent_pi, latent_vf, torch.as_tensor(buffer.actions[t]))[1].sum()
+    torch.testing.assert_close(gradient, torch.autograd.grad(total, policy.snn.layers[0].raw_eta)[0])
 
 
 def test_every_learned_tensor_moves_in_training():
@@ -139,7 +154,7 @@ def test_gradients_are_clipped_for_each_group_apart():
     def read(optimizer, args, kwargs):
         norms.append([torch.cat([p.grad.flatten() for p in g["params"]]).norm().item() for g in optimizer.param_groups])
 
-    model.policy.optimizer.register_step_pre_hook(read)  # runs after the algorithm's own
+    model.policy.optimizer.register_step_post_hook(read)
     model.learn(96)
     np.testing.assert_allclose(norms, 1e-3, rtol=1e-3)
     assert model.max_grad_norm == 1e-3
@@ -162,6 +177,46 @@ def test_an_update_whose_gradient_overflows_is_dropped_whole_and_counted():
     assert model.logger.name_to_value["train/dropped_updates"] == 1
     assert np.isfinite(after).all()
     assert not np.array_equal(before, after)  # the second update counts
+
+
+def test_an_update_sees_the_policy_with_all_its_parameters_on_their_device():
+    model = small_ppo(device="cuda" if torch.cuda.is_available() else "cpu")
+    seen = []
+
+    def look(*_):
+        seen.append((model.policy.device.type, len(list(model.policy.parameters()))))
+
+    model.policy.snn.register_full_backward_pre_hook(look)
+    model.policy.value_net.register_forward_hook(look)
+    model.learn(96)
+    assert set(seen) == {(model.device.type, len(list(model.policy.parameters())))}
+
+
+def test_a_plastic_critic_is_run_alone_for_values():
+    model = small_ppo(policy_kwargs=dict(critic="plastic"))
+    collect(model)
+    obs, starts = torch.randn(3, 4), torch.tensor([False, True, False])
+    state = tuple(tensor[-3:] for tensor in states(model))
+    _, latent_vf, _ = model.policy.stepper().latents(obs, starts.unsqueeze(0), state)
+    expected = model.policy.value_net(latent_vf)
+    with torch.no_grad():
+        model.policy.snn.layers[0].w.fill_(float("nan"))  # the actor is not asked
+    torch.testing.assert_close(model.policy.predict_values(obs, state, starts), expected)
+
+
+def test_a_truncation_does_not_make_the_rollout_lay_out_its_memory_again(monkeypatch):
+    model, made = small_ppo(random_vec_env(length=3), policy_kwargs=dict(critic="plastic")), []
+    sample = PolicyStepper.sample
+
+    def counted(stepper, obs, state, starts):
+        actions, latents, after = sample(stepper, obs, state, starts)
+        made.append({tensor.data_ptr() for tensor in after if tensor.ndim == 3})
+        return actions, latents, after
+
+    monkeypatch.setattr(PolicyStepper, "sample", counted)
+    collect(model)
+    assert len(made) == 32
+    assert all(pointers == made[0] for pointers in made)
 
 
 def test_the_same_seed_gives_the_same_training():
@@ -270,7 +325,9 @@ def test_saving_that_fails_leaves_the_old_model_whole(tmp_path, monkeypatch):
 def test_only_chunk_start_states_are_stored():
     model = small_ppo(n_steps=64, batch_size=64, chunk_len=16)
     collect(model)
-    assert {tensor.shape[0] for tensor in model.rollout_buffer._states} == {4}
+    h = max(tensor.numel() for tensor in model.policy.initial_state(3))
+    held = [value for value in vars(model.rollout_buffer).values() if isinstance(value, list)]
+    assert max(tensor.numel() for tensors in held for tensor in tensors) == 4 * h
 
 
 def test_dict_observations_are_chunked_entry_by_entry():

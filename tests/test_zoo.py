@@ -94,7 +94,7 @@ def test_training_continues_from_a_model(trained, tmp_path):
     from sb3_plastic import PlasticPPO
 
     before, after = (PlasticPPO.load(path, device="cpu").policy for path in (model, tmp_path / RUN / f"{ENV}.zip"))
-    assert before.snn_kwargs == after.snn_kwargs
+    assert before.snn_config == after.snn_config
     w_before, w_after = before.snn.layers[0].w, after.snn.layers[0].w
     assert 0 < (w_before - w_after).abs().max() < 0.1  # it learned on, from there
 

@@ -10,7 +10,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from sb3_plastic.observations import map_obs
-from sb3_plastic.policies import PlasticPolicy, State
+from sb3_plastic.policies import PlasticPolicy
+from sb3_plastic.stepper import State
 
 
 def get_vector(parameters: list[nn.Parameter]) -> Tensor:

@@ -14,7 +14,7 @@ can be carried: then their whole state survives.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -33,6 +33,15 @@ LIFETIME = ("carried", "reset")
 """Controls of a life of several episodes."""
 
 
+class Predictor(Protocol):
+    """What acts: SB3's ``predict``."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Actions, and the state to pass in next time."""
+
+
 @runtime_checkable
 class PlasticityControls(Protocol):
     """What a policy with plasticity offers. States are what ``predict`` returns: arrays, environment axis first."""
@@ -40,8 +49,11 @@ class PlasticityControls(Protocol):
     def n_plastic_layers(self) -> int:
         """How many layers have fast weights; 0 is a static network, which has no controls."""
 
-    def plasticity(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AbstractContextManager[None]:
-        """Inside: no fast weight changes; whether they survive the start of an episode, None: as the policy is."""
+    def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> Predictor:
+        """
+        The policy as it is now, for many steps. Frozen: no fast weight changes; ``keep_fast_weights``: whether they
+        survive the start of an episode, None: as the policy is.
+        """
 
     def zero_fast_weights(self, state: State, rows: Array) -> State:
         """The same state, with all that synapses have learned at zero in some rows (bool [B])."""
@@ -58,7 +70,7 @@ def controls_of(model: Any) -> PlasticityControls | None:
 
 class Player:
     """
-    A model that acts under a control, with its state.
+    A model that acts under a control, with its state. Its parameters are those of the moment in which this is made.
 
     :param model: a model with SB3's ``predict``
     :param control: one of `PLASTICITY` or `LIFETIME`
@@ -73,13 +85,11 @@ class Player:
             raise UserError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
         self.state: Any = None
         self._perturbed: Array = np.zeros(0, bool)
-
-    def acting(self) -> AbstractContextManager[None]:
-        """Around all calls of `act`: what the control changes for as long as it lasts, prepared once for all steps."""
-        if self.plastic is None:
-            return nullcontext()
-        keep = self.control == "carried" if self.control in LIFETIME else None
-        return self.plastic.plasticity(frozen=self.control == "off", keep_fast_weights=keep)
+        self._intact: Predictor = model
+        if self.plastic is not None:
+            keep = control == "carried" if control in LIFETIME else None
+            self._intact = self.plastic.prepared(frozen=control == "off", keep_fast_weights=keep)
+            self._frozen = self.plastic.prepared(frozen=True, keep_fast_weights=keep)
 
     def act(self, observations: Any, starts: Array, perturbed: Array) -> Array:
         """
@@ -93,36 +103,33 @@ class Player:
         if self.plastic is None:
             if self.control == "carried" and self.state is not None:
                 starts = np.zeros_like(starts)
-            return self._predict(observations, starts)
+            return self._predict(self._intact, observations, starts)
         newly = perturbed & ~self._perturbed if self.state is not None else perturbed
         self._perturbed = perturbed
         if self.control == "zeroed_at_onset" and newly.any() and self.state is not None:
             self.state = self.plastic.zero_fast_weights(self.state, newly)
         if self.control != "frozen_at_onset" or not perturbed.any():
-            return self._predict(observations, starts)
+            return self._predict(self._intact, observations, starts)
         if perturbed.all():
-            with self.plastic.plasticity(frozen=True):
-                return self._predict(observations, starts)
+            return self._predict(self._frozen, observations, starts)
         return self._predict_both(observations, starts, perturbed)
 
     def norms(self) -> Array | None:
         """Root mean square of the fast weights after the last step, [B, L]; None without plasticity."""
         return None if self.plastic is None else self.plastic.fast_weight_norms(self.state)
 
-    def _predict(self, observations: Any, starts: Array) -> Array:
-        actions, self.state = self.model.predict(
+    def _predict(self, predictor: Predictor, observations: Any, starts: Array) -> Array:
+        actions, self.state = predictor.predict(
             observations, state=self.state, episode_start=starts, deterministic=self.deterministic
         )
         return np.asarray(actions)
 
     def _predict_both(self, observations: Any, starts: Array, perturbed: Array) -> Array:
         """Some rows are frozen, others not yet. Both are computed for all, so that a row does not depend on others."""
-        assert self.plastic is not None
         before = self.state
-        actions, state = self._predict(observations, starts), self.state
+        actions, state = self._predict(self._intact, observations, starts), self.state
         self.state = before
-        with self.plastic.plasticity(frozen=True):
-            frozen_actions = self._predict(observations, starts)
+        frozen_actions = self._predict(self._frozen, observations, starts)
         self.state = tuple(_choose(perturbed, a, b) for a, b in zip(self.state, state, strict=True))
         return _choose(perturbed, frozen_actions, actions)
 

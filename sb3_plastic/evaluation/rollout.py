@@ -64,15 +64,14 @@ def rollout(
     observations = venv.reset()
     recorder.begin(range(len(rows)), base.reset_infos)
     starts, perturbed = np.ones(len(rows), bool), recorder.perturbed()
-    with player.acting():
-        while recorder.running.any():
-            actions = player.act(observations, starts, perturbed)
-            observations, rewards, dones, infos = venv.step(actions)
-            ended = recorder.step(actions, rewards, dones, infos, player.norms())
-            recorder.begin(np.flatnonzero(dones).tolist(), base.reset_infos)
-            starts, perturbed = dones, recorder.perturbed()
-            if tick is not None:
-                tick(ended)
+    while recorder.running.any():
+        actions = player.act(observations, starts, perturbed)
+        observations, rewards, dones, infos = venv.step(actions)
+        ended = recorder.step(actions, rewards, dones, infos, player.norms())
+        recorder.begin(np.flatnonzero(dones).tolist(), base.reset_infos)
+        starts, perturbed = dones, recorder.perturbed()
+        if tick is not None:
+            tick(ended)
     return recorder.trace()
 
 

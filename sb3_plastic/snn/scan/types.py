@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import check_choice, check_number
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import MODULATIONS, RULES
 from sb3_plastic.snn.surrogate import SURROGATES
@@ -75,5 +75,4 @@ class LayerConfig:
         check_choice("neuron", self.neuron, NEURONS)
         check_choice("surrogate", self.surrogate, SURROGATES)
         for name in ("threshold", "slope", "h_max"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+            check_number(name, getattr(self, name), above=0)
