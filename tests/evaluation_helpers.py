@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +220,8 @@ class StaticPolicy:
 class AdaptivePolicy:
     """Gives it with a wobble of 0.25 to either side, but integrates its error: what it has learned is the integral."""
 
-    def __init__(self) -> None:
-        self.frozen = self.keeps = False
+    def __init__(self, frozen: bool = False, keeps: bool = False) -> None:
+        self.frozen, self.keeps = frozen, keeps
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -241,11 +239,8 @@ class AdaptivePolicy:
     def n_plastic_layers(self) -> int:
         return 1
 
-    @contextmanager
-    def plasticity(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> Iterator[None]:
-        self.frozen, self.keeps = frozen, bool(keep_fast_weights)
-        yield
-        self.frozen = self.keeps = False
+    def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AdaptivePolicy:
+        return AdaptivePolicy(frozen, bool(keep_fast_weights))
 
     def zero_fast_weights(self, state: Any, rows: Any) -> Any:
         return np.where(np.asarray(rows)[:, None], 0.0, state[0]), state[1]
