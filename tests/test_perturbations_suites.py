@@ -91,6 +91,28 @@ def test_nda_has_all_splits_for_all_robots_each_with_an_onset() -> None:
         assert not novel & trained
 
 
+def test_nda_v2_has_every_fault_for_all_robots_and_an_onset_unless_the_damage_lasts() -> None:
+    common = "reversed redrawn weak strong action_bias wires_swapped wires_permuted wires_signed sensors_off"
+    common += " sensors_far_off sensor_bias sensor_gain late_1 late_2 dead_motor locked_joint longer_limb"
+    for robot in ROBOTS:
+        names = {s.name.removeprefix("nda-v2/") for s in load_suite("nda-v2").scenarios if s.robot == robot}
+        for family in common.split():
+            assert {f"novel/{family}", f"novel/{family}/onset"} <= names
+        for family in ("reversed", "gains"):
+            assert {f"{split}/{family}{late}" for split in ("train", "id") for late in ("", "/onset")} <= names
+        assert {"novel/lasting_reversed", "novel/lasting_dead_motor"} <= names
+
+
+def test_published_set_ups_cripple_what_their_authors_crippled() -> None:
+    for name, robot, off in [
+        ("cadm/crippled/c1", "HalfCheetah", {4, 5}),
+        ("t-mcl/crippled/test", "Ant", {0, 1}),
+    ]:
+        env = gym.make(env_id(robot), scenario=f"nda-v2/{name}").unwrapped
+        env.reset(seed=0)
+        assert set(np.flatnonzero(env.model.actuator_gear[:, 0] == 0)) == off
+
+
 def test_what_training_draws_is_drawn_by_no_other_split() -> None:
     rng = np.random.default_rng(0)
     for robot in ROBOTS:

@@ -163,9 +163,9 @@ def _level(nominal: str) -> str:
 def _kind(scenario: Scenario) -> str:
     if scenario.split in ("nominal", "reference"):
         return "none"
-    if scenario.split in ("id", "train"):
+    if scenario.split in ("id", "train") and len(scenario.perturbations) > 1:
         return "all"
-    return scenario.name.rsplit("/", 1)[-1] if scenario.split == "anchor" else scenario.perturbations[0].kind
+    return scenario.name.removesuffix("/onset").rsplit("/", 1)[-1]
 
 
 def onset_of(entry: Perturbation, seed: int) -> int:

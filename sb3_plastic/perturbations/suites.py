@@ -9,7 +9,8 @@ A scenario is a name, a robot and a list of perturbations. In ``nda-v1`` the nam
 distribution, to test on), ``interp`` (in the gap that training leaves out), ``extrap1`` and ``extrap2`` (shells
 outside), ``novel`` (kinds never trained on), ``nominal``. ``train/switch`` is to learn adaptation from: a hidden
 variable that never changes within the life of fast weights teaches them nothing, nor do onsets in robots that have
-never walked unperturbed, and have fallen before.
+never walked unperturbed, and have fallen before. In ``nda-v2`` a family is a fault, and what is in ``id`` is also in
+``train``.
 """
 
 from __future__ import annotations
@@ -142,6 +143,8 @@ def load_suite(name: str) -> Suite:
         scenarios += _from_families(name, robot, part.get("families", {}), data.get("onset"), part.get("switch_at", 0))
         for kind, entry in part.get("novel", {}).items():
             scenarios += _pair(f"{name}/novel/{kind}", robot, "novel", [{"kind": kind, **entry}], data["onset"], kind)
+        for faults in (data.get("faults", {}), part.get("faults", {})):
+            scenarios += _from_faults(name, robot, faults, data.get("onset"))
         for key, entry in part.get("scenarios", {}).items():
             entries = parse(entry["perturbations"])
             scenarios.append(Scenario(f"{name}/{key}", robot, "anchor", False, entries, entry["about"]))
@@ -184,6 +187,18 @@ def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: An
         for kind, by_split in draws.items():
             entries = [{"kind": kind, "value": by_split[split]}]
             scenarios += _pair(f"{name}/{split}/{kind}", robot, split, entries, onset, f"{kind} alone")
+    return scenarios
+
+
+def _from_faults(name: str, robot: str, faults: Mapping[str, Any], onset: Any) -> list[Scenario]:
+    """Named faults by split; what is in ``id`` is also there to train on."""
+    scenarios: list[Scenario] = []
+    for split, by_name in faults.items():
+        for family, fault in by_name.items():
+            for where in ("train", "id") if split == "id" else (split,):
+                key, entries, about = f"{name}/{where}/{family}", fault["perturbations"], fault["about"]
+                pair = _pair(key, robot, where, entries, onset, about)
+                scenarios += pair if fault.get("onset", True) else pair[:1]
     return scenarios
 
 

@@ -252,6 +252,23 @@ class LocomotionVecEnv(DummyVecEnv):
             self._fresh[i] = True
         return state
 
+    def look_ahead(self, i: int, commands: Sequence[Any]) -> Any:
+        """
+        What a robot would observe if its motors got some commands from now on. Nothing is stepped.
+
+        :param i: which robot
+        :param commands: what the motors get, step by step, each [nu]
+        :return: the observation after the last of them, as senses that are not perturbed would give it
+        """
+        robot = self.robots[i]
+        mujoco.mj_setState(robot.model, robot.data, self._batch.state[i].copy(), STATE)
+        for command in commands:
+            robot.data.ctrl[:] = command
+            mujoco.mj_step(robot.model, robot.data, nstep=robot.frame_skip)
+        mujoco.mj_rnePostConstraint(robot.model, robot.data)
+        self._fresh[i] = False
+        return robot._get_obs()  # type: ignore[attr-defined]
+
     # -- what SB3 asks of the environments ---------------------------------------------------------------------------
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:

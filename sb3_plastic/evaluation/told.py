@@ -1,0 +1,161 @@
+"""An oracle that needs no training: any model, told the truth about motors, wires and sensors, by compensation.
+
+    sb3-plastic evaluate --model m.zip --suite nda-v2 --wrapper sb3_plastic.evaluation.told.Told --label told --out told
+
+Between the model and the robot, `Told` undoes what is known: commands are divided by gains, freed of biases, sent along
+the inverse of the wires, and clipped to the action space; observations are freed of biases and gains; where commands
+arrive late, the model sees the state at their arrival, which the simulator itself looks up. The truth is told after the
+first perturbed step, never before. What has no inverse (a dead motor, a locked joint, another mass) stays as it is:
+there, an oracle is a policy that was trained with ``observe_context=True``.
+
+A family of perturbations is admitted as a task of adaptation where the oracle is ahead of the best model that is not
+told by `THRESHOLD`: see `admission`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from sb3_plastic.perturbations.kinds import Active
+from sb3_plastic.perturbations.perturber import Perturber
+from sb3_plastic.perturbations.spec import PerturbationError
+from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+
+Array = NDArray[Any]
+
+THRESHOLD = 0.3  # of the forward reward of the best model that is not told
+
+COMPENSATED = (
+    "strength",
+    "action_gain",
+    "motors_reversed",
+    "wires",
+    "action_bias",
+    "action_delay",
+    "obs_bias",
+    "obs_gain",
+)
+"""Kinds whose truth compensation can tell."""
+
+
+class Told(VecEnvWrapper):
+    """
+    A model in this environment is told the truth.
+
+    :param venv: a `LocomotionVecEnv`
+    :raises PerturbationError: for another vector environment
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        if not isinstance(venv.unwrapped, LocomotionVecEnv):
+            raise PerturbationError(f"Told needs a LocomotionVecEnv, which can look ahead, got {type(venv).__name__}.")
+        self._robots = venv.unwrapped
+        self._low, self._high = self.action_space.low, self.action_space.high  # type: ignore[attr-defined]
+
+    @property
+    def _perturbers(self) -> list[Perturber]:
+        return [robot.perturber for robot in self._robots.robots]
+
+    def reset(self) -> Any:
+        """Reset all robots; their first observations are corrected."""
+        return self._corrected(self.venv.reset())
+
+    def step_async(self, actions: Array) -> None:
+        """Send commands that do what was meant. :param actions: what was meant, [B, nu]"""
+        undone = [undo_command(p, action) for p, action in zip(self._perturbers, actions, strict=True)]
+        self.venv.step_async(np.clip(undone, self._low, self._high).astype(actions.dtype))
+
+    def step_wait(self) -> Any:
+        """One step; observations are corrected."""
+        obs, rewards, dones, infos = self.venv.step_wait()
+        return self._corrected(obs), rewards, dones, infos
+
+    def _corrected(self, obs: Any) -> Array:
+        corrected = obs.copy()
+        for i, p in enumerate(self._perturbers):
+            commands = [command for active in p.active for command in commands_on_the_way(active)]
+            corrected[i] = self._robots.look_ahead(i, commands) if commands else undo_senses(p, obs[i])
+        return corrected
+
+
+def undo_command(perturber: Perturber, action: Array) -> Array:
+    """
+    The action that makes motors do what an unperturbed robot's would do with this one.
+
+    :param perturber: with what acts now
+    :param action: [nu]
+    :return: [nu], not clipped; a motor without force gets the action as it is
+    """
+    u = np.array(action, dtype=np.float64)
+    acting = [active for active in perturber.active if active.activation != 0]
+    for active in acting:
+        if active.kind.name == "strength":
+            _divide(u, active.robot.actuators_of(active.ids), active.change(1.0))
+    for active in reversed(acting):
+        ids, half_range = active.ids, active.params["half_range"]
+        if active.kind.name in ("action_gain", "motors_reversed"):
+            _divide(u, ids, active.change(1.0) if active.kind.name == "action_gain" else active.value)
+        elif active.kind.name == "wires":
+            u[ids] = half_range[ids] * (active.value.T @ (u[ids] / half_range[ids]))
+        elif active.kind.name == "action_bias":
+            u[ids] -= active.amount * half_range[ids]
+    return u
+
+
+def undo_senses(perturber: Perturber, obs: Array) -> Array:
+    """
+    The observation of sensors that are not perturbed.
+
+    :param perturber: with what acts now
+    :param obs: [D]
+    :return: [D]; a sensor without gain stays as it is
+    """
+    x = np.array(obs)
+    for active in reversed(perturber.active):
+        if active.activation != 0 and active.kind.name == "obs_bias":
+            x[active.ids] -= active.amount
+        elif active.activation != 0 and active.kind.name == "obs_gain":
+            _divide(x, active.ids, active.change(1.0))
+    return x
+
+
+def commands_on_the_way(active: Active) -> list[Array]:
+    """The commands that a late motor has been sent and has yet to get, in order. :param active: one perturbation"""
+    history = active.memory.get("history", ())
+    steps = round(active.amount) if active.kind.name == "action_delay" and len(history) else 0
+    # As the filter picks them, once for each step until a command sent now arrives.
+    return [history[max(len(history) - 1 + step - steps, 0)] for step in range(1, steps + 1)]
+
+
+def _divide(x: Array, ids: Array, factor: Any) -> None:
+    factor = np.broadcast_to(factor, ids.shape)
+    x[ids] = np.where(factor == 0, x[ids], x[ids] / np.where(factor == 0, 1.0, factor))
+
+
+def admission(told: pd.DataFrame, untold: Sequence[pd.DataFrame], control: str = "intact") -> pd.DataFrame:
+    """
+    Which scenarios are tasks of adaptation: those in which being told the truth pays.
+
+    :param told: records of the oracle, as `evaluate_adaptation` returns them, protocol ``static``
+    :param untold: records of models that are not told
+    :param control: which control of them
+    :return: by scenario: forward reward per step ``told`` and ``untold`` (the best of them, whose label is ``best``),
+        ``lead``, (told - untold) / untold, and ``admitted``: at least `THRESHOLD`
+    """
+
+    def levels(records: pd.DataFrame) -> pd.Series[float]:
+        chosen = records[(records.protocol == "static") & (records.control == control) & (records.unstable == 0)]
+        return (chosen.forward_reward / chosen.steps).groupby(chosen.scenario, sort=False).mean()
+
+    others = pd.DataFrame({f"{i}": levels(records) for i, records in enumerate(untold)})
+    names = {f"{i}": str(records.label.iloc[0]) for i, records in enumerate(untold)}
+    table = pd.DataFrame({"told": levels(told), "untold": others.max(axis=1), "best": others.idxmax(axis=1).map(names)})
+    table["lead"] = (table.told - table.untold) / table.untold.abs()
+    return table.assign(admitted=table.lead >= THRESHOLD)
