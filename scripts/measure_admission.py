@@ -2,12 +2,12 @@
 
     OMP_NUM_THREADS=1 python scripts/measure_admission.py --model HalfCheetah-v5.zip --suite nda-v2
 
-Told: the model itself, by compensation (`sb3_plastic.evaluation.told`), for what compensation can undo; or `--oracle`, a
-model that was trained with the context in its observation, for the rest. Not told: the same model, and those of
-`--untold`, for instance agents trained on the faults:
+Told: the model itself, by compensation (`sb3_plastic.evaluation.told`), for what compensation can undo; or `--oracle`,
+a model that was trained with the context in its observation, for the rest. Not told: the same model, and those of
+`--untold`, for instance agents trained on the faults (the oracle with observe_context:True as well):
 
     sb3-plastic train --algo ppo --conf-file zoo_configs/ppo.yml --env sb3_plastic/PerturbedHalfCheetahLatent-v0 \\
-        --env-kwargs scenario:"'nda-v2/novel/dead_motor'" --seed 1 -f untold      # and observe_context:True for the oracle
+        --env-kwargs scenario:"'nda-v2/novel/dead_motor'" --seed 1 -f untold
 
 Scenarios act from the start of episodes of 1000 steps; equal seeds for all. A cell is the forward reward per step.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from sb3_plastic.evaluation import evaluate_adaptation
-from sb3_plastic.evaluation.models import find_training, robot_of
+from sb3_plastic.evaluation.environment import find_training, robot_of
 from sb3_plastic.evaluation.told import COMPENSATED, admission
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 

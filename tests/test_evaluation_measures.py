@@ -31,6 +31,14 @@ def test_a_recovery_by_hand():
     assert m["slope"] == pytest.approx(0, abs=1e-12)
 
 
+def test_the_measures_of_ns_gym_by_hand():
+    m = episode_measures(RECOVERING, onset=300, nominal=pieces((2.0, 1000)))
+    assert m["retention"] == pytest.approx(0.5)  # the first 50 perturbed steps
+    assert m["regret"] == pytest.approx((100 * 1 + 600 * 0.2) / 700 / 2)
+    # 1.8 is 90 % of before, up to rounding: a window has that level when all of it is there.
+    assert episode_measures(pieces((2.0, 300), (1.0, 100), (1.9, 600)), onset=300)["steps_to_recovery"] == 95
+
+
 def test_a_recovery_that_does_not_come_is_censored_at_the_end():
     m = episode_measures(pieces((2, 300), (1, 700)), onset=300)
     assert (m["recovery_time"], m["recovered"]) == (700, 0)

@@ -1,5 +1,8 @@
 """The oracle by compensation: told the truth about motors, wires and sensors, a model does as if all were well."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import perturbation_helpers  # noqa: F401  (registers the environments)
@@ -10,6 +13,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_plastic.evaluation.told import Told, admission
 from sb3_plastic.perturbations import PerturbationError, env_id
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import measure_admission  # noqa: E402
 
 
 def track(robot: str, perturbations: list[dict], told: bool = True, n_steps: int = 40) -> np.ndarray:
@@ -87,3 +94,13 @@ def test_a_scenario_is_admitted_where_the_oracle_leads_the_best_of_the_others_by
     assert table.admitted.to_dict() == {"a": True, "b": False, "c": True}
     assert table.best.to_dict() == {"a": "x", "b": "y", "c": "x"}
     np.testing.assert_allclose(table.lead, [0.3, 0.29, 6.0])
+
+
+def test_the_script_tabulates_what_is_admitted(capsys) -> None:
+    # One short episode says nothing about the tasks, but all of the path is run.
+    agents = ROOT / "docs/results/learning/agents/plastic_ppo"
+    argv = ["--model", str(agents / "HalfCheetah-v5_1/HalfCheetah-v5.zip"), "--episodes", "1", "--steps", "5"]
+    assert measure_admission.main([*argv, "--only", "reversed", "sensor_gain"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
+    assert rows[2:] == ["nominal", "id/reversed", "novel/reversed", "novel/sensor_gain", "novel/lasting_reversed"]

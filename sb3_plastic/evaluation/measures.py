@@ -25,16 +25,20 @@ Array = NDArray[Any]
 WINDOW = 50  # steps
 TAIL = 100  # steps
 RECOVERED = 0.8  # of the level before
+RECOVERED_WELL = 0.9  # of the level before
 MOVING = 0.05  # forward reward per step, from which a robot counts as moving: for the five robots, m/s
 
 MEASURES: dict[str, str] = {
     "before": "forward reward per step over the last 100 steps before the onset",
     "drop": "1 - early / before: fraction lost in the first 50 perturbed steps",
+    "retention": "early / before, as NS-Gym calls it; that of the control frozen_at_onset is the policy's resilience",
+    "regret": "mean over perturbed steps of (f of the intact model in the nominal scenario, same seed, - f) / before",
     "plateau": "level of the last 100 perturbed steps / before",
     "slope": "least-squares rise of f from 100 steps after the onset to the end, in units of before per 100 steps",
     "recovery_ratio": "(plateau - trough) / (before - trough); empty where the level never fell below 80 % of before",
     "recovery_time": "steps from the onset until the level, once below 80 % of before, is there again; 0: never below",
     "recovered": "1: it did; 0: recovery_time is right-censored, at the end of the perturbation",
+    "steps_to_recovery": "as recovery_time, to 90 % of before; right-censored at the end of the perturbation",
     "adaptation_gain": "mean over perturbed steps of f, intact minus frozen_at_onset, same seed, / before",
     "adaptation_gain_early": "the same over the first 50 perturbed steps",
     "adaptation_gain_late": "the same over the last 100 perturbed steps; adaptation: late above early",
@@ -82,9 +86,13 @@ def episode_measures(
         end = min(end, onset + switch_every)
     values["before"] = before
     values["drop"] = 1 - f[onset : onset + WINDOW].mean() / before
+    values["retention"] = 1 - values["drop"]
+    if nominal is not None:
+        values["regret"] = float((filled(nominal) - f)[onset:last].mean()) / before
     values["plateau"] = f[max(onset, end - TAIL) : end].mean() / before
     values["slope"] = slope(f[onset + TAIL : end]) * 100 / before
     values |= recovery(f[onset:end], before)
+    values["steps_to_recovery"] = recovery(f[onset:end], before, RECOVERED_WELL)["recovery_time"]
     if frozen is not None:
         gain = (f - filled(frozen))[onset:last] / before
         values["adaptation_gain"] = float(gain.mean())
@@ -101,21 +109,22 @@ def episode_measures(
     return {name: float(value) for name, value in values.items()}
 
 
-def recovery(f: Array, before: float) -> dict[str, float]:
+def recovery(f: Array, before: float, share: float = RECOVERED) -> dict[str, float]:
     """
     Ratio and time of recovery. Falling is not recovering: the level stays at 0.
 
     :param f: forward rewards from the onset to the end of the perturbation
     :param before: level before the onset, above 0
+    :param share: of it, from which a level counts as recovered
     :return: ``recovery_ratio``, ``recovery_time`` and ``recovered``; NaN if there are fewer than `WINDOW` steps
     """
     if len(f) < WINDOW:
         return dict.fromkeys(("recovery_ratio", "recovery_time", "recovered"), float("nan"))
     level = rolling_level(f)
-    below = np.flatnonzero(level < RECOVERED * before)
+    below = np.flatnonzero(level < share * before)
     if not len(below):
         return {"recovery_ratio": float("nan"), "recovery_time": 0.0, "recovered": 1.0}
-    again = np.flatnonzero(level[below[0] :] >= RECOVERED * before)
+    again = np.flatnonzero(level[below[0] :] >= share * before)
     trough, plateau = level.min(), f[-TAIL:].mean()
     return {
         "recovery_ratio": float((plateau - trough) / (before - trough)),
