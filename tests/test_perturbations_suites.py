@@ -17,6 +17,7 @@ from sb3_plastic.perturbations.suites import SPLITS, _draws, find_scenario, load
 
 DIGESTS = {
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
+    "nda-v2": "809434171a04b359f89b9d37c00bd3ca6b568570d10f38ae8d34224844d4008c",
     "nda-v1": "e026c3b04b6699779c1b86de155ad558350a9fb7019e33f842efefd6c4424947",
 }
 HALF_CHEETAH_DRAWS = "b5b9adc04f664b6ea8672f4d3bb473eac1ff0b97593dd6f33b6b737c5761851c"
@@ -141,8 +142,8 @@ def test_tiers_grow_and_select_by_robot_and_split() -> None:
 
 
 def test_unknown_names_are_answered_with_those_that_exist() -> None:
-    with pytest.raises(PerturbationError, match=r"Unknown suite 'nda-v0'. Did you mean 'nda-v1'.*anchors-v1"):
-        load_suite("nda-v0")
+    with pytest.raises(PerturbationError, match=r"Unknown suite 'nda_v1'. Did you mean 'nda-v1'.*anchors-v1"):
+        load_suite("nda_v1")
     with pytest.raises(
         PerturbationError, match=r"Unknown scenario for Hopper: 'nda-v1/novel/moter_off'.*novel/motor_off"
     ):
