@@ -27,6 +27,7 @@ COMMANDS = {
     "record": ("sb3_plastic.cli:record", "record a video of a trained agent"),
     "plot": ("sb3_plastic.cli:plot", "plot learning curves: train, all or file"),
     "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
+    "adapt": ("sb3_plastic.adapt:main", "make a trained model adapt: put the adaptive layer around it"),
     "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
     "export": ("sb3_plastic.artefacts.exporting:main", "write a model as a folder of plain files that runs no code"),
     "inspect": ("sb3_plastic.artefacts.inspection:main", "what is in a model; runs nothing of it"),

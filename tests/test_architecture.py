@@ -21,7 +21,9 @@ ALLOWED = {
     "snn": "errors",
     "tasks": "errors",
     "perturbations": "errors files",
-    "evaluation": "errors algorithms files versions safe export wrappers perturbations",
+    "adaptive": "errors files safe export snn",
+    "evaluation": "errors algorithms files versions safe export wrappers perturbations adaptive",
+    "adapt": "algorithms adaptive evaluation",
     "report": "errors files perturbations evaluation",
     "buffers": "errors observations",
     "clipping": "",
@@ -34,7 +36,7 @@ ALLOWED = {
     "zoo": "errors algorithms",
     "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
     "artefacts": "algorithms errors versions safe export evaluation snn",
-    "cli": "artefacts errors files zoo perturbations evaluation report studies",
+    "cli": "artefacts adapt errors files zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
+from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.export import Normalization, read_config
@@ -129,7 +130,7 @@ def zoo_files(path: Path | None) -> ZooFiles:
     if path is None:
         return ZooFiles({}, {})
     if path.is_dir():
-        about = read_config(path).get("training", {})
+        about = read_config(path / AGENT if is_adaptive_folder(path) else path).get("training", {})
         return ZooFiles({"env": about.get("env_id")}, about, path)
     folder = next((file.parent for file in sorted(path.parent.glob("*/args.yml"))), None)
     if folder is None:

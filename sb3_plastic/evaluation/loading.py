@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from sb3_plastic.adaptive import AdaptivePolicy, is_adaptive_folder
+from sb3_plastic.adaptive.files import CONFIG as ADAPTIVE_CONFIG
 from sb3_plastic.algorithms import ALGORITHMS, algorithm_class
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import is_export, load_policy
@@ -29,7 +31,7 @@ def model_file(path: str | Path) -> Path:
     """
     path = Path(path)
     if path.is_dir():
-        return path if is_export(path) else _model_of_run(path)
+        return path if is_export(path) or is_adaptive_folder(path) else _model_of_run(path)
     path = path if path.suffix else path.with_suffix(".zip")
     if not path.is_file():
         raise UserError(f"There is no model {path}.")
@@ -70,13 +72,15 @@ def load_model(path: Path, algo: str | None = None, trust: bool = False) -> tupl
     """
     Load a model on the CPU, to act and not to be trained.
 
-    :param path: a zip file, or an exported folder
+    :param path: a zip file, an exported folder, or the folder of an adaptive policy
     :param algo: a name in `ALGORITHMS`; None: recognise it
     :param trust: unpickle what is in the file, whatever it runs; else only data is read
     :return: the model, and its algorithm
     :raises UserError: on an unknown algorithm, a file that is no model, or one that asks for more than data
     """
     path = model_file(path)
+    if is_adaptive_folder(path):
+        return AdaptivePolicy.load(path), algo or "adaptive"
     if path.is_dir():
         exported = load_policy(path)
         return exported, str(algo or exported.training.get("algo") or "exported")
@@ -102,7 +106,8 @@ TRAINING = ("buffer_size", "learning_rate", "lr_schedule", "clip_range", "verbos
 def sha256_of(model: Any, path: Path | None) -> str | None:
     """Checksum of the model's file, or else of its parameters; None for what has none."""
     if path is not None:
-        file = path / CONFIG if path.is_dir() else path  # which holds the checksum of the tensors
+        config = ADAPTIVE_CONFIG if is_adaptive_folder(path) else CONFIG
+        file = path / config if path.is_dir() else path  # the configuration holds the checksums of all else
         return hashlib.sha256(file.read_bytes()).hexdigest()
     policy = getattr(model, "policy", None)
     if not isinstance(policy, torch.nn.Module):

@@ -1,0 +1,110 @@
+"""`sb3-plastic adapt`: put the adaptive layer around a trained model, so that it goes on when its robot changes.
+
+sb3-plastic adapt --model logs/plastic_ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --steps 400000 --out adaptive/cheetah
+sb3-plastic adapt --model m.zip --vecnorm m.pkl --env Pendulum-v1 --steps 20000 --n-envs 8 --out adaptive/pendulum
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
+from sb3_plastic.adaptive.forward_model import BODIES
+from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.evaluation.environment import find_training, make_env
+from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.settings import ModelSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status
+    """
+    args = _parser().parse_args(argv)
+    path = Path(args.model)
+    model, _ = load_model(path, args.algo, args.trust)
+    trained = find_training(
+        path, ModelSettings(env=args.env, vec_normalize=args.vecnorm, wrappers=args.wrapper, trust=args.trust)
+    )
+    begun = time.perf_counter()
+    with closing(make_env(trained, args.n_envs, args.episode_steps)) as venv:
+        policy = AdaptivePolicy.fit(
+            model,
+            venv,
+            n_steps=args.steps,
+            forward_model=args.forward_model,
+            seed=args.seed,
+            hypotheses=args.hypotheses,
+            epochs=args.epochs,
+            lifetime=args.lifetime,
+            progress_bar=not args.no_progress and sys.stderr.isatty(),
+        )
+    about = {
+        "env_id": trained.env_id,
+        "env_kwargs": dict(trained.env_kwargs),
+        "env_wrapper": [*trained.wrappers, *trained.vec_wrappers],
+    }
+    policy.agent.training = {**policy.agent.training, **about}
+    policy.save(args.out)
+    print(summary(policy))
+    print(
+        f"Wrote {args.out} after {time.perf_counter() - begun:.0f} s. "
+        f"Next: sb3-plastic evaluate --model {args.out} --out results"
+    )
+    return 0
+
+
+def summary(policy: AdaptivePolicy) -> str:
+    """What :meth:`AdaptivePolicy.fit` found out, as text. :param policy: that it made"""
+    shares = np.array(list(policy.report["unexplained"].values()))
+    n_observations = len(policy.layer.mean)
+    settings = policy.layer.settings
+    lines = [
+        f"Forward model ({policy.layer.model.kind}): leaves {shares.mean():.1%} of the variance of the change "
+        f"unexplained, {shares.max():.1%} of the worst component; uses {len(shares)} of {n_observations} components.",
+        f"{'hypothesis':<24}{'surprise threshold':>20}{'evidence needed':>18}",
+    ]
+    lines += [
+        f"{name:<24}{settings.surprise_threshold[name]:>20.2f}{settings.head_start[name] if i else 0:>18.2f}"
+        for i, name in enumerate(policy.layer.names)
+    ]
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic adapt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add("--out", required=True, help="folder for the policy that adapts")
+    add("--vecnorm", help="file of VecNormalize; by default looked for beside the model. It stays frozen")
+    add("--env", help="the nominal environment; by default as RL Zoo wrote beside the model")
+    add("--wrapper", nargs="*", help="wrappers, the first innermost")
+    add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
+    add("--steps", type=int, default=400_000, help="steps of the nominal robot, of all environments together")
+    add("--seed", type=int, default=0, help="of environments, excitation and training")
+    add("--n-envs", type=int, default=48, help="environments that are stepped at once")
+    add("--episode-steps", type=int, default=1000, help="time limit of an episode")
+    add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot")
+    add("--hypotheses", nargs="+", choices=HYPOTHESES, default=DEFAULT, metavar="NAME", help="what may have changed")
+    add("--epochs", type=int, default=12, help="passes over the transitions")
+    add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
+    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
+    add("--no-progress", action="store_true", help="no progress bar")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Thresholds from the layer's own surprise on nominal transitions that its forward model has not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
+
+Array = NDArray[Any]
+
+QUANTILE = 0.999
+"""Nominal surprise stays below its threshold in this share of the steps."""
+
+MARGIN = 1.5
+"""The threshold is so many times the quantile, since the quantile itself is known from few steps."""
+
+EVIDENCE_QUANTILE = 0.99
+"""Nominal evidence stays below what is asked for in this share of the steps. To act for a few steps on an estimate that
+is hardly wrong costs nothing, to wait for certainty costs the robot's speed."""
+
+LEAST_HEAD_START = 2.0
+"""However good the forward model is, evidence is asked for."""
+
+
+def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[LayerState]:
+    """
+    Run the layer beside an agent that it does not influence. It learns, and does not act.
+
+    :param layer: the layer
+    :param transitions: T steps
+    :return: its state after each step
+    """
+    T, n, _ = transitions.o.shape
+    state = layer.initial_state(n)
+    seen = np.ones((n, len(layer.components)), bool)
+    for t in range(T):
+        o, a, after = (x[t].astype(np.float64) for x in transitions[:3])
+        state = layer.reset(state, transitions.starts[t] | (t == 0))
+        state = state._replace(acting=np.zeros_like(state.acting))
+        _, state = layer.command(state, o, seen, a)
+        state = layer.observe(state, after, seen)
+        yield state
+
+
+def calibrate(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
+    """
+    Settings whose thresholds nominal surprise and nominal evidence hardly ever reach.
+
+    :param layer: with a trained forward model
+    :param held_out: nominal transitions that the model has not seen
+    """
+    surprise = np.array([[s.surprise for s in state.synapses] for state in replay(layer, held_out)])  # [T, K, B]
+    thresholds = MARGIN * np.quantile(surprise, QUANTILE, axis=(0, 2))
+    settings = dataclasses.replace(layer.settings, surprise_threshold=_named(layer, thresholds))
+    # Evidence depends on what surprise has opened: with the thresholds just found.
+    layer = AdaptiveLayer(layer.model, settings)
+    evidence = np.array([state.evidence for state in replay(layer, held_out)])  # [T, B, K]
+    head_start = np.maximum(np.quantile(evidence, EVIDENCE_QUANTILE, axis=(0, 1)), LEAST_HEAD_START)
+    return dataclasses.replace(settings, head_start=_named(layer, head_start))
+
+
+def _named(layer: AdaptiveLayer, values: Array) -> dict[str, float]:
+    return {name: round(float(value), 3) for name, value in zip(layer.names, values, strict=True)}

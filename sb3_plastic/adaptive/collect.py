@@ -1,0 +1,71 @@
+"""Nominal transitions: what the robot does under its own agent, with excitation, so that the motors' effects show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+Array = NDArray[Any]
+
+BLOCK = 100  # steps for which an excitation lasts
+DISTURBED = 0.3  # probability that a motor is commanded otherwise
+NOISE = (0.0, 0.15, 0.3)  # standard deviations of the noise, one drawn per environment and block
+
+
+class Transitions(NamedTuple):
+    """
+    T steps of N environments. Time first.
+
+    :param o: observations [T, N, O]
+    :param a: applied commands in units of half the control range, [T, N, A]
+    :param after: observations after the step, [T, N, O]; where an episode ended, its last
+    :param starts: whether an episode starts with this step, [T, N]
+    """
+
+    o: Array
+    a: Array
+    after: Array
+    starts: Array
+
+
+def collect(
+    act: Callable[[Array, Array], Array],
+    venv: VecEnv,
+    unit: Callable[[Array], Array],
+    n_steps: int,
+    rng: np.random.Generator,
+    tick: Callable[[int], None] | None = None,
+) -> Transitions:
+    """
+    Let the agent walk. Every 100 steps each motor is, with probability .3, commanded otherwise by a factor U(-1, 1),
+    and noise of 0, .15 or .3 of half the control range is added.
+
+    :param act: observations and episode starts -> actions in units of half the control range
+    :param venv: nominal environments, raw observations
+    :param unit: its inverse: units of half the control range -> actions as the environments take them
+    :param n_steps: steps of all environments together
+    :param rng: pays for the excitation
+    :param tick: called after each step with the number of transitions gathered
+    """
+    n, (n_motors,) = venv.num_envs, venv.action_space.shape  # type: ignore[misc]
+    rows = []
+    o, starts = np.asarray(venv.reset(), np.float64), np.ones(n, bool)
+    for t in range(-(-n_steps // n)):
+        if t % BLOCK == 0:
+            factor = np.where(rng.random((n, n_motors)) < DISTURBED, rng.uniform(-1, 1, (n, n_motors)), 1.0)
+            noise = rng.choice(NOISE, (n, 1))
+        a = np.clip(act(o, starts) * factor + noise * rng.standard_normal((n, n_motors)), -1, 1)
+        following, _, dones, infos = venv.step(unit(a))
+        following = np.asarray(following, np.float64)
+        after = following.copy()
+        for i in np.flatnonzero(dones).tolist():
+            after[i] = infos[i]["terminal_observation"]
+        rows.append((o.astype(np.float32), a.astype(np.float32), after.astype(np.float32), starts))
+        o, starts = following, dones
+        if tick is not None:
+            tick(n)
+    return Transitions(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))

@@ -1,0 +1,80 @@
+"""
+The folder of an AdaptivePolicy: ``adaptive.json`` and ``adaptive.safetensors`` of the layer, and in ``agent`` the
+wrapped policy as ``sb3_plastic.export`` writes it. Plain data and numbers: nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.export.folder import CONFIG as AGENT_CONFIG
+from sb3_plastic.files import replace_file
+from sb3_plastic.safe import DamagedError
+
+CONFIG, TENSORS, AGENT = "adaptive.json", "adaptive.safetensors", "agent"
+CHECKED = (TENSORS, f"{AGENT}/{AGENT_CONFIG}")  # the agent's configuration holds the checksum of its tensors
+FORMAT = "sb3_plastic.adaptive 1"
+
+
+def is_adaptive_folder(path: Path) -> bool:
+    """Whether a path is what :func:`write_layer` wrote."""
+    return (path / CONFIG).is_file()
+
+
+def write_layer(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """
+    Write the layer; its configuration last, with the checksums of the other files: a folder is whole, or refused.
+
+    :param folder: holds the agent already
+    :param config: plain data
+    :param tensors: by name
+    """
+    content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    replace_file(folder / TENSORS, content)
+    whole = {"format": FORMAT, **config, "sha256": {name: sha256_of(folder / name) for name in CHECKED}}
+    replace_file(folder / CONFIG, (json.dumps(whole, indent=2) + "\n").encode())
+
+
+def sha256_of(file: Path) -> str:
+    """Checksum of a file. :param file: the file"""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """
+    The configuration alone.
+
+    :param folder: what :func:`write_layer` wrote
+    :raises UserError: if it is missing, or not ours
+    """
+    if not is_adaptive_folder(folder):
+        raise UserError(f"{folder} is no adaptive policy: there is no {CONFIG}. `sb3-plastic adapt` makes one.")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(str(folder / CONFIG), error) from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UserError(f"{folder / CONFIG} is not of the format {FORMAT!r}: it was made by another version.")
+    return config
+
+
+def read_layer(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """
+    Configuration and tensors.
+
+    :param folder: what :func:`write_layer` wrote
+    :raises UserError: if the folder is not ours
+    :raises DamagedError: if a file is missing or not as it was written
+    """
+    config = read_config(folder)
+    for name in CHECKED:
+        if not (folder / name).is_file() or sha256_of(folder / name) != config.get("sha256", {}).get(name):
+            raise DamagedError(str(folder / name), f"it is missing, or its checksum is not the one in {CONFIG}")
+    return config, safetensors.torch.load((folder / TENSORS).read_bytes())

@@ -1,0 +1,115 @@
+"""Training of the forward model, on nominal transitions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.errors import UserError
+
+Array = NDArray[Any]
+
+WORST_SHARE = 0.5
+"""Components of which the model leaves more than this share of the variance unexplained are not predicted."""
+
+
+ENOUGH_UPDATES = 5000
+"""Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
+
+
+def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
+    """Observations, commands and changes of finite transitions, [n, ...] each."""
+    o, a, after = (torch.from_numpy(x).flatten(0, 1) for x in transitions[:3])
+    change = after - o
+    finite = o.isfinite().all(1) & change.isfinite().all(1)
+    return o[finite], a[finite], change[finite]
+
+
+def train(
+    model: ForwardModel,
+    transitions: Transitions,
+    epochs: int = 12,
+    learning_rate: float = 1e-3,
+    generator: torch.Generator | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> None:
+    """
+    Set the scales of a forward model and train it: squared error, bounded, and the likelihood of its noise beside.
+
+    :param model: to train, in place
+    :param transitions: nominal ones
+    :param epochs: passes over them
+    :param learning_rate: at the start; it falls to 0
+    :param generator: pays for the order
+    :param tick: called after each batch with the number of transitions
+    """
+    o, a, change = flat(transitions)
+    model.mean.copy_(o.mean(0))
+    model.std.copy_(o.std(0).clamp(min=1e-6))
+    model.scale.copy_(change.std(0).clamp(min=1e-6))
+    y = change / model.scale
+    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+    batch_size = int(np.clip(epochs * len(o) / ENOUGH_UPDATES, 32, 512))
+    n_batches, done = epochs * -(-len(o) // batch_size), 0
+    for _ in range(epochs):
+        for batch in torch.randperm(len(o), generator=generator).split(batch_size):
+            optimizer.param_groups[0]["lr"] = learning_rate * (1 - done / n_batches)
+            f, B, log_R = model(o[batch], a[batch])
+            error = y[batch] - f - (B @ a[batch].unsqueeze(-1)).squeeze(-1)
+            # A third of the bound of 5 standard deviations and beyond are collisions, which must not lead.
+            squared = error.pow(2).clamp(max=25)
+            likelihood = log_R + squared.detach() / log_R.exp()
+            loss = squared.mean() + 0.1 * likelihood.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            if tick is not None:
+                tick(len(batch))
+
+
+@torch.no_grad()
+def unexplained(model: ForwardModel, transitions: Transitions) -> Array:
+    """
+    Share of the variance of each component's change that the model leaves unexplained, [C].
+
+    :param model: trained
+    :param transitions: nominal ones that it has not seen
+    """
+    o, a, change = flat(transitions)
+    y = change[:, model.components] / model.scale
+    error = torch.cat([_error(model, *part) for part in zip(o.split(8192), a.split(8192), y.split(8192), strict=True)])
+    return (error.pow(2).mean(0) / y.var(0).clamp(min=1e-12)).numpy()
+
+
+def _error(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
+    f, B, _ = model(o, a)
+    return y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
+
+
+def keep_predictable(model: ForwardModel, held_out: Transitions) -> Array:
+    """
+    Drop the components that the model cannot predict, so that nobody has to list those that matter.
+
+    :param model: trained, changed in place
+    :param held_out: nominal transitions that it has not seen
+    :return: unexplained share of those that are kept, [C]
+    :raises UserError: if none is left
+    """
+    share = unexplained(model, held_out)
+    moves = model.scale.numpy() > 1e-5 * model.std.numpy()
+    good = np.flatnonzero((share < WORST_SHARE) & moves)
+    if not len(good):
+        raise UserError(
+            f"The forward model predicts no component of the observation (unexplained: {share.min():.2f} at best). "
+            "It needs more steps, or the observation does not tell the robot's state."
+        )
+    model.keep(torch.from_numpy(good))
+    return share[good]

@@ -1,0 +1,42 @@
+"""What may have changed: hypotheses that run side by side on one forward model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
+from sb3_plastic.adaptive.hypotheses.late import Late
+from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndDisturbance
+from sb3_plastic.adaptive.hypotheses.sensors import SensorBias
+from sb3_plastic.adaptive.hypotheses.wires import Wires
+from sb3_plastic.errors import check_choice
+
+HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
+    "nominal": Hypothesis,
+    "motors": Motors,
+    "motors_and_disturbance": MotorsAndDisturbance,
+    "wires": Wires,
+    "sensor_bias": SensorBias,
+    "late_1": partial(Late, delay=1),
+    "late_2": partial(Late, delay=2),
+    "late_3": partial(Late, delay=3),
+}
+"""Hypotheses by name. Add your own class here to use it by name."""
+
+DEFAULT = tuple(name for name in HYPOTHESES if name != "nominal")
+"""Those that run by default; nominal always does."""
+
+
+def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
+    """
+    :param names: in ``HYPOTHESES``; nominal comes first, whether it is named or not
+    :param sizes: of the robot
+    :raises UserError: on an unknown name
+    """
+    for name in names:
+        check_choice("hypothesis", name, HYPOTHESES)
+    return [HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))]
+
+
+__all__ = ["DEFAULT", "HYPOTHESES", "Hypothesis", "Sizes", "Transition", "make_hypotheses"]

@@ -1,0 +1,109 @@
+"""
+What a hypothesis is: a guess at what has changed, with synapses that say by how much. A new one is a small class.
+
+It says how the innovation depends on its synapses (``innovation``), what the actor should see (``sense``), and which
+command brings about what the actor intends (``decode``). It has no state: synapses are passed in.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+
+Array = NDArray[Any]
+
+
+class Transition(NamedTuple):
+    """
+    What happened in the last step, and what had been expected.
+
+    :param o: observation before it, [B, O]
+    :param y: change of the observation, in standard deviations, [B, C]
+    :param commands: the command sent, then those before it, [B, D, A]
+    :param expected: the forward model's prediction, as if all were nominal
+    :param sensed_change: expected change from the observation as the sensors' hypothesis corrects it, [B, C]
+    :param sensed_slope: its derivative by the observation in standard deviations, [B, C, O]
+    """
+
+    o: Array
+    y: Array
+    commands: Array
+    expected: Prediction
+    sensed_change: Array
+    sensed_slope: Array
+
+
+class Sizes(NamedTuple):
+    """
+    What a hypothesis needs to know of the robot.
+
+    :param n_motors: A
+    :param components: of the observation that are predicted, [C]
+    :param std: standard deviation of each component of the observation, [O]
+    """
+
+    n_motors: int
+    components: Array
+    std: Array
+
+
+class Hypothesis:
+    """
+    Base of all hypotheses, and the first of them: nothing has changed.
+
+    :param sizes: of the robot
+    """
+
+    name = "nominal"
+    full = True
+    """Whether its synapses have a full covariance, or variances alone."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+
+    def start(self) -> Array:
+        """Means at the start, [n]: those of a nominal robot."""
+        return np.zeros(0)
+
+    def inflation(self) -> Array:
+        """What surprise adds to each variance, at most, [n]."""
+        return np.zeros(0)
+
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest mean."""
+        return -1.6, 1.6
+
+    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+        """
+        :param mean: [B, n]
+        :param t: the last step
+        :return: innovation e [B, C], and H = -de/dm [B, C, n]
+        """
+        p = t.expected
+        return t.y - p.f - (p.B @ t.commands[:, 0, :, None])[..., 0], np.zeros((*t.y.shape, 0))
+
+    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+        """
+        What the actor should see.
+
+        :param mean: [B, n]
+        :param o: observation [B, O]
+        :param commands: sent so far, the last one first, [B, D, A]
+        :param model: the forward model
+        """
+        return o
+
+    def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
+        """
+        The command that brings about what the actor intends. It need not be clipped.
+
+        :param mean: [B, n]
+        :param variance: [B, n]
+        :param intended: the actor's action [B, A]
+        :param p: the forward model's prediction for it
+        """
+        return intended

@@ -1,0 +1,35 @@
+"""Commands that arrive late."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Transition
+
+
+class Late(Hypothesis):
+    """
+    The command arrives some steps late. Nothing is to be learned: the efference copy is delayed, and the actor reads
+    the observation that is predicted for the moment of arrival.
+
+    :param sizes: of the robot
+    :param delay: steps
+    """
+
+    def __init__(self, sizes: Sizes, delay: int) -> None:
+        super().__init__(sizes)
+        self.delay = delay
+        self.name = f"late_{delay}"
+
+    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+        """As the nominal one, with the command of ``delay`` steps before."""
+        p = t.expected
+        e = t.y - p.f - (p.B @ t.commands[:, self.delay, :, None])[..., 0]
+        return e, np.zeros((*t.y.shape, 0))
+
+    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+        """The observation after the commands that are still on their way."""
+        for k in reversed(range(self.delay)):
+            o = model.advance(o, commands[:, k])
+        return o

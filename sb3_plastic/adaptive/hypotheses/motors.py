@@ -1,0 +1,81 @@
+"""Motors that are weaker, stronger or reversed, and a constant disturbance beside."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sb3_plastic.adaptive.forward_model import Prediction
+from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
+
+CAUTION = 0.003
+"""Keeps the command finite where an effectiveness crosses 0."""
+
+
+def cautious(intended: Array, g: Array, p: Array) -> Array:
+    """
+    The command u that is the minimum of E |a - g u|^2 when g is known with a variance: not a / g, which throws the
+    robot over where g is near 0.
+
+    :param intended: a [B, A]
+    :param g: effectiveness [B, A]
+    :param p: its variance [B, A]
+    """
+    return intended * g * (1 + CAUTION) / (g * g + p + CAUTION)
+
+
+class Motors(Hypothesis):
+    """Each motor has an effectiveness g: applied = g * commanded. A variance for each motor."""
+
+    name = "motors"
+    full = False
+
+    def start(self) -> Array:
+        """Every motor does what it is told."""
+        return np.ones(self.sizes.n_motors)
+
+    def inflation(self) -> Array:
+        """Up to .3 per step."""
+        return np.full(self.sizes.n_motors, 0.3)
+
+    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+        """``e = y - f - B (a * g)``, ``H = B diag(a)``."""
+        H = t.expected.B * t.commands[:, 0, None, :]
+        return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
+
+    def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
+        """The cautious inverse."""
+        return cautious(intended, mean, variance)
+
+
+class MotorsAndDisturbance(Hypothesis):
+    """Motors as above, and a constant d in each component: payload, slope, a biased command."""
+
+    name = "motors_and_disturbance"
+    full = True
+    damping = 0.05
+    """lambda: how dear a command is that fights a disturbance."""
+
+    def start(self) -> Array:
+        """Every motor does what it is told, and nothing else acts."""
+        return np.concatenate([np.ones(self.sizes.n_motors), np.zeros(len(self.sizes.components))])
+
+    def inflation(self) -> Array:
+        """Up to .3 per step for motors, .1 for the disturbance."""
+        return np.concatenate([np.full(self.sizes.n_motors, 0.3), np.full(len(self.sizes.components), 0.1)])
+
+    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+        """``e = y - f - B (a * g) - d``, ``H = [B diag(a), 1]``."""
+        n_envs, n_components = t.y.shape
+        by_motor = t.expected.B * t.commands[:, 0, None, :]
+        H = np.concatenate([by_motor, np.broadcast_to(np.eye(n_components), (n_envs, n_components, n_components))], 2)
+        return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
+
+    def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
+        """
+        ``u = (a - (B' S B + lambda I)^-1 B' S d)`` through the cautious inverse, S = 1 / R normalised to mean 1.
+        """
+        A = self.sizes.n_motors
+        S = 1 / p.R
+        BS = (p.B * (S / S.mean(1, keepdims=True))[..., None]).transpose(0, 2, 1)
+        against = np.linalg.solve(BS @ p.B + self.damping * np.eye(A), BS @ mean[:, A:, None])[..., 0]
+        return cautious(intended - against, mean[:, :A], variance[:, :A])

@@ -1,0 +1,38 @@
+"""Sensors that are off by a constant, or show too much or too little."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
+
+
+class SensorBias(Hypothesis):
+    """
+    Each sensor is off by a constant, in its standard deviations: an extended Kalman filter through the forward model's
+    jacobian. The corrected observation goes to the actor and to the model.
+    """
+
+    name = "sensor_bias"
+    full = True
+
+    def start(self) -> Array:
+        """Every sensor is right."""
+        return np.zeros(len(self.sizes.std))
+
+    def inflation(self) -> Array:
+        """Up to .1 per step."""
+        return np.full(len(self.sizes.std), 0.1)
+
+    def bounds(self) -> tuple[float, float]:
+        """Three standard deviations of what the nominal robot shows."""
+        return -3.0, 3.0
+
+    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+        """``e = y - f(o - b) - B(o - b) a``, linearised at the bias known so far: ``H = -d(f + B a)/do``."""
+        return t.y - t.sensed_change, -t.sensed_slope
+
+    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+        """The observation without its bias."""
+        return o - mean * self.sizes.std

@@ -1,0 +1,155 @@
+"""
+The synapses' rule, compiled: :func:`learn` has the signature and the meaning of ``synapses.learn``, which defines it.
+
+Row by row, with the Cholesky factor of the innovation's covariance: numpy's batched products and solves are made for
+larger matrices, and take many times as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses
+
+Array = NDArray[Any]
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile; sums may be vectorised, NaN and inf keep their meaning. Kept on disk where a folder can be written."""
+    options: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this file's folder, nor the user's can be written
+        return numba.njit(**options)(function)
+
+
+def learn(synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates) -> Synapses:
+    """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
+    n_envs, n = synapses.mean.shape
+    alone = synapses.covariance.ndim == 2
+    P = np.zeros((n_envs, n, n)) if alone else synapses.covariance.astype(np.float64)  # copies, changed below
+    if alone:
+        np.einsum("bii->bi", P)[...] = synapses.covariance
+    mean, surprise, noise = (x.astype(np.float64) for x in (synapses.mean, synapses.surprise, synapses.noise))
+    arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
+    _learn(
+        mean, P, surprise, noise, *arguments, rates.threshold, rates.process_noise, rates.max_variance, alone,
+    )  # fmt: skip
+    covariance = np.einsum("bii->bi", P).copy() if alone else P
+    return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise)
+
+
+@compiled
+def _learn(
+    mean: Array,
+    P: Array,
+    surprise: Array,
+    noise: Array,
+    e: Array,
+    H: Array,
+    R: Array,
+    inflation: Array,
+    threshold: float,
+    process_noise: float,
+    max_variance: float,
+    alone: bool,
+) -> None:
+    n_envs, C, n = H.shape
+    HP, S, variance = np.empty((C, n)), np.empty((C, C)), np.empty(C)
+    added, shrink, solved = np.empty(n), np.empty(n), np.empty(C)
+    for b in range(n_envs):
+        _product(H[b], P[b], HP)
+        nis = 0.0
+        for i in range(C):
+            variance[i] = (HP[i] * H[b, i]).sum()
+            nis += min(e[b, i] * e[b, i] / (variance[i] + R[b, i]), NIS_BOUND)
+        noise[b] = 0.95 * noise[b] + 0.05 * nis / C
+        raised = max(noise[b], 1.0)
+        nis = 0.0
+        for i in range(C):
+            nis += min(e[b, i] * e[b, i] / (variance[i] + raised * R[b, i]), NIS_BOUND)
+        surprise[b] = 0.5 * surprise[b] + 0.5 * nis / C
+        if n == 0:
+            continue
+        opened = 1 / (1 + np.exp(min(max(2 * (threshold - surprise[b]), -30.0), 30.0)))
+        beyond = False
+        for j in range(n):
+            added[j] = process_noise + opened * inflation[j]
+            P[b, j, j] += added[j]
+            beyond |= P[b, j, j] > max_variance
+        if beyond:
+            for j in range(n):
+                # Variances alone are cut; with their correlations kept, rows and columns shrink by the same.
+                shrink[j] = np.sqrt(min(max_variance / P[b, j, j], 1.0))
+            for j in range(n):
+                for k in range(n):
+                    P[b, j, k] *= shrink[j] * shrink[k]
+            _product(H[b], P[b], HP)
+        else:
+            for i in range(C):
+                for j in range(n):
+                    HP[i, j] += H[b, i, j] * added[j]
+        _innovation_covariance(HP, H[b], R[b], raised, S)
+        _update(mean[b], P[b], e[b], HP, S, solved)
+        if alone:
+            for j in range(n):
+                for k in range(n):
+                    P[b, j, k] = max(P[b, j, j], 0.0) if j == k else 0.0
+
+
+@compiled
+def _product(H: Array, P: Array, HP: Array) -> None:
+    """HP <- H P."""
+    C, n = H.shape
+    for i in range(C):
+        for j in range(n):
+            HP[i, j] = 0.0
+        for k in range(n):
+            h = H[i, k]
+            for j in range(n):
+                HP[i, j] += h * P[k, j]
+
+
+@compiled
+def _innovation_covariance(HP: Array, H: Array, R: Array, raised: float, S: Array) -> None:
+    """S <- Cholesky factor of HP H' + raised R, lower triangle."""
+    C = len(R)
+    for i in range(C):
+        for k in range(i + 1):
+            S[i, k] = (HP[i] * H[k]).sum()
+        S[i, i] += raised * R[i]
+    for j in range(C):
+        for k in range(j):
+            S[j, j] -= S[j, k] * S[j, k]
+        S[j, j] = np.sqrt(max(S[j, j], 1e-300))
+        for i in range(j + 1, C):
+            for k in range(j):
+                S[i, j] -= S[i, k] * S[j, k]
+            S[i, j] /= S[j, j]
+
+
+@compiled
+def _update(mean: Array, P: Array, e: Array, HP: Array, S: Array, solved: Array) -> None:
+    """With S = L L': HP <- L^-1 HP, m <- m + HP' L^-1 e, P <- P - HP' HP."""
+    C, n = HP.shape
+    for i in range(C):
+        solved[i] = e[i]
+        for k in range(i):
+            factor = S[i, k]
+            solved[i] -= factor * solved[k]
+            for j in range(n):
+                HP[i, j] -= factor * HP[k, j]
+        solved[i] /= S[i, i]
+        for j in range(n):
+            HP[i, j] /= S[i, i]
+            mean[j] += HP[i, j] * solved[i]
+    for j in range(n):
+        for i in range(C):
+            factor = HP[i, j]
+            for k in range(n):
+                P[j, k] -= factor * HP[i, k]

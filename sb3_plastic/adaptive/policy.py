@@ -1,0 +1,338 @@
+"""AdaptivePolicy: the adaptive layer around any SB3 model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+
+from sb3_plastic.adaptive.calibration import calibrate
+from sb3_plastic.adaptive.collect import Transitions, collect
+from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
+from sb3_plastic.adaptive.fit import keep_predictable, train
+from sb3_plastic.adaptive.forward_model import BODIES, ForwardModel
+from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
+from sb3_plastic.adaptive.progress import Progress
+from sb3_plastic.adaptive.synapses import Synapses
+from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.export import ExportedPolicy, Normalization, export_policy, load_policy
+from sb3_plastic.safe import DamagedError
+
+Array = NDArray[Any]
+
+HELD_OUT = 0.05
+"""Share of the steps, the last ones, that calibrate the thresholds and are not trained on."""
+
+
+class AdaptivePolicy:
+    """
+    A trained model with a layer of plastic synapses between it and the body. :meth:`fit` makes one.
+
+    :param agent: what acts, on observations as the environment gives them; see :func:`agent_of`
+    :param layer: the layer
+    :param lifetime: keep estimates over episodes: a damaged robot stays damaged
+    :param report: what :meth:`fit` found out, for whoever wants to know how good the forward model is
+    """
+
+    def __init__(
+        self, agent: Any, layer: AdaptiveLayer, lifetime: bool = False, report: dict[str, Any] | None = None
+    ) -> None:
+        self.agent, self.layer = agent, layer
+        self.lifetime, self.report = lifetime, dict(report or {})
+        self.observation_space = box("observation", agent.observation_space)
+        self.action_space = box("action", agent.action_space)
+        expected, got = (len(layer.mean), layer.model.n_motors), self.observation_space.shape + self.action_space.shape
+        if got != expected:
+            raise UserError(f"The forward model has {expected} observations and motors, the agent {got}.")
+        self._middle, self._half = middle_and_half(self.action_space)
+        self._frozen = False
+
+    @classmethod
+    def fit(
+        cls,
+        model: Any,
+        env: VecEnv | gym.Env[Any, Any],
+        n_steps: int = 400_000,
+        forward_model: str = "mlp",
+        seed: int = 0,
+        hypotheses: Sequence[str] = DEFAULT,
+        net_arch: Sequence[int] = (192, 192),
+        epochs: int = 12,
+        lifetime: bool = False,
+        progress_bar: bool = False,
+    ) -> AdaptivePolicy:
+        """
+        Learn the nominal robot, and what surprise is normal for it.
+
+        :param model: trained; any SB3 or sb3-contrib model with Box observations and actions
+        :param env: the *nominal* environment of its training. 16 to 64 at once are fastest. A VecNormalize around it is
+            taken into the policy, and is not updated
+        :param n_steps: steps of all environments together; 400k serve the MuJoCo robots, 20k a pendulum
+        :param forward_model: ``mlp`` or ``spiking``
+        :param seed: of environments, excitation and training
+        :param hypotheses: what may have changed, names in ``HYPOTHESES``
+        :param net_arch: units of each layer of the forward model
+        :param epochs: passes over the transitions
+        :param lifetime: keep estimates over episodes
+        :param progress_bar: show progress (needs tqdm)
+        :return: the policy that adapts
+        :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
+        """
+        check_choice("forward model", forward_model, BODIES)
+        action_space = box("action", model.action_space)
+        (n_observations,), (n_motors,) = box("observation", model.observation_space).shape, action_space.shape
+        venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        agent = agent_of(model, unwrap_vec_normalize(venv))
+        generator = torch.Generator().manual_seed(seed)
+        with Progress(progress_bar) as progress:
+            transitions = _nominal_transitions(agent, venv, n_steps, seed, progress)
+            cut = max(int(len(transitions.o) * (1 - HELD_OUT)), 1)
+            training, held_out = (
+                Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
+            )
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch))
+            n_updates = epochs * training.starts.size
+            progress.begin("train", n_updates)
+            train(network, training, epochs, generator=generator, tick=progress.tick)
+        network.requires_grad_(False)
+        shares = keep_predictable(network, held_out)
+        settings = calibrate(AdaptiveLayer(network, LayerSettings(hypotheses=tuple(hypotheses))), held_out)
+        report = {
+            "n_steps": int(transitions.starts.size),
+            "seed": seed,
+            "unexplained": {str(int(i)): round(float(s), 5) for i, s in zip(network.components, shares, strict=True)},
+        }
+        return cls(agent, AdaptiveLayer(network, settings), lifetime, report)
+
+    # Acting
+
+    def initial_state(self, n_envs: int) -> LayerState:
+        """The layer's state before the first observation of an episode. :param n_envs: B"""
+        return self.layer.initial_state(n_envs)
+
+    def predict(
+        self,
+        observation: Array,
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """
+        As SB3's: actions for observations, and the state to pass in next time.
+
+        :param observation: *raw* ones, of one environment [O] or of several [B, O]
+        :param state: what the last call returned, None to start afresh
+        :param episode_start: where an episode starts, [B]; there the state is reset first
+        :param deterministic: take the model's most likely actions
+        :return: actions, and the state: the layer's arrays, then the agent's own
+        :raises UserError: on observations of the wrong shape, or a state of other environments
+        """
+        o = np.asarray(observation, np.float64)
+        single = o.ndim == 1
+        o = o[None] if single else o
+        if o.ndim != 2 or o.shape[1] != len(self.layer.mean):
+            raise UserError(
+                f"Observations are [{len(self.layer.mean)}] or [n_envs, {len(self.layer.mean)}], got "
+                f"{np.shape(observation)}."
+            )
+        layer, agent_state = self.split_state(state, len(o))
+        starts = np.zeros(len(o), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
+        if len(starts) != len(o):
+            raise UserError(f"episode_start has {len(starts)} entries, but there are {len(o)} environments.")
+        layer = self.layer.reset(layer, starts, self.lifetime)
+        o, seen = self.layer.fill(layer, o)
+        if not self._frozen:
+            layer = self.layer.observe(layer, o, seen)
+        sensed = self.layer.sense(layer, o)
+        actions, agent_state = self.agent.predict(
+            sensed, state=agent_state, episode_start=starts, deterministic=deterministic
+        )
+        intended = (np.asarray(actions, np.float64) - self._middle) / self._half
+        command, layer = self.layer.command(layer, o, seen, intended)
+        changed = layer.acting > 0  # where nominal acts, the action is the model's own, bit for bit
+        out = np.where(changed[:, None], command * self._half + self._middle, actions).astype(self.action_space.dtype)
+        return (out[0] if single else out), (*layer.arrays(), *(agent_state or ()))
+
+    def split_state(self, state: tuple[Array, ...] | None, n_envs: int) -> tuple[LayerState, tuple[Array, ...] | None]:
+        """
+        The layer's part of a state, and the agent's.
+
+        :param state: what :meth:`predict` returned
+        :param n_envs: B
+        :raises UserError: if it is a state of other environments, or of another model
+        """
+        fresh = self.layer.initial_state(n_envs)
+        if state is None:
+            return fresh, None
+        n = len(fresh.arrays())
+        for i, (array, expected) in enumerate(zip(state, fresh.arrays(), strict=False)):
+            if np.shape(array) != expected.shape:
+                raise UserError(
+                    f"Entry {i} of the state has shape {np.shape(array)}, expected {expected.shape}: pass back what "
+                    f"predict returned, for the same {n_envs} environments, or state=None to start afresh."
+                )
+        if len(state) < n:
+            raise UserError(f"A state has at least {n} arrays, got {len(state)}: pass back what predict returned.")
+        return LayerState.from_arrays(tuple(state[:n])), tuple(state[n:]) or None
+
+    # Controls: the same policy with its adaptation taken away. What `evaluate` asks of a policy that is plastic.
+
+    def n_plastic_layers(self) -> int:
+        """How many hypotheses have synapses."""
+        return sum(len(h.start()) > 0 for h in self.layer.hypotheses)
+
+    @contextmanager
+    def plasticity(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> Iterator[None]:
+        """
+        Inside, the layer is under a control.
+
+        :param frozen: nothing is learned; from the start of an episode on, this is the layer switched off
+        :param keep_fast_weights: whether estimates survive the start of an episode; None: as the policy is
+        """
+        before = self._frozen, self.lifetime
+        self._frozen = frozen
+        self.lifetime = before[1] if keep_fast_weights is None else keep_fast_weights
+        try:
+            yield
+        finally:
+            self._frozen, self.lifetime = before
+
+    def zero_fast_weights(self, state: tuple[Array, ...], rows: Array) -> tuple[Array, ...]:
+        """The same state, with all estimates forgotten in some rows (bool [B])."""
+        layer, agent_state = self.split_state(state, len(rows))
+        return (*self.layer.forget(layer, rows).arrays(), *(agent_state or ()))
+
+    def fast_weight_norms(self, state: tuple[Array, ...]) -> Array:
+        """How far the estimates of each hypothesis are from nominal (root mean square), [B, L]."""
+        layer = self.split_state(state, len(state[0]))[0]
+        norms = [
+            np.sqrt(np.square(s.mean - h.start()).mean(1))
+            for h, s in zip(self.layer.hypotheses, layer.synapses, strict=True)
+            if len(h.start())
+        ]
+        return np.stack(norms, 1)
+
+    def estimates(self, state: tuple[Array, ...]) -> dict[str, Synapses]:
+        """What each hypothesis believes, by name. :param state: what :meth:`predict` returned"""
+        return dict(zip(self.layer.names, self.split_state(state, len(state[0]))[0].synapses, strict=True))
+
+    def acting(self, state: tuple[Array, ...]) -> list[str]:
+        """The hypothesis that acts in each environment. :param state: what :meth:`predict` returned"""
+        return [self.layer.names[k] for k in self.split_state(state, len(state[0]))[0].acting]
+
+    # Files
+
+    def save(self, folder: str | Path) -> None:
+        """
+        Write the policy into a folder of plain files, which run no code: see :mod:`sb3_plastic.adaptive.files`.
+
+        :param folder: made if it does not exist
+        :raises UserError: if the agent's policy holds something that is no plain data
+        """
+        network = self.layer.model
+        export_policy(self.agent.policy, Path(folder) / AGENT, self.agent.normalization, self.agent.training)
+        config = {
+            "forward_model": {
+                "n_motors": network.n_motors,
+                "body": network.kind,
+                "net_arch": list(network.net_arch),
+            },
+            "settings": asdict(self.layer.settings),
+            "lifetime": self.lifetime,
+            "report": self.report,
+        }
+        write_layer(Path(folder), config, network.state_dict())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> AdaptivePolicy:
+        """
+        Read what :meth:`save` wrote. Nothing in it is run.
+
+        :param folder: of the policy
+        :raises UserError: if the folder is not ours
+        :raises DamagedError: if a file is missing or damaged
+        """
+        config, weights = read_layer(Path(folder))
+        agent = load_policy(Path(folder) / AGENT)
+        try:
+            made, stored = config["forward_model"], config["settings"]
+            network = ForwardModel(len(weights["mean"]), made["n_motors"], made["body"], tuple(made["net_arch"]))
+            network.keep(weights["components"])
+            network.load_state_dict(weights)
+            settings = LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
+            lifetime, report = config["lifetime"], config["report"]
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error
+        return cls(agent, AdaptiveLayer(network.requires_grad_(False), settings), lifetime, report)
+
+
+def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
+    """
+    A model as the layer takes it: its policy, with the normalisation of its training inside.
+
+    :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
+    :param normalize: the VecNormalize of its training
+    """
+    if not isinstance(model, BaseAlgorithm):
+        return model
+    normalization = Normalization() if normalize is None else Normalization.of(normalize)
+    training = {"algo": type(model).__name__, "num_timesteps": int(model.num_timesteps), "seed": model.seed}
+    return ExportedPolicy(model.policy, normalization, {"training": training})
+
+
+def box(what: str, space: spaces.Space[Any]) -> spaces.Box:
+    """
+    A space that the layer serves.
+
+    :param what: ``action`` or ``observation``
+    :param space: of the model
+    :raises UserError: if it is no Box with one axis
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise UserError(f"The adaptive layer needs a Box with one axis as {what} space, got {space}.")
+    return space
+
+
+def middle_and_half(space: spaces.Box) -> tuple[Array, Array]:
+    """Middle and half of the control range; of unbounded motors 0 and 1. :param space: of actions"""
+    bounded = np.isfinite(space.low) & np.isfinite(space.high)
+    low, high = (np.where(bounded, x, y).astype(np.float64) for x, y in ((space.low, -1.0), (space.high, 1.0)))
+    return (low + high) / 2, (high - low) / 2
+
+
+def _nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:
+    """Let the agent walk with excitation, on raw observations."""
+    middle, half = middle_and_half(agent.action_space)
+    while isinstance(venv, VecNormalize):
+        venv = venv.venv
+    if unwrap_vec_normalize(venv) is not None:
+        raise UserError("VecNormalize must be the outermost wrapper of the vector environment.")
+    state: Any = None
+
+    def act(o: Array, starts: Array) -> Array:
+        nonlocal state
+        actions, state = agent.predict(o, state=state, episode_start=starts, deterministic=True)
+        return (np.asarray(actions, np.float64) - middle) / half
+
+    def unit(a: Array) -> Array:
+        return (a * half + middle).astype(venv.action_space.dtype)
+
+    progress.begin("collect", n_steps)
+    venv.seed(seed)
+    return collect(act, venv, unit, n_steps, np.random.default_rng(seed), progress.tick)
+
+
+__all__ = ["AdaptivePolicy"]

@@ -1,0 +1,47 @@
+"""A progress bar, if it is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Progress:
+    """
+    One bar at a time, by tqdm.
+
+    :param show: whether there are bars at all
+    :raises ImportError: if they are wanted without tqdm
+    """
+
+    def __init__(self, show: bool) -> None:
+        self._bar: Any = None
+        self._make: Any = None
+        if show:
+            try:
+                from tqdm import tqdm
+            except ImportError as error:
+                raise ImportError("The progress bar needs tqdm: pip install stable-baselines3[extra]") from error
+            self._make = tqdm
+
+    def begin(self, name: str, total: int) -> None:
+        """Start the bar of the next part. :param name: of the part :param total: of what it counts"""
+        self.close()
+        if self._make is not None:
+            self._bar = self._make(total=total, desc=name, unit_scale=True)
+
+    def tick(self, n: int) -> None:
+        """Count. :param n: how many more"""
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

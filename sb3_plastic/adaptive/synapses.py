@@ -1,0 +1,164 @@
+"""
+Synapses with a mean ``m`` and a variance each, which follow the error of a prediction: a Kalman filter per environment,
+whose state noise is opened by surprise. With the innovation e of the prediction made one step before, and H its
+derivative by the means:
+
+    c   <- .95 c + .05 mean_i e_i^2 / (H P H' + R)_ii          expected noise: errors that stay unexplained
+    nis  = mean_i e_i^2 / (H P H' + R max(1, c))_ii            normalised innovation squared
+    r   <- .5 r + .5 nis                                       surprise
+    P   <- bounded( P + q + inflation sigmoid(2 (r - threshold)) )           covariance inflation
+    K    = P H' (H P H' + R max(1, c))^-1,   m <- m + K e,   P <- P - K H P
+
+Environment axis B first; C components of the observation, n synapses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+NIS_BOUND = 50.0
+"""One step's normalised innovation squared counts at most so much: a single collision must not open everything."""
+
+
+class Synapses(NamedTuple):
+    """
+    The synapses of one hypothesis.
+
+    :param mean: [B, n]
+    :param covariance: [B, n, n]; of synapses with variances alone [B, n]
+    :param surprise: trace of the normalised innovation squared, [B]; near 1 when all is as expected
+    :param noise: expected noise as a multiple of R, [B]
+    """
+
+    mean: Array
+    covariance: Array
+    surprise: Array
+    noise: Array
+
+
+class Rates(NamedTuple):
+    """
+    How the synapses of one hypothesis learn.
+
+    :param threshold: surprise at which the variances open; calibrated on nominal transitions
+    :param inflation: what surprise adds to each variance per step, at most, [n]
+    :param process_noise: what is added without surprise
+    :param start_variance: at the start of an episode
+    :param max_variance: bound of each variance
+    :param low: smallest mean
+    :param high: largest mean
+    """
+
+    threshold: float
+    inflation: Array
+    low: float
+    high: float
+    process_noise: float = 1e-5
+    start_variance: float = 1e-4
+    max_variance: float = 1.0
+
+
+def initial_synapses(mean: Array, n_envs: int, full: bool, rates: Rates) -> Synapses:
+    """
+    Synapses at the start of an episode.
+
+    :param mean: [n]
+    :param n_envs: environments, B
+    :param full: a covariance for each pair, instead of variances alone
+    :param rates: for the variance at the start
+    """
+    n = len(mean)
+    variance = np.full(n, rates.start_variance)
+    covariance = np.diag(variance) if full else variance
+    ones = np.ones(n_envs)
+    return Synapses(np.tile(mean, (n_envs, 1)), np.tile(covariance, (n_envs,) + (1,) * covariance.ndim), ones, ones)
+
+
+def variances(covariance: Array) -> Array:
+    """The variance of each synapse, [B, n]."""
+    return covariance if covariance.ndim == 2 else np.einsum("bii->bi", covariance)
+
+
+def projected(H: Array, covariance: Array) -> Array:
+    """``H P``, [B, C, n], for a full covariance or variances alone."""
+    return H * covariance[:, None, :] if covariance.ndim == 2 else H @ covariance
+
+
+def nis(e: Array, variance: Array) -> Array:
+    """
+    Normalised innovation squared, mean over components, [B].
+
+    :param e: innovation [B, C]
+    :param variance: its variance [B, C]
+    """
+    return np.minimum(e * e / variance, NIS_BOUND).mean(1)
+
+
+def inflate(covariance: Array, amount: Array, max_variance: float) -> Array:
+    """
+    Open the variances, within their bound. Correlations stay.
+
+    :param covariance: [B, n, n] or [B, n]
+    :param amount: added to each variance, [B, n]
+    :param max_variance: bound of each variance
+    """
+    if covariance.ndim == 2:
+        return np.minimum(covariance + amount, max_variance)
+    covariance = covariance.copy()
+    diagonal = np.einsum("bii->bi", covariance)
+    diagonal += amount
+    if (diagonal > max_variance).any():
+        shrink = np.sqrt(np.minimum(max_variance / diagonal, 1))
+        covariance *= shrink[:, :, None] * shrink[:, None, :]
+    return covariance
+
+
+def kalman_update(mean: Array, covariance: Array, e: Array, H: Array, R: Array) -> tuple[Array, Array]:
+    """
+    The Kalman filter's measurement update.
+
+    :param mean: [B, n]
+    :param covariance: [B, n, n], or variances alone [B, n]: then the covariances that arise are dropped
+    :param e: innovation [B, C]
+    :param H: derivative of the prediction by the means, [B, C, n]
+    :param R: variance of each measured component, [B, C]
+    :return: mean and covariance after
+    """
+    HP = projected(H, covariance)
+    S = HP @ H.transpose(0, 2, 1)
+    np.einsum("bii->bi", S)[...] += R
+    gain = np.linalg.solve(S, HP)  # K', [B, C, n]
+    mean = mean + (e[:, None, :] @ gain)[:, 0]
+    if covariance.ndim == 2:
+        return mean, np.maximum(covariance - (gain * HP).sum(1), 0)
+    covariance = covariance - HP.transpose(0, 2, 1) @ gain
+    return mean, (covariance + covariance.transpose(0, 2, 1)) / 2
+
+
+def learn(synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates) -> Synapses:
+    """
+    One step of the rule at the head of this module.
+
+    :param synapses: before
+    :param e: innovation [B, C]
+    :param H: derivative of the prediction by the means, [B, C, n]
+    :param R: the forward model's variance, [B, C]
+    :param rates: how they learn
+    :return: after
+    """
+    mean, covariance, surprise, noise = synapses
+    of_synapses = (projected(H, covariance) * H).sum(2)
+    noise = 0.95 * noise + 0.05 * nis(e, of_synapses + R)
+    R = R * np.maximum(noise, 1)[:, None]
+    surprise = 0.5 * surprise + 0.5 * nis(e, of_synapses + R)
+    if mean.shape[1]:
+        opened = 1 / (1 + np.exp(np.clip(2 * (rates.threshold - surprise), -30, 30)))
+        covariance = inflate(covariance, rates.process_noise + opened[:, None] * rates.inflation, rates.max_variance)
+        mean, covariance = kalman_update(mean, covariance, e, H, R)
+        mean = np.clip(mean, rates.low, rates.high)
+    return Synapses(mean, covariance, surprise, noise)

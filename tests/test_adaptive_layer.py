@@ -1,0 +1,215 @@
+"""The adaptive layer on a linear robot, where its forward model is exact: known failures of adaptive control."""
+
+import numpy as np
+import pytest
+from toy_robots import NOISE, Robots, Wanderer, play, policy
+
+G = np.array([-1.0, 1.0])
+
+
+def reversed_at(onset, g=G):
+    return lambda u, t: u * g if t >= onset else u
+
+
+def test_a_reversed_motor_is_found_within_ten_steps_and_commanded_the_other_way():
+    p, commands = policy(), []
+    robots = Robots(applied=reversed_at(50))
+    state = play(p, robots, 61, lambda u, s: commands.append(u))
+    assert p.acting(state) == ["motors"] * 8
+    assert p.estimates(state)["motors"].mean == pytest.approx(np.tile(G, (8, 1)), abs=0.2)
+    state = play(p, Robots(applied=reversed_at(0)), 100, lambda u, s: commands.append(u))
+    assert p.estimates(state)["motors"].mean == pytest.approx(np.tile(G, (8, 1)), abs=0.1)
+
+
+def test_while_nothing_happens_the_actions_are_the_agents_own_to_the_last_bit():
+    alone, layered = Wanderer(), policy(("motors", "motors_and_disturbance", "wires", "sensor_bias", "late_1"))
+    robots, agent_state, state = Robots(), None, None
+    for _ in range(200):
+        expected, agent_state = alone.predict(robots.see(), agent_state)
+        u, state = layered.predict(robots.see(), state, deterministic=True)
+        assert np.array_equal(u, expected)
+        robots.step(u)
+
+
+@pytest.mark.parametrize(
+    ("name", "applied"),
+    [
+        ("wires", lambda u, t: u[:, ::-1] * G),
+        ("motors_and_disturbance", lambda u, t: u + np.array([0.3, -0.2])),
+        ("motors", lambda u, t: u * G),
+    ],
+)
+def test_each_change_is_explained_by_its_own_hypothesis(name, applied):
+    p = policy(("motors", "motors_and_disturbance", "wires", "late_1", "late_2"))
+    state = play(p, Robots(applied=applied), 60)
+    assert p.acting(state).count(name) >= 6
+
+
+def test_sensors_that_are_off_are_put_right():
+    bias = np.array([0.5, -0.4, 0.6])
+    p = policy(("motors", "sensor_bias"))
+    state = play(p, Robots(sensed=lambda o, t: o + bias * (t >= 20)), 60)
+    assert p.acting(state) == ["sensor_bias"] * 8
+    assert p.estimates(state)["sensor_bias"].mean == pytest.approx(np.tile(bias, (8, 1)), abs=0.15)
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_late_commands_are_recognised_and_the_agent_sees_where_it_will_be(delay):
+    sent, seen = [], []
+
+    class Watched(Wanderer):
+        def predict(self, observation, *args, **kwargs):
+            seen.append(observation.copy())
+            return super().predict(observation, *args, **kwargs)
+
+    def late(u, t):
+        sent.append(u)
+        return sent[max(t - delay, 0)]
+
+    p = policy(("motors", "late_1", "late_2", "late_3"), Watched())
+    robots, states = Robots(applied=late), []
+    state = play(p, robots, 80, lambda u, s: states.append(robots.o.copy()))
+    assert p.acting(state) == [f"late_{delay}"] * 8
+    ahead = np.array(seen[60:77]) - np.array(states)[60 + delay - 1 : 77 + delay - 1]
+    behind = np.array(seen[60:77]) - np.array(states)[59:76]
+    assert np.square(ahead).mean() < 0.3 * np.square(behind).mean()
+
+
+def test_without_excitation_estimates_do_not_drift():
+    class Idle(Wanderer):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.zeros((len(observation), 2)), None
+
+    p = policy(("motors", "wires"), Idle())
+    estimates = p.estimates(play(p, Robots(), 1000))
+    assert np.abs(estimates["motors"].mean - 1).max() < 0.05
+    assert np.abs(estimates["wires"].mean - np.eye(2).ravel()).max() < 0.05
+
+
+def test_noise_is_not_taken_for_change():
+    rng = np.random.default_rng(1)
+    acts = []
+    p = policy(("motors", "motors_and_disturbance", "wires"))
+    robots = Robots(applied=lambda u, t: u + 0.3 * rng.normal(size=u.shape))
+    play(p, robots, 600, lambda u, s: acts.append(p.acting(s)))
+    assert np.mean(np.array(acts[300:]) != "nominal") < 0.2
+
+
+def test_the_model_is_told_the_clipped_command():
+    class Greedy(Wanderer):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            action, state = super().predict(observation, state)
+            return np.sign(action), state
+
+    p = policy(agent=Greedy())
+    state = play(p, Robots(applied=lambda u, t: 0.3 * u), 100)
+    assert p.estimates(state)["motors"].mean == pytest.approx(np.full((8, 2), 0.3), abs=0.06)
+
+
+def test_an_effectiveness_that_crosses_zero_is_followed():
+    p, commands = policy(), []
+    robots = Robots(applied=lambda u, t: u * np.array([np.clip(1 - (t - 100) / 100, -1, 1), 1.0]))
+    state = play(p, robots, 400, lambda u, s: commands.append(u))
+    assert p.estimates(state)["motors"].mean == pytest.approx(np.tile(G, (8, 1)), abs=0.15)
+    assert np.abs(commands).max() <= 1
+
+
+def test_variances_stay_within_their_bounds_whatever_happens():
+    rng = np.random.default_rng(2)
+    p = policy(("motors", "motors_and_disturbance", "wires", "sensor_bias"))
+    state = play(p, Robots(applied=lambda u, t: rng.normal(size=u.shape), sensed=lambda o, t: o * (t % 7 > 0)), 500)
+    for synapses in p.estimates(state).values():
+        if synapses.covariance.ndim == 3:
+            assert np.linalg.eigvalsh(synapses.covariance).min(initial=0) > -1e-9
+            assert np.einsum("bii->bi", synapses.covariance).max(initial=0) <= 1 + 1e-9
+        assert synapses.covariance.max(initial=0) <= 1 + 1e-9
+
+
+def test_two_faults_at_once_are_told_apart():
+    p = policy(("motors", "motors_and_disturbance"))
+    state = play(p, Robots(applied=lambda u, t: u * G + [0.0, 0.3] if t >= 30 else u), 300)
+    assert p.acting(state) == ["motors_and_disturbance"] * 8
+    mean = p.estimates(state)["motors_and_disturbance"].mean
+    assert mean[:, :2] == pytest.approx(np.tile(G, (8, 1)), abs=0.2)
+    assert mean[:, 2:].mean(0) == pytest.approx([0.0, 0.09, 0.15], abs=0.06)
+
+
+def test_observations_that_are_not_finite_are_replaced_and_teach_nothing():
+    p = policy(("motors", "motors_and_disturbance", "wires", "sensor_bias"))
+    robots = Robots(sensed=lambda o, t: np.where((t % 5 == 3) & (np.arange(3) == 1), np.nan, o))
+    state = play(p, robots, 200, lambda u, s: np.testing.assert_array_equal(np.isfinite(u), True))
+    assert p.acting(state) == ["nominal"] * 8
+    assert np.isfinite(np.concatenate([array.ravel() for array in state])).all()
+    assert np.abs(p.estimates(state)["motors"].mean - 1).max() < 0.1
+
+
+def test_a_hypothesis_that_was_right_for_long_can_be_left():
+    p = policy(("motors", "late_1"))
+    sent = []
+
+    def applied(u, t):
+        sent.append(u)
+        return u * G if t < 600 else sent[t - 1]
+
+    acts = []
+    play(p, Robots(applied=applied), 640, lambda u, s: acts.append(p.acting(s)))
+    assert acts[590] == ["motors"] * 8
+    assert acts[-1] == ["late_1"] * 8
+
+
+def test_frozen_learns_nothing_and_off_is_the_agent_alone():
+    p = policy()
+    robots = Robots(applied=reversed_at(0))
+    state = play(p, robots, 50)
+    with p.plasticity(frozen=True):
+        _, after = p.predict(robots.see(), state)
+    assert np.array_equal(p.estimates(after)["motors"].mean, p.estimates(state)["motors"].mean)
+    with p.plasticity(frozen=True):
+        off = play(p, Robots(applied=reversed_at(0)), 50)
+    assert p.acting(off) == ["nominal"] * 8
+
+
+def test_a_new_episode_forgets_unless_the_policy_lives_on():
+    starts = np.arange(8) < 3
+    for lifetime in (False, True):
+        p = policy(lifetime=lifetime)
+        robots = Robots(applied=reversed_at(0))
+        state = play(p, robots, 50)
+        _, state = p.predict(robots.see(), state, episode_start=starts)
+        g = p.estimates(state)["motors"].mean
+        assert np.allclose(g[starts], 1) != lifetime
+        assert np.allclose(g[~starts], G, atol=0.2)
+
+
+def test_zeroing_forgets_the_chosen_rows():
+    p = policy()
+    state = play(p, Robots(applied=reversed_at(0)), 50)
+    zeroed = p.zero_fast_weights(state, np.arange(8) == 2)
+    assert np.flatnonzero(np.allclose(p.estimates(zeroed)["motors"].mean[2], 1)).size
+    assert p.fast_weight_norms(zeroed)[2] == 0
+    assert (p.fast_weight_norms(zeroed)[np.arange(8) != 2] > 1).all()
+
+
+def test_environments_do_not_influence_each_other():
+    p = policy(("motors", "wires", "sensor_bias", "late_1"))
+    both = play(p, Robots(applied=lambda u, t: u * np.where(np.arange(8)[:, None] < 4, G, 1.0), noise=0), 60)
+    alone = play(p, Robots(4, applied=lambda u, t: u * G, noise=0), 60)
+    for a, b in zip(both, alone, strict=True):
+        assert np.allclose(a[:4], b, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_million_steps_do_not_burst():
+    rng = np.random.default_rng(3)
+    p = policy(("motors", "motors_and_disturbance", "wires"))
+    gain = {"g": np.ones((200, 2))}
+
+    def applied(u, t):
+        if t % 1000 == 0:
+            gain["g"] = rng.choice([-1.0, 0.5, 1.0], (200, 2))
+        return u * gain["g"]
+
+    largest = []
+    play(p, Robots(200, applied=applied), 5000, lambda u, s: largest.append(np.abs(s[1]).max()))
+    assert max(largest) < 5
+    assert NOISE < 1

@@ -1,0 +1,124 @@
+"""AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
+from toy_robots import Robots, play, policy
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.cli import main
+from sb3_plastic.evaluation.loading import load_model
+
+SMALL = dict(n_steps=3200, epochs=8, net_arch=(32,))
+
+
+@pytest.fixture(scope="module")
+def pendulums():
+    venv = VecNormalize(make_vec_env("Pendulum-v1", 8, seed=0), norm_reward=False)
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=64, seed=0)
+    model.learn(512)
+    venv.training = False
+    yield model, venv
+    venv.close()
+
+
+@pytest.fixture(scope="module")
+def fitted(pendulums):
+    return AdaptivePolicy.fit(*pendulums, **SMALL)
+
+
+def test_fit_learns_the_robot_and_calibrates_itself(fitted):
+    assert max(fitted.report["unexplained"].values()) < 0.2
+    thresholds = fitted.layer.settings.surprise_threshold
+    assert 1 < thresholds["nominal"] < 50
+    assert set(thresholds) == {"nominal", *fitted.layer.settings.hypotheses}
+
+
+def test_fit_is_repeatable(pendulums, fitted):
+    again = AdaptivePolicy.fit(*pendulums, **SMALL)
+    assert again.report == fitted.report
+    assert again.layer.settings == fitted.layer.settings
+
+
+def test_frozen_it_is_the_model_on_normalised_observations(pendulums, fitted):
+    model, venv = pendulums
+    raw = np.random.default_rng(0).normal(size=(8, 3))
+    with fitted.plasticity(frozen=True):
+        actions, _ = fitted.predict(raw, deterministic=True)
+    assert np.array_equal(actions, model.predict(venv.normalize_obs(raw).astype(np.float32), deterministic=True)[0])
+
+
+def test_sb3s_evaluate_policy_takes_it(fitted):
+    venv = make_vec_env("Pendulum-v1", 2, seed=3)
+    mean, _ = evaluate_policy(fitted, venv, n_eval_episodes=2, warn=False)
+    assert -2000 < mean < 0
+
+
+def test_a_single_observation_gets_a_single_action(fitted):
+    action, state = fitted.predict(np.zeros(3), deterministic=True)
+    assert action.shape == (1,)
+    action, _ = fitted.predict(np.zeros(3), state, np.array([False]), deterministic=True)
+    assert action.shape == (1,)
+
+
+@pytest.mark.parametrize("make", [lambda env: SAC("MlpPolicy", env), lambda env: PlasticPPO("PlasticPolicy", env)])
+def test_it_saves_and_loads_around_any_model_bit_for_bit(tmp_path, make):
+    venv = make_vec_env("Pendulum-v1", 4, seed=1)
+    saved = AdaptivePolicy.fit(make(venv), venv, n_steps=800, epochs=20, net_arch=(32,), lifetime=True)
+    saved.save(tmp_path / "p")
+    loaded = AdaptivePolicy.load(tmp_path / "p")
+    assert loaded.report == saved.report
+    rng, states = np.random.default_rng(1), [None, None]
+    for _ in range(5):
+        raw, actions = rng.normal(size=(2, 3)), []
+        for i, p in enumerate((saved, loaded)):
+            action, states[i] = p.predict(raw, states[i], deterministic=True)
+            actions.append(action)
+        assert np.array_equal(*actions)
+    assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
+
+
+def test_what_does_not_fit_is_refused_with_what_was_got(tmp_path, fitted):
+    with pytest.raises(ValueError, match=r"got \(2, 4\)"):
+        fitted.predict(np.zeros((2, 4)))
+    _, state = fitted.predict(np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="for the same 3 environments"):
+        fitted.predict(np.zeros((3, 3)), state)
+    with pytest.raises(ValueError, match="Box with one axis as action space"):
+        AdaptivePolicy.fit(PPO("MlpPolicy", "CartPole-v1"), make_vec_env("CartPole-v1"))
+    with pytest.raises(ValueError, match="Unknown hypothesis 'wings'"):
+        policy(("wings",))
+    with pytest.raises(ValueError, match="is no adaptive policy"):
+        AdaptivePolicy.load(tmp_path)
+
+
+def test_a_folder_is_plain_data_and_says_what_is_wrong_with_it(tmp_path, fitted):
+    fitted.save(tmp_path)
+    assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} == {".json", ".safetensors"}
+    (tmp_path / "adaptive.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="checksum is not the one"):
+        AdaptivePolicy.load(tmp_path)
+
+
+def test_a_state_is_a_tuple_of_arrays_with_the_environment_axis_first():
+    p = policy(("motors", "wires", "sensor_bias", "late_1"))
+    assert all(len(array) == 5 for array in play(p, Robots(5), 3))
+
+
+def test_adapt_from_the_command_line(tmp_path, capsys, pendulums):
+    model, venv = pendulums
+    model.save(tmp_path / "m.zip")
+    venv.save(str(tmp_path / "m.pkl"))
+    arguments = ["--env", "Pendulum-v1", "--steps", "1600", "--n-envs", "8", "--epochs", "8", "--episode-steps", "200"]
+    assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
+    out = capsys.readouterr().out
+    assert "unexplained" in out
+    assert "wires" in out
+    loaded, algorithm = load_model(tmp_path / "a")
+    assert algorithm == "adaptive"
+    assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
+    assert loaded.agent.training["env_id"] == "Pendulum-v1"

@@ -1,0 +1,129 @@
+"""The layer's equations against those of a filter library, on random problems."""
+
+import numpy as np
+import pytest
+from filterpy.kalman import KalmanFilter, MMAEFilterBank
+
+from sb3_plastic.adaptive import kernels
+from sb3_plastic.adaptive.responsibility import accumulate, choose, log_likelihood_ratios, probabilities
+from sb3_plastic.adaptive.synapses import (
+    Rates,
+    inflate,
+    initial_synapses,
+    kalman_update,
+    learn,
+    nis,
+)
+
+
+def problem(n=5, C=4, n_envs=3, seed=0):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(n_envs, n, n))
+    return dict(
+        mean=rng.normal(size=(n_envs, n)),
+        covariance=root @ root.transpose(0, 2, 1) + np.eye(n),
+        H=rng.normal(size=(n_envs, C, n)),
+        R=rng.uniform(0.1, 2, (n_envs, C)),
+        z=rng.normal(size=(n_envs, C)),
+    )
+
+
+def filter_of(p, i):
+    kf = KalmanFilter(dim_x=p["mean"].shape[1], dim_z=p["z"].shape[1])
+    kf.x, kf.P, kf.H, kf.R = p["mean"][i][:, None], p["covariance"][i].copy(), p["H"][i], np.diag(p["R"][i])
+    kf.update(p["z"][i][:, None])
+    return kf
+
+
+@pytest.mark.parametrize(("n", "C"), [(5, 4), (2, 7), (36, 17), (6, 1)])
+def test_the_update_is_the_kalman_filters(n, C):
+    p = problem(n, C)
+    e = p["z"] - (p["H"] @ p["mean"][..., None])[..., 0]
+    mean, covariance = kalman_update(p["mean"], p["covariance"], e, p["H"], p["R"])
+    for i in range(3):
+        kf = filter_of(p, i)
+        assert mean[i] == pytest.approx(kf.x[:, 0])
+        assert covariance[i] == pytest.approx(kf.P, abs=1e-9)
+
+
+def test_variances_alone_are_the_diagonal_of_the_same_update():
+    p = problem()
+    p["covariance"] = np.stack([np.diag(np.diag(P)) for P in p["covariance"]])
+    e = p["z"] - (p["H"] @ p["mean"][..., None])[..., 0]
+    full = kalman_update(p["mean"], p["covariance"], e, p["H"], p["R"])
+    alone = kalman_update(p["mean"], np.einsum("bii->bi", p["covariance"]), e, p["H"], p["R"])
+    assert alone[0] == pytest.approx(full[0])
+    assert alone[1] == pytest.approx(np.einsum("bii->bi", full[1]))
+
+
+def test_the_normalised_innovation_squared_is_the_libraries():
+    p = problem(C=1)
+    e = p["z"] - (p["H"] @ p["mean"][..., None])[..., 0]
+    variance = ((p["H"] @ p["covariance"]) * p["H"]).sum(2) + p["R"]
+    expected = [filter_of(p, i).mahalanobis ** 2 for i in range(3)]
+    assert nis(e, variance) == pytest.approx(expected)
+
+
+def test_responsibilities_are_those_of_a_filter_bank():
+    rng = np.random.default_rng(0)
+    gains, R = (1.0, -1.0, 0.3), 0.25
+    filters = []
+    for gain in gains:  # known models without anything to learn: P = 0
+        kf = KalmanFilter(dim_x=1, dim_z=1)
+        kf.x, kf.P, kf.R = np.array([[gain]]), np.zeros((1, 1)), np.array([[R]])
+        filters.append(kf)
+    bank = MMAEFilterBank(filters, [1 / 3] * 3, dim_x=1)
+    evidence = np.zeros((1, 3))
+    for _ in range(6):
+        a = rng.normal()
+        y = 0.3 * a + 0.5 * rng.normal()
+        bank.update(np.array([[y]]), H=np.array([[a]]))
+        innovations = np.array([[[y - gain * a]] for gain in gains])
+        evidence = accumulate(evidence, log_likelihood_ratios(innovations, np.array([[R]])), leak=1)
+        assert probabilities(evidence, np.zeros(3))[0] == pytest.approx(np.ravel(bank.p), rel=1e-5)
+
+
+def test_the_choice_needs_a_head_start_and_a_lead():
+    head_start = np.array([0.0, 3.0, 3.0])
+    nominal, first = np.zeros(1, int), np.ones(1, int)
+    assert choose(np.array([[0.0, 4.0, 0.0]]), nominal, head_start, 2.0) == 0
+    assert choose(np.array([[0.0, 6.0, 0.0]]), nominal, head_start, 2.0) == 1
+    assert choose(np.array([[0.0, 6.0, 7.0]]), first, head_start, 2.0) == 1
+    assert choose(np.array([[0.0, 6.0, 9.0]]), first, head_start, 2.0) == 2
+
+
+def test_inflation_keeps_within_the_bound_and_positive():
+    p = problem()
+    opened = inflate(p["covariance"], np.full((3, 5), 0.3), 1.0)
+    assert np.einsum("bii->bi", opened).max() <= 1 + 1e-12
+    assert np.linalg.eigvalsh(opened).min() > 0
+
+
+def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_noise():
+    rates = Rates(6.0, np.array([0.3]), -2.0, 2.0)
+    synapses = initial_synapses(np.ones(1), 1, False, rates)
+    R, H = np.full((1, 2), 0.1), np.zeros((1, 2, 1))
+    calm = learn(synapses, np.full((1, 2), 0.3), H, R, rates)
+    shaken = learn(calm, np.full((1, 2), 4.0), H, R, rates)
+    assert calm.covariance[0, 0] < 2e-4
+    assert shaken.covariance[0, 0] > 0.25
+    for _ in range(200):
+        shaken = learn(shaken, np.full((1, 2), 1.0), H, R, rates)
+    assert shaken.noise[0] == pytest.approx(10, rel=0.01)
+    assert shaken.surprise[0] == pytest.approx(1, rel=0.01)
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("n", [0, 1, 6, 23])
+def test_the_compiled_rule_is_the_rule(n, full):
+    rng = np.random.default_rng(n)
+    rates = Rates(3.0, rng.uniform(0.1, 0.3, n), -1.6, 1.6)
+    one = other = initial_synapses(rng.normal(size=n), 4, full, rates)
+    for t in range(20):
+        e, H = rng.normal(size=(4, 7)) * (4 if t % 6 > 3 else 0.5), rng.normal(size=(4, 7, n))
+        R = rng.uniform(0.1, 1, (4, 7))
+        one, other = learn(one, e, H, R, rates), kernels.learn(other, e, H, R, rates)
+        for a, b in zip(one, other, strict=True):
+            assert a.shape == b.shape
+            assert b == pytest.approx(a, abs=1e-9)
+    assert n == 0 or one.covariance.max() > 0.01

@@ -1,0 +1,77 @@
+"""A linear robot whose forward model is known exactly, for tests of the adaptive layer: no training, no simulator."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.policy import AdaptivePolicy
+
+A = np.array([[-0.1, 0.05, 0.0], [-0.05, -0.2, 0.02], [0.0, 0.1, -0.3]])  # o' = o + A o + B a + noise
+B = np.array([[0.4, 0.0], [0.1, 0.3], [0.0, 0.5]])
+NOISE = 0.02
+
+
+def linear_model() -> ForwardModel:
+    """The robot above as a forward model: standard deviations of 1, and its noise."""
+    model = ForwardModel(3, 2, net_arch=())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.f.weight.copy_(torch.as_tensor(A))
+        model.B.bias.copy_(torch.as_tensor(B).flatten())
+        model.log_R[-1].bias.fill_(float(np.log(NOISE**2)))
+    return model.requires_grad_(False)
+
+
+class Wanderer:
+    """An agent that tracks a slow sine: it moves all the time, so that its motors can be told apart."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+    action_space = spaces.Box(-1, 1, (2,), np.float64)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        t = np.zeros(len(observation)) if state is None else state[0] + 1
+        wave = 0.5 * np.stack([np.sin(0.3 * t), np.cos(0.17 * t)], 1)
+        return np.clip(wave - 0.2 * observation[:, :2], -1, 1), (t,)
+
+
+class Robots:
+    """
+    Many linear robots, which do with a command what ``applied`` says.
+
+    :param applied: (command [N, 2], step) -> what acts [N, 2]
+    :param sensed: (observation [N, 3], step) -> what the agent sees
+    """
+
+    def __init__(self, n=8, applied=lambda u, t: u, sensed=lambda o, t: o, noise=NOISE, seed=0):
+        self.o, self.t, self.noise = np.zeros((n, 3)), 0, noise
+        self.applied, self.sensed, self.rng = applied, sensed, np.random.default_rng(seed)
+
+    def see(self):
+        return self.sensed(self.o.copy(), self.t)
+
+    def step(self, u):
+        self.o = self.o + self.o @ A.T + self.applied(u, self.t) @ B.T + self.noise * self.rng.normal(size=self.o.shape)
+        self.t += 1
+
+
+def policy(hypotheses=("motors",), agent=None, threshold=4.0, **kwargs) -> AdaptivePolicy:
+    """The layer around the wanderer, with thresholds as a calibration would find them."""
+    names = ("nominal", *hypotheses)
+    settings = LayerSettings(tuple(hypotheses), dict.fromkeys(names, threshold), dict.fromkeys(names, 6.0), 2.0)
+    return AdaptivePolicy(agent or Wanderer(), AdaptiveLayer(linear_model(), settings), **kwargs)
+
+
+def play(p: AdaptivePolicy, robots: Robots, steps: int, watch=None):
+    """Let them run. :return: the state after the last step"""
+    state = None
+    for _ in range(steps):
+        u, state = p.predict(robots.see(), state, deterministic=True)
+        robots.step(u)
+        if watch is not None:
+            watch(u, state)
+    return state
