@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -24,12 +23,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.files import replace_file
 
 ENV = "HalfCheetah-v5"
 AGENTS = {"plastic": [], "static": ["-params", "policy_kwargs:dict(rule='none')"]}
 """What each agent's training takes beside the configuration."""
 SEED = 1
-N_EPISODES = 10
 
 
 def train(folder: Path, steps: int, arguments: list[str]) -> None:
@@ -41,25 +40,31 @@ def train(folder: Path, steps: int, arguments: list[str]) -> None:
     subprocess.run(command, check=True)
 
 
-def evaluate(folder: Path) -> dict[str, list[float]]:
+def evaluate(folder: Path, n_episodes: int) -> dict[str, list[float]]:
     """
     Returns of a trained agent, as it trained (with exploration noise) and without, and of the same network with the
     weights it began with.
+
+    :param folder: of the agent
+    :param n_episodes: of each
     """
     run = folder / "plastic_ppo" / f"{ENV}_1"
     # Five robots at once; all agents meet the same ones.
-    env = VecNormalize.load(str(run / ENV / "vecnormalize.pkl"), make_vec_env(ENV, n_envs=5, seed=1000 + SEED))
+    env = VecNormalize.load(
+        str(run / ENV / "vecnormalize.pkl"), make_vec_env(ENV, n_envs=min(5, n_episodes), seed=1000 + SEED)
+    )
     env.training = env.norm_reward = False
     trained = PlasticPPO.load(run / f"{ENV}.zip", device="cpu")
     untrained = PlasticPPO("PlasticPolicy", env, policy_kwargs=trained.policy_kwargs, seed=SEED, device="cpu")
-    returns = {}
+    returns: dict[str, list[float]] = {}
     for name, model, deterministic in (
         ("untrained", untrained, False),
         ("trained, exploring", trained, False),
         ("trained, deterministic", trained, True),
     ):
         env.seed(1000 + SEED)
-        episodes, _ = evaluate_policy(model, env, N_EPISODES, deterministic=deterministic, return_episode_rewards=True)
+        episodes, _ = evaluate_policy(model, env, n_episodes, deterministic=deterministic, return_episode_rewards=True)
+        assert isinstance(episodes, list)
         returns[name] = [float(episode) for episode in episodes]
     return returns
 
@@ -68,11 +73,14 @@ def main() -> None:
     """Train what is not trained yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=150_000, help="training steps of each agent")
+    parser.add_argument("--episodes", type=int, default=10, help="episodes of each evaluation")
     args = parser.parse_args()
     torch.set_num_threads(1)
 
     root = Path("quickstart") / str(args.steps)
-    table = Table(title=f"{ENV} after {args.steps} steps, return of {N_EPISODES} episodes: mean (standard deviation)")
+    table = Table(
+        title=f"{ENV} after {args.steps} steps, return of {args.episodes} episodes: mean (standard deviation)"
+    )
     columns = ("untrained", "trained, exploring", "trained, deterministic")
     table.add_column("spiking network")
     for column in columns:
@@ -83,9 +91,7 @@ def main() -> None:
         if not result.exists():
             shutil.rmtree(folder, ignore_errors=True)
             train(folder, args.steps, arguments)
-            temporary = result.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(evaluate(folder)))
-            temporary.replace(result)
+            replace_file(result, json.dumps(evaluate(folder, args.episodes)))
         returns = json.loads(result.read_text())
         cells = [f"{round(np.mean(returns[name]))} ({round(np.std(returns[name]))})" for name in columns]
         table.add_row(agent, *cells)

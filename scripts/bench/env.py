@@ -126,7 +126,8 @@ def check_equal(robot: str, n_envs: int, latent: bool) -> None:
     ]
     space: Any = venvs[0].action_space
     rng = np.random.default_rng(1)
-    np.testing.assert_array_equal(*(venv.reset() for venv in venvs))
+    one, other = (venv.reset() for venv in venvs)
+    np.testing.assert_array_equal(one, other)
     for _ in range(200):
         action = rng.uniform(space.low, space.high, (n_envs, *space.shape)).astype(np.float32)
         for a, b in zip(*(venv.step(action)[:3] for venv in venvs), strict=True):
@@ -149,7 +150,7 @@ def bench_learning(n_envs: int, rounds: int) -> None:
     """PPO, and PlasticPPO where it exists, on the latent Ant with both vector environments."""
     algorithms: list[tuple[str, type, str]] = [("PPO", PPO, "MlpPolicy")]
     try:
-        from sb3_plastic.ppo import PlasticPPO  # type: ignore[import-not-found,unused-ignore]
+        from sb3_plastic.ppo import PlasticPPO
 
         algorithms.append(("PlasticPPO", PlasticPPO, "PlasticPolicy"))
     except ImportError:

@@ -31,10 +31,12 @@ def loop(model: Any, scenarios: Any, episodes: int, n_envs: int, **env_kwargs: A
     returns = []
     for scenario in scenarios:
         env = make_vec_env(scenario.env_id, n_envs, env_kwargs={"scenario": scenario.name, **env_kwargs})
-        row = []
+        row: list[float] = []
         for first in range(SEED, SEED + episodes, n_envs):
             env.seed(first)
-            row += evaluate_policy(model, env, n_envs, return_episode_rewards=True)[0]
+            played, _ = evaluate_policy(model, env, n_envs, return_episode_rewards=True)
+            assert isinstance(played, list)
+            row += played
         returns.append(sorted(row))
         env.close()
     return np.array(returns)
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--algorithm", choices=("ppo", "plastic"), default="ppo")
     parser.add_argument("--tier", default="quick")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=1000, help="of an episode")
     args = parser.parse_args()
     suite = load_suite("nda-v1")
     scenarios, episodes = suite.select(args.tier, args.robot), suite.tiers[args.tier].episodes
@@ -71,12 +74,12 @@ def main() -> None:
     rates: dict[str, list[float]] = {"evaluate_adaptation": [], f"loop, {episodes} environments": [], "loop, 1": []}
     for _ in range(args.rounds):
         begin = time.perf_counter()
-        returns, steps = evaluation(model, scenarios, episodes)
+        returns, steps = evaluation(model, scenarios, episodes, steps=args.steps)
         ours = time.perf_counter() - begin
         seconds = {"evaluate_adaptation": ours}
         for label, n_envs in ((f"loop, {episodes} environments", episodes), ("loop, 1", 1)):
             begin = time.perf_counter()
-            expected = loop(model, scenarios, episodes, n_envs)
+            expected = loop(model, scenarios, episodes, n_envs, max_episode_steps=args.steps)
             seconds[label] = time.perf_counter() - begin
             if n_envs > 1 and not np.allclose(returns, expected, rtol=1e-5, atol=1e-4):
                 raise SystemExit("The returns differ from those of evaluate_policy: no figures.")

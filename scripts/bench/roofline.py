@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import bench_scan
 import numpy as np
+import scan
 import torch
-from bench_scan import Setting
+from scan import Setting
 
+from sb3_plastic.files import replace_file
 from sb3_plastic.snn.scan.compile import jit
 from sb3_plastic.snn.scan.simd import LANES, fma, load, splat, store, total
 
@@ -40,6 +40,10 @@ PASSES = {
 OPERATIONS = sum(operations for operations, _ in PASSES.values())
 BYTES = 4 * sum(numbers for _, numbers in PASSES.values())
 MATRICES = 6  # w, alpha, eta, geta, gh and the h of a tick: what a tick of the backward pass goes through
+
+
+KILOBYTES = [24, 96, 192, 384, 768, 1536, 3072, 6144, 24576, 98304]
+NEURONS = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024]
 
 
 @jit()
@@ -67,9 +71,9 @@ def best(function: Callable[[], object], repeats: int) -> float:
     function()
     times = []
     for _ in range(10 * repeats):
-        start = bench_scan.now()
+        start = scan.now()
         function()
-        times.append(bench_scan.now() - start)
+        times.append(scan.now() - start)
     return min(times)
 
 
@@ -79,10 +83,10 @@ def peak(repeats: int) -> float:
     return 2 * 10 * LANES * n / best(lambda: multiply_add(n, x), repeats)
 
 
-def bandwidth(repeats: int) -> list[dict[str, float]]:
-    """Bytes per second of one core, by the bytes that it goes through."""
+def bandwidth(repeats: int, sizes: Sequence[int]) -> list[dict[str, float]]:
+    """Bytes per second of one core, by the kilobytes of three arrays together."""
     rows = []
-    for kilobytes in (24, 96, 192, 384, 768, 1536, 3072, 6144, 24576, 98304):
+    for kilobytes in sizes:
         n = kilobytes * 1024 // 12 // LANES * LANES
         a, b, c = (torch.zeros(n).numpy() for _ in range(3))
         passes = max(1, 2**24 // (12 * n))
@@ -91,14 +95,16 @@ def bandwidth(repeats: int) -> list[dict[str, float]]:
     return rows
 
 
-def caches(repeats: int, peak_rate: float, bandwidths: list[dict[str, float]]) -> list[dict[str, float]]:
+def caches(
+    repeats: int, sizes: Sequence[int], peak_rate: float, bandwidths: list[dict[str, float]]
+) -> list[dict[str, float]]:
     """The scan as a layer outgrows the caches, and the share of the limit that it reaches."""
-    bench_scan.check(Setting(sizes=(64, 64), T=16))
+    scan.check(Setting(sizes=(64, 64), T=16))
     rows = []
-    for n in (16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024):
+    for n in sizes:
         # Long enough that what a call costs does not show.
         setting = Setting(sizes=(n, n), B=2, T=max(16, 512 * 64 * 64 // (n * n)))
-        seconds = best(bench_scan.forward_backward(setting, "fused"), repeats)
+        seconds = best(scan.forward_backward(setting, "fused"), repeats)
         nanoseconds = 1e9 * seconds / setting.synapse_ticks()
         kilobytes = MATRICES * 4 * n * n / 1024
         reach = next((row["GB/s"] for row in bandwidths if row["kB"] >= kilobytes), bandwidths[-1]["GB/s"])
@@ -116,28 +122,31 @@ def caches(repeats: int, peak_rate: float, bandwidths: list[dict[str, float]]) -
 
 
 def main() -> None:
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the results to this file")
     parser.add_argument("--repeats", type=int, default=5, help="the more, the less other work shows")
+    parser.add_argument("--neurons", nargs="+", type=int, default=NEURONS, help="sizes of the layer")
+    parser.add_argument(
+        "--kilobytes", nargs="+", type=int, default=KILOBYTES, help="sizes of the three arrays together"
+    )
     arguments = parser.parse_args()
-    bench_scan.set_threads(1)
-    bench_scan.set_clock("cpu")
+    scan.set_threads(1)
+    scan.set_clock("cpu")
     rate = peak(arguments.repeats)
-    bandwidths = bandwidth(arguments.repeats)
+    bandwidths = bandwidth(arguments.repeats, arguments.kilobytes)
     counts = {"GFLOP/s, peak": rate / 1e9, "operations per synapse and tick": OPERATIONS, "bytes": BYTES}
     results: dict[str, Any] = {
         "command": " ".join(sys.argv),
-        "machine": bench_scan.machine(),
+        "machine": scan.machine(),
         "counts": [counts | {"operations per byte": OPERATIONS / BYTES}],
         "bandwidth": bandwidths,
-        "caches": caches(arguments.repeats, rate, bandwidths),
+        "caches": caches(arguments.repeats, arguments.neurons, rate, bandwidths),
     }
     for name in ("counts", "bandwidth", "caches"):
-        bench_scan.print_table(name, results[name])
+        scan.print_table(name, results[name])
     if arguments.json:
-        temporary = arguments.json.with_name(f".{arguments.json.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(results, indent=2) + "\n")
-        temporary.replace(arguments.json)
+        replace_file(arguments.json, json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

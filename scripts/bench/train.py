@@ -40,19 +40,20 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 import sb3_plastic
 from sb3_plastic import PlasticPPO
+from sb3_plastic.files import replace_file
 from sb3_plastic.snn.scan import get_num_threads, set_num_threads
 
-N_ENVS, N_STEPS = 8, 256
+N_ENVS = 8
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ("physics", "environment", "policy", "update")
 
 
-def make(name: str, env_id: str, batch_size: int | None = None) -> OnPolicyAlgorithm:
+def make(name: str, env_id: str, n_steps: int, batch_size: int | None = None) -> OnPolicyAlgorithm:
     """An algorithm on environments of its own."""
     env = VecNormalize(make_vec_env(env_id, N_ENVS, seed=0))
-    common: dict[str, Any] = dict(n_steps=N_STEPS, n_epochs=10, seed=0, device="cpu")
+    common: dict[str, Any] = dict(n_steps=n_steps, n_epochs=10, seed=0, device="cpu")
     if name.startswith("PlasticPPO"):
-        batch_size = batch_size or 512
+        batch_size = batch_size or min(512, N_ENVS * n_steps)
     if batch_size:
         common["batch_size"] = batch_size
     if name == "PPO":
@@ -65,16 +66,16 @@ def make(name: str, env_id: str, batch_size: int | None = None) -> OnPolicyAlgor
     return PlasticPPO("PlasticPolicy", env, policy_kwargs=dict(rule=rule), **common)
 
 
-def check(env_id: str) -> None:
+def check(env_id: str, n_steps: int) -> None:
     """Exit unless the replay is exact and the backends agree."""
-    model = make("PlasticPPO", env_id)
+    model = make("PlasticPPO", env_id, n_steps)
     assert isinstance(model, PlasticPPO)
     collect(model)
-    batch = next(model.rollout_buffer.get(512))
+    batch = next(model.rollout_buffer.get(model.batch_size))
     gradients = []
     for backend in ("fused", "reference"):
         model.policy.snn.backend = backend
-        _, log_prob, _ = model.policy.evaluate_actions(batch.observations, batch.actions)
+        _, log_prob, _ = model.policy.evaluate_actions(batch.observations, batch.actions)  # type: ignore[arg-type]
         if backend == "fused" and not torch.allclose(log_prob, batch.old_log_prob, rtol=0, atol=1e-5):
             sys.exit("The replay of a rollout differs from the rollout: no speed is worth printing.")
         model.policy.zero_grad()
@@ -127,7 +128,7 @@ def iteration(model: OnPolicyAlgorithm, now: Callable[[], float]) -> dict[str, f
         "policy": total["rollout"] - total["step"],
         "update": total["update"],
     }
-    return {part: seconds / (N_ENVS * N_STEPS) * 1e6 for part, seconds in split.items()}
+    return {part: seconds / (N_ENVS * model.n_steps) * 1e6 for part, seconds in split.items()}
 
 
 def main() -> None:
@@ -135,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="Ant-v5")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--n-steps", type=int, default=256, help="steps of each environment in a rollout")
     parser.add_argument("--batch-size", type=int, help="samples per minibatch of all algorithms")
     parser.add_argument("--threads", type=int, help="of the kernels, default all cores")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for one thread on a busy machine")
@@ -145,10 +147,10 @@ def main() -> None:
         set_num_threads(args.threads)
     now = CLOCKS[args.clock]
 
-    check(args.env)
+    check(args.env, args.n_steps)
     names = ["PlasticPPO", "PlasticPPO, static", "PPO"]
     names += ["RecurrentPPO"] if importlib.util.find_spec("sb3_contrib") else []
-    models: dict[str, Any] = {name: make(name, args.env, args.batch_size) for name in names}
+    models: dict[str, Any] = {name: make(name, args.env, args.n_steps, args.batch_size) for name in names}
     for model in models.values():
         iteration(model, now)  # compilation and first-use allocations
     runs: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -173,9 +175,7 @@ def main() -> None:
         record = {"env": args.env, "versions": versions, "cores": os.cpu_count(), "results": results}
         record |= {"batch sizes": {name: model.batch_size for name, model in models.items()}}
         record |= {"command": " ".join(sys.argv), "clock": args.clock, "kernel threads": get_num_threads()}
-        temporary = args.json.with_name(f".{args.json.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        temporary.replace(args.json)
+        replace_file(args.json, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""The scripts run, at their smallest size. Figures of such runs mean nothing; scripts/bench/scan.py has tests of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.mark.parametrize(
+    ("command", "printed"),
+    [
+        ("bench/env.py --robots HalfCheetah --n-envs 2 --n-steps 32 --rounds 1", "of the limit"),
+        ("bench/evaluate.py --tier smoke --rounds 1 --steps 30", "times as fast"),
+        pytest.param("bench/train.py --n-steps 32 --repeats 1", "PlasticPPO is", marks=pytest.mark.slow),
+        pytest.param(
+            "bench/roofline.py --repeats 1 --neurons 16 --kilobytes 24", "share of the limit", marks=pytest.mark.slow
+        ),
+        pytest.param("quickstart.py --steps 2048 --episodes 1", "trained, deterministic", marks=pytest.mark.slow),
+    ],
+)
+def test_a_script_runs_at_its_smallest_size(command, printed, tmp_path):
+    script, *arguments = command.split()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
