@@ -1,11 +1,9 @@
 """Evaluation under novel dynamics: real models, real robots, and toy policies of which the truth is known."""
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -251,6 +249,24 @@ def command(model: Path, *arguments: str) -> list[str]:
     return [*module, "--model", str(model), "--out", "results", *settings, *arguments]
 
 
+KILLED = """
+import os, signal, sys
+from sb3_plastic.cli import main
+from sb3_plastic.evaluation import evaluate
+
+save, saved = evaluate.save_trace, []
+
+def save_and_die(*arguments):
+    saved.append(save(*arguments))
+    if len(saved) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+evaluate.save_trace = save_and_die
+main(sys.argv[1:])
+"""
+"""The command, killed as soon as it has written its second trace."""
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != "timing.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -262,22 +278,17 @@ def test_a_killed_evaluation_goes_on_and_leaves_the_same_files(static_model, tmp
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    process = subprocess.Popen(command(model), cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not (done := list(killed.glob("results/traces/[!.]*.npz"))) and time.monotonic() < deadline:
-            time.sleep(0.005)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert done
+    arguments = command(model)[3:]  # without python -m sb3_plastic.cli
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=killed, capture_output=True)
+    assert process.returncode == -signal.SIGKILL
+    done = list(killed.glob("results/traces/[!.]*.npz"))
+    assert len(done) == 2
     assert not (killed / "results" / "records.csv").exists()
     first = {path: path.stat().st_mtime_ns for path in done}
     for folder in (killed, whole):
         result = subprocess.run(command(model), cwd=folder, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
-    assert "forward_reward" in result.stdout
+    assert "forward reward" in result.stdout
     assert contents(killed / "results") == contents(whole / "results")
     records = read_records(whole / "results")
     assert not records.duplicated(["protocol", "scenario", "control", "eval_seed", "episode"]).any()

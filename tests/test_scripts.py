@@ -1,4 +1,4 @@
-"""The scripts run, at their smallest size. Figures of such runs mean nothing; scripts/bench/scan.py has tests of its own."""
+"""The scripts run, at their smallest size. Figures of such runs mean nothing. `bench/scan.py` has tests of its own."""
 
 import os
 import subprocess

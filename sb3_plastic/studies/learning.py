@@ -183,7 +183,7 @@ def summary(results: Sequence[Result]) -> list[float]:
     :return: return of the training episodes over the last tenth of the steps, and of the episodes with and without
         exploration noise
     """
-    last = [np.mean(result["training"]["returns"][-5:]) for result in results]
+    last = [np.mean(result["training"]["returns"][-5:] or np.nan) for result in results]  # NaN: no episode has ended
     rest = [[np.mean(result[kind]) for result in results] for kind in ("exploring", "deterministic")]
     return [round(float(np.mean(values)), 1) for values in (last, *rest)]
 
