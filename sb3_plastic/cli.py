@@ -16,6 +16,7 @@ from pathlib import Path
 import sb3_plastic
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replacing
+from sb3_plastic.simulator import hush_mujoco, is_headless, render_off_screen
 
 ALGO = ("--algo", "plastic_ppo")
 FOLDER = ("-f", "logs")  # where train writes; RL Zoo's enjoy looks among its own trained agents
@@ -32,7 +33,7 @@ COMMANDS = {
     "export": ("sb3_plastic.artefacts.exporting:main", "write a model as a folder of plain files that runs no code"),
     "inspect": ("sb3_plastic.artefacts.inspection:main", "what is in a model; runs nothing of it"),
     "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal, learning, adaptation, severity, curves"),
-    "perturbations": ("sb3_plastic.perturbations.cli:main", "list, describe and render perturbations"),
+    "perturbations": ("sb3_plastic.cli:perturbations", "list, describe and render perturbations"),
     "report": ("sb3_plastic.report.cli:main", "tables and figures of evaluations, as Markdown and as one HTML file"),
 }
 
@@ -128,14 +129,52 @@ def enjoy(arguments: list[str]) -> None:
     call(pipeline, "enjoy", [*ALGO, *FOLDER, *arguments])
 
 
-def record(arguments: list[str]) -> None:
-    """Record a video of a trained agent."""
-    if is_headless():
-        os.environ.setdefault("MUJOCO_GL", "egl")  # read once, when mujoco is imported
+def record(arguments: list[str]) -> int | None:
+    """Record a video of a trained agent; with --perturb, of what a perturbation does to it."""
+    render_off_screen()
+    if any(argument.split("=")[0] == "--perturb" for argument in arguments):
+        from sb3_plastic.evaluation.film_cli import main as film
+
+        return film(arguments)
     prepare()
     warn_of_files(arguments, always=True)
+    if {"-h", "--help"} & {*arguments}:
+        print("With --perturb SCENARIO it films a perturbed robot, intact and frozen: record --perturb x --help.\n")
+    settings = [*ALGO, *FOLDER, *camera_of(arguments), *arguments]
     # This pipeline of RL Zoo's is a script.
-    call(lambda: runpy.run_module("rl_zoo3.record_video", run_name="__main__"), "record", [*ALGO, *FOLDER, *arguments])
+    call(lambda: runpy.run_module("rl_zoo3.record_video", run_name="__main__"), "record", settings)
+    return None
+
+
+def camera_of(arguments: list[str]) -> list[str]:
+    """
+    The camera that follows the robot, for RL Zoo's pipeline: gymnasium's own choice stays where the robot started.
+
+    :param arguments: of the command
+    :return: nothing for environments without such a camera, or if arguments of the environment are given
+    """
+    import gymnasium
+
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--env", default="")
+    parser.add_argument("--env-kwargs", nargs="*")
+    args, _ = parser.parse_known_args(arguments)
+    spec = gymnasium.registry.get(args.env)
+    if args.env_kwargs is not None or spec is None or "gymnasium.envs.mujoco" not in str(spec.entry_point):
+        return []
+    return ["--env-kwargs", "camera_name:'track'"]
+
+
+def perturbations(arguments: list[str]) -> int:
+    """List, describe and render perturbations; a trained agent is rendered by what records videos."""
+    if arguments[:1] == ["render"] and any(argument.split("=")[0] == "--model" for argument in arguments):
+        render_off_screen()
+        from sb3_plastic.evaluation.film_cli import render
+
+        return render(arguments[1:])
+    from sb3_plastic.perturbations.cli import main as pipeline
+
+    return pipeline(arguments)
 
 
 def plot(arguments: list[str]) -> None:
@@ -188,6 +227,7 @@ def prepare() -> None:
 
     import sb3_plastic.zoo  # noqa: F401
 
+    hush_mujoco()
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # networks this small are many times slower with two threads on busy cores
 
@@ -216,11 +256,6 @@ def call(pipeline: Callable[[], object], name: str, arguments: list[str]) -> Non
     """Run a pipeline, which takes its arguments from ``sys.argv``."""
     sys.argv = [f"sb3-plastic {name}", *arguments]
     pipeline()
-
-
-def is_headless() -> bool:
-    """Whether there is no display to draw on."""
-    return sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def save_figures(path: Path) -> None:

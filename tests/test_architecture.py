@@ -20,7 +20,8 @@ ALLOWED = {
     "wrappers": "errors",
     "snn": "errors",
     "tasks": "errors",
-    "perturbations": "errors files",
+    "simulator": "",
+    "perturbations": "errors files simulator",
     "adaptive": "errors files safe export snn",
     "evaluation": "errors algorithms files versions safe export wrappers perturbations adaptive",
     "adapt": "algorithms adaptive evaluation",
@@ -36,7 +37,7 @@ ALLOWED = {
     "zoo": "errors algorithms",
     "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
     "artefacts": "algorithms errors versions safe export evaluation snn",
-    "cli": "artefacts adapt errors files zoo perturbations evaluation report studies",
+    "cli": "artefacts adapt errors files simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

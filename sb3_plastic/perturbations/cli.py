@@ -94,6 +94,9 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _render(args: argparse.Namespace) -> None:
+    from sb3_plastic.simulator import render_off_screen
+
+    render_off_screen()
     from sb3_plastic.perturbations.render import check_suffix, film, save
 
     check_suffix(args.output)

@@ -27,6 +27,9 @@ from sb3_plastic.perturbations.checks import Plant
 from sb3_plastic.perturbations.perturber import Perturber
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
+from sb3_plastic.simulator import hush_mujoco
+
+hush_mujoco()
 
 BAD_STATE = [
     int(w)
@@ -65,6 +68,8 @@ class PerturbableEnv(MujocoEnv):
         entries = self._read(perturbations, scenario)
         self._robot: Robot | None = None
         self._terrain = _needs_terrain(entries) if terrain is None else terrain
+        if not {"camera_id", "camera_name", "default_camera_config"} & {*kwargs}:
+            kwargs["camera_name"] = "track"  # follows the robot; where a model has none, MuJoCo's free camera is taken
         super().__init__(*args, **kwargs)
         own = {
             "perturbations": perturbations,

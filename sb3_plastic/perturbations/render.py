@@ -1,11 +1,12 @@
 """Pictures and videos of scenarios, with the damaged parts coloured while the damage acts.
 
-Rendering without a screen needs ``MUJOCO_GL=egl`` (or ``osmesa``) in the environment before MuJoCo is imported.
+Without a display MuJoCo renders by EGL, unless ``MUJOCO_GL`` says otherwise; both are read when MuJoCo is imported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,32 @@ from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds import Active
 from sb3_plastic.perturbations.registration import env_id, register_envs
 from sb3_plastic.perturbations.robot import Robot
-from sb3_plastic.perturbations.spec import PerturbationError
+from sb3_plastic.perturbations.spec import Perturbation, PerturbationError
 
 DAMAGED = (0.9, 0.1, 0.1)  # red; the transparency of a lost limb stays
 SUFFIXES = (".png", ".mp4", ".gif")
+BEFORE = 20  # steps that are shown before the onset
 
 
 def damaged_geoms(active: Active, robot: Robot) -> NDArray[np.intp]:
     """
-    Ids of the geoms to colour: those of the bodies that a perturbation targets.
+    Ids of the geoms to colour: those of the bodies that a perturbation targets. Where each target has a value of its
+    own, those whose value is not nominal: reversed motors, and motors that get the commands of others.
 
     :param active: one perturbation, as drawn
     :param robot: the robot
     :return: none for kinds that act on all or on the world
     """
-    kind, model = active.kind, robot.model
-    if active.target is None and kind.layer != "force":
+    kind, model, ids = active.kind, robot.model, active.ids
+    if np.ndim(active.value) > 0:
+        ids = ids[active.deviation.reshape(len(ids), -1).any(axis=1)]
+    elif active.target is None and kind.layer != "force":
         return np.empty(0, np.intp)
     if kind.target in ("body", "limb"):
-        bodies = {
-            b for body in active.ids for b in (robot.subtree(int(body)) if kind.target == "limb" else [int(body)])
-        }
+        bodies = {b for body in ids for b in (robot.subtree(int(body)) if kind.target == "limb" else [int(body)])}
         return robot.geoms_of(sorted(bodies))
     if kind.target == "joint":
-        joints = model.actuator_trnid[active.ids, 0] if kind.layer == "action" else active.ids
+        joints = model.actuator_trnid[ids, 0] if kind.layer == "action" else ids
         return robot.geoms_of(model.jnt_bodyid[joints].tolist())
     return np.empty(0, np.intp)
 
@@ -53,48 +56,46 @@ def film(
     *,
     n_steps: int = 60,
     seed: int = 0,
-    policy: Any = None,
     width: int = 320,
     height: int = 240,
 ) -> tuple[list[NDArray[np.uint8]], float]:
     """
-    Run a scenario and take a picture after each step.
+    Take a picture of each step of a scenario under random actions. An onset comes after `BEFORE` steps, wherever the
+    scenario has it, and robots that have fallen are filmed on.
 
     :param robot: one of ``ROBOTS``
     :param given: ``{"scenario": name}`` or ``{"perturbations": [...]}``
-    :param n_steps: environment steps, at most; a fall ends it
+    :param n_steps: environment steps
     :param seed: of the scenario and of random actions
-    :param policy: what has SB3's ``predict``; None: random actions
     :param width: in pixels
     :param height: in pixels
     :return: the frames, [height, width, 3] each, and how many make a second
     """
     register_envs()
-    env = gym.make(env_id(robot, latent=True), render_mode="rgb_array", width=width, height=height, **given)
+    size = {"width": width, "height": height, "max_episode_steps": n_steps + 1}
+    env = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size, **given)
     try:
-        env.action_space.seed(seed)
-        obs, _ = env.reset(seed=seed)
         inner = env.unwrapped
         assert isinstance(inner, PerturbableEnv)
-        state, start, frames = None, np.ones(1, dtype=bool), []
+        env.action_space.seed(seed)
+        env.reset(seed=seed, options={"perturbations": [_soon(p) for p in inner.perturber.perturbations]})
+        frames = []
         for _ in range(n_steps):
-            if policy is None:
-                action = env.action_space.sample()
-            else:
-                action, state = policy.predict(obs, state=state, episode_start=start, deterministic=True)
-                start[:] = False
-            obs, _, terminated, truncated, _ = env.step(action)
-            frames.append(_coloured(inner))
-            if terminated or truncated:
-                break
+            env.step(env.action_space.sample())
+            frames.append(picture(inner))
         return frames, float(env.metadata["render_fps"])
     finally:
         env.close()
 
 
-def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
+def _soon(p: Perturbation) -> Perturbation:
+    """The same with an early onset, if it has one."""
+    return p if p.schedule.at is None else replace(p, schedule=replace(p.schedule, at=BEFORE))
+
+
+def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
     """
-    Write frames to a file, atomically.
+    Write frames to a file, under a temporary name first.
 
     :param frames: pictures
     :param fps: how many make a second
@@ -108,7 +109,7 @@ def save(frames: list[NDArray[np.uint8]], fps: float, output: Path) -> None:
                 from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
             except ImportError as error:
                 raise PerturbationError("Writing .mp4 needs moviepy: pip install moviepy. Or write a .gif.") from error
-            ImageSequenceClip(frames, fps=fps).write_videofile(str(part), logger=None)
+            ImageSequenceClip(list(frames), fps=fps).write_videofile(str(part), logger=None)
         elif output.suffix == ".gif":
             imageio.imwrite(part, np.stack(frames), duration=1000 / fps, loop=0)
         else:
@@ -121,11 +122,22 @@ def check_suffix(output: Path) -> None:
         raise PerturbationError(f"Cannot write {output.name!r}; allowed suffixes: {', '.join(SUFFIXES)}.")
 
 
-def _coloured(env: PerturbableEnv) -> NDArray[np.uint8]:
-    """One frame. Colours are put back at once: the model belongs to the perturbations."""
+def picture(env: PerturbableEnv) -> NDArray[np.uint8]:
+    """
+    One frame, with damaged parts in red. The model is put back at once: it belongs to the perturbations.
+
+    :param env: made with ``render_mode="rgb_array"``
+    :return: [height, width, 3]
+    """
     model = env.robot.model
-    saved = model.geom_rgba.copy(), model.geom_matid.copy()
+    fields = (model.geom_rgba, model.geom_matid, model.geom_size, model.mat_texuniform, model.mat_texrepeat)
+    saved, floor = [field.copy() for field in fields], env.robot.floor_geom
     try:
+        # A plane collides everywhere, but is drawn up to its size only, which fast robots leave. Size 0: without end.
+        model.geom_size[floor, :2] = 0
+        if model.geom_matid[floor] >= 0:  # squares of half a metre show how fast the robot is
+            model.mat_texuniform[model.geom_matid[floor]] = True
+            model.mat_texrepeat[model.geom_matid[floor]] = 1
         for active in env.perturber.active:
             if active.activation != 0:
                 geoms = damaged_geoms(active, env.robot)
@@ -133,4 +145,5 @@ def _coloured(env: PerturbableEnv) -> NDArray[np.uint8]:
                 model.geom_matid[geoms] = -1  # a texture would hide the colour
         return np.asarray(env.render())
     finally:
-        model.geom_rgba[:], model.geom_matid[:] = saved
+        for field, values in zip(fields, saved, strict=True):
+            field[:] = values

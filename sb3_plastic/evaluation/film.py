@@ -1,0 +1,236 @@
+"""Videos of what a perturbation does: agents side by side, in the same episode, with their speed below.
+
+    arms = {"intact": Player(model), "frozen": Player(model, "frozen_at_onset")}
+    frames = compose(shoot_all(arms, trained, perturbations, seed=0))
+
+Every arm plays the same episode: until the onset, the same model under different controls moves bit for bit alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.controls import Player
+from sb3_plastic.evaluation.environment import TrainedIn, make_env, robot_of
+from sb3_plastic.perturbations.envs import PerturbableEnv
+from sb3_plastic.perturbations.render import BEFORE, picture
+from sb3_plastic.perturbations.spec import Perturbation
+
+Frame = NDArray[np.uint8]
+
+STRIP = 72  # pixels, height of the curves of speed
+SMOOTHED = 10  # steps
+COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (148, 103, 189))  # one for each arm
+RED = (200, 30, 30)
+
+
+class Shot(NamedTuple):
+    """
+    One step of one arm.
+
+    :param frame: picture after the step, [H, W, 3]; None: not filmed
+    :param speed: forward, in m/s
+    :param since: steps since the onset, -1 before it
+    :param norm: mean over layers of the root mean square of fast weights, NaN without
+    """
+
+    frame: Frame | None
+    speed: float
+    since: int
+    norm: float
+
+
+def shoot(
+    player: Player,
+    trained: TrainedIn,
+    perturbations: Sequence[Perturbation],
+    *,
+    seed: int,
+    first: int,
+    n_steps: int,
+    width: int = 320,
+    height: int = 240,
+) -> list[Shot]:
+    """
+    Play one episode, and take pictures of a part of it.
+
+    :param player: the model, under a control
+    :param trained: its environment, a perturbable robot
+    :param perturbations: what acts
+    :param seed: of the episode
+    :param first: index of the first step that is filmed; the speed of those before is noted, too
+    :param n_steps: how many steps are filmed; a fall ends it
+    :param width: in pixels
+    :param height: in pixels
+    :return: the steps from 0 on
+    :raises UserError: for an environment that is no perturbable robot
+    """
+    if not robot_of(trained.env_id):
+        raise UserError(f"Only perturbable robots can be filmed, such as HalfCheetah-v5; got {trained.env_id}.")
+    camera = {"render_mode": "rgb_array", "width": width, "height": height}
+    filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
+    shots: list[Shot] = []
+    with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as venv:
+        base = venv.unwrapped
+        base._seeds = [seed]
+        venv.set_options({"perturbations": list(perturbations)})
+        observations, starts, since = venv.reset(), np.ones(1, bool), -1
+        robot = base.envs[0].unwrapped  # type: ignore[attr-defined]
+        assert isinstance(robot, PerturbableEnv)
+        for t in range(first + n_steps):
+            actions = player.act(observations, starts, np.array([since >= 0]))
+            observations, rewards, starts, infos = venv.step(actions)
+            if starts[0]:
+                break
+            info, since, norms = infos[0], infos[0]["steps_since_onset"], player.norms()
+            base.get_attr("render_mode")  # a batch brings the robot up to date when it is asked for something
+            shots.append(
+                Shot(
+                    picture(robot) if t >= first else None,
+                    float(info.get("x_velocity", rewards[0])),
+                    int(since),
+                    float("nan") if norms is None else float(norms.mean()),
+                )
+            )
+    return shots
+
+
+def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: int, steps: int = 1000) -> int:
+    """
+    When a scenario begins to act in the episode of a seed. It is the same for all agents.
+
+    :param trained: the environment
+    :param perturbations: what acts
+    :param seed: of the episode
+    :param steps: the latest step to look at
+    :return: index of the first perturbed step; 0 if there is none
+    """
+    with closing(make_env(trained, 1, steps, any(p.kind == "terrain" for p in perturbations))) as venv:
+        base = venv.unwrapped
+        base._seeds = [seed]
+        venv.set_options({"perturbations": list(perturbations)})
+        venv.reset()
+        # Schedules are functions of the step alone: no need to play.
+        for t in range(steps):
+            if any(active.timing.level(t) != 0 for active in base.envs[0].unwrapped.perturber.active):  # type: ignore[attr-defined]
+                return t
+    return 0
+
+
+def shoot_all(
+    arms: Mapping[str, tuple[Player, TrainedIn]],
+    perturbations: Sequence[Perturbation],
+    *,
+    seed: int = 0,
+    n_steps: int = 200,
+    before: int = BEFORE,
+    width: int = 320,
+    height: int = 240,
+) -> tuple[dict[str, list[Shot]], int]:
+    """
+    Film all arms in the same episode, around the onset.
+
+    :param arms: players and their environments, by what is written above them
+    :param perturbations: what acts
+    :param seed: of the episode
+    :param n_steps: steps to film
+    :param before: how many of them are before the onset
+    :param width: of each picture, in pixels
+    :param height: likewise
+    :return: the shots of each arm, and the first filmed step
+    """
+    first = max(find_onset(next(iter(arms.values()))[1], perturbations, seed) - before, 0)
+    size: dict[str, Any] = {"width": width, "height": height}
+    return {
+        name: shoot(player, trained, perturbations, seed=seed, first=first, n_steps=n_steps, **size)
+        for name, (player, trained) in arms.items()
+    }, first
+
+
+def compose(shots: Mapping[str, Sequence[Shot]], first: int, title: str = "") -> list[Frame]:
+    """
+    Put the arms side by side, with name, speed and the moment of the onset, and curves of speed below.
+
+    :param shots: by arm, as `shoot` returns them; who falls stays where it fell
+    :param first: index of the first filmed step
+    :param title: what happens, written in red from the onset on
+    :return: frames of one size
+    :raises UserError: if no arm was standing at the first filmed step
+    """
+    length = max(map(len, shots.values()))
+    if length <= first:
+        raise UserError(f"All agents fell before step {first}, where the film begins. Try another --seed.")
+    speeds = {name: _smooth([shot.speed for shot in arm]) for name, arm in shots.items()}
+    filmed = [arm for arm in shots.values() if len(arm) > first]
+    blank = np.zeros_like(filmed[0][first].frame)
+    return [_compose_one(shots, speeds, first, t, length, blank, title) for t in range(first, length)]
+
+
+def _compose_one(
+    shots: Mapping[str, Sequence[Shot]],
+    speeds: Mapping[str, Sequence[float]],
+    first: int,
+    t: int,
+    length: int,
+    blank: Frame,
+    title: str,
+) -> Frame:
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = blank.shape[:2]
+    sheet = Image.new("RGB", (width * len(shots), height + STRIP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(height // 16, 10))
+    line = height // 14
+    for i, (name, arm) in enumerate(shots.items()):
+        shot = arm[min(t, len(arm) - 1)] if arm else Shot(None, 0.0, -1, float("nan"))
+        sheet.paste(Image.fromarray(blank if shot.frame is None else shot.frame), (i * width, 0))
+        fallen = t >= len(arm)
+        said = "fallen" if fallen else f"{speeds[name][t]:.1f} m/s"
+        draw.rectangle((i * width, 0, (i + 1) * width - 1, line + 2), fill="white")
+        draw.text((i * width + 4, 0), f"{name}   {said}", fill=COLOURS[i % len(COLOURS)], font=font)
+        if not np.isnan(shot.norm) and not fallen:
+            draw.text((i * width + 4, height - line - 4), f"|h| {shot.norm:.3f}", fill="white", font=font)
+        if shot.since >= 0:
+            draw.text((i * width + 4, line + 4), title, fill=RED, font=font)
+    _draw_curves(draw, shots, speeds, (first, t, length), (width * len(shots), height))
+    return np.asarray(sheet)
+
+
+def _draw_curves(
+    draw: Any,
+    shots: Mapping[str, Sequence[Shot]],
+    speeds: Mapping[str, Sequence[float]],
+    times: tuple[int, int, int],
+    size: tuple[int, int],
+) -> None:
+    """Speed over time, up to now, with a red line at the onset."""
+    first, now, length = times
+    width, top = size
+    shown = [value for curve in speeds.values() for value in curve[first:]]
+    low, high = min(0.0, *shown), max(0.1, *shown)
+
+    def place(t: int, speed: float) -> tuple[float, float]:
+        x = (t - first) / max(length - 1 - first, 1) * (width - 1)
+        return x, top + STRIP - 4 - (speed - low) / (high - low) * (STRIP - 8)
+
+    draw.line([place(first, 0.0), place(length - 1, 0.0)], fill=(200, 200, 200))
+    onset = next((t for arm in shots.values() for t, shot in enumerate(arm) if shot.since >= 0), None)
+    if onset is not None and first <= onset <= now:
+        x = place(onset, 0.0)[0]
+        draw.line([(x, top), (x, top + STRIP)], fill=RED, width=2)
+    for i, curve in enumerate(speeds.values()):
+        points = [place(t, curve[t]) for t in range(first, min(now + 1, len(curve)))]
+        if len(points) > 1:
+            draw.line(points, fill=COLOURS[i % len(COLOURS)], width=2)
+
+
+def _smooth(speeds: Sequence[float]) -> list[float]:
+    """Mean of the last `SMOOTHED` steps."""
+    return [float(np.mean(speeds[max(t - SMOOTHED + 1, 0) : t + 1])) for t in range(len(speeds))]

@@ -1,0 +1,147 @@
+"""Film a perturbed robot: one agent intact and frozen side by side, or two agents.
+
+examples:
+  sb3-plastic record --perturb nda-v2/novel/reversed/onset --env HalfCheetah-v5 -f docs/results/learning/agents
+  sb3-plastic record --perturb nda-v1/novel/motor_off/onset --model a.zip b.zip --output both.gif
+  sb3-plastic record --perturb mine.yaml --model a.zip --seed 3 --steps 300
+
+The film begins shortly before the onset. Damaged parts are red, curves show the speed, |h| is the norm of fast weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.controls import Player, controls_of, undisturbed_torch
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
+from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.perturbations.spec import Perturbation, load
+from sb3_plastic.perturbations.suites import find_scenario
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    ``sb3-plastic record --perturb``.
+
+    :param arguments: None: those of the process
+    :return: exit status
+    """
+    parser = _parser("sb3-plastic record")
+    parser.add_argument(
+        "--perturb", metavar="SCENARIO", required=True, help="a scenario, or a YAML file of perturbations"
+    )
+    parser.add_argument("--algo", default="plastic_ppo", help="of the model in FOLDER (default: %(default)s)")
+    parser.add_argument(
+        "-f", "--folder", type=Path, default=Path("logs"), help="where trained agents are (default: logs)"
+    )
+    parser.add_argument("--exp-id", type=int, default=0, help="number of the run; 0: the latest (default)")
+    args = parser.parse_args(arguments)
+    if not args.model:
+        if args.env is None:
+            parser.error("name the model: --model FILE, or --env ID -f FOLDER for one that RL Zoo trained")
+        args.model = [find_model(args.folder, args.algo, args.env, args.exp_id)]
+        args.env = None  # as RL Zoo wrote beside the model
+    return _film(args, args.perturb)
+
+
+def render(arguments: Sequence[str]) -> int:
+    """
+    ``sb3-plastic perturbations render --model``.
+
+    :param arguments: of the command
+    :return: exit status
+    """
+    parser = _parser("sb3-plastic perturbations render")
+    parser.add_argument("scenario", help="name of a scenario, or a YAML file with a list of perturbations")
+    parser.add_argument("--robot", help="not needed: the model tells")
+    args = parser.parse_args(arguments)
+    return _film(args, args.scenario)
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--model", type=Path, nargs="+", metavar="FILE", help="one model, intact and frozen; or several side by side")
+    add("--env", help="environment, if nothing beside the model tells")
+    add("--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
+    add("--steps", type=int, default=200, help="steps to film (default: %(default)s)")
+    add("--before", type=int, default=40, help="how many of them before the onset (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the episode (default: %(default)s)")
+    add("--width", type=int, default=320, help="pixels of each picture (default: %(default)s)")
+    add("--height", type=int, default=240, help="pixels (default: %(default)s)")
+    return parser
+
+
+def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
+    """
+    A model where RL Zoo puts it.
+
+    :param folder: of trained agents
+    :param algo: a name in `algorithms.ALGORITHMS`
+    :param env: environment
+    :param exp_id: number of the run; 0: the latest
+    :raises UserError: if there is none, naming those that there are
+    """
+    name = env.replace("/", "-")
+    runs = {int(path.parent.name.rsplit("_", 1)[1]): path for path in (folder / algo).glob(f"{name}_*/{name}.zip")}
+    if not runs or (exp_id and exp_id not in runs):
+        there = ", ".join(sorted(str(path) for path in folder.glob("*/*/*.zip"))) or "none"
+        raise UserError(f"There is no model of {algo} for {env} in {folder}. Models there: {there}.")
+    return runs[exp_id or max(runs)]
+
+
+def _film(args: argparse.Namespace, scenario: str) -> int:
+    from sb3_plastic.evaluation.film import compose, shoot_all
+    from sb3_plastic.perturbations.render import check_suffix, save
+
+    check_suffix(args.output)
+    arms: dict[str, tuple[Player, TrainedIn]] = {}
+    for path in args.model:
+        model, _ = load_model(path)
+        trained = find_training(path, ModelSettings(env=args.env))
+        if len(args.model) > 1:
+            name = path.stem if path.stem not in arms else str(path)
+            arms[name] = Player(model), trained
+            continue
+        arms["intact" if controls_of(model) else path.stem] = Player(model), trained
+        if controls_of(model):
+            arms["frozen"] = Player(model, "frozen_at_onset"), trained
+    robot = robot_of(next(iter(arms.values()))[1].env_id)
+    with undisturbed_torch():
+        shots, first = shoot_all(
+            arms,
+            perturbations_of(scenario, robot),
+            seed=args.seed,
+            n_steps=args.steps,
+            before=args.before,
+            width=args.width,
+            height=args.height,
+        )
+    frames = compose(shots, first, scenario.removesuffix("/onset").rsplit("/", 1)[-1])
+    save(frames, _fps(robot), args.output)
+    print(f"Saved {args.output}: steps {first} to {first + len(frames)}, {', '.join(arms)}")
+    return 0
+
+
+def _fps(robot: str) -> float:
+    import gymnasium as gym
+
+    return float(gym.make(f"{robot}-v5").metadata["render_fps"])
+
+
+def perturbations_of(scenario: str, robot: str) -> tuple[Perturbation, ...]:
+    """
+    What acts.
+
+    :param scenario: name of a scenario, or a YAML file with a list of perturbations
+    :param robot: for which robot
+    """
+    if Path(scenario).is_file():
+        return load(scenario)
+    return find_scenario(scenario, robot).perturbations

@@ -1,0 +1,149 @@
+"""Videos: the robot stays in the frame, damage is red, agents are seen side by side; and MuJoCo is quiet."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+import perturbation_helpers
+import pytest
+from PIL import Image
+
+from sb3_plastic import cli
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import TrainedIn
+from sb3_plastic.evaluation.film import STRIP, Shot, compose, find_onset
+from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
+from sb3_plastic.perturbations import ROBOTS, env_id
+from sb3_plastic.perturbations.render import damaged_geoms, picture
+
+AGENTS = Path(__file__).parents[1] / "docs" / "results" / "learning" / "agents"
+CHEETAH = env_id("HalfCheetah")
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_the_robot_is_in_every_frame_however_far_it_has_run(robot) -> None:
+    env = gym.make(env_id(robot), render_mode="rgb_array", width=64, height=48).unwrapped
+    env.reset(seed=0)
+    model = env.model
+    with mujoco.Renderer(model, 48, 64) as renderer:
+        renderer.enable_segmentation_rendering()
+        for x in (0, 1, 30, 200):
+            env.data.qpos[0] = x
+            env.step(env.action_space.sample())
+            assert picture(env).shape == (48, 64, 3)
+            renderer.update_scene(env.data, env.mujoco_renderer.camera_id)
+            ids, types = np.moveaxis(renderer.render(), -1, 0)
+            bodies = model.geom_bodyid[ids[types == mujoco.mjtObj.mjOBJ_GEOM]]
+            assert (bodies > 0).sum() > 20, f"{robot} is not seen at {x} m"
+            rows, columns = np.nonzero(np.isin(ids, np.flatnonzero(model.geom_bodyid > 0)))
+            assert rows.min() > 0, f"{robot} is cut off above"
+            assert 0 < columns.min() <= columns.max() < 63, f"{robot} is cut off aside"
+    env.close()
+
+
+def test_a_picture_leaves_the_model_as_it_was() -> None:
+    env = gym.make(
+        CHEETAH, render_mode="rgb_array", width=32, height=32, scenario="nda-v2/novel/wires_signed"
+    ).unwrapped
+    env.reset(seed=0)
+    before = perturbation_helpers.model_bytes(env.model)
+    picture(env)
+    assert perturbation_helpers.model_bytes(env.model) == before
+    env.close()
+
+
+def test_motors_that_differ_from_nominal_are_the_damaged_ones() -> None:
+    env = gym.make(CHEETAH, perturbations=[{"kind": "action_gain", "value": [1, 1, -1, 1, 1, 0.5]}]).unwrapped
+    env.reset(seed=0)
+    geoms = damaged_geoms(env.perturber.active[0], env.robot)
+    assert {env.model.body(env.model.geom_bodyid[geom]).name for geom in geoms} == {"bfoot", "ffoot"}
+
+
+def test_record_shows_an_agent_intact_and_frozen_around_the_onset(capsys) -> None:
+    Path("mine.yaml").write_text("- {kind: wires, schedule: {form: onset, at: 6}}\n")
+    argv = ["record", "--perturb", "mine.yaml", "--env", "HalfCheetah-v5", "-f", str(AGENTS), "--output", "mine.gif"]
+    assert cli.main([*argv, "--steps", "8", "--before", "4", "--width", "64", "--height", "64"]) == 0
+    assert "steps 2 to 10, intact, frozen" in capsys.readouterr().out
+    frames = [np.asarray(frame.convert("RGB")) for frame in _frames("mine.gif")]
+    assert [frame.shape for frame in frames] == [(64 + STRIP, 128, 3)] * 8
+    left = np.array([frame[:64, :64] for frame in frames])
+    red = (left[..., 0].astype(int) > 2 * left[..., 1].astype(int) + 40).sum((1, 2))
+    assert (red[:4] < red[4:].min() / 3).all()  # damaged legs and the line of text, from the onset on
+
+
+def _frames(path: str) -> list:
+    with Image.open(path) as gif:
+        frames = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            frames.append(gif.copy())
+        return frames
+
+
+def test_render_takes_a_model() -> None:
+    model = AGENTS / "plastic_ppo" / "HalfCheetah-v5_1" / "HalfCheetah-v5.zip"
+    argv = ["perturbations", "render", "nda-v1/novel/slope", "--model", str(model), "--output", "slope.png"]
+    assert cli.main([*argv, "--steps", "2", "--width", "48", "--height", "48"]) == 0
+    with Image.open("slope.png") as picture_of:
+        assert picture_of.size == (96, 48 + STRIP)
+
+
+def shot(speed: float, since: int, shade: int = 0) -> Shot:
+    return Shot(np.full((40, 60, 3), shade, np.uint8), speed, since, float("nan"))
+
+
+def test_who_falls_stays_where_it_fell_beside_the_other() -> None:
+    walks = [shot(1.0, t - 2, 50) for t in range(6)]
+    frames = compose({"a": walks, "b": walks[:3]}, first=1, title="slope")
+    assert len(frames) == 5
+    assert {frame.shape for frame in frames} == {(40 + STRIP, 120, 3)}
+    assert (frames[-1][20:30, 70:] == 50).any()
+    with pytest.raises(UserError, match="fell before step 4"):
+        compose({"b": walks[:3]}, first=4)
+
+
+def test_the_onset_is_that_of_the_environment() -> None:
+    perturbations = perturbations_of("nda-v2/novel/reversed/onset", "HalfCheetah")
+    onset = find_onset(TrainedIn(CHEETAH), perturbations, seed=3)
+    env = gym.make(CHEETAH, perturbations=perturbations)
+    env.reset(seed=3)
+    since = [env.step(np.zeros(6))[4]["steps_since_onset"] for _ in range(onset + 1)]
+    assert since == [-1] * onset + [0]
+
+
+def test_a_model_is_found_where_rl_zoo_puts_it() -> None:
+    assert find_model(AGENTS, "plastic_ppo", "Ant-v5").name == "Ant-v5.zip"
+    with pytest.raises(UserError, match=r"(?s)no model of ppo for Ant-v5.*HalfCheetah-v5\.zip"):
+        find_model(AGENTS, "ppo", "Ant-v5")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--env", "HalfCheetah-v5"], ["--env-kwargs", "camera_name:'track'"]),
+        (["--env", "CartPole-v1"], []),
+        (["--env", "Ant-v5", "--env-kwargs", "camera_id:1"], []),
+        ([], []),
+    ],
+)
+def test_stock_robots_are_recorded_by_the_camera_that_follows_them(arguments, expected) -> None:
+    assert cli.camera_of(arguments) == expected
+
+
+def test_robots_are_made_without_a_word_and_without_a_log_file(tmp_path) -> None:
+    code = (
+        "import gymnasium as gym, sb3_plastic\n"
+        "gym.make('sb3_plastic/PerturbedHalfCheetah-v0').reset(seed=0)\n"
+        "gym.make('HalfCheetah-v5').reset(seed=0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
