@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sb3_plastic.errors import NotFiniteError
+
 
 class GroupClipping:
     """
@@ -22,6 +24,19 @@ class GroupClipping:
         """Norms before clipping, by the group's name, of all steps that were taken."""
         self.dropped = 0
         """Steps that were dropped."""
+
+    def check(self) -> None:
+        """
+        Refuse updates of which none was taken.
+
+        :raises NotFiniteError: if all steps were dropped
+        """
+        if self.dropped and not self.norms:
+            raise NotFiniteError(
+                f"All {self.dropped} updates of this rollout were dropped, since their gradients were not finite: "
+                "nothing is learned any more. Where rewards are huge, scale them (VecNormalize); else try shorter "
+                "chunks (chunk_len), a smaller slope of the surrogate, or a lower learning rate."
+            )
 
     def __call__(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """

@@ -11,6 +11,10 @@ class UserError(ValueError):
     """An input that is wrong, in words that say what was given and what is allowed. Rooms derive their own from it."""
 
 
+class NotFiniteError(UserError):
+    """Something that must be a finite number is NaN or infinite."""
+
+
 def unknown(what: str, got: object, allowed: Iterable[object], error: type[UserError] = UserError) -> UserError:
     """
     The error for a name that does not exist.

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sb3_plastic.errors import NotFiniteError
+
 Obs = Any  # an array or tensor, or a dict of them
 
 
@@ -23,12 +25,13 @@ def stack_obs(observations: Sequence[Obs]) -> Obs:
     return np.stack(observations)
 
 
-def check_observation(observation: np.ndarray | dict[str, np.ndarray]) -> None:
+def check_observation(observation: np.ndarray | dict[str, np.ndarray], rows: Sequence[int] | None = None) -> None:
     """
     Refuse observations that are not finite: a membrane that took in a NaN keeps it to the end of the episode.
 
     :param observation: observations of all environments, [B, ...]
-    :raises ValueError: naming the environment, and the entry of the observation
+    :param rows: of which environments they are, None: of all
+    :raises NotFiniteError: naming the environment, and the entry of the observation
     """
     if isinstance(observation, dict):
         entries = [(f" under {key!r}", value) for key, value in observation.items()]
@@ -39,8 +42,9 @@ def check_observation(observation: np.ndarray | dict[str, np.ndarray]) -> None:
         # The sum is finite whenever every entry is (overflow aside), and many times cheaper than isfinite().all().
         if value.dtype.kind == "f" and not np.isfinite(value.sum()) and not np.isfinite(value).all():
             first = np.argwhere(~np.isfinite(value))[0]
-            raise ValueError(
-                f"The observation of environment {first[0]}{where} is {value[tuple(first)]} at index "
+            row = first[0] if rows is None else rows[first[0]]
+            raise NotFiniteError(
+                f"The observation of environment {row}{where} is {value[tuple(first)]} at index "
                 f"{tuple(int(i) for i in first[1:])}: the simulation has probably become unstable, "
                 "or a normalisation was divided by zero."
             )

@@ -20,11 +20,13 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.buffers import ChunkedRolloutBuffer
 from sb3_plastic.clipping import GroupClipping
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import UserError, check_choice, check_number
+from sb3_plastic.finite import NormalizationBackup, check_parameters, check_rewards, check_state
 from sb3_plastic.monitor import snn_statistics
 from sb3_plastic.observations import Obs, check_observation, stack_obs
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
+from sb3_plastic.snn.interventions import state_names
 from sb3_plastic.stepper import State
 
 SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
@@ -131,7 +133,7 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
-        check_choice("chunk_states", self.chunk_states, ("stored", "refresh"))
+        self._check_arguments()
         chunk_len = self.chunk_len
         if chunk_len is None:
             chunk_len = default_chunk_len(self.n_steps, self.batch_size)
@@ -161,6 +163,30 @@ class PlasticPPO(WholeFiles, PPO):
         if self.chunk_states == "refresh":
             self.rollout_buffer.refresh = partial(self._refresh_states, chunk_len=chunk_len)
         self._last_state: State | None = None
+        self.check_policy()
+
+    def _check_arguments(self) -> None:
+        check_choice("chunk_states", self.chunk_states, ("stored", "refresh"))
+        for name in ("n_steps", "batch_size", "n_epochs"):
+            check_number(name, getattr(self, name), at_least=1, integer=True)
+        if self.chunk_len is not None:
+            check_number("chunk_len", self.chunk_len, at_least=1, integer=True)
+        for name in ("gamma", "gae_lambda"):
+            check_number(name, getattr(self, name), at_least=0, at_most=1)
+        for name in ("ent_coef", "vf_coef"):
+            check_number(name, getattr(self, name))
+        if self.max_grad_norm != math.inf:  # which says: no clipping
+            check_number("max_grad_norm", self.max_grad_norm, above=0)
+        if self.target_kl is not None:
+            check_number("target_kl", self.target_kl, above=0)
+        self._check_schedules(1.0)
+
+    def _check_schedules(self, remaining: float) -> None:
+        """Learning rate and clip ranges, with this fraction of the training remaining."""
+        for name in ("learning_rate", "clip_range", "clip_range_vf"):
+            value: Any = getattr(self, name)
+            if value is not None:
+                check_number(name, value(remaining) if callable(value) else value, at_least=0)
 
     def _refresh_states(
         self, obs: Obs, episode_starts: torch.Tensor, state: State, chunk_len: int
@@ -190,10 +216,13 @@ class PlasticPPO(WholeFiles, PPO):
         :param rollout_buffer: buffer to fill
         :param n_rollout_steps: steps per environment
         :return: False if the callback stopped the training
-        :raises ValueError: if an observation is not finite
+        :raises NotFiniteError: if a parameter, an observation, a reward or a membrane is not finite
         """
         assert self._last_obs is not None, "No previous observation was provided"
         assert isinstance(rollout_buffer, ChunkedRolloutBuffer), f"{rollout_buffer} doesn't support a policy's state"
+        check_parameters(self.policy.named_parameters(), "Training stops")
+        statistics, names = NormalizationBackup(self._vec_normalize_env), state_names(self.policy.networks())
+        self._check_step(statistics, self._last_obs)
         self.policy.set_training_mode(False)
         if self._last_state is None:
             self._last_state = self.policy.initial_state(env.num_envs)
@@ -206,10 +235,10 @@ class PlasticPPO(WholeFiles, PPO):
         stepper = self.policy.prepared(in_place=True)  # what is kept of the state is copied by start_chunk
         for n_steps in range(n_rollout_steps):
             if n_steps % rollout_buffer.chunk_len == 0:
+                check_state(self._last_state, names, "Training stops")
                 rollout_buffer.start_chunk(self._last_state)
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
-            check_observation(self._last_obs)  # type: ignore[arg-type]
             with torch.no_grad():
                 obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
                 episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
@@ -223,6 +252,7 @@ class PlasticPPO(WholeFiles, PPO):
                     clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self._check_step(statistics, new_obs, rewards)
             self.num_timesteps += env.num_envs
             # Callbacks read our local variables: keep SB3's names.
             callback.update_locals(locals())
@@ -252,6 +282,20 @@ class PlasticPPO(WholeFiles, PPO):
         callback.on_rollout_end()
         return True
 
+    def _check_step(self, statistics: NormalizationBackup, obs: Obs, rewards: np.ndarray | None = None) -> None:
+        try:
+            if rewards is not None:
+                check_rewards(rewards)
+            check_observation(obs)
+        except UserError:
+            statistics.restore()  # training can go on from here
+            normalize = self._vec_normalize_env
+            if normalize is not None:  # which spreads one NaN over all environments: name the one it came from
+                if rewards is not None:
+                    check_rewards(normalize.get_original_reward())
+                check_observation(normalize.get_original_obs())
+            raise
+
     def _bootstrap_truncated(
         self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], state: State
     ) -> None:
@@ -260,13 +304,20 @@ class PlasticPPO(WholeFiles, PPO):
         rows = [i for i in rows if infos[i].get("terminal_observation") is not None]
         if not rows:
             return
-        obs, _ = self.policy.obs_to_tensor(stack_obs([infos[i]["terminal_observation"] for i in rows]))
+        last_obs = stack_obs([infos[i]["terminal_observation"] for i in rows])
+        check_observation(last_obs, rows)
+        obs, _ = self.policy.obs_to_tensor(last_obs)
         with torch.no_grad():
             values = self.policy.predict_values(obs, tuple(tensor[rows] for tensor in state))
         rewards[rows] += self.gamma * values.cpu().numpy().flatten()
 
     def train(self) -> None:
-        """SB3's update, with gradients clipped per parameter group, and the network's statistics logged."""
+        """
+        SB3's update, with gradients clipped per parameter group, and the network's statistics logged.
+
+        :raises NotFiniteError: if a schedule, all gradients, or a parameter is not finite
+        """
+        self._check_schedules(self._current_progress_remaining)
         clipping = GroupClipping(self.max_grad_norm)
         hook = self.policy.optimizer.register_step_pre_hook(clipping)
         self.max_grad_norm = math.inf  # SB3 clips all parameters together: it is given a bound that nothing exceeds
@@ -275,6 +326,8 @@ class PlasticPPO(WholeFiles, PPO):
         finally:
             self.max_grad_norm = clipping.bound
             hook.remove()
+        clipping.check()
+        check_parameters(self.policy.named_parameters(), "Training stops")
         for name, norms in clipping.norms.items():
             self.logger.record(f"train/grad_norm_{name}", float(np.mean(norms)))
         self.logger.record("train/dropped_updates", clipping.dropped)

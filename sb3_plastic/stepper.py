@@ -14,9 +14,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
+from sb3_plastic.errors import NotFiniteError
+from sb3_plastic.finite import check_parameters, check_state
 from sb3_plastic.observations import check_observation, map_obs
+from sb3_plastic.snn.interventions import state_names
 from sb3_plastic.snn.network import PlasticSNN, PreparedSNN
-from sb3_plastic.snn.state import SNNState, tensors_from_arrays
+from sb3_plastic.snn.state import SNNState, masked_reset, tensors_from_arrays
 
 State = tuple[Tensor, ...]
 """The state of all networks of a policy, one after the other: tensors with the environment axis first."""
@@ -170,7 +173,8 @@ class PolicyStepper:
         with unvalidated_distributions():
             actions = self.policy._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
         if not math.isfinite(actions.sum()):
-            raise ValueError(
+            check_parameters(self.policy.named_parameters(), "There is no action")
+            raise NotFiniteError(
                 f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters "
                 "have probably diverged: try a lower learning rate."
             )
@@ -216,7 +220,8 @@ class PolicyStepper:
         :param episode_start: where an episode starts, [B]; there the state is reset first
         :param deterministic: take the most likely actions
         :return: actions, and the state as a tuple of arrays with the environment axis first
-        :raises ValueError: on observations of the wrong shape or not finite, or a state of other environments
+        :raises ValueError: on observations of the wrong shape, a state of other environments, or on an observation, a
+            state or a parameter that is not finite
         """
         policy = self.policy
         policy.set_training_mode(False)
@@ -240,7 +245,14 @@ class PolicyStepper:
             if state is not None:
                 tensors = tensors_from_arrays(state, tensors)
             starts_tensor = torch.as_tensor(starts.astype(bool), device=policy.device)
-            actions, new_state = self.act(obs_tensor, tensors, starts_tensor, deterministic)
+            try:
+                actions, new_state = self.act(obs_tensor, tensors, starts_tensor, deterministic)
+                check_state(new_state, state_names(self.networks), "There is no action")
+            except ValueError:
+                check_parameters(policy.named_parameters(), "There is no action")  # the cause, if it is one
+                before = [masked_reset(tensor, starts_tensor) for tensor in tensors]
+                check_state(before, state_names(self.networks), "There is no action")
+                raise
         if not vectorized_env:
             actions = actions.squeeze(axis=0)
         # A copy: an array that shared memory with a tensor would change under its owner's hands.

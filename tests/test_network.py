@@ -174,7 +174,7 @@ def test_a_list_chooses_the_rule_per_layer():
         (dict(threshold=-1.0), "threshold must be a finite number above 0, got -1.0"),
         (dict(layer_sizes=[]), "at least one layer"),
         (dict(encoder="population", encoder_kwargs=dict(n_neurons=1)), "n_neurons >= 2"),
-        (dict(readout_kwargs=dict(decay=1.0)), r"decay must be in \[0, 1\)"),
+        (dict(readout_kwargs=dict(decay=1.0)), "decay must be a finite number at least 0 and below 1, got 1.0"),
     ],
 )
 def test_errors_say_what_was_got_and_what_is_allowed(kwargs, message):

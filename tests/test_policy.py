@@ -168,7 +168,7 @@ def test_a_policy_whose_parameters_have_diverged_is_stopped_in_its_rollout():
     model = small_ppo()
     with torch.no_grad():
         model.policy.action_net.bias.fill_(float("nan"))
-    with pytest.raises(ValueError, match="actions are not finite"):
+    with pytest.raises(ValueError, match=r"parameter 'action_net.bias' are not finite"):
         model.learn(96)
     assert torch.distributions.Distribution._validate_args  # torch checks again
 

@@ -18,6 +18,7 @@ from sb3_plastic.errors import check_choice
 from sb3_plastic.es.normalization import HeldStatistics
 from sb3_plastic.es.population import Population, get_vector, set_vector
 from sb3_plastic.es.strategies import STRATEGIES, Strategy
+from sb3_plastic.finite import check_parameters
 from sb3_plastic.observations import check_observation
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
@@ -128,6 +129,7 @@ class PlasticES(WholeFiles):
         mean = get_vector(self.policy.actor_parameters())
         make = STRATEGIES[self.strategy_name]
         self.strategy = make(mean, self.population_size, self.sigma, **(self.strategy_kwargs or {}))
+        self.check_policy()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "strategy"]
@@ -224,6 +226,7 @@ class PlasticES(WholeFiles):
         learning_rate = self.lr_schedule(self._current_progress_remaining)
         logged = self.strategy.tell(fitness, learning_rate)
         set_vector(self.policy.actor_parameters(), self.strategy.mean)
+        check_parameters(self.policy.named_parameters(), "Evolution stops")
         self._n_updates += 1
         logged |= dict(generation=self._n_updates, learning_rate=learning_rate)
         logged |= dict(fitness_best=fitness.max(), fitness_mean=fitness.mean(), fitness_std=fitness.std())

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sb3_plastic.errors import check_number
+
 
 class Encoder(Protocol):
     """What :class:`~sb3_plastic.snn.network.PlasticSNN` asks of an encoder."""
@@ -112,6 +114,8 @@ class PopulationEncoder(nn.Module):
         bernoulli: bool = False,
     ) -> None:
         super().__init__()
+        check_number("low", low)
+        check_number("high", high)
         if n_neurons < 2 or not low < high:
             raise ValueError(f"A population code needs n_neurons >= 2 and low < high, got {n_neurons}, {low}, {high}.")
         self.n_ticks, self.n_outputs, self.bernoulli = n_ticks, n_inputs * n_neurons, bernoulli

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sb3_plastic.errors import check_number
 from sb3_plastic.snn.scan.leaky import leaky_scan
 
 
@@ -37,8 +38,8 @@ class LeakyReadout(nn.Module):
 
     def __init__(self, n_neurons: int, n_ticks: int, decay: float = 0.8, gain: float = 2.0) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"The readout's decay must be in [0, 1), got {decay}.")
+        check_number("The readout's decay", decay, at_least=0, below=1)
+        check_number("The readout's gain", gain)
         self.n_neurons, self.decay, self.gain = n_neurons, decay**n_ticks, gain
         # The K ticks of a step enter at once, each with what will be left of it at the end of the step.
         weights = (1 - decay) * decay ** torch.arange(n_ticks - 1, -1, -1, dtype=torch.float64)
@@ -71,6 +72,7 @@ class RateReadout(nn.Module):
 
     def __init__(self, n_neurons: int, n_ticks: int, gain: float = 2.0) -> None:
         super().__init__()
+        check_number("The readout's gain", gain)
         self.gain = gain
 
     def initial_state(self, n_envs: int, random: bool = True) -> Tensor:

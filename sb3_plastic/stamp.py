@@ -1,0 +1,86 @@
+"""A stamp in every saved model: the version that made it, and the configuration with which it must load.
+
+A default that changes between versions, or a file that was edited, would otherwise give another network silently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.versions import versions
+
+NOT_STAMPED = ("verbose", "device", "tensorboard_log", "seed", "stats_window_size", "_init_setup_model")
+"""Arguments of an algorithm that do not change what it computes."""
+
+
+def plain(value: Any) -> Any:
+    """
+    A value as JSON gives it back.
+
+    :param value: any value
+    :return: numbers, strings, lists and dicts of them; None for everything else
+    """
+    if isinstance(value, bool | int | float | str) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return None
+
+
+def configuration(model: BaseAlgorithm) -> dict[str, dict[str, Any]]:
+    """
+    What a model computes with, beside its weights.
+
+    :param model: with a policy
+    :return: the arguments of ``policy`` and ``algorithm`` that are plain data, by name
+    """
+    names = [name for name in inspect.signature(type(model)).parameters if name not in NOT_STAMPED]
+    own = {name: vars(model)[name] for name in names if isinstance(vars(model).get(name), bool | int | float | str)}
+    return {"policy": plain(model.policy._get_constructor_parameters()), "algorithm": own}
+
+
+def digest(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+
+
+def make_stamp(model: BaseAlgorithm) -> dict[str, Any]:
+    """
+    :param model: about to be saved
+    :return: plain data: versions, configuration, and the configuration's digest
+    """
+    found = configuration(model)
+    return {"versions": versions(), "configuration": found, "digest": digest(found)}
+
+
+def check_stamp(stamp: Mapping[str, Any], model: BaseAlgorithm, part: str, given: Collection[str] = ()) -> None:
+    """
+    Refuse a model that has loaded with another configuration than it was saved with.
+
+    :param stamp: the stamp in its file
+    :param model: as it has loaded
+    :param part: ``policy`` or ``algorithm``
+    :param given: arguments that the user gave anew
+    :raises UserError: naming the first argument that differs, and its two values
+    """
+    saved = stamp["configuration"]
+    if digest(saved) != stamp["digest"]:
+        raise UserError("The stamp in the model's file has been edited: its digest is not that of its configuration.")
+    loaded = json.loads(json.dumps(configuration(model)[part]))
+    made_with = stamp["versions"].get("sb3_plastic", "an unknown version")
+    for name, value in saved[part].items():
+        if name not in given and loaded.get(name) != value:
+            raise UserError(
+                f"The model was saved by sb3_plastic {made_with} with {name}={value!r}, but loads with "
+                f"{name}={loaded.get(name)!r}: its file was edited, or a default has changed since. Load it with that "
+                f"version, or give the {part}'s {name} in load(..., custom_objects={{...}})."
+            )

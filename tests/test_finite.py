@@ -1,0 +1,210 @@
+"""NaN and infinity stop a training, a prediction and a save, with what, where and a remedy. Models are stamped."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from envs import BOX, RandomEnv, random_vec_env, small_ppo
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_plastic import PlasticES, PlasticPPO
+from sb3_plastic.errors import NotFiniteError, UserError
+
+AGENTS = Path(__file__).parent.parent / "docs/results/learning/agents"
+NAN, INF = float("nan"), float("inf")
+
+
+class Faulty(RandomEnv):
+    """Environment 1 of a vector gives, at step 5 of its first episode, something else."""
+
+    made = 0
+
+    def __init__(self, fault: str, value: Any) -> None:
+        super().__init__(BOX, BOX)
+        self.fault, self.value, self.is_faulty = fault, value, Faulty.made == 1
+        Faulty.made += 1
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.is_faulty:
+            if self.fault == "reward" and self.t == 5:
+                reward = self.value
+            if (self.fault == "observation" and self.t == 5) or (self.fault == "last observation" and truncated):
+                obs = np.full_like(obs, self.value)
+        return obs, reward, terminated, truncated, info
+
+
+def faulty_env(fault: str, value: Any = NAN, normalized: bool = False) -> VecEnv:
+    Faulty.made = 0
+    env = make_vec_env(lambda: Faulty(fault, value), 3, seed=0)
+    return VecNormalize(env) if normalized else env
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("value", [NAN, INF])
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_a_reward_stops_training_in_its_rollout(value, normalized):
+    model = small_ppo(faulty_env("reward", value, normalized))
+    with pytest.raises(NotFiniteError, match=r"reward of environment 1 is (nan|inf).* training can go on from here"):
+        model.learn(96)
+    assert model.num_timesteps == 12
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("fault", ["observation", "last observation"])
+def test_an_observation_stops_training_in_its_rollout(fault, normalized):
+    with pytest.raises(NotFiniteError, match="observation of environment 1 is nan at index"):
+        small_ppo(faulty_env(fault, normalized=normalized)).learn(96)
+
+
+@pytest.mark.parametrize("fault", ["reward", "observation"])
+def test_statistics_are_as_before_the_rollout_that_failed_and_training_goes_on(fault):
+    env = faulty_env(fault, normalized=True)
+    model = small_ppo(env)
+    with pytest.raises(NotFiniteError):
+        model.learn(96)
+    assert np.isfinite([env.ret_rms.mean, env.ret_rms.var, *env.obs_rms.mean, *env.obs_rms.var, *env.returns]).all()
+    for faulty in env.unwrapped.envs:
+        faulty.unwrapped.is_faulty = False
+    model.learn(96)
+    assert model.logger.name_to_value["train/dropped_updates"] == 0
+
+
+def predict_for(model: PlasticPPO, n_steps: int) -> None:
+    state = None
+    for observation in np.random.default_rng(0).normal(size=(n_steps, 3, 4)).astype(np.float32):
+        _, state = model.predict(observation, state)
+
+
+@pytest.mark.parametrize("name", ["snn.layers.0.w", "snn.layers.1.alpha", "value_net.bias", "log_std"])
+def test_a_weight_stops_training_prediction_and_saving(name, tmp_path):
+    model = small_ppo()
+    with torch.no_grad():
+        dict(model.policy.named_parameters())[name].flatten()[0] = NAN
+    with pytest.raises(NotFiniteError, match=f"Training stops: 1 of .* parameter '{name}' .* lower learning rate"):
+        model.learn(96)
+    with pytest.raises(NotFiniteError, match=f"not saved: 1 of .* parameter '{name}'"):
+        model.save(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+    if name.startswith("snn"):
+        with pytest.raises(NotFiniteError, match=f"There is no action: 1 of .* parameter '{name}'"):
+            predict_for(model, 50)
+
+
+def test_a_learning_rate_stops_training_in_its_rollout():
+    model = small_ppo(learning_rate=lambda remaining: 1e-3 if remaining > 0.7 else NAN)
+    with pytest.raises(UserError, match="learning_rate must be a finite number at least 0, got nan"):
+        model.learn(960)
+    assert model.num_timesteps < 480
+    assert np.isfinite(model.policy.parameters_to_vector()).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+def test_rewards_too_large_for_any_gradient_stop_training():
+    model = small_ppo(faulty_env("reward", 1e38))
+    for env in model.env.envs:
+        env.unwrapped.is_faulty = True
+    with pytest.raises(NotFiniteError, match=r"All 3 updates of this rollout were dropped.*VecNormalize"):
+        model.learn(96)
+
+
+def test_a_state_that_is_not_finite_stops_prediction():
+    model = small_ppo()
+    _, state = model.predict(np.zeros((3, 4), np.float32))
+    spoiled = tuple(np.where(np.arange(3).reshape(-1, *[1] * (a.ndim - 1)) == 2, NAN, a) for a in state)
+    with pytest.raises(NotFiniteError, match="membranes of layer 0 of the actor are not finite in environment 2"):
+        model.predict(np.zeros((3, 4), np.float32), spoiled)
+    model.predict(np.zeros((3, 4), np.float32), spoiled, np.array([False, False, True]))  # a new episode clears it
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        *({name: NAN} for name in ("gamma", "gae_lambda", "learning_rate", "clip_range", "clip_range_vf", "vf_coef")),
+        *(dict(ent_coef=INF), dict(max_grad_norm=NAN), dict(target_kl=NAN), dict(chunk_len=0), dict(n_epochs=0)),
+    ],
+    ids=str,
+)
+def test_arguments_of_the_algorithm_are_checked(kwargs):
+    with pytest.raises(UserError, match=f"{next(iter(kwargs))} must be a (finite|whole) number"):
+        small_ppo(**kwargs)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        *({name: INF} for name in ("eta_init", "alpha_init", "slope", "threshold", "h_max", "gain", "decoder_gain")),
+        *({name: NAN} for name in ("critic_lr_scale", "beta", "rho", "log_std_init", "eta_init")),
+        *(dict(plasticity_lr_scale=INF), dict(decoder_neurons=-1), dict(rate_spread="x"), dict(n_ticks=1.5)),
+    ],
+    ids=str,
+)
+def test_arguments_of_the_policy_are_checked(kwargs):
+    with pytest.raises(UserError, match=rf"{next(iter(kwargs))}.* must be a (finite|whole) number.*, got"):
+        small_ppo(policy_kwargs=kwargs)
+
+
+# Stamps
+
+
+def edit(path: Path, change: Any) -> None:
+    """Change the JSON in a model's file."""
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    data = json.loads(parts["data"])
+    change(data)
+    parts["data"] = json.dumps(data).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
+
+
+def make_es() -> PlasticES:
+    return PlasticES(
+        "MlpPolicy", random_vec_env(), population_size=4, policy_kwargs=dict(net_arch=[9, 7], rule="oja", n_ticks=2)
+    )
+
+
+def make_ppo() -> PlasticPPO:
+    return small_ppo(policy_kwargs=dict(rule="oja", n_ticks=2))
+
+
+@pytest.mark.parametrize("make", [make_ppo, make_es])
+@pytest.mark.parametrize(("name", "value"), [("rule", "none"), ("n_ticks", 3)])
+def test_an_edited_policy_is_refused_with_the_field_that_differs(name, value, make, tmp_path):
+    model = make()
+    model.save(tmp_path / "model.zip")
+    type(model).load(tmp_path / "model.zip")
+    # SB3 writes policy_kwargs twice: as text for people, and pickled. An edit of either is the same as this override.
+    kwargs = {**model.policy_kwargs, name: value}
+    with pytest.raises(UserError, match=rf"{name}='?{model.policy_kwargs[name]}'?, but loads with {name}='?{value}"):
+        type(model).load(tmp_path / "model.zip", custom_objects={"policy_kwargs": kwargs})
+
+
+def test_an_edited_algorithm_is_refused_unless_the_user_gives_the_value_anew(tmp_path):
+    make_ppo().save(tmp_path / "model.zip")
+    assert PlasticPPO.load(tmp_path / "model.zip", gamma=0.5).gamma == 0.5
+    edit(tmp_path / "model.zip", lambda data: data.update(gamma=0.5))
+    with pytest.raises(UserError, match=r"saved by sb3_plastic .* with gamma=0.99, but loads with gamma=0.5"):
+        PlasticPPO.load(tmp_path / "model.zip")
+
+
+def test_an_edited_stamp_is_refused(tmp_path):
+    make_ppo().save(tmp_path / "model.zip")
+    edit(tmp_path / "model.zip", lambda data: data["stamp"]["configuration"]["policy"].update(n_ticks=3))
+    with pytest.raises(UserError, match="stamp in the model's file has been edited"):
+        PlasticPPO.load(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("name", ["Ant-v5", "HalfCheetah-v5"])
+def test_models_of_the_version_before_load(name):
+    (path,) = (AGENTS / "plastic_ppo").glob(f"{name}_1/{name}.zip")
+    model = PlasticPPO.load(path, device="cpu")
+    assert model.stamp is None
+    observation = np.zeros(model.observation_space.shape, np.float32)
+    assert np.isfinite(model.predict(observation, deterministic=True)[0]).all()
