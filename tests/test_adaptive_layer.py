@@ -161,11 +161,10 @@ def test_frozen_learns_nothing_and_off_is_the_agent_alone():
     p = policy()
     robots = Robots(applied=reversed_at(0))
     state = play(p, robots, 50)
-    with p.plasticity(frozen=True):
-        _, after = p.predict(robots.see(), state)
+    frozen = p.prepared(frozen=True)
+    _, after = frozen.predict(robots.see(), state)
     assert np.array_equal(p.estimates(after)["motors"].mean, p.estimates(state)["motors"].mean)
-    with p.plasticity(frozen=True):
-        off = play(p, Robots(applied=reversed_at(0)), 50)
+    off = play(frozen, Robots(applied=reversed_at(0)), 50)
     assert p.acting(off) == ["nominal"] * 8
 
 

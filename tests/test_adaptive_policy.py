@@ -47,8 +47,7 @@ def test_fit_is_repeatable(pendulums, fitted):
 def test_frozen_it_is_the_model_on_normalised_observations(pendulums, fitted):
     model, venv = pendulums
     raw = np.random.default_rng(0).normal(size=(8, 3))
-    with fitted.plasticity(frozen=True):
-        actions, _ = fitted.predict(raw, deterministic=True)
+    actions, _ = fitted.prepared(frozen=True).predict(raw, deterministic=True)
     assert np.array_equal(actions, model.predict(venv.normalize_obs(raw).astype(np.float32), deterministic=True)[0])
 
 

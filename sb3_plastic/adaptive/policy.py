@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -194,21 +194,17 @@ class AdaptivePolicy:
         """How many hypotheses have synapses."""
         return sum(len(h.start()) > 0 for h in self.layer.hypotheses)
 
-    @contextmanager
-    def plasticity(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> Iterator[None]:
+    def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AdaptivePolicy:
         """
-        Inside, the layer is under a control.
+        The same policy with its layer under a control.
 
         :param frozen: nothing is learned; from the start of an episode on, this is the layer switched off
         :param keep_fast_weights: whether estimates survive the start of an episode; None: as the policy is
         """
-        before = self._frozen, self.lifetime
-        self._frozen = frozen
-        self.lifetime = before[1] if keep_fast_weights is None else keep_fast_weights
-        try:
-            yield
-        finally:
-            self._frozen, self.lifetime = before
+        controlled = copy(self)
+        controlled._frozen = frozen
+        controlled.lifetime = self.lifetime if keep_fast_weights is None else keep_fast_weights
+        return controlled
 
     def zero_fast_weights(self, state: tuple[Array, ...], rows: Array) -> tuple[Array, ...]:
         """The same state, with all estimates forgotten in some rows (bool [B])."""
