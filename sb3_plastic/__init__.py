@@ -1,6 +1,7 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
 from sb3_plastic import perturbations, tasks
+from sb3_plastic.callbacks import PlasticityCallback
 from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.export import export_policy, load_policy
 from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
@@ -23,6 +24,7 @@ __all__ = [
     "PlasticPPO",
     "PlasticPolicy",
     "PlasticSNN",
+    "PlasticityCallback",
     "PreviousActionReward",
     "SNNState",
     "VecPreviousActionReward",

@@ -75,6 +75,7 @@ class ChunkedRolloutBuffer(RolloutBuffer):
     def reset(self) -> None:
         """Forget the rollout. Memory is allocated by the first ``add``: a model that is only loaded needs none."""
         self.pos, self.full, self.generator_ready = 0, False, False
+        self._n_epochs = 0
         self._states: list[Tensor] = []  # [n_chunks, B, ...] each
 
     def start_chunk(self, state: tuple[Tensor, ...]) -> None:
@@ -146,23 +147,28 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         """
         assert self.full, "The rollout is not complete yet."
         if not self.generator_ready:
-            self._observations = map_obs(self._chunked, self.observations)
-            self._episode_starts = self._chunked(self.episode_starts).bool()
-            self._actions = self._chunked(self.actions)
-            scalars = (self.values, self.log_probs, self.advantages, self.returns)
-            self._scalars = torch.stack([self._chunked(array) for array in scalars])  # [4, L, n_chunks * B]
-            self.generator_ready = True
-        elif self.refresh is not None:
+            self._prepare()
+        if self._n_epochs and self.refresh is not None:
             observations = map_obs(self.to_torch, self.observations)
             starts = self.to_torch(self.episode_starts).bool()
             self._states = self.refresh(observations, starts, tuple(tensor[0] for tensor in self._states))
 
+        self._n_epochs += 1
         n_sequences = self.n_sequences
         per_batch = n_sequences if batch_size is None else batch_size // self.chunk_len
         # SB3 seeds numpy's global generator, and draws its minibatches from it as well.
         order = torch.from_numpy(np.random.permutation(n_sequences)).to(self.device)  # noqa: NPY002
         for index in order.split(per_batch):
             yield self._samples(index)
+
+    def _prepare(self) -> None:
+        """Cut the rollout into chunks, once."""
+        self._observations = map_obs(self._chunked, self.observations)
+        self._episode_starts = self._chunked(self.episode_starts).bool()
+        self._actions = self._chunked(self.actions)
+        scalars = (self.values, self.log_probs, self.advantages, self.returns)
+        self._scalars = torch.stack([self._chunked(array) for array in scalars])  # [4, L, n_chunks * B]
+        self.generator_ready = True
 
     @property
     def n_sequences(self) -> int:
@@ -171,10 +177,12 @@ class ChunkedRolloutBuffer(RolloutBuffer):
 
     def sequences(self, index: Tensor) -> Sequences:
         """
-        Chunks by their number, after minibatches have been drawn.
+        Chunks of a complete rollout by their number: chunk by chunk, and within each environment by environment.
 
         :param index: int64 [C], below ``n_sequences``
         """
+        if not self.generator_ready:
+            self._prepare()
         state = tuple(tensor.flatten(0, 1).index_select(0, index) for tensor in self._states)
         observations = map_obs(lambda chunked: pick(chunked, index), self._observations)
         return Sequences(observations, self._episode_starts.index_select(1, index), state)

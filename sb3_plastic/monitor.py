@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from sb3_plastic.buffers import ChunkedRolloutBuffer
@@ -27,22 +28,47 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     - ``alpha_std``, ``eta_mean``, ``eta_std``: of the learned parameters of plasticity
 
     :param policy: policy
-    :param buffer: a complete rollout, of which minibatches have been drawn
+    :param buffer: a complete rollout
     :param n_sequences: chunks to run; the cost is that of one forward pass over so many
     :return: statistics by the name under which they are logged
     """
-    chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).long())
+    index = torch.linspace(0, buffer.n_sequences - 1, n_sequences).long()
+    return {
+        f"snn/layer{i}_{name}": value.item()
+        for i, layer in enumerate(layer_signals(policy, buffer, index))
+        for name, value in _of_layer(layer).items()
+    }
+
+
+def layer_signals(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, index: Tensor) -> list[LayerSignals]:
+    """
+    Run the actor over chunks of the last rollout, with its present parameters.
+
+    :param policy: policy
+    :param buffer: a complete rollout
+    :param index: which chunks, int64 [C]
+    :return: what each layer did; the chunks are its rows
+    """
+    chunk = buffer.sequences(index)
     with torch.no_grad(), evaluating(policy):
         features = policy.extract_features(chunk.observations)
         features = features[0] if isinstance(features, tuple) else features
         features = features.unflatten(0, chunk.episode_starts.shape)
         state = SNNState.from_tensors(policy.split_state(chunk.state)[0])
-        signals = policy.snn.prepared().signals(features, chunk.episode_starts, state)
-        return {
-            f"snn/layer{i}_{name}": value.item()
-            for i, layer in enumerate(signals)
-            for name, value in _of_layer(layer).items()
-        }
+        return policy.snn.prepared().signals(features, chunk.episode_starts, state)
+
+
+def run_name(algorithm: BaseAlgorithm, policy: PlasticPolicy) -> str:
+    """
+    The name of a run in TensorBoard: algorithm, rule, modulation and seed, as ``PlasticPPO_oja_simple_seed1``.
+
+    :param algorithm: the algorithm
+    :param policy: its policy
+    """
+    config = policy.snn.config
+    values = [type(algorithm).__name__, config.rule, config.modulation, f"seed{algorithm.seed}"]
+    parts = ["-".join(map(str, value)) if isinstance(value, list | tuple) else str(value) for value in values]
+    return "_".join(parts)
 
 
 def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from sb3_plastic.buffers import ChunkedRolloutBuffer
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_rewards, check_state
-from sb3_plastic.monitor import snn_statistics
+from sb3_plastic.monitor import run_name, snn_statistics
 from sb3_plastic.observations import Obs, check_observation, stack_obs
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
@@ -339,9 +339,10 @@ class PlasticPPO(WholeFiles, PPO):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1,
-        tb_log_name: str = "PlasticPPO",
+        tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfPlasticPPO:
-        """As in SB3."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        """As in SB3. By default a run's name in TensorBoard tells rule, modulation and seed, too."""
+        name = tb_log_name or run_name(self, self.policy)
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)

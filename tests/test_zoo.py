@@ -74,7 +74,9 @@ def test_train_writes_what_rl_zoo_reads(trained):
 def test_train_logs_the_network_to_tensorboard(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(trained / "tensorboard" / ENV / "PlasticPPO_1"))
+    [run] = (trained / "tensorboard" / ENV).iterdir()
+    assert run.name.startswith("PlasticPPO_oja_simple_seed")
+    events = EventAccumulator(str(run))
     events.Reload()
     scalars = events.Tags()["scalars"]
     for layer in (0, 1):

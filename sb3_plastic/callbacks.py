@@ -1,0 +1,196 @@
+"""PlasticityCallback: histograms, a spike raster, fast weights and grouped charts in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure, HParam, TensorBoardOutputFormat
+from torch import Tensor
+
+from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.monitor import layer_signals
+from sb3_plastic.ppo import PlasticPPO
+from sb3_plastic.snn.network import LayerSignals
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+ONLY_TENSORBOARD = ("stdout", "log", "json", "csv")
+
+METRICS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "train/approx_kl", "time/fps")
+"""Scalars that the HParams page shows beside the settings: their last values."""
+
+CHARTS = {
+    "spikes": ("spike_rate", "silent"),
+    "weights": ("w_norm", "h_norm", "h_effect", "h_saturated"),
+    "modulator": ("modulator_mean", "modulator_std"),
+    "plasticity": ("alpha_std", "eta_mean", "eta_std"),
+}
+"""Charts of a layer on the Custom Scalars page, and the statistics in each."""
+
+
+class PlasticityCallback(BaseCallback):
+    """
+    Show a plastic network in TensorBoard while PlasticPPO trains. In RL Zoo's YAML::
+
+        callback:
+          - sb3_plastic.callbacks.PlasticityCallback: {every: 20}
+
+    Every so many rollouts:
+
+    - ``snn/layer{i}/`` histograms of ``w``, ``alpha``, ``eta``, ``h`` and of the neurons' spike ``rates``
+    - ``snn/rollout``: a figure of the first environment's last steps: spikes of each layer, the fast weights at the
+      end, and the modulator beside the reward
+
+    Once, at the start: the settings for the HParams page, and charts grouped by layer for the Custom Scalars page.
+
+    :param every: rollouts between two figures, at least 1
+    :param histograms: write the histograms
+    :param figure: draw the figure, which needs matplotlib
+    :param hparams: write the settings
+    :param layout: write the grouped charts
+    :param n_steps: environment steps that the figure shows, at most a rollout's
+    :raises UserError: at the start of training of another algorithm
+    """
+
+    def __init__(
+        self,
+        every: int = 20,
+        histograms: bool = True,
+        figure: bool = True,
+        hparams: bool = True,
+        layout: bool = True,
+        n_steps: int = 128,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(verbose)
+        check_number("every", every, at_least=1, integer=True)
+        check_number("n_steps", n_steps, at_least=1, integer=True)
+        self.every, self.n_steps = every, n_steps
+        self.histograms, self.figure, self.hparams, self.layout = histograms, figure, hparams, layout
+        self._n_rollouts = 0
+
+    def _algorithm(self) -> PlasticPPO:
+        if not isinstance(self.model, PlasticPPO):
+            raise UserError(
+                f"PlasticityCallback shows networks that PlasticPPO trains, got {type(self.model).__name__}: "
+                "remove the callback, or train with plastic_ppo."
+            )
+        return self.model
+
+    def _on_training_start(self) -> None:
+        model = self._algorithm()
+        if self.hparams:
+            found = HParam(settings_of(model), dict.fromkeys(METRICS, 0.0))
+            self.logger.record("hparams", found, exclude=ONLY_TENSORBOARD)
+        if self.layout:
+            for output in self.logger.output_formats:
+                if isinstance(output, TensorBoardOutputFormat):
+                    output.writer.add_custom_scalars(chart_layout(len(model.policy.snn.layers)))
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._n_rollouts += 1
+        if self._n_rollouts % self.every or not (self.histograms or self.figure):
+            return
+        model = self._algorithm()
+        buffer = model.rollout_buffer
+        n_chunks = min(-(-self.n_steps // buffer.chunk_len), buffer.buffer_size // buffer.chunk_len)
+        # Chunks are numbered chunk by chunk, environment by environment: the last ones of the first environment.
+        last = torch.arange(buffer.buffer_size // buffer.chunk_len)[-n_chunks:] * buffer.n_envs
+        layers = layer_signals(model.policy, buffer, last)
+        if self.histograms:
+            for i, layer in enumerate(layers):
+                for name, values in histograms_of(layer).items():
+                    self.logger.record(f"snn/layer{i}/{name}", values, exclude=ONLY_TENSORBOARD)
+        if self.figure:
+            rewards = buffer.rewards[-n_chunks * buffer.chunk_len :, 0]
+            figure = rollout_figure(layers, rewards, buffer.chunk_len)
+            self.logger.record("snn/rollout", Figure(figure, close=True), exclude=ONLY_TENSORBOARD)
+
+
+def settings_of(model: PlasticPPO) -> dict[str, bool | str | float | None]:
+    """
+    The settings of a training, as the HParams page takes them: numbers and text.
+
+    :param model: the algorithm
+    """
+    names = ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "max_grad_norm", "n_envs", "seed")
+    found: dict[str, Any] = {"algorithm": type(model).__name__, "learning_rate": model.lr_schedule(1.0)}
+    found |= {name: getattr(model, name) for name in names} | {"chunk_len": model.rollout_buffer.chunk_len}
+    found |= {"net_arch": str(model.policy.net_arch)}
+    config = model.policy.snn.config
+    found |= {name: getattr(config, name) for name in ("rule", "modulation", "n_ticks", "recurrent", "rho")}
+    return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in found.items()}
+
+
+def chart_layout(n_layers: int) -> dict[str, dict[str, list[Any]]]:
+    """
+    Charts for the Custom Scalars page, one group per layer.
+
+    :param n_layers: layers of the network
+    """
+    return {
+        f"layer {i}": {
+            chart: ["Multiline", [f"snn/layer{i}_{name}" for name in names]] for chart, names in CHARTS.items()
+        }
+        for i in range(n_layers)
+    }
+
+
+def histograms_of(layer: LayerSignals) -> dict[str, Tensor]:
+    """
+    What to count of one layer, by name.
+
+    :param layer: what the layer did
+    :return: ``w`` [M, N], ``rates`` [N]; of a plastic layer ``alpha`` and ``eta`` [M, N] and ``h`` [C, M, N], too
+    """
+    p = layer.parameters
+    found = {"w": p.w, "rates": layer.spikes.mean((0, 1, 2))}
+    if layer.config.rule != "none":
+        found |= {"alpha": p.alpha, "eta": p.eta, "h": layer.state.h}
+    return {name: values.detach().cpu() for name, values in found.items()}
+
+
+def rollout_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: int) -> Canvas:
+    """
+    Spikes over time, fast weights at the end, modulator and reward.
+
+    :param layers: what each layer did in C chunks of L steps of one environment, as if they were C environments
+    :param rewards: of these steps, as the algorithm sees them, [C * L]
+    :param chunk_len: steps of a chunk, L
+    :return: a figure of matplotlib
+    """
+    from matplotlib.figure import Figure as Canvas
+
+    n = len(layers)
+    figure = Canvas(figsize=(10, 2.2 * n + 2), layout="constrained")
+    grid = figure.add_gridspec(n + 1, 2, width_ratios=(3, 1))
+    for i, layer in enumerate(layers):
+        K = layer.spikes.shape[1]
+        trains = layer.spikes.permute(2, 0, 1, 3).flatten(0, 2).cpu().numpy()  # [C * L * K, N]
+        ticks, neurons = np.nonzero(trains)
+        raster = figure.add_subplot(grid[i, 0])
+        raster.plot(ticks / K, neurons, ",", color="black")
+        raster.set(xlim=(0, len(rewards)), ylim=(-0.5, trains.shape[1] - 0.5), ylabel=f"layer {i}, neuron")
+        if layer.state.h.numel():
+            h = layer.state.h[-1].cpu().numpy()  # [M, N]
+            heat = figure.add_subplot(grid[i, 1])
+            bound = layer.config.h_max
+            image = heat.imshow(h, aspect="auto", cmap="RdBu", vmin=-bound, vmax=bound, interpolation="nearest")
+            heat.set(title="fast weights at the end", xlabel="neuron", ylabel="input")
+            figure.colorbar(image, ax=heat)
+    below = figure.add_subplot(grid[n, 0])
+    below.plot(np.arange(len(rewards)), rewards, color="gray", linewidth=1, label="reward, as trained on")
+    at = np.arange(1, len(rewards) // chunk_len + 1) * chunk_len
+    for i, layer in enumerate(layers):
+        if layer.modulator is not None:
+            below.plot(at, layer.modulator.mean(-1).cpu().numpy(), "o-", markersize=3, label=f"modulator, layer {i}")
+    below.set(xlabel="environment step of the figure", xlim=(0, len(rewards)))
+    below.legend(loc="upper left", fontsize="small")
+    return figure

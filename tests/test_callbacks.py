@@ -1,0 +1,67 @@
+"""What PlasticityCallback writes, read back from real event files."""
+
+import pytest
+from envs import small_ppo
+from stable_baselines3 import PPO
+from stable_baselines3.common.logger import configure
+
+from sb3_plastic import PlasticityCallback
+from sb3_plastic.errors import UserError
+
+event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+
+
+def trained_with(folder, callback, **kwargs):
+    model = small_ppo(policy_kwargs=dict(rule="oja", modulation="simple"), seed=3, **kwargs)
+    model.set_logger(configure(str(folder), ["tensorboard"]))
+    model.learn(3 * 96, callback=callback)
+    return model
+
+
+def read(folder):
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_histograms_and_a_figure_come_every_so_many_rollouts(tmp_path):
+    trained_with(tmp_path, PlasticityCallback(every=2, n_steps=16))
+    events = read(tmp_path)
+    for name in ("w", "alpha", "eta", "h", "rates"):
+        for layer in (0, 1):
+            assert len(events.Histograms(f"snn/layer{layer}/{name}")) == 1  # of three rollouts, the second
+    assert events.Histograms("snn/layer0/h")[0].histogram_value.num > 0
+    [image] = events.Images("snn/rollout")
+    assert image.width > 500
+
+
+def test_the_hparams_page_has_the_settings_and_the_custom_scalars_page_a_group_per_layer(tmp_path):
+    trained_with(tmp_path, PlasticityCallback(histograms=False, figure=False))
+    metadata = read(tmp_path).summary_metadata
+    started = metadata["_hparams_/session_start_info"].plugin_data.content
+    for word in (b"oja", b"simple", b"PlasticPPO", b"chunk_len"):
+        assert word in started
+    layout = read(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert b"layer 1" in layout
+    assert b"snn/layer1_h_saturated" in layout
+
+
+@pytest.mark.parametrize("chunk_states", ["stored", "refresh"])
+def test_training_is_the_same_with_it_and_without(tmp_path, chunk_states):
+    watched = trained_with(tmp_path / "a", PlasticityCallback(every=1, n_steps=16), chunk_states=chunk_states)
+    plain = trained_with(tmp_path / "b", None, chunk_states=chunk_states)
+    for (name, a), b in zip(watched.policy.named_parameters(), plain.policy.parameters(), strict=True):
+        assert a.equal(b), name
+
+
+def test_another_algorithm_is_refused():
+    with pytest.raises(UserError, match="plastic_ppo"):
+        PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8).learn(8, callback=PlasticityCallback())
+
+
+def test_the_name_of_a_run_tells_rule_modulation_and_seed(tmp_path):
+    model = small_ppo(
+        policy_kwargs=dict(rule=["none", "bcm"], modulation="simple"), seed=5, tensorboard_log=str(tmp_path)
+    )
+    model.learn(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["PlasticPPO_none-bcm_simple_seed5_1"]
