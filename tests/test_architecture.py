@@ -39,7 +39,8 @@ ALLOWED = {
     "es": "errors finite snn observations policies stepper monitor saving",
     "zoo": "errors algorithms",
     "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
-    "artefacts": "algorithms errors versions safe export evaluation snn",
+    "interchange": "errors files export policies snn",
+    "artefacts": "algorithms errors files versions safe export evaluation interchange snn",
     "cli": "artefacts adapt errors files simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import pickle
@@ -20,7 +19,7 @@ from sb3_plastic.evaluation.loading import model_file
 from sb3_plastic.export.folder import CONFIG, TENSORS, read_folder
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, raw_data, read_literal, read_yaml
 from sb3_plastic.safe.archives import NOT_NEEDED, is_pickled, read_member, unpickled
-from sb3_plastic.snn.network import PlasticSNN
+from sb3_plastic.snn.config import SNNConfig
 
 EVALUATED = ("normalize", "policy_kwargs", "env_kwargs", "monitor_kwargs", "replay_buffer_kwargs")
 """Entries of config.yml that RL Zoo evaluates if they are strings."""
@@ -66,7 +65,7 @@ class Contents:
     def network_argument(self, name: str) -> Any:
         """An argument of the spiking network, its default if it was not given. :param name: of the argument"""
         given = {**self.arguments, **(self.arguments.get("snn_kwargs") or {})}
-        return given.get(name, inspect.signature(PlasticSNN).parameters[name].default)
+        return given.get(name, getattr(SNNConfig(), name))
 
 
 def contents(path: Path) -> Contents:

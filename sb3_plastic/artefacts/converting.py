@@ -1,0 +1,145 @@
+"""`sb3-plastic convert`: a model in the format of another program, and how far it is from the original.
+
+sb3-plastic convert logs/plastic_ppo/Ant-v5_1 --format onnx --to ant.onnx          # the whole plastic network
+sb3-plastic convert logs/plastic_ppo/Ant-v5_1 --format snntorch --to ant.pt --after 500   # frozen after 500 steps
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside, wrapped_by, zoo_files
+from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.export import ExportedPolicy, Normalization
+from sb3_plastic.files import replace_file
+from sb3_plastic.interchange import Difference, FrozenPolicy, OnnxPolicy, SnnTorchPolicy, compare, to_nir, to_onnx
+
+FORMATS = ("onnx", "snntorch", "nir")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status
+    """
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="a model's zip file, a run of RL Zoo, or an exported folder")
+    parser.add_argument("--format", required=True, choices=FORMATS)
+    parser.add_argument("--to", required=True, type=Path, metavar="FILE", help="file to write")
+    parser.add_argument("--env", help="environment; by default as noted down with the model")
+    parser.add_argument("--after", type=int, default=0, metavar="STEPS", help="snntorch, nir: freeze after these steps")
+    parser.add_argument("--check", type=int, default=200, metavar="STEPS", help="compare over these steps; 0: do not")
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes")
+    parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
+    args = parser.parse_args(argv)
+    found = convert_model(args.model, args.format, args.to, args.env, args.after, args.check, args.seed, args.trust)
+    print(f"Wrote {args.to}.")
+    if found is not None:
+        print(
+            f"Over {found.steps} steps the actions differ by {found.largest:.3g} at most, and are equal bit for bit in "
+            f"{found.equal:.0%} of them."
+        )
+    return 0
+
+
+def convert_model(
+    model: str | Path,
+    format_name: str,
+    to: str | Path,
+    env: str | None = None,
+    after: int = 0,
+    check: int = 200,
+    seed: int = 0,
+    trust: bool = False,
+) -> Difference | None:
+    """
+    Write a model in another format.
+
+    :param model: a zip file, a run of RL Zoo, or an exported folder
+    :param format_name: ``onnx``: one step with the whole state; ``snntorch`` (the tensors of a ``SnnTorchPolicy``) and
+        ``nir``: the network with its fast weights as they are at one moment
+    :param to: file to write
+    :param env: environment; None: as noted down with the model
+    :param after: steps of an episode after which the network is frozen
+    :param check: steps of the comparison; 0 for none. Of NIR, which holds the spiking network alone, there is none
+    :param seed: of the episodes
+    :param trust: run what the model's files ask for
+    :return: how far original and copy are apart; None if not compared
+    :raises UserError: if the format has no exact form for the policy, or no environment is known but needed
+    """
+    path = model_file(model)
+    agent, _ = load_model(path, trust=trust)
+    zoo = zoo_files(path)
+    statistics = statistics_beside(path, zoo)
+    if isinstance(agent, ExportedPolicy):
+        normalization = agent.normalization
+    else:
+        normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
+    policy = agent.policy
+
+    def make() -> gym.Env[Any, Any]:
+        env_id = env or zoo.env_id(trust)
+        if env_id is None:
+            raise UserError(f"{path} does not tell its environment. Name it (--env), or compare nothing (--check 0).")
+        return wrapped_by(gym.make(env_id, **zoo.env_kwargs()), split_wrappers(zoo.wrappers(trust))[0])
+
+    def normalized(observation: np.ndarray) -> np.ndarray:
+        return normalization(observation)
+
+    if format_name == "onnx":
+        to_onnx(policy, to, normalization)
+        original: Any = _Normalized(policy, normalization)
+        copy: Any = OnnxPolicy(to) if check else None
+    else:
+        state = _state_after(_Normalized(policy, normalization), make, after, seed) if after else None
+        if format_name == "nir":
+            to_nir(policy, to, state)
+            return None
+        copy = SnnTorchPolicy(policy, state, normalization)
+        content = io.BytesIO()
+        torch.save(copy.state_dict(), content)
+        replace_file(Path(to), content.getvalue())
+        original = FrozenPolicy(policy, state, normalized)
+    if not check:
+        return None
+    with closing(make()) as made:
+        return compare(original, copy, made, check, seed)
+
+
+class _Normalized:
+    """A policy for observations as the environment gives them."""
+
+    def __init__(self, policy: Any, normalization: Normalization) -> None:
+        self.policy, self.normalization = policy, normalization
+
+    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool = True) -> tuple[Any, Any]:
+        """As in SB3."""
+        return self.policy.predict(self.normalization(observation), state, episode_start, deterministic)
+
+
+def _state_after(agent: Any, make: Any, steps: int, seed: int) -> Any:
+    """The state of an agent after some steps, of one episode or several."""
+    state, start = None, True
+    with closing(make()) as env:
+        observation, _ = env.reset(seed=seed)
+        for _ in range(steps):
+            action, state = agent.predict(observation[None], state, np.array([start]))
+            observation, _, terminated, truncated, _ = env.step(action[0])
+            start = terminated or truncated
+            if start:
+                observation, _ = env.reset()
+    return state

@@ -1,0 +1,50 @@
+"""How far two forms of one agent are apart over a rollout."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+
+class Difference(NamedTuple):
+    """
+    What :func:`compare` measures.
+
+    :param steps: compared
+    :param largest: largest difference of a number of the actions
+    :param equal: share of the steps in which all numbers are the same
+    """
+
+    steps: int
+    largest: float
+    equal: float
+
+
+def compare(agent: Any, other: Any, env: gym.Env[Any, Any], steps: int = 200, seed: int = 0) -> Difference:
+    """
+    Both agents see the same observations, of a rollout that the first one acts in; each carries its own state.
+
+    :param agent: with SB3's ``predict``
+    :param other: likewise
+    :param env: the environment; an episode that ends is followed by another
+    :param steps: of the rollout
+    :param seed: of the first episode
+    """
+    observation, _ = env.reset(seed=seed)
+    states: list[Any] = [None, None]
+    start = True
+    largest, equal = 0.0, 0
+    for _ in range(steps):
+        actions = []
+        for i, one in enumerate((agent, other)):
+            action, states[i] = one.predict(observation[None], states[i], np.array([start]), deterministic=True)
+            actions.append(np.asarray(action)[0])
+        gap = float(np.abs(np.float64(actions[0]) - np.float64(actions[1])).max())
+        largest, equal = max(largest, gap), equal + (gap == 0)
+        observation, _, terminated, truncated, _ = env.step(actions[0])
+        start = terminated or truncated
+        if start:
+            observation, _ = env.reset()
+    return Difference(steps, largest, equal / steps)

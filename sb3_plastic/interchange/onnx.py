@@ -1,0 +1,109 @@
+"""One step of a policy as an ONNX graph, with the whole state, fast weights included, among its inputs and outputs."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.export import Normalization
+from sb3_plastic.files import replace_file
+from sb3_plastic.interchange.step import DeterministicStep, check_convertible, state_names
+
+OBSERVATION, EPISODE_START, ACTION = "observation", "episode_start", "action"
+
+
+def to_onnx(policy: Any, file: str | Path, normalization: Normalization | None = None, n_envs: int = 1) -> Path:
+    """
+    Write the step of a policy. Its inputs are ``observation`` [B, ...], ``episode_start`` (bool [B], which resets the
+    state) and the state (``layer0.v``, ...); its outputs ``action`` and the state after (``layer0.v.next``, ...). A
+    state of zeros is the start.
+
+    :param policy: a PlasticPolicy with a box of observations
+    :param file: to write
+    :param normalization: what the policy wants done to observations; it becomes a part of the graph
+    :param n_envs: rows, B, which are fixed in the graph
+    :return: the file
+    :raises UserError: if ONNX has no form for the policy, or the package onnx is missing
+    """
+    policy = check_convertible(policy, "ONNX")
+    step = DeterministicStep(policy, normalization).cpu().eval()
+    space = policy.observation_space
+    names = state_names(policy.snn)
+    state = [tensor for tensor in policy.snn.initial_state(n_envs, random=False).tensors() if tensor.numel()]
+    observation = torch.zeros(n_envs, *space.shape, dtype=torch.as_tensor(np.zeros(0, space.dtype)).dtype)
+    graph = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # Of the exporter by tracing, which is deprecated: the other takes twenty times as long for the same graph. What
+        # it warns of (Python's numbers become constants) is as intended.
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                step,
+                (observation, torch.ones(n_envs, dtype=torch.bool), *state),
+                graph,  # type: ignore[arg-type]  # a file-like object serves as well
+                input_names=[OBSERVATION, EPISODE_START, *names],
+                output_names=[ACTION, *(f"{name}.next" for name in names)],
+                opset_version=17,
+                dynamo=False,
+            )
+        except (ImportError, torch.onnx.errors.OnnxExporterError) as error:
+            raise UserError(f'ONNX export failed: {error}. It needs: pip install "sb3_plastic[onnx]"') from error
+    replace_file(Path(file), graph.getvalue())
+    return Path(file)
+
+
+class OnnxPolicy:
+    """
+    A graph of :func:`to_onnx`, run by onnxruntime: SB3's ``predict`` without torch or this package's networks.
+
+    :param file: the graph
+    :raises UserError: if onnxruntime is missing, or the graph is another
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError('Running a graph needs: pip install "sb3_plastic[onnx]"') from error
+        self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        inputs = {entry.name: entry for entry in self._session.get_inputs()}
+        if not {OBSERVATION, EPISODE_START} <= set(inputs):
+            raise UserError(f"{file} is no step of a policy: its inputs are {', '.join(inputs)}.")
+        self._types = {name: np.dtype(_TYPES[entry.type]) for name, entry in inputs.items()}
+        self._shapes = {name: entry.shape for name, entry in inputs.items()}
+        self._state_names = [name for name in inputs if name not in (OBSERVATION, EPISODE_START)]
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """
+        As in SB3; the most likely action, always.
+
+        :param observation: of as many environments as the graph has rows, as environments give them
+        :param state: what the last call returned, None to start afresh
+        :param episode_start: where an episode starts, [B]
+        :param deterministic: graphs know no other
+        :return: actions, and the state
+        """
+        if state is None:
+            state = tuple(np.zeros(self._shapes[name], self._types[name]) for name in self._state_names)
+        starts = np.zeros(len(observation), bool) if episode_start is None else np.asarray(episode_start, bool)
+        values = dict(zip([OBSERVATION, EPISODE_START, *self._state_names], [observation, starts, *state], strict=True))
+        feed = {name: np.asarray(value, self._types[name]) for name, value in values.items() if name in self._types}
+        action, *after = self._session.run(None, feed)
+        return action, tuple(after)
+
+
+_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool", "tensor(uint8)": "uint8"} | {
+    "tensor(int64)": "int64"
+}

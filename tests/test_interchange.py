@@ -1,0 +1,196 @@
+"""Policies in other formats do what the original does, or are refused with the reason."""
+
+import numpy as np
+import pytest
+import torch
+from envs import RandomEnv
+from gymnasium import spaces
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.errors import UserError
+from sb3_plastic.export import Normalization
+from sb3_plastic.interchange import FrozenPolicy, OnnxPolicy, compare, freeze, to_nir, to_onnx
+from sb3_plastic.interchange.nir import is_hard_reset, simulate
+from sb3_plastic.interchange.step import DeterministicStep, state_names
+from sb3_plastic.snn.neurons import NEURONS, lif
+from sb3_plastic.snn.scan.reference import plastic_scan_reference
+
+BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+ACTIONS = spaces.Box(np.float32([-1, -2]), np.float32([1, 2]))
+NORMALIZATION = Normalization({"": np.array([0.1, -0.2, 0.3])}, {"": np.array([1.0, 2.0, 3.0])}, clip=5.0)
+
+KINDS = {
+    "oja": dict(rule="oja", modulation="simple"),
+    "everything": dict(
+        rule=["bcm", "hebb"],
+        modulation=["retroactive", "none"],
+        recurrent=True,
+        external_modulation=True,
+        encoder="population",
+        n_ticks=3,
+        learn=["beta", "rho"],
+        critic="plastic",
+    ),
+    "static": dict(rule="none", readout="rate", decoder="population"),
+    "lifetime": dict(rule="oja", fast_weights="lifetime"),
+}
+
+
+def policy_of(action_space=ACTIONS, **policy_kwargs):
+    """Of an agent with two small layers that fire well."""
+    kwargs = dict(net_arch=dict(pi=[7, 6], vf=[5, 4]), gain=3.0, eta_init=0.5, alpha_init=0.5) | policy_kwargs
+    env = RandomEnv(BOX, action_space, length=9)
+    return PlasticPPO("MlpPolicy", env, n_steps=16, batch_size=16, policy_kwargs=kwargs, device="cpu").policy
+
+
+class Original:
+    def __init__(self, policy):
+        self.policy = policy
+
+    def predict(self, observation, state, episode_start, deterministic):
+        return self.policy.predict(NORMALIZATION(observation), state, episode_start, deterministic)
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_graph_does_what_the_policy_does_over_episodes(kind, tmp_path):
+    policy = policy_of(**KINDS[kind])
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx", NORMALIZATION))
+    found = compare(Original(policy), graph, RandomEnv(BOX, ACTIONS, length=9), steps=30)
+    assert found.steps == 30
+    assert found.largest < 1e-5
+
+
+def test_a_graph_carries_the_whole_state(tmp_path):
+    policy = policy_of(**KINDS["everything"])
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx", n_envs=2))
+    actor, _ = policy.stepper().split_state(policy.initial_state(2, random=False))
+    rng, states = np.random.default_rng(0), [None, None]
+    for t in range(8):
+        observation, starts = rng.normal(size=(2, 3)) * 3, np.array([t == 0, t in (0, 5)])
+        _, states[0] = policy.predict(observation, states[0], starts, deterministic=True)
+        _, states[1] = graph.predict(observation, states[1], starts)
+    kept = [array for array in states[0][: len(actor)] if array.size]
+    assert len(states[1]) == len(kept) == len(state_names(policy.snn))
+    assert np.abs(kept[state_names(policy.snn).index("layer0.h")]).max() > 0.01
+    for array, expected in zip(states[1], kept, strict=True):
+        np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+def test_discrete_actions_are_the_likeliest(tmp_path):
+    policy = policy_of(spaces.Discrete(4), rule="oja")
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx"))
+    observation = np.ones((1, 3))
+    assert graph.predict(observation)[0] == policy.predict(observation, deterministic=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "reason"),
+    [
+        (dict(encoder="population", encoder_kwargs=dict(bernoulli=True)), "at random"),
+        (dict(action_space=spaces.MultiBinary(3)), "action space"),
+    ],
+)
+def test_what_has_no_form_is_refused(kwargs, reason, tmp_path):
+    with pytest.raises(UserError, match=reason):
+        to_onnx(policy_of(**kwargs), tmp_path / "agent.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+# The frozen network
+
+
+def learned_state(policy):
+    """The state of a policy that has learned something."""
+    rng, state = np.random.default_rng(0), None
+    for _ in range(20):
+        _, state = policy.predict(rng.normal(size=(1, 3)) * 3, state, deterministic=True)
+    return state
+
+
+def test_freezing_adds_the_fast_weights():
+    policy = policy_of(rule="oja")
+    state = learned_state(policy)
+    first = policy.snn.layers[0]
+    h = torch.as_tensor(state[1 + 5][0])
+    assert h.abs().max() > 0.01
+    torch.testing.assert_close(freeze(policy, state)[0].weights, (first.w + first.alpha * h).detach())
+    torch.testing.assert_close(freeze(policy)[0].weights, first.w.detach())
+
+
+def test_a_frozen_policy_keeps_what_it_learned_over_episodes():
+    policy = policy_of(rule="oja")
+    state = learned_state(policy)
+    frozen = FrozenPolicy(policy, state)
+    _, after = frozen.predict(np.ones((1, 3)))
+    _, after = frozen.predict(np.ones((1, 3)), after, np.ones(1, bool))
+    np.testing.assert_array_equal(after[1 + 5], state[1 + 5])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_snntorch_does_what_the_frozen_policy_does(recurrent):
+    pytest.importorskip("snntorch")
+    from sb3_plastic.interchange import SnnTorchPolicy
+
+    policy = policy_of(rule="oja", recurrent=recurrent, n_ticks=3)
+    state = learned_state(policy)
+    frozen = FrozenPolicy(policy, state, NORMALIZATION)
+    copy = SnnTorchPolicy(policy, state, NORMALIZATION)
+    found = compare(frozen, copy, RandomEnv(BOX, ACTIONS, length=9), steps=100)
+    assert found.largest < 1e-5
+
+
+# NIR
+
+
+def lif_hard_reset(v, z, current, beta, threshold, fire):
+    v = beta * v * (1 - z) + current
+    return v, fire(v - threshold)
+
+
+@pytest.fixture
+def hard_reset(monkeypatch):
+    monkeypatch.setitem(NEURONS, "lif_hard_reset", lif_hard_reset)
+    return policy_of(rule="oja", neuron="lif_hard_reset", beta=[0.7, 0.4])
+
+
+def test_nir_gives_the_spikes_of_the_frozen_network(hard_reset, tmp_path):
+    state = learned_state(hard_reset)
+    file = to_nir(hard_reset, tmp_path / "agent.nir", state)
+    inputs = np.random.default_rng(1).normal(size=(300, 3)) * 2
+    trains = simulate(file, inputs)
+    x = torch.as_tensor(inputs, dtype=torch.float32).view(1, 300, 1, 3)
+    starts = torch.ones(1, 1, dtype=torch.bool)
+    for layer, frozen, spikes in zip(hard_reset.snn.layers, freeze(hard_reset, state), trains, strict=True):
+        p = layer.effective_parameters()._replace(w=frozen.weights, alpha=torch.zeros_like(frozen.weights))
+        x, _ = plastic_scan_reference(x, starts, layer.initial_state(1), p, layer.config)
+        assert 0.02 < spikes.mean() < 0.98
+        assert (
+            x[0, :, 0].detach().numpy() != spikes
+        ).mean() < 0.002  # a potential on the threshold, in other precision
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "reason"),
+    [(dict(), "no reset by subtraction"), (dict(neuron="lif_hard_reset", recurrent=True), "recurrent")],
+)
+def test_nir_refuses_what_it_cannot_hold(hard_reset, kwargs, reason, tmp_path):
+    with pytest.raises(UserError, match=reason):
+        to_nir(policy_of(**kwargs), tmp_path / "agent.nir")
+
+
+def test_a_hard_reset_is_recognised_by_what_it_does():
+    assert is_hard_reset(lif_hard_reset)
+    assert not is_hard_reset(lif)
+
+
+def test_the_step_in_plain_operations_is_the_policys(hard_reset):
+    step = DeterministicStep(hard_reset)
+    state = [t for t in hard_reset.snn.initial_state(1, random=False).tensors() if t.numel()]
+    with torch.no_grad():
+        action, *_ = step(torch.ones(1, 3), torch.ones(1, dtype=torch.bool), *state)
+    expected, _ = hard_reset.predict(np.ones((1, 3)), episode_start=np.ones(1, bool), deterministic=True)
+    np.testing.assert_allclose(action, expected, atol=1e-6)
