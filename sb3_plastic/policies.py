@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
+from sb3_plastic.asymmetric import SelectKeys, seen_by
 from sb3_plastic.buffers import Sequences
 from sb3_plastic.errors import check_choice, check_names, check_number
 from sb3_plastic.export import Normalization, export_policy
@@ -51,6 +53,9 @@ class PlasticPolicy(ActorCriticPolicy):
     :param decoder_neurons: for the population decoder
     :param decoder_gain: scale of the orthogonal initialisation of the linear decoder
     :param log_std_init: initial log standard deviation of continuous actions
+    :param actor_keys: keys of a Dict observation that the actor alone sees
+    :param critic_keys: keys that the critic alone sees, such as what only a simulator knows: when the policy acts, they
+        may be missing. Keys named in neither are seen by both
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
     :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
     :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here
@@ -69,6 +74,8 @@ class PlasticPolicy(ActorCriticPolicy):
         decoder_neurons: int = 10,
         decoder_gain: float = 0.1,
         log_std_init: float = -1.0,
+        actor_keys: Sequence[str] = (),
+        critic_keys: Sequence[str] = (),
         critic_lr_scale: float = 2.0,
         plasticity_lr_scale: float = 3.0,
         snn_kwargs: dict[str, Any] | None = None,
@@ -89,6 +96,12 @@ class PlasticPolicy(ActorCriticPolicy):
         self.critic, self.decoder = critic, decoder
         self.decoder_neurons, self.decoder_gain = decoder_neurons, decoder_gain
         self.critic_lr_scale, self.plasticity_lr_scale = critic_lr_scale, plasticity_lr_scale
+        self.actor_keys, self.critic_keys = list(actor_keys), list(critic_keys)
+        if isinstance(observation_space, spaces.Dict):
+            kwargs.setdefault("features_extractor_class", CombinedExtractor)
+        if self.actor_keys or self.critic_keys:
+            seen_by(observation_space, self.actor_keys, self.critic_keys)  # or an error, before anything is built
+            kwargs["share_features_extractor"] = False
 
         if isinstance(net_arch, list) and net_arch and isinstance(net_arch[0], dict):
             net_arch = net_arch[0]  # the format before SB3 1.8, with SB3's warning
@@ -102,12 +115,18 @@ class PlasticPolicy(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = (
             *("critic", "decoder", "decoder_neurons", "decoder_gain", "critic_lr_scale", "plasticity_lr_scale"),
-            "share_features_extractor",
+            *("actor_keys", "critic_keys", "share_features_extractor"),
         )
         own = {name: getattr(self, name) for name in names}
         return super()._get_constructor_parameters() | own | asdict(self.snn_config)
 
     def _build(self, lr_schedule: Schedule) -> None:
+        if self.actor_keys or self.critic_keys:
+            spaces_seen = seen_by(self.observation_space, self.actor_keys, self.critic_keys)
+            arguments = self.features_extractor_class, self.features_extractor_kwargs
+            self.pi_features_extractor, self.vf_features_extractor = (SelectKeys(s, *arguments) for s in spaces_seen)
+            self.features_extractor = self.pi_features_extractor
+            self.features_dim = self.features_extractor.features_dim
         super()._build(lr_schedule)  # heads and their initialisation, from the sizes of _build_mlp_extractor
         if self.decoder == "population":
             self.action_net = PopulationDecoder(self.snn.n_outputs // self.decoder_neurons, self.decoder_neurons)
@@ -125,9 +144,10 @@ class PlasticPolicy(ActorCriticPolicy):
         if self.decoder == "population":
             pi.append(self._n_distribution_parameters() * self.decoder_neurons)
         self.snn = PlasticSNN(self.features_dim, pi, self.snn_config)
-        self.critic_snn = PlasticSNN(self.features_dim, vf, self.snn_config) if self.critic == "plastic" else None
+        n_seen = self.vf_features_extractor.features_dim
+        self.critic_snn = PlasticSNN(n_seen, vf, self.snn_config) if self.critic == "plastic" else None
         # SB3's extractor serves as the critic's, and tells the heads their input sizes.
-        self.mlp_extractor = MlpExtractor(self.features_dim, dict(vf=vf), self.activation_fn, device=self.device)
+        self.mlp_extractor = MlpExtractor(n_seen, dict(vf=vf), self.activation_fn, device=self.device)
         self.mlp_extractor.latent_dim_pi = self.snn.n_outputs
         if self.critic_snn is not None:
             self.mlp_extractor.value_net = nn.Sequential()
@@ -343,15 +363,7 @@ class PlasticPolicy(ActorCriticPolicy):
 
 
 class PlasticMultiInputPolicy(PlasticPolicy):
-    """:class:`PlasticPolicy` for dict observations."""
-
-    def __init__(
-        self,
-        *args: Any,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, features_extractor_class=features_extractor_class, **kwargs)
+    """:class:`PlasticPolicy` under the name that SB3 asks for with dict observations."""
 
 
 class PlasticCnnPolicy(PlasticPolicy):

@@ -10,6 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_plastic.errors import UserError, check_number
+
 
 class PreviousActionReward(gym.Wrapper):
     """
@@ -74,6 +76,38 @@ class VecPreviousActionReward(VecEnvWrapper):
             infos[i] = {**infos[i], "terminal_observation": extended(last, self._actions[i], float(rewards[i]))}
         goes_on = ~dones
         return extended(obs, self._actions * goes_on[:, None], rewards * goes_on), rewards, dones, infos
+
+
+class SplitObservation(gym.ObservationWrapper):
+    """
+    Give the last numbers of an observation a key of their own, so that actor or critic alone can see them
+    (``critic_keys`` of :class:`~sb3_plastic.policies.PlasticPolicy`): the context of a perturbed robot, for instance,
+    which ``observe_context`` appends. In RL Zoo::
+
+        env_wrapper:
+          - sb3_plastic.wrappers.SplitObservation: {n_last: 1}
+
+    :param env: environment with a box observation of one axis
+    :param n_last: how many numbers, from the end
+    :param key: the key of those; the rest is ``sensors``
+    :raises UserError: on another observation, or more numbers than it has
+    """
+
+    def __init__(self, env: gym.Env, n_last: int, key: str = "context") -> None:
+        super().__init__(env)
+        space = env.observation_space
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise UserError(f"SplitObservation needs a box observation of one axis, got {space}.")
+        check_number("n_last", n_last, at_least=1, below=space.shape[0], integer=True)
+        self.n_first, self.key = space.shape[0] - n_last, key
+        parts = self.observation(space.low), self.observation(space.high)
+        self.observation_space: spaces.Space = spaces.Dict(
+            {name: spaces.Box(parts[0][name], parts[1][name], dtype=space.dtype.type) for name in parts[0]}
+        )
+
+    def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
+        """The observation in two parts."""
+        return {"sensors": observation[: self.n_first], self.key: observation[self.n_first :]}
 
 
 def n_action_numbers(space: spaces.Space) -> int:
