@@ -32,6 +32,7 @@ from sb3_plastic.export import Normalization, export_policy
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.interventions import fast_weight_norms, state_names, zero_learned
+from sb3_plastic.snn.layer import Synapses
 from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.stepper import PolicyStepper, State, initial_state, unvalidated_distributions
 
@@ -349,6 +350,13 @@ class PlasticPolicy(ActorCriticPolicy):
         :return: [B, L]
         """
         return fast_weight_norms(state, state_names([self.snn]))
+
+    def actor_synapses(self) -> list[Synapses]:
+        """The actor's synapses, layer by layer, for faults; the last layer computes the actions."""
+        # Views, so that a change in place is one of the policy. A population decoder has [outputs, neurons of each].
+        weight, bias = (self.action_net.get_parameter(name) for name in ("weight", "bias"))
+        head = weight.view(-1, 1) if isinstance(self.action_net, PopulationDecoder) else weight.T
+        return [*(layer.synapses() for layer in self.snn.layers), (head, None, bias, 0, False)]
 
     def export(self, folder: str | Path, normalization: VecNormalize | Normalization | None = None) -> Path:
         """

@@ -1,6 +1,7 @@
 """`sb3-plastic evaluate`: how a saved model fares when the dynamics become novel.
 
 sb3-plastic evaluate --model logs/plastic_ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --tier quick --out results/oja_0
+sb3-plastic evaluate --model m.zip --faults weight_noise=0.3 weights_quantised=4 --out results/faults
 sb3-plastic evaluate --model m.zip --vecnorm m.pkl --env sb3_plastic/PerturbedAntLatent-v0 --out results/ppo_0
 """
 
@@ -16,6 +17,7 @@ import yaml
 
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.controls import PLASTICITY
+from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import PROTOCOLS
 from sb3_plastic.evaluation.scores import counts, summary
 
@@ -43,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tier=args.tier,
         protocols=args.protocols,
         controls=args.controls,
+        faults=args.faults,
         label=args.label,
         train_seed=args.train_seed,
         trust=args.trust,
@@ -85,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--tier", default="quick", help="smoke, quick or full")
     add("--protocols", nargs="+", default=("static", "onset"), choices=PROTOCOLS, metavar="PROTOCOL")
     add("--controls", nargs="+", choices=PLASTICITY, metavar="CONTROL", help="by default all that the model has")
+    add(
+        "--faults",
+        nargs="+",
+        default=(),
+        metavar="KIND=VALUE",
+        help="faults of the agent on the unperturbed robot, from the start and from an onset: "
+        + ", ".join(f"{name}={kind.limits[0]:g}..{kind.limits[1]:g}" for name, kind in FAULTS.items()),
+    )
     add("--label", help="name of the method, shared by its seeds; by default the algorithm")
     add("--train-seed", type=int, help="by default the model's own seed")
     add("--seed", "--seeds", type=int, default=10_000, help="seed of the first episode of each cell")

@@ -75,10 +75,20 @@ class Player:
     :param model: a model with SB3's ``predict``
     :param control: one of `PLASTICITY` or `LIFETIME`
     :param deterministic: take the most likely actions
+    :param later: what acts from the first observation on that the perturbation can have changed, with the same state;
+        None: the model, or under ``frozen_at_onset`` the model with frozen plasticity
+    :param faulty: whether that acts from the start
     :raises UserError: on a control that the model does not have
     """
 
-    def __init__(self, model: Any, control: str = "intact", deterministic: bool = True) -> None:
+    def __init__(
+        self,
+        model: Any,
+        control: str = "intact",
+        deterministic: bool = True,
+        later: Predictor | None = None,
+        faulty: bool = False,
+    ) -> None:
         self.model, self.control, self.deterministic = model, control, deterministic
         self.plastic = controls_of(model)
         if self.plastic is None and control in PLASTICITY[1:]:
@@ -89,7 +99,11 @@ class Player:
         if self.plastic is not None:
             keep = control == "carried" if control in LIFETIME else None
             self._intact = self.plastic.prepared(frozen=control == "off", keep_fast_weights=keep)
-            self._frozen = self.plastic.prepared(frozen=True, keep_fast_weights=keep)
+            if control == "frozen_at_onset":
+                later = self.plastic.prepared(frozen=True, keep_fast_weights=keep)
+        self._later = later
+        if faulty and later is not None:
+            self._intact = later
 
     def act(self, observations: Any, starts: Array, perturbed: Array) -> Array:
         """
@@ -100,19 +114,18 @@ class Player:
         :param perturbed: where a step has been perturbed already in this episode, bool [B]
         :return: actions [B, ...]
         """
-        if self.plastic is None:
-            if self.control == "carried" and self.state is not None:
-                starts = np.zeros_like(starts)
-            return self._predict(self._intact, observations, starts)
+        if self.plastic is None and self.control == "carried" and self.state is not None:
+            starts = np.zeros_like(starts)
         newly = perturbed & ~self._perturbed if self.state is not None else perturbed
         self._perturbed = perturbed
         if self.control == "zeroed_at_onset" and newly.any() and self.state is not None:
+            assert self.plastic is not None
             self.state = self.plastic.zero_fast_weights(self.state, newly)
-        if self.control != "frozen_at_onset" or not perturbed.any():
+        if self._later is None or not perturbed.any():
             return self._predict(self._intact, observations, starts)
         if perturbed.all():
-            return self._predict(self._frozen, observations, starts)
-        return self._predict_both(observations, starts, perturbed)
+            return self._predict(self._later, observations, starts)
+        return self._predict_both(self._later, observations, starts, perturbed)
 
     def norms(self) -> Array | None:
         """Root mean square of the fast weights after the last step, [B, L]; None without plasticity."""
@@ -124,14 +137,15 @@ class Player:
         )
         return np.asarray(actions)
 
-    def _predict_both(self, observations: Any, starts: Array, perturbed: Array) -> Array:
-        """Some rows are frozen, others not yet. Both are computed for all, so that a row does not depend on others."""
+    def _predict_both(self, later: Predictor, observations: Any, starts: Array, perturbed: Array) -> Array:
+        """Some rows are perturbed, others not yet. Both are computed for all, so that no row depends on others."""
         before = self.state
         actions, state = self._predict(self._intact, observations, starts), self.state
         self.state = before
-        frozen_actions = self._predict(self._frozen, observations, starts)
-        self.state = tuple(_choose(perturbed, a, b) for a, b in zip(self.state, state, strict=True))
-        return _choose(perturbed, frozen_actions, actions)
+        later_actions = self._predict(later, observations, starts)
+        if state is not None:
+            self.state = tuple(_choose(perturbed, a, b) for a, b in zip(self.state, state, strict=True))
+        return _choose(perturbed, later_actions, actions)
 
 
 def _choose(rows: Array, a: Array, b: Array) -> Array:

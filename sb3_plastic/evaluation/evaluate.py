@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from stable_baselines3.common.vec_env import VecEnv
@@ -18,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import PLASTICITY, Player, controls_of, undisturbed_torch
 from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, robot_of
+from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
@@ -154,15 +156,24 @@ class _Run:
         self.seeds = list(range(trials.seed, trials.seed + trials.episodes))
         self.max_rows = max(trials.max_rows, trials.episodes)
         self.conditions = plan(
-            trials.scenarios, trials.protocols, trials.controls, trials.steps, trials.horizon, _has_memory(model)
+            trials.scenarios,
+            trials.protocols,
+            trials.controls,
+            trials.steps,
+            trials.horizon,
+            _has_memory(model),
+            [parse_fault(text) for text in trials.faults],
         )
+        for fault in dict.fromkeys(c.fault for c in self.conditions if c.fault is not None):
+            FaultyModel(model, fault, 0)  # refuses what cannot be before anything is run
         self._env: tuple[Any, VecEnv] | None = None
 
     def batches(self) -> Iterator[list[Condition]]:
         """Conditions that run at once: the same control, time limit, ground and length of life."""
         groups: dict[Any, list[Condition]] = {}
         for c in self.conditions:
-            groups.setdefault((c.heightfield, c.steps, c.life, c.cell.protocol, c.cell.control), []).append(c)
+            key = (c.heightfield, c.steps, c.life, c.cell.protocol, c.cell.control, str(c.fault or ""))
+            groups.setdefault(key, []).append(c)
         # Batches of one shape one after the other: they share their environments.
         for _, group in sorted(groups.items(), key=lambda item: (item[0][:3], len(item[1]))):
             n_batches = -(-len(group) * len(self.seeds) // self.max_rows)
@@ -173,6 +184,8 @@ class _Run:
     def play(self, batch: Sequence[Condition], progress: _Progress | None = None) -> dict[Cell, Trace]:
         """Run a batch. :return: the episodes of each of its cells"""
         first = batch[0]
+        if first.fault is not None:
+            return {first.cell: self._play_faulty(first, first.fault, progress)}
         rows = [self._row(c, seed) for c in batch for seed in self.seeds]
         venv = self._make(len(rows), first)
         torch.manual_seed(self.seeds[0])  # of actions, unless they are deterministic
@@ -180,6 +193,18 @@ class _Run:
         trace = rollout(player, venv, rows, first.steps, first.life, None if progress is None else progress.tick)
         n = len(self.seeds) * first.life
         return {c.cell: _part(trace, slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
+
+    def _play_faulty(self, condition: Condition, fault: Fault, progress: _Progress | None) -> Trace:
+        """One episode at a time: each draws its own fault."""
+        venv, traces = self._make(1, condition), []
+        for seed in self.seeds:
+            torch.manual_seed(seed)
+            faulty = FaultyModel(self.model, fault, seed)
+            player = Player(self.model, "intact", self.deterministic, later=faulty, faulty=not condition.sham)
+            tick = None if progress is None else progress.tick
+            traces.append(rollout(player, venv, [self._row(condition, seed)], condition.steps, tick=tick))
+        names = [field.name for field in dataclasses.fields(Trace)]
+        return Trace(**{name: np.concatenate([getattr(trace, name) for trace in traces]) for name in names})
 
     def _row(self, condition: Condition, seed: int) -> Row:
         sham_at = onset_of(condition.sham[0], seed) if condition.sham else None

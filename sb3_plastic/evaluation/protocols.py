@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sb3_plastic.evaluation.controls import LIFETIME, PLASTICITY
+from sb3_plastic.evaluation.faults import Fault
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
 from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule, unknown
 from sb3_plastic.perturbations.suites import Scenario
@@ -47,6 +48,7 @@ class Condition:
     :param removal: first step that is unperturbed again, -1 without
     :param begins_at: distance from the start at which the perturbation is met, m; None: it is a matter of time
     :param sham: nothing happens at the onset that these entries would have
+    :param fault: of the agent; from the onset of ``sham``, or from the start without
     """
 
     cell: Cell
@@ -57,6 +59,7 @@ class Condition:
     removal: int = -1
     begins_at: float | None = None
     sham: tuple[Perturbation, ...] = ()
+    fault: Fault | None = None
 
 
 def plan(
@@ -66,6 +69,7 @@ def plan(
     steps: int,
     horizon: int = 3,
     has_memory: bool = True,
+    faults: Sequence[Fault] = (),
 ) -> list[Condition]:
     """
     All conditions of an evaluation, in order.
@@ -76,6 +80,7 @@ def plan(
     :param steps: length of a training episode
     :param horizon: multiple of it, for the protocol ``horizon``
     :param has_memory: whether there is something to carry over from one episode to the next
+    :param faults: of the agent, in the nominal scenario
     :raises PerturbationError: on an unknown name
     """
     for what, names, allowed in (("protocol", protocols, PROTOCOLS), ("control", controls, PLASTICITY)):
@@ -99,6 +104,8 @@ def plan(
                     conditions.append(condition)
             if protocol == "onset" and len(wanted) > 1 and nominal is not None:
                 conditions += _sham(scenarios, control, steps, nominal)
+        if protocol in ("static", "onset"):
+            conditions += [_faulty(scenarios, fault, protocol, steps, nominal) for fault in faults]
     if nominal is not None and any(c.heightfield and c.cell.protocol != "horizon" for c in conditions):
         cell = Cell("static", _level(nominal), "intact", "reference", "none", 0)
         conditions.append(Condition(cell, (), steps, heightfield=True))
@@ -154,6 +161,18 @@ def _sham(scenarios: Sequence[Scenario], control: str, steps: int, nominal: str)
             cell = Cell("onset", f"{nominal}/sham", control, "sham", "none", 0, nominal)
             return [Condition(cell, (), steps, sham=scenario.perturbations)]
     return []
+
+
+FAULT_ONSET = Perturbation("gravity", 1.0, schedule=Schedule("onset", at=Distribution("uniform", (250, 500))))
+"""When faults of agents set in where no scenario has an onset."""
+
+
+def _faulty(scenarios: Sequence[Scenario], fault: Fault, protocol: str, steps: int, nominal: str | None) -> Condition:
+    """The unperturbed robot with a faulty agent, from the start or from the onset that other scenarios have."""
+    late = protocol == "onset"
+    cell = Cell(protocol, f"faults/{fault}{'/onset' * late}", "intact", "fault", fault.kind, None, nominal)
+    onsets = (s.perturbations for s in scenarios if s.onset and s.perturbations[0].schedule.form == "onset")
+    return Condition(cell, (), steps, sham=next(onsets, (FAULT_ONSET,)) if late else (), fault=fault)
 
 
 def _level(nominal: str) -> str:

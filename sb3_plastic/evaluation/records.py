@@ -52,7 +52,7 @@ COLUMNS: dict[str, str] = {
     "tier": "smoke, quick, full",
     "scenario": "full name in the suite, such as nda-v1/extrap1/mass/onset",
     "split": "nominal, reference (nominal, on a level height field), sham (an onset of nothing: what controls cost by "
-    "themselves), id, interp, extrap1, extrap2, novel, anchor",
+    "themselves), id, interp, extrap1, extrap2, novel, anchor, fault (of the agent)",
     "kind": "what is perturbed: a family or kind, all (of the training families), none",
     "severity": "0 nominal, 1 interp and id, 2 extrap1, 3 extrap2; empty for novel kinds and anchors",
     "values": "what was drawn for this episode, such as mass=1.43;friction=0.8; empty if nothing is perturbed",

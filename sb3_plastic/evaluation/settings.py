@@ -57,6 +57,7 @@ class TrialSettings:
     :param steps: length of a training episode
     :param horizon: multiple of it in the protocol ``horizon``
     :param max_rows: environments that are stepped at once, at most
+    :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.faults`
     """
 
     suite: str = "nda-v1"
@@ -70,6 +71,7 @@ class TrialSettings:
     steps: int = 1000
     horizon: int = 3
     max_rows: int = 128
+    faults: Sequence[str] = ()
 
 
 def changed(

@@ -17,7 +17,7 @@ from sb3_plastic.evaluation.scores import with_scores
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
 SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
-SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "sham")
+SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "fault", "sham")
 
 
 class ReportError(UserError):

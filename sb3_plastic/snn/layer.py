@@ -12,6 +12,10 @@ from sb3_plastic.snn.rules import RULES
 from sb3_plastic.snn.scan import LayerConfig, LayerParameters
 from sb3_plastic.snn.state import LayerState
 
+Synapses = tuple[Tensor, Tensor | None, Tensor | None, int, bool]
+"""Weights and strengths of fast weights (None: without), [inputs, outputs] both; biases; how many of the inputs, the
+last ones, are the layer's own neurons; whether the outputs spike."""
+
 
 def logit(p: float) -> float:
     """The inverse of the sigmoid."""
@@ -82,6 +86,11 @@ class PlasticLayer(nn.Module):
             if self.config.modulation != "none":
                 p |= {name: getattr(self, name) for name in ("a", "u", "c", "d")}
         return LayerParameters(**p)
+
+    def synapses(self) -> Synapses:
+        """The parameters themselves, to be read or changed in place."""
+        alpha = self.alpha if self.config.rule != "none" else None
+        return self.w, alpha, self.b, len(self.w) - self.n_inputs, True
 
     def external_modulator(self, features: Tensor) -> Tensor | None:
         """

@@ -1,0 +1,256 @@
+"""Faults of the agent, beside those of the robot: what hardware does to a network.
+
+    sb3-plastic evaluate --model m.zip --faults weight_noise=0.3 neurons_ablated=0.15 weights_quantised=4 --out results
+
+Each acts on a copy of the policy, from the start of the episode (protocol ``static``) or from an onset in mid-episode
+(protocol ``onset``), on the unperturbed robot. Each episode draws its own fault, from its seed. Critics are left alone.
+
+How the evaluation sees a network: layers of synapses, the last of which computes the actions. It finds them in an MLP
+of SB3 by itself. A policy with networks of its own offers `ActorSynapses`; that is all that is known of it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.evaluation.controls import Predictor, controls_of
+
+Array = NDArray[Any]
+
+
+class Synapses(NamedTuple):
+    """
+    The synapses of one layer: the policy's own tensors, or views of them.
+
+    :param weights: fixed weights, [inputs, outputs]; a recurrent layer's own neurons are its last inputs
+    :param strengths: what fast weights are multiplied by, [inputs, outputs]; None without plasticity
+    :param biases: [outputs]; None without
+    :param recurrent: how many of the inputs are the layer's own neurons
+    :param spiking: whether the outputs are neurons with a threshold
+    """
+
+    weights: Tensor
+    strengths: Tensor | None
+    biases: Tensor | None
+    recurrent: int = 0
+    spiking: bool = False
+
+
+@runtime_checkable
+class ActorSynapses(Protocol):
+    """What a policy with networks of its own offers."""
+
+    def actor_synapses(self) -> Sequence[tuple[Tensor, Tensor | None, Tensor | None, int, bool]]:
+        """Layer by layer, the fields of `Synapses`; the last layer computes the actions."""
+
+
+@dataclass(frozen=True)
+class FaultKind:
+    """
+    What a fault is.
+
+    :param law: in words
+    :param limits: of its value
+    :param whole: whether the value is a whole number
+    """
+
+    law: str
+    limits: tuple[float, float]
+    whole: bool = False
+
+
+FAULTS: dict[str, FaultKind] = {
+    "weight_noise": FaultKind("each weight w becomes w (1 + value * N(0, 1))", (0, 10)),
+    "weights_quantised": FaultKind("weights have so many bits, in equal steps up to a layer's largest", (2, 16), True),
+    "neurons_ablated": FaultKind("each hidden neuron is silent with this probability", (0, 1)),
+    "spikes_dropped": FaultKind("in each step, what a hidden neuron sends is lost with this probability", (0, 1)),
+    "thresholds_drift": FaultKind("each spiking neuron's threshold times exp(value * N(0, 1))", (0, 3)),
+    "fast_weights_reset": FaultKind("fast weights are set to zero every so many steps", (1, 10_000), True),
+}
+"""Faults by name."""
+
+
+class Fault(NamedTuple):
+    """A fault. :param kind: a name in `FAULTS`  :param value: how much"""
+
+    kind: str
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.value:g}"
+
+
+def parse_fault(text: str) -> Fault:
+    """
+    Read a fault.
+
+    :param text: such as ``weight_noise=0.3``
+    :raises UserError: on an unknown kind, or a value that is missing or out of range
+    """
+    name, _, value = text.partition("=")
+    check_choice("fault", name, FAULTS)
+    kind = FAULTS[name]
+    try:
+        number = float(value)
+    except ValueError:
+        raise UserError(f"A fault is KIND=VALUE, such as weight_noise=0.3; got {text!r}. {name}: {kind.law}.") from None
+    low, high = kind.limits
+    if not low <= number <= high or (kind.whole and number != int(number)):
+        what = "a whole number" if kind.whole else "a number"
+        raise UserError(f"{name} takes {what} from {low:g} to {high:g}, got {value}. {name}: {kind.law}.")
+    return Fault(name, number)
+
+
+def synapses_of(policy: Any) -> list[Synapses]:
+    """
+    The actor's synapses, layer by layer.
+
+    :param policy: a policy of SB3 with an MLP as actor, or one that offers `ActorSynapses`
+    :raises UserError: if there is no telling
+    """
+    if isinstance(policy, ActorSynapses):
+        return [Synapses(*layer) for layer in policy.actor_synapses()]
+    if isinstance(policy, nn.Module) and any(isinstance(module, nn.RNNBase) for module in policy.modules()):
+        raise UserError(f"Faults of recurrent policies such as {type(policy).__name__} are not served.")
+    if isinstance(policy, ActorCriticPolicy):
+        modules = [*policy.mlp_extractor.policy_net.modules(), policy.action_net]
+    else:  # SAC, TD3, TQC; the deviation of actions is none of their actor's layers here
+        named = getattr(policy, "actor", nn.Identity()).named_modules()
+        modules = [module for name, module in named if "log_std" not in name]
+    layers = [module for module in modules if isinstance(module, nn.Linear)]
+    if not layers:
+        raise UserError(f"Faults need an actor whose layers are known: an SNN or an MLP, got {type(policy).__name__}.")
+    return [Synapses(layer.weight.T, None, layer.bias) for layer in layers]
+
+
+# What a fault does: in place, to the tensors of a copy
+
+
+def add_weight_noise(layers: Sequence[Synapses], std: float, rng: np.random.Generator) -> None:
+    """``w <- w (1 + std N(0, 1))``. :param layers: changed in place  :param std: 0 or more  :param rng: pays"""
+    for layer in layers:
+        layer.weights.mul_(1 + std * _normal(layer.weights, rng))
+
+
+def quantise(layers: Sequence[Synapses], bits: int) -> None:
+    """
+    Round weights to ``2^bits - 1`` equal steps, symmetric about 0, up to the largest of the layer.
+
+    :param layers: changed in place
+    :param bits: 2 or more
+    """
+    for layer in layers:
+        step = layer.weights.abs().max() / (2 ** (bits - 1) - 1)
+        if step > 0:
+            layer.weights.copy_(torch.round(layer.weights / step) * step)
+
+
+def ablate(layers: Sequence[Synapses], probability: float, rng: np.random.Generator) -> None:
+    """
+    Silence hidden neurons: what they send, to the next layer and within their own, is 0.
+
+    :param layers: changed in place
+    :param probability: of each neuron
+    :param rng: pays
+    """
+    for layer, after in pairwise(layers):
+        n = layer.weights.shape[1]
+        lost = torch.as_tensor(rng.random(n) < probability)
+        for to, first in ((after, 0), (layer, len(layer.weights) - layer.recurrent)):
+            for tensor in (to.weights, to.strengths):
+                if tensor is not None and first < len(tensor):
+                    tensor[first : first + n][lost] = 0
+
+
+def drift_thresholds(layers: Sequence[Synapses], std: float, rng: np.random.Generator) -> None:
+    """
+    Multiply thresholds by ``c = exp(std N(0, 1))``. A neuron is linear below its threshold, and its reset subtracts it:
+    dividing all of its input by ``c`` is the same.
+
+    :param layers: changed in place
+    :param std: 0 or more
+    :param rng: pays
+    :raises UserError: if there are no spiking neurons
+    """
+    if not any(layer.spiking for layer in layers):
+        raise UserError("thresholds_drift needs spiking neurons; this policy has none.")
+    for layer in layers:
+        if layer.spiking:
+            factor = torch.exp(std * _normal(layer.weights[0], rng))
+            for tensor in (layer.weights, layer.strengths, layer.biases):
+                if tensor is not None:
+                    tensor.div_(factor)
+
+
+def _normal(like: Tensor, rng: np.random.Generator) -> Tensor:
+    return torch.as_tensor(rng.standard_normal(tuple(like.shape)), dtype=like.dtype)
+
+
+class FaultyModel:
+    """
+    A copy of a model with a fault; it has SB3's ``predict``.
+
+    :param model: a model, or a policy; it stays as it is
+    :param fault: which
+    :param seed: of what the fault draws
+    :raises UserError: if the policy cannot have this fault
+    """
+
+    def __init__(self, model: Any, fault: Fault, seed: int) -> None:
+        policy: Any = getattr(model, "policy", model)
+        if not isinstance(policy, nn.Module):
+            raise UserError(f"Faults act on policies of torch, got {type(policy).__name__}. Give the model's zip file.")
+        self.fault, self._rng = fault, np.random.default_rng(seed)
+        self._policy: Any = deepcopy(policy)
+        self._steps = 0
+        layers = synapses_of(self._policy)
+        value = fault.value
+        changes: dict[str, Callable[[], None]] = {
+            "weight_noise": lambda: add_weight_noise(layers, value, self._rng),
+            "weights_quantised": lambda: quantise(layers, int(value)),
+            "neurons_ablated": lambda: ablate(layers, value, self._rng),
+            "thresholds_drift": lambda: drift_thresholds(layers, value, self._rng),
+        }
+        self._layers = layers
+        tensors = [tensor for layer in layers for tensor in layer[:2] if tensor is not None]
+        self._whole = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        if fault.kind == "fast_weights_reset" and controls_of(self._policy) is None:
+            raise UserError("fast_weights_reset needs fast weights; this policy has none.")
+        with torch.no_grad():
+            changes.get(fault.kind, lambda: None)()
+        self._predictor = self._prepared()
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """As SB3's. :param observation: :param state: :param episode_start: :param deterministic: :return:"""
+        if self.fault.kind == "spikes_dropped":
+            with torch.no_grad():
+                for tensor, whole in self._whole:
+                    tensor.copy_(whole)
+                ablate(self._layers, self.fault.value, self._rng)
+            self._predictor = self._prepared()
+        plastic = controls_of(self._policy)
+        if self.fault.kind == "fast_weights_reset" and state is not None and self._steps % self.fault.value == 0:
+            assert plastic is not None
+            state = plastic.zero_fast_weights(state, np.ones(len(state[0]), bool))
+        self._steps += 1
+        return self._predictor.predict(
+            observation, state=state, episode_start=episode_start, deterministic=deterministic
+        )
+
+    def _prepared(self) -> Predictor:
+        plastic = controls_of(self._policy)
+        predictor: Predictor = self._policy if plastic is None else plastic.prepared()
+        return predictor
