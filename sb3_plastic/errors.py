@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from typing import SupportsFloat
 
 
 class UserError(ValueError):
@@ -85,7 +86,7 @@ def check_number(
     wanted = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
     kind = "whole" if integer else "finite"
     try:
-        number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+        number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
         number = math.nan
     ok = math.isfinite(number) and (not integer or number == int(number))

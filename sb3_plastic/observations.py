@@ -25,7 +25,7 @@ def stack_obs(observations: Sequence[Obs]) -> Obs:
     return np.stack(observations)
 
 
-def check_observation(observation: np.ndarray | dict[str, np.ndarray], rows: Sequence[int] | None = None) -> None:
+def check_observation(observation: Obs, rows: Sequence[int] | None = None) -> None:
     """
     Refuse observations that are not finite: a membrane that took in a NaN keeps it to the end of the episode.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -135,9 +135,8 @@ class PlasticPolicy(ActorCriticPolicy):
             self.action_net.apply(lambda module: self.init_weights(module, gain=self.decoder_gain))
         # Adam in one call per group instead of a dozen per tensor: these are many, and small.
         fused = {"fused": True} if issubclass(self.optimizer_class, torch.optim.Adam) else {}
-        self.optimizer = self.optimizer_class(  # type: ignore[call-arg]
-            self.parameter_groups(), lr=lr_schedule(1), **fused | self.optimizer_kwargs
-        )
+        make_optimizer: Callable[..., torch.optim.Optimizer] = self.optimizer_class
+        self.optimizer = make_optimizer(self.parameter_groups(), lr=lr_schedule(1), **fused | self.optimizer_kwargs)
 
     def _build_mlp_extractor(self) -> None:
         assert isinstance(self.net_arch, dict)
@@ -157,7 +156,9 @@ class PlasticPolicy(ActorCriticPolicy):
     def _n_distribution_parameters(self) -> int:
         """How many numbers the action distribution takes from the decoder."""
         head = self.action_dist.proba_distribution_net(1)
-        return (head[0] if isinstance(head, tuple) else head).out_features  # type: ignore[return-value]
+        layer = head[0] if isinstance(head, tuple) else head
+        assert isinstance(layer, nn.Linear)
+        return layer.out_features
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """
@@ -241,7 +242,7 @@ class PlasticPolicy(ActorCriticPolicy):
         """
         actions, latents, state = self.stepper().sample(obs, state, episode_starts, deterministic)
         values, log_prob, _ = self.evaluate_latents(*latents, actions)
-        return actions.reshape((-1, *self.action_space.shape)), values, log_prob, state  # type: ignore[misc]
+        return actions.reshape((-1, *(self.action_space.shape or ()))), values, log_prob, state
 
     def evaluate_latents(
         self, latent_pi: Tensor, latent_vf: Tensor, actions: Tensor

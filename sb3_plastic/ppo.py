@@ -233,17 +233,20 @@ class PlasticPPO(WholeFiles, PPO):
 
         chunk: list[tuple[torch.Tensor, ...]] = []
         stepper = self.policy.prepared(in_place=True)  # what is kept of the state is copied by start_chunk
+        new_obs: Any
         for n_steps in range(n_rollout_steps):
             if n_steps % rollout_buffer.chunk_len == 0:
                 check_state(self._last_state, names, "Training stops")
                 rollout_buffer.start_chunk(self._last_state)
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
+            assert self._last_obs is not None
+            assert self._last_episode_starts is not None
             with torch.no_grad():
-                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                obs_tensor = obs_as_tensor(self._last_obs, self.device)
                 episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
                 actions_tensor, latents, state = stepper.sample(obs_tensor, self._last_state, episode_starts)
-            actions = actions_tensor.cpu().numpy().reshape((-1, *self.action_space.shape))  # type: ignore[misc, arg-type]
+            actions = actions_tensor.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
             clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
                 if self.policy.squash_output:
@@ -260,23 +263,18 @@ class PlasticPPO(WholeFiles, PPO):
                 return False
             self._update_info_buffer(infos, dones)
             self._bootstrap_truncated(rewards, dones, infos, state)
-            rollout_buffer.add(
-                self._last_obs,
-                actions,
-                rewards,
-                self._last_episode_starts,  # type: ignore[arg-type]
-            )
+            rollout_buffer.add(self._last_obs, actions, rewards, self._last_episode_starts)
             chunk.append((*latents, actions_tensor))
             if len(chunk) == rollout_buffer.chunk_len:
                 with torch.no_grad():
                     values, log_probs, _ = self.policy.evaluate_latents(*map(torch.cat, zip(*chunk, strict=True)))
                 rollout_buffer.add_evaluation(values, log_probs)
                 chunk.clear()
-            self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state  # type: ignore[assignment]
+            self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state
 
         with torch.no_grad():
             episode_starts = torch.as_tensor(dones, dtype=torch.bool, device=self.device)
-            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device), state, episode_starts)  # type: ignore[arg-type]
+            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device), state, episode_starts)
         rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         callback.update_locals(locals())
         callback.on_rollout_end()

@@ -197,7 +197,7 @@ class PolicyStepper:
         actor_state, critic_state = self.split_state(state)
         latent_pi, actor_state = scan(self.actor, features, episode_starts.unsqueeze(0), actor_state)
         chosen = policy._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
-        actions = chosen.cpu().numpy().reshape((-1, *policy.action_space.shape))  # type: ignore[misc, arg-type]
+        actions = chosen.cpu().numpy().reshape((-1, *(policy.action_space.shape or ())))
         if isinstance(policy.action_space, spaces.Box):
             if policy.squash_output:
                 actions = policy.unscale_action(actions)

@@ -163,8 +163,8 @@ class ExperimentManager(HostManager):
             return evaluated(other.read_hyperparameters()[0].get("policy_kwargs"))
 
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
-        processed, *rest = super()._preprocess_hyperparams(hyperparams)
-        return (Hyperparameters(processed) if self.is_ours else processed, *rest)  # type: ignore[return-value]
+        processed, wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
+        return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
 
     def create_log_folder(self) -> None:
         """As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run."""
@@ -183,13 +183,15 @@ def evaluated(policy_kwargs: Any) -> Params:
 
 def register() -> None:
     """Make our algorithms known to RL Zoo. Importing this module has done it."""
+    samplers: dict[str, Any] = HYPERPARAMS_SAMPLER
+    converters: dict[str, Any] = HYPERPARAMS_CONVERTER
     for name, sample in SAMPLERS.items():
         # RL Zoo's modules share these dictionaries, so they are filled in place.
         rl_zoo3.ALGOS[name] = algorithm_class(name)
-        HYPERPARAMS_SAMPLER[name] = sample  # type: ignore[assignment]
-        HYPERPARAMS_CONVERTER[name] = convert  # type: ignore[assignment]
-    for module in (rl_zoo3.exp_manager, rl_zoo3.train):
-        module.ExperimentManager = ExperimentManager  # type: ignore[attr-defined]
+        samplers[name], converters[name] = sample, convert
+    modules: list[Any] = [rl_zoo3.exp_manager, rl_zoo3.train]
+    for module in modules:
+        module.ExperimentManager = ExperimentManager
 
 
 register()

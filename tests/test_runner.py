@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from sb3_plastic.studies.runner import LocalProcesses, file_name, from_csv, keep, read_results, run_cells, to_csv
+from sb3_plastic.studies.results import from_csv, keep, read_results, to_csv
+from sb3_plastic.studies.runner import LocalProcesses, file_name, run_cells
 
 
 @dataclass(frozen=True)

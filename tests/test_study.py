@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Generator
 
-from sb3_plastic.studies.runner import read_results, to_csv
+from sb3_plastic.studies.results import read_results, to_csv
 from sb3_plastic.studies.temporal.analysis import cut
 from sb3_plastic.studies.temporal.networks import Answerer
+from sb3_plastic.studies.temporal.playing import play_network
 from sb3_plastic.studies.temporal.records import difference, records, select
 from sb3_plastic.studies.temporal.search import CHANGES, ranking, run_search_cell, search_cells
 from sb3_plastic.studies.temporal.settings import NETWORKS, SIZES, UPDATES, make_task
-from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, play_network, train
+from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, train
 from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
 
 SMALL = OneShotAssociation(n_stimulus=20, n_active=6, n_label=4, show=5, gap=3, query=6, rate=0.8)

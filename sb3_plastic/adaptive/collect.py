@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -51,7 +52,8 @@ def collect(
     :param rng: pays for the excitation
     :param tick: called after each step with the number of transitions gathered
     """
-    n, (n_motors,) = venv.num_envs, venv.action_space.shape  # type: ignore[misc]
+    assert isinstance(venv.action_space, spaces.Box)
+    n, (n_motors,) = venv.num_envs, venv.action_space.shape
     rows = []
     o, starts = np.asarray(venv.reset(), np.float64), np.ones(n, bool)
     for t in range(-(-n_steps // n)):

@@ -71,7 +71,8 @@ class MLPBody(nn.Module):
             z = torch.tanh(layer(z))
             activations.append(z)
         for layer, h in zip(reversed(list(self.layers)), reversed(activations), strict=True):
-            weight = (weight * (1 - h * h).unsqueeze(1)) @ layer.weight  # type: ignore[operator]
+            assert isinstance(layer, nn.Linear)
+            weight = (weight * (1 - h * h).unsqueeze(1)) @ layer.weight
         return z, weight
 
 

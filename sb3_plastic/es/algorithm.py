@@ -188,11 +188,11 @@ class PlasticES(WholeFiles):
         returns, lengths = np.zeros(len(plays)), np.zeros(len(plays), int)
         self.env.seed(int(self._rng(1).integers(2**31)))  # the same in each round
         with statistics.held():
-            obs = self.env.reset()
+            obs: Any = self.env.reset()
         statistics.observe(plays)
         while plays.any():
-            check_observation(obs)  # type: ignore[arg-type]
-            actions = population.act(obs, starts)  # type: ignore[arg-type]
+            check_observation(obs)
+            actions = population.act(obs, starts)
             with statistics.held():
                 obs, rewards, dones, infos = self.env.step(actions)
             # What environments do that nobody plays any more is nobody's episode.

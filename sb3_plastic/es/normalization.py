@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecNormalize
@@ -18,8 +19,9 @@ class HeldStatistics:
     """
 
     def __init__(self, normalize: VecNormalize | None) -> None:
-        learns = normalize is not None and normalize.training and normalize.norm_obs
-        self.normalize, self.next = normalize, deepcopy(normalize.obs_rms) if learns else None  # type: ignore[union-attr]
+        self.normalize, self.next = normalize, None
+        if normalize is not None and normalize.training and normalize.norm_obs:
+            self.next = deepcopy(normalize.obs_rms)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -45,9 +47,9 @@ class HeldStatistics:
         if self.next is None or not rows.any():
             return
         assert self.normalize is not None
-        obs = self.normalize.get_original_obs()
+        obs: Any = self.normalize.get_original_obs()
         for key, statistics in self.next.items() if isinstance(self.next, dict) else [(None, self.next)]:
-            statistics.update((obs if key is None else obs[key])[rows])  # type: ignore[index]
+            statistics.update((obs if key is None else obs[key])[rows])
 
     def original(self, rewards: np.ndarray) -> np.ndarray:
         """

@@ -197,7 +197,8 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
 
         venv: VecEnv = LocomotionVecEnv([make] * n_envs)
         for wrap_all in around_all:
-            venv = wrap_all(venv)  # type: ignore[misc]
+            assert wrap_all is not None
+            venv = wrap_all(venv)
     else:
         venv = DummyVecEnv([wrapped] * n_envs)
     venv = wrapped_by(venv, trained.vec_wrappers)

@@ -223,7 +223,8 @@ class _Run:
         found = {}
         for steps, heightfield in sorted({(c.steps, c.heightfield) for c in self.conditions}):
             with closing(make_env(self.trained, 1, steps, heightfield)) as venv:
-                spec = venv.unwrapped.envs[0].spec  # type: ignore[attr-defined]
+                base: Any = venv.unwrapped
+                spec = base.envs[0].spec
             found[f"{steps} steps{', height field' * heightfield}"] = spec.to_json()
         return found
 

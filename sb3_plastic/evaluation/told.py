@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
@@ -57,7 +58,8 @@ class Told(VecEnvWrapper):
         if not isinstance(venv.unwrapped, LocomotionVecEnv):
             raise PerturbationError(f"Told needs a LocomotionVecEnv, which can look ahead, got {type(venv).__name__}.")
         self._robots = venv.unwrapped
-        self._low, self._high = self.action_space.low, self.action_space.high  # type: ignore[attr-defined]
+        assert isinstance(self.action_space, spaces.Box)
+        self._low, self._high = self.action_space.low, self.action_space.high
 
     @property
     def _perturbers(self) -> list[Perturber]:

@@ -37,7 +37,8 @@ def policy_to_plain(policy: BasePolicy) -> tuple[dict[str, Any], dict[str, Tenso
     if "share_features_extractor" in accepted:  # which SB3's own method forgets
         arguments.setdefault("share_features_extractor", getattr(policy, "share_features_extractor"))  # noqa: B009
     if "lstm_hidden_size" in accepted:
-        layers, _, size = policy.lstm_hidden_state_shape  # type: ignore[misc]
+        shape: Any = policy.lstm_hidden_state_shape
+        layers, _, size = shape
         arguments |= {"lstm_hidden_size": size, "n_lstm_layers": layers}
         arguments |= {name: getattr(policy, name) for name in _LSTM}
     kept = {name: value for name, value in arguments.items() if name not in LEFT_OUT}

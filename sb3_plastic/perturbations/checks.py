@@ -49,7 +49,7 @@ def check(p: Perturbation, plant: Plant) -> None:
     if plant.robot is None and kind.layer not in ("action", "observation"):
         usable = [k.name for k in KINDS.values() if k.layer in ("action", "observation")]
         raise PerturbationError(f"without access to the model only these kinds are possible: {', '.join(usable)}.")
-    if p.kind == "terrain" and not plant.robot.terrain:  # type: ignore[union-attr]
+    if p.kind == "terrain" and plant.robot is not None and not plant.robot.terrain:
         raise PerturbationError("the model was compiled without terrain; make the environment with terrain=True.")
     _check_schedule(p, kind)
     op = _check_value(p, kind, plant)

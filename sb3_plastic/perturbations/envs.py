@@ -64,7 +64,7 @@ class PerturbableEnv(MujocoEnv):
         observe_context: bool = False,
         terrain: bool | None = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         entries = self._read(perturbations, scenario)
         self._robot: Robot | None = None
         self._terrain = _needs_terrain(entries) if terrain is None else terrain

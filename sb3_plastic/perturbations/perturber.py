@@ -28,7 +28,7 @@ class Perturber:
     :param plant: what they act on
     """
 
-    def __init__(self, plant: Plant):
+    def __init__(self, plant: Plant) -> None:
         self.plant, self.robot = plant, plant.robot
         self.perturbations: tuple[Perturbation, ...] = ()
         self.active: list[Active] = []

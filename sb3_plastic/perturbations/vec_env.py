@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +43,7 @@ class LocomotionVecEnv(DummyVecEnv):
     :raises PerturbationError: for environments that cannot be batched, saying which and why
     """
 
-    def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]], n_threads: int | None = None):
+    def __init__(self, env_fns: Sequence[Callable[[], gym.Env[Any, Any]]], n_threads: int | None = None) -> None:
         try:
             from mujoco import batch as mujoco_batch
         except ImportError as error:
@@ -138,7 +139,8 @@ class LocomotionVecEnv(DummyVecEnv):
         cfrc_ext = self._contact_forces() if self._contacts else None
         qpos, qvel = self._qpos.copy(), self._qvel.copy()
         if "xpos" in self._functions.outputs:  # Ant: the place of one body
-            body = robots[0]._main_body  # type: ignore[attr-defined]
+            ant: Any = robots[0]
+            body = ant._main_body
             after = batch.xpos[:, body if isinstance(body, int) else batch.model.body(body).id, :2].copy()
         elif self._functions.weighs:
             after = np.array(
@@ -260,14 +262,14 @@ class LocomotionVecEnv(DummyVecEnv):
         :param commands: what the motors get, step by step, each [nu]
         :return: the observation after the last of them, as senses that are not perturbed would give it
         """
-        robot = self.robots[i]
+        robot: Any = self.robots[i]
         mujoco.mj_setState(robot.model, robot.data, self._batch.state[i].copy(), STATE)
         for command in commands:
             robot.data.ctrl[:] = command
             mujoco.mj_step(robot.model, robot.data, nstep=robot.frame_skip)
         mujoco.mj_rnePostConstraint(robot.model, robot.data)
         self._fresh[i] = False
-        return robot._get_obs()  # type: ignore[attr-defined]
+        return robot._get_obs()
 
     # -- what SB3 asks of the environments ---------------------------------------------------------------------------
 
@@ -306,7 +308,7 @@ class LocomotionVecEnv(DummyVecEnv):
 class _LastStep(gym.Env[Any, Any]):
     """Shows a Monitor a step that has been made elsewhere."""
 
-    def __init__(self, result: tuple[Any, ...]):
+    def __init__(self, result: tuple[Any, ...]) -> None:
         self.result = result
 
     def step(self, action: Any) -> Any:
@@ -323,7 +325,7 @@ def locomotion_vec_env(venv: VecEnv, n_threads: int | None = None) -> VecEnv:
     """
     if type(venv) is not DummyVecEnv:
         raise PerturbationError(f"Only a DummyVecEnv can become a LocomotionVecEnv, got {type(venv).__name__}.")
-    fast = LocomotionVecEnv([lambda env=env: env for env in venv.envs], n_threads)  # type: ignore[misc]
+    fast = LocomotionVecEnv([partial(_itself, env) for env in venv.envs], n_threads)
     fast._seeds, fast._options = venv._seeds, venv._options
     return fast
 
@@ -357,12 +359,16 @@ def _unwrap(env: Any, i: int) -> PerturbableEnv:
     return env
 
 
-def _check_alike(robots: Sequence[PerturbableEnv]) -> None:
+def _itself(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    return env
+
+
+def _check_alike(robots: Sequence[Any]) -> None:
     own = ("perturbations", "scenario", "terrain")
     first = None
     for i, robot in enumerate(robots):
-        arguments: Any = {k: v for k, v in robot._ezpickle_kwargs.items() if k not in own}  # type: ignore[attr-defined]
-        settings = (type(robot), robot._ezpickle_args, arguments)  # type: ignore[attr-defined]
+        arguments: Any = {k: v for k, v in robot._ezpickle_kwargs.items() if k not in own}
+        settings = (type(robot), robot._ezpickle_args, arguments)
         if first is None:
             first = settings
         elif str(settings) != str(first):

@@ -27,16 +27,16 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     :raises PerturbationError: naming the entry that cannot act here
     """
 
-    def __init__(self, env: gym.Env[Any, Any], perturbations: Sequence[Perturbation | Mapping[str, Any]] | None = None):
+    def __init__(
+        self, env: gym.Env[Any, Any], perturbations: Sequence[Perturbation | Mapping[str, Any]] | None = None
+    ) -> None:
         RecordConstructorArgs.__init__(self, perturbations=perturbations)
         gym.Wrapper.__init__(self, env)
-        for what, space in (("actions", env.action_space), ("observations", env.observation_space)):
-            if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-                raise PerturbationError(f"PerturbSignals needs {what} that are a Box of one dimension, got {space}.")
-        low, high = env.action_space.low, env.action_space.high  # type: ignore[attr-defined]
+        actions, observations = _flat_box("actions", env.action_space), _flat_box("observations", env.observation_space)
+        low, high = actions.low, actions.high
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         half_range = np.where(np.isfinite(high - low), (high - low) / 2, 1.0).astype(np.float64)
-        self.perturber = Perturber(Plant(name, None, half_range, {}, env.observation_space.shape[0]))  # type: ignore[index]
+        self.perturber = Perturber(Plant(name, None, half_range, {}, observations.shape[0]))
         self.perturber.use(parse(perturbations))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -62,3 +62,9 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         obs = p.observe(obs)
         p.t += 1
         return obs, reward, terminated, truncated, info
+
+
+def _flat_box(what: str, space: spaces.Space[Any]) -> spaces.Box:
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise PerturbationError(f"PerturbSignals needs {what} that are a Box of one dimension, got {space}.")
+    return space

@@ -15,9 +15,13 @@ class _ZooLoader(yaml.SafeLoader):
     """Reads RL Zoo's files, ordered dictionaries and tuples among them, without running what they say."""
 
 
+def _sequence(loader: yaml.SafeLoader, node: Any) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
 def _pairs(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
     try:
-        (pairs,) = loader.construct_sequence(node, deep=True) or [[]]  # type: ignore[arg-type]
+        (pairs,) = _sequence(loader, node) or [[]]
         return dict(pairs)
     except (TypeError, ValueError) as error:
         problem = "not the pairs of an OrderedDict"
@@ -25,10 +29,7 @@ def _pairs(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
 
 
 _ZooLoader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _pairs)
-_ZooLoader.add_constructor(
-    "tag:yaml.org,2002:python/tuple",
-    lambda loader, node: loader.construct_sequence(node, deep=True),  # type: ignore[arg-type]
-)
+_ZooLoader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

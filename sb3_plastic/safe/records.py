@@ -12,7 +12,7 @@ import io
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -152,9 +152,9 @@ def _dtype(builder: _Builder, record: Record) -> np.dtype[Any]:
 def _array_of(builder: _Builder, content: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray:
     if not isinstance(dtype, np.dtype) or not isinstance(content, bytes | bytearray):
         raise DamagedError(builder.where, "an array without a dtype or bytes")
-    order = "F" if fortran else "C"
+    order: Literal["F", "C"] = "F" if fortran else "C"
     # A copy: a view of bytes could not be written to, as arrays of an unpickled object can.
-    return np.frombuffer(bytes(content), dtype).reshape(shape, order=order).copy(order=order)  # type: ignore[call-overload]
+    return np.frombuffer(bytes(content), dtype).reshape(shape, order=order).copy(order=order)
 
 
 def _reconstructed(builder: _Builder, record: Record) -> np.ndarray:

@@ -21,7 +21,9 @@ class Encoder(Protocol):
 
     n_outputs: int
 
-    def initial_state(self, n_envs: int, random: bool) -> Tensor: ...
+    def initial_state(self, n_envs: int, random: bool) -> Tensor:
+        """The state at the start of an episode, [n_envs, ...]."""
+        ...
 
     def __call__(self, inputs: Tensor, episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
 

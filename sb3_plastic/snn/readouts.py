@@ -20,7 +20,9 @@ from sb3_plastic.snn.scan.leaky import leaky_scan
 class Readout(Protocol):
     """What :class:`~sb3_plastic.snn.network.PlasticSNN` asks of a readout."""
 
-    def initial_state(self, n_envs: int, random: bool) -> Tensor: ...
+    def initial_state(self, n_envs: int, random: bool) -> Tensor:
+        """The state at the start of an episode, [n_envs, ...]."""
+        ...
 
     def __call__(self, inputs: Tensor, episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
 

@@ -20,7 +20,8 @@ from sb3_plastic.report.results import read_results as read_evaluations
 from sb3_plastic.studies.adaptation_report import CONDITION, SCORES, write_report
 from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.runner import Result, file_name, one_thread, read_results, run_cells
+from sb3_plastic.studies.results import Result, read_results
+from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 
 SCENARIO = "nda-v1/train/switch"
 WRAPPERS = [

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.report import stats
-from sb3_plastic.report.document import COLORS, PAGE, formatted, new_figure, plot_style, small_png
+from sb3_plastic.report.document import formatted, plot_style, small_png
 from sb3_plastic.report.scores import estimate
-from sb3_plastic.studies.runner import Result
+from sb3_plastic.studies.adaptation_figures import chosen, gain_figure, relative_figure
+from sb3_plastic.studies.results import Result
 
 CONDITION = ("protocol", "split", "scenario", "control")
 SCORES = {
@@ -26,9 +26,6 @@ SCORES = {
     "adaptation_gain": "raw_gain",
 }
 """Scores of a condition: see `evaluation.measures` and `report.results`."""
-
-SPLITS = ("interp", "extrap1", "extrap2", "novel")
-GAINS = {"raw_gain": "raw", "net_gain": "net of the sham"}
 
 
 def write_report(results: Sequence[Result], out: Path) -> list[Path]:
@@ -48,12 +45,12 @@ def write_report(results: Sequence[Result], out: Path) -> list[Path]:
     scores = pd.read_csv(table)
     written = [table]
     for robot in scores["robot"].unique():
-        chosen = scores[scores["robot"] == robot]
-        print("\n".join(["", *markdown(chosen, robot)]))
+        of_robot = scores[scores["robot"] == robot]
+        print("\n".join(["", *markdown(of_robot, robot)]))
         for name, figure in (("relative", relative_figure), ("gain", gain_figure)):
             with plot_style():
                 path = out / f"{robot}-{name}.png"
-                replace_file(path, small_png(figure(chosen)))
+                replace_file(path, small_png(figure(of_robot)))
                 written.append(path)
     return written
 
@@ -90,7 +87,7 @@ def value_of(scores: pd.DataFrame, **keys: str) -> str:
     :param scores: estimates
     :param keys: values of columns
     """
-    found = _chosen(scores, **keys)
+    found = chosen(scores, **keys)
     if found.empty:
         return ""
     row = found.iloc[0]
@@ -116,56 +113,7 @@ def markdown(scores: pd.DataFrame, robot: str) -> list[str]:
     }
     lines = [f"| {robot} | seeds | {' | '.join(columns)} |", "|---" * (len(columns) + 2) + "|"]
     for agent in scores["agent"].unique():
-        chosen = scores[scores["agent"] == agent]
-        cells = [value_of(chosen, control="intact", **keys) for keys in columns.values()]
-        lines.append(f"| {agent} | {chosen['seeds'].max()} | {' | '.join(cells)} |")
+        of_agent = scores[scores["agent"] == agent]
+        cells = [value_of(of_agent, control="intact", **keys) for keys in columns.values()]
+        lines.append(f"| {agent} | {of_agent['seeds'].max()} | {' | '.join(cells)} |")
     return lines
-
-
-def relative_figure(scores: pd.DataFrame) -> Any:
-    """Relative forward reward from an onset on, by split and agent. :param scores: estimates of a robot"""
-    figure = new_figure(PAGE, 2.6)
-    axes = figure.subplots()
-    chosen = _chosen(scores, protocol="onset", control="intact", score="relative")
-    splits = [split for split in SPLITS if split in set(chosen["split"])]
-    agents = list(chosen["agent"].unique())
-    for i, agent in enumerate(agents):
-        part = chosen[chosen["agent"] == agent].set_index("split").reindex(splits)
-        x = [j + (i - (len(agents) - 1) / 2) * 0.12 for j in range(len(splits))]
-        _points(axes, x, part, COLORS[i % len(COLORS)], agent)
-    axes.axhline(1, color="grey", linewidth=0.8)
-    axes.set_xticks(range(len(splits)), splits)
-    axes.set_ylabel("forward reward, relative to nominal")
-    axes.legend(ncols=3)
-    return figure
-
-
-def gain_figure(scores: pd.DataFrame) -> Any:
-    """Adaptation gains of each plastic agent by split, and those of the sham. :param scores: estimates of a robot"""
-    figure = new_figure(PAGE, 2.4)
-    chosen = _chosen(scores, protocol="onset", control="intact")
-    agents = list(chosen[chosen["score"] == "net_gain"]["agent"].unique())
-    splits = [split for split in (*SPLITS, "all", "sham") if split in set(chosen["split"])]
-    panels = figure.subplots(1, max(len(agents), 1), sharey=True, squeeze=False)[0]
-    for axes, agent in zip(panels, agents, strict=False):
-        for i, (score, label) in enumerate(GAINS.items()):
-            part = chosen[(chosen["agent"] == agent) & (chosen["score"] == score)].set_index("split").reindex(splits)
-            _points(axes, [j + 0.24 * i - 0.12 for j in range(len(splits))], part, COLORS[i], label)
-        axes.axhline(0, color="grey", linewidth=0.8)
-        axes.set_xticks(range(len(splits)), splits, rotation=30)
-        axes.set_title(agent)
-    panels[0].set_ylabel("adaptation gain")
-    panels[0].legend()
-    return figure
-
-
-def _points(axes: Any, x: Sequence[float], part: pd.DataFrame, color: str, label: str) -> None:
-    low, high = part["value"] - part["low"], part["high"] - part["value"]
-    errors = [low.fillna(0).clip(lower=0), high.fillna(0).clip(lower=0)]
-    axes.errorbar(x, part["value"], errors, fmt="o", color=color, markersize=3, elinewidth=0.9, label=label)
-
-
-def _chosen(scores: pd.DataFrame, **keys: str) -> pd.DataFrame:
-    for name, value in keys.items():
-        scores = scores[scores[name] == value]
-    return scores

@@ -20,7 +20,7 @@ from stable_baselines3.common.monitor import load_results
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
 from sb3_plastic.studies.options import add_out, parser_of
-from sb3_plastic.studies.runner import from_csv, to_csv
+from sb3_plastic.studies.results import from_csv, to_csv
 from sb3_plastic.versions import versions
 
 Curve = dict[str, list[float]]
@@ -88,10 +88,13 @@ def draw_curves(groups: Mapping[str, Iterable[Mapping[str, list[float]]]], path:
         for (label, curves), color in zip(groups.items(), COLORS, strict=False):
             runs = list(curves)
             grid = sorted(set.intersection(*(set(run["steps"]) for run in runs)))
+            if not grid:
+                continue  # no bin in which an episode of every seed has ended
             rows = [np.interp(grid, run["steps"], run["returns"]) for run in runs]
             for row in rows:
                 axes.plot(grid, row, color=color, alpha=0.35, linewidth=0.8)
             axes.plot(grid, np.mean(rows, axis=0), color=color, linewidth=1.8, label=f"{label} (mean of {len(rows)})")
         axes.set(xlabel="environment steps", ylabel="return of training episodes")
-        axes.legend()
+        if axes.has_data():
+            axes.legend()
         replace_file(path, small_png(figure))

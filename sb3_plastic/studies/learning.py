@@ -12,12 +12,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import yaml
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -29,9 +28,11 @@ from sb3_plastic.files import replace_file
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.commands import configuration, train_once
-from sb3_plastic.studies.curves import draw_curves, read_curve
+from sb3_plastic.studies.curves import read_curve
+from sb3_plastic.studies.learning_report import report, report_search, summary
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.runner import Result, file_name, one_thread, read_results, run_cells
+from sb3_plastic.studies.results import Result, required_results
+from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 
 ENVS = ["HalfCheetah-v5", "Ant-v5"]
 RL_ZOO = "MLP (RL Zoo)"
@@ -89,7 +90,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--candidates", nargs="+", choices=names, help="of a search: these alone")
     args = parser.parse_args(argv)
     one_thread()
-    results = read_results(args.out)
     if not args.report_only:
         # Seed by seed, so that what is done when time is up can be compared.
         cells = [
@@ -100,12 +100,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             for candidate in (_candidates(env_id, label, args.candidates) if args.search else [""])
         ]
         run = partial(run_cell, logs=args.logs, n_episodes=args.episodes)
-        results = run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
-    shown = [result for result in results.values() if result["steps"] == args.steps or args.report_only]
+        run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
+    shown = [
+        result for result in required_results(args.out).values() if result["steps"] == args.steps or args.report_only
+    ]
     if args.search:
         report_search(shown)
     else:
-        report(shown, args.out)
+        report(shown, AGENTS, args.out)
 
 
 def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
@@ -173,54 +175,6 @@ def write_rl_zoo_config(path: Path) -> Path:
     entries = {name: tuned[name.replace("v5", "v4")] for name in ENVS}
     replace_file(path, yaml.safe_dump(entries).encode())
     return Path(os.path.relpath(path))
-
-
-def summary(results: Sequence[Result]) -> list[float]:
-    """
-    Means over trainings.
-
-    :param results: of the same agent
-    :return: return of the training episodes over the last tenth of the steps, and of the episodes with and without
-        exploration noise
-    """
-    last = [np.mean(result["training"]["returns"][-5:] or np.nan) for result in results]  # NaN: no episode has ended
-    rest = [[np.mean(result[kind]) for result in results] for kind in ("exploring", "deterministic")]
-    return [round(float(np.mean(values)), 1) for values in (last, *rest)]
-
-
-def report(results: Iterable[Result], out: Path) -> None:
-    """
-    Draw the learning curves of each environment, and print a table of returns.
-
-    :param results: those of searches are left out
-    :param out: ``ENVIRONMENT.png`` goes there
-    """
-    groups: dict[str, dict[str, list[Result]]] = {}
-    for result in results:
-        if not result.get("candidate"):
-            groups.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
-    for env_id, agents in groups.items():
-        done = {label: agents[label] for label in AGENTS if label in agents}
-        draw_curves({label: [run["training"] for run in runs] for label, runs in done.items()}, out / f"{env_id}.png")
-        print(f"\n| {env_id} | training | exploring | deterministic | deterministic, by seed |")
-        print("|---|---|---|---|---|")
-        for label, runs in done.items():
-            by_seed = ", ".join(f"{np.mean(run['deterministic']):.0f} ({run['seed']})" for run in runs)
-            print(f"| {label} | {' | '.join(f'{value:.0f}' for value in summary(runs))} | {by_seed} |")
-
-
-def report_search(results: Iterable[Result]) -> None:
-    """
-    Print the returns of each candidate.
-
-    :param results: those without a candidate are left out
-    """
-    print("\n| environment | agent | candidate | steps | seed | training | exploring | deterministic |")
-    print("|---|---|---|---|---|---|---|---|")
-    for result in results:
-        if result.get("candidate"):
-            what = [str(result[name]) for name in ("environment", "agent", "candidate", "steps", "seed")]
-            print(f"| {' | '.join([*what, *(f'{value:.0f}' for value in summary([result]))])} |")
 
 
 def _candidates(env_id: str, label: str, chosen: Sequence[str] | None) -> list[str]:

@@ -57,13 +57,15 @@ class Task(ABC):
     drop: float = 0.0
     spurious: float = 0.0
 
-    n_groups = 1
-    """Parts of an answer, G."""
-
     def __post_init__(self) -> None:
         for name in ("rate", "drop", "spurious"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], got {getattr(self, name)}.")
+
+    @property
+    def n_groups(self) -> int:
+        """Parts of an answer, G."""
+        return 1
 
     @property
     @abstractmethod

@@ -37,7 +37,7 @@ class PatternCompletion(Task):
     query: int = 8
 
     @property
-    def n_groups(self) -> int:  # type: ignore[override]
+    def n_groups(self) -> int:
         """One part per bit."""
         return self.n_bits
 

@@ -141,12 +141,13 @@ KINDS: dict[str, Kind] = {}
 
 
 def kind(layer: str, law: str, unit: str, **metadata: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as the kind of its name. :param layer: and the rest: see `Kind`"""
+    """Register the decorated function as the kind of its name; its law is its docstring. :param layer: see `Kind`"""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
         if name in KINDS:
             raise PerturbationError(f"There is already a kind {name!r}.")
+        function.__doc__ = f"{law[0].upper()}{law[1:]}."
         KINDS[name] = Kind(name, layer, function, law, unit, **metadata)
         return function
 

@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 
 from sb3_plastic.snn.scan.reference import modulator
 from sb3_plastic.snn.state import SNNState
-from sb3_plastic.studies.temporal.networks import Answerer, SpikingBody
-from sb3_plastic.studies.temporal.training import play_network
+from sb3_plastic.studies.temporal.bodies import SpikingBody
+from sb3_plastic.studies.temporal.networks import Answerer
+from sb3_plastic.studies.temporal.playing import play_network
 from sb3_plastic.tasks import RewardReversal, Task
 
 LESIONS = {"plasticity": "alpha 0", "eta": "eta the mean of its layer", "modulator": "modulator 1"}

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.runner import Result, one_thread, read_results, run_cells
+from sb3_plastic.studies.results import Result, required_results
+from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.temporal.records import records
 from sb3_plastic.studies.temporal.report import write_report
 from sb3_plastic.studies.temporal.search import FIRST_SEED, ranking, run_search_cell, search_cells
@@ -40,16 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     one_thread()
     if args.search:
-        results = read_results(args.out)
         if not args.report_only:
             cells = search_cells(args.tasks, args.seeds)
-            results = run_cells(cells, run_search_cell, args.out, place_of(args), accuracies)
-        print(ranking(results.values()).to_string(index=False, float_format="%.3f"))
+            run_cells(cells, run_search_cell, args.out, place_of(args), accuracies)
+        print(ranking(required_results(args.out).values()).to_string(index=False, float_format="%.3f"))
         return
     if not args.report_only:
         cells = smoke_cells(args.tasks) if args.smoke else list_cells(args.tasks, args.seeds, args.grid_seeds)
         run_cells(cells, run_smoke_cell if args.smoke else run_cell, args.out, place_of(args), accuracies)
-    frame = records(read_results(args.out).values())
+    frame = records(required_results(args.out).values())
     print("\n".join(["", *headline(frame), "", *parts(frame), ""]))
     for path in write_report(args.out):
         print(f"Wrote {path}")

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sb3_plastic.errors import UserError
 from sb3_plastic.report.document import Document, plot_style
-from sb3_plastic.studies.runner import Result, origin, read_results
+from sb3_plastic.studies.results import Result, origin, required_results
 from sb3_plastic.studies.temporal import figures
 from sb3_plastic.studies.temporal.analysis import LESIONS
 from sb3_plastic.studies.temporal.records import at_level, difference, interval, records, select
@@ -24,6 +23,7 @@ from sb3_plastic.studies.temporal.settings import (
     make_task,
     plastic_name,
 )
+from sb3_plastic.tasks import CueAccumulation
 
 SHOWN = {"noise-free": 0, "strong noise": STRONG}
 
@@ -36,9 +36,7 @@ def write_report(out: Path) -> list[Path]:
     :return: what was written
     :raises UserError: if there are no results
     """
-    cells = list(read_results(out).values())
-    if not cells:
-        raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
+    cells = list(required_results(out).values())
     frame = records(cells)
     document = Document("Temporal tasks: plastic and static spiking networks under noise", small=True)
     with plot_style():
@@ -106,7 +104,9 @@ def _delays(document: Document, frame: pd.DataFrame, cells: list[Result]) -> Non
     if "accumulation" not in figures.tasks_of(frame):
         return
     document.heading("Longer delays")
-    trained = make_task("accumulation").delay  # type: ignore[attr-defined]
+    task = make_task("accumulation")
+    assert isinstance(task, CueAccumulation)
+    trained = task.delay
     delays = sorted(frame.delay.dropna().unique())
     rows = []
     for name, times in [

@@ -30,7 +30,7 @@ from sb3_plastic.studies.temporal.settings import (
     make_task,
 )
 from sb3_plastic.studies.temporal.training import Recipe, evaluate, train
-from sb3_plastic.tasks import Task
+from sb3_plastic.tasks import CueAccumulation, Task
 
 N_TEST = 1024
 """Trials per test."""
@@ -100,9 +100,9 @@ def conditions(task: str) -> list[dict[str, Any]]:
     :param task: a name in ``TASKS``
     """
     levels: list[dict[str, Any]] = [dict(drop=drop, spurious=spurious) for drop, spurious in NOISE]
-    if task == "accumulation":
-        delay = make_task(task).delay  # type: ignore[attr-defined]
-        levels += [dict(drop=0.0, spurious=0.0, delay=times * delay) for times in (2, 4)]
+    setting = make_task(task)
+    if isinstance(setting, CueAccumulation):
+        levels += [dict(drop=0.0, spurious=0.0, delay=times * setting.delay) for times in (2, 4)]
     return levels
 
 

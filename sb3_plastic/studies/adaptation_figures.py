@@ -1,0 +1,77 @@
+"""The figures of the study of adaptation, from its estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sb3_plastic.report.document import COLORS, PAGE, new_figure
+
+SPLITS = ("interp", "extrap1", "extrap2", "novel")
+GAINS = {"raw_gain": "raw", "net_gain": "net of the sham"}
+
+
+def relative_figure(scores: pd.DataFrame) -> Figure:
+    """
+    Relative forward reward from an onset on, by split and agent.
+
+    :param scores: estimates of a robot
+    """
+    figure = new_figure(PAGE, 2.6)
+    axes = figure.subplots()
+    found = chosen(scores, protocol="onset", control="intact", score="relative")
+    splits = [split for split in SPLITS if split in set(found["split"])]
+    agents = list(found["agent"].unique())
+    for i, agent in enumerate(agents):
+        part = found[found["agent"] == agent].set_index("split").reindex(splits)
+        x = [j + (i - (len(agents) - 1) / 2) * 0.12 for j in range(len(splits))]
+        _points(axes, x, part, COLORS[i % len(COLORS)], agent)
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.set_xticks(range(len(splits)), splits)
+    axes.set_ylabel("forward reward, relative to nominal")
+    axes.legend(ncols=3)
+    return figure
+
+
+def gain_figure(scores: pd.DataFrame) -> Figure:
+    """
+    Adaptation gains of each plastic agent by split, and those of the sham.
+
+    :param scores: estimates of a robot
+    """
+    figure = new_figure(PAGE, 2.4)
+    found = chosen(scores, protocol="onset", control="intact")
+    agents = list(found[found["score"] == "net_gain"]["agent"].unique())
+    splits = [split for split in (*SPLITS, "all", "sham") if split in set(found["split"])]
+    panels = figure.subplots(1, max(len(agents), 1), sharey=True, squeeze=False)[0]
+    for axes, agent in zip(panels, agents, strict=False):
+        for i, (score, label) in enumerate(GAINS.items()):
+            part = found[(found["agent"] == agent) & (found["score"] == score)].set_index("split").reindex(splits)
+            _points(axes, [j + 0.24 * i - 0.12 for j in range(len(splits))], part, COLORS[i], label)
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.set_xticks(range(len(splits)), splits, rotation=30)
+        axes.set_title(agent)
+    panels[0].set_ylabel("adaptation gain")
+    panels[0].legend()
+    return figure
+
+
+def _points(axes: Axes, x: Sequence[float], part: pd.DataFrame, color: str, label: str) -> None:
+    low, high = part["value"] - part["low"], part["high"] - part["value"]
+    errors = [low.fillna(0).clip(lower=0), high.fillna(0).clip(lower=0)]
+    axes.errorbar(x, part["value"], errors, fmt="o", color=color, markersize=3, elinewidth=0.9, label=label)
+
+
+def chosen(scores: pd.DataFrame, **keys: str) -> pd.DataFrame:
+    """
+    The estimates with these values.
+
+    :param scores: estimates
+    :param keys: values by column
+    """
+    for name, value in keys.items():
+        scores = scores[scores[name] == value]
+    return scores

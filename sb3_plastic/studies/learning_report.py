@@ -1,0 +1,60 @@
+"""The report of the learning study: curves and tables of returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sb3_plastic.studies.curves import draw_curves
+from sb3_plastic.studies.results import Result
+
+
+def summary(results: Sequence[Result]) -> list[float]:
+    """
+    Means over trainings.
+
+    :param results: of the same agent
+    :return: return of the training episodes over the last tenth of the steps, and of the episodes with and without
+        exploration noise
+    """
+    last = [np.mean(result["training"]["returns"][-5:] or np.nan) for result in results]  # NaN: no episode has ended
+    rest = [[np.mean(result[kind]) for result in results] for kind in ("exploring", "deterministic")]
+    return [round(float(np.mean(values)), 1) for values in (last, *rest)]
+
+
+def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
+    """
+    Draw the learning curves of each environment, and print a table of returns.
+
+    :param results: those of searches are left out
+    :param order: labels of the agents
+    :param out: ``ENVIRONMENT.png`` goes there
+    """
+    groups: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        if not result.get("candidate"):
+            groups.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
+    for env_id, agents in groups.items():
+        done = {label: agents[label] for label in order if label in agents}
+        draw_curves({label: [run["training"] for run in runs] for label, runs in done.items()}, out / f"{env_id}.png")
+        print(f"\n| {env_id} | training | exploring | deterministic | deterministic, by seed |")
+        print("|---|---|---|---|---|")
+        for label, runs in done.items():
+            by_seed = ", ".join(f"{np.mean(run['deterministic']):.0f} ({run['seed']})" for run in runs)
+            print(f"| {label} | {' | '.join(f'{value:.0f}' for value in summary(runs))} | {by_seed} |")
+
+
+def report_search(results: Iterable[Result]) -> None:
+    """
+    Print the returns of each candidate.
+
+    :param results: those without a candidate are left out
+    """
+    print("\n| environment | agent | candidate | steps | seed | training | exploring | deterministic |")
+    print("|---|---|---|---|---|---|---|---|")
+    for result in results:
+        if result.get("candidate"):
+            what = [str(result[name]) for name in ("environment", "agent", "candidate", "steps", "seed")]
+            print(f"| {' | '.join([*what, *(f'{value:.0f}' for value in summary([result]))])} |")
