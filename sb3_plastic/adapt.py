@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from sb3_plastic.adaptive.forward_model import BODIES
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.environment import find_training, make_env
-from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 
 
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit status
     """
     args = _parser().parse_args(argv)
-    path = Path(args.model)
+    path = model_file(args.model)
     model, _ = load_model(path, args.algo, args.trust)
     trained = find_training(
         path, ModelSettings(env=args.env, vec_normalize=args.vecnorm, wrappers=args.wrapper, trust=args.trust)

@@ -282,9 +282,11 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
     :param normalize: the VecNormalize of its training
     """
+    normalization = Normalization() if normalize is None else Normalization.of(normalize)
+    if isinstance(model, ExportedPolicy):
+        return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
     if not isinstance(model, BaseAlgorithm):
         return model
-    normalization = Normalization() if normalize is None else Normalization.of(normalize)
     training = {"algo": type(model).__name__, "num_timesteps": int(model.num_timesteps), "seed": model.seed}
     return ExportedPolicy(model.policy, normalization, {"training": training})
 

@@ -174,6 +174,7 @@ def _of_model(path: Path) -> Contents:
         "updates": values.get("_n_updates"),
         "seed": values.get("seed"),
         "environments": values.get("n_envs"),
+        "digest of the configuration": _digest(values.get("stamp")),
     }
     found = Contents(
         "model",
@@ -189,6 +190,10 @@ def _of_model(path: Path) -> Contents:
         if statistics.is_file():
             _add_statistics(found, statistics)
     return found
+
+
+def _digest(stamp: Any) -> Any:
+    return stamp.get("digest") if isinstance(stamp, Mapping) else None
 
 
 def _add_statistics(found: Contents, file: Path) -> None:
@@ -234,8 +239,9 @@ def _versions(path: Path, data: Mapping[str, Any]) -> dict[str, str]:
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise DamagedError(f"The model {path}", error) from error
     named = {PACKAGES.get(name, name): value for name, value in found.items()}
-    stamp = data.get("sb3_plastic_version")
-    return named if stamp is None else {"sb3_plastic": str(stamp), **named}
+    stamp = data.get("stamp")
+    stamped = stamp.get("versions") if isinstance(stamp, Mapping) else None
+    return {**named, **stamped} if isinstance(stamped, Mapping) else named
 
 
 def as_json(value: Any) -> str:

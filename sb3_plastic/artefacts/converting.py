@@ -20,7 +20,7 @@ import torch
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside, wrapped_by, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.export import ExportedPolicy, Normalization
+from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.interchange import Difference, FrozenPolicy, OnnxPolicy, SnnTorchPolicy, compare, to_nir, to_onnx
 
@@ -85,10 +85,7 @@ def convert_model(
     agent, _ = load_model(path, trust=trust)
     zoo = zoo_files(path)
     statistics = statistics_beside(path, zoo)
-    if isinstance(agent, ExportedPolicy):
-        normalization = agent.normalization
-    else:
-        normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
+    normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
     policy = agent.policy
 
     def make() -> gym.Env[Any, Any]:

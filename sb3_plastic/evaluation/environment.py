@@ -143,13 +143,13 @@ def zoo_files(path: Path | None) -> ZooFiles:
 
 def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
     """
-    The statistics of VecNormalize beside a model.
+    The statistics of VecNormalize beside a model; of an exported folder itself, which holds them.
 
     :param path: the model's file
     :param zoo: RL Zoo's files beside it
     """
-    if path is None or path.is_dir():
-        return None
+    if path is None or path.is_dir():  # an adaptive policy normalises by itself
+        return None if path is None or is_adaptive_folder(path) else path
     candidates = [path.with_suffix(".pkl"), *([zoo.folder / "vecnormalize.pkl"] if zoo.folder else [])]
     return next((file for file in candidates if file.is_file()), None)
 

@@ -14,7 +14,7 @@ from sb3_plastic.adaptive import AdaptivePolicy, is_adaptive_folder
 from sb3_plastic.adaptive.files import CONFIG as ADAPTIVE_CONFIG
 from sb3_plastic.algorithms import ALGORITHMS, algorithm_class
 from sb3_plastic.errors import UserError
-from sb3_plastic.export import is_export, load_policy
+from sb3_plastic.export import ExportedPolicy, Normalization, is_export, load_policy
 from sb3_plastic.export.folder import CONFIG
 from sb3_plastic.safe import DamagedError, RefusedError, raw_data, safe_objects
 from sb3_plastic.safe.archives import NOT_NEEDED
@@ -70,7 +70,7 @@ def detect_algorithm(path: Path) -> str:
 
 def load_model(path: Path, algo: str | None = None, trust: bool = False) -> tuple[Any, str]:
     """
-    Load a model on the CPU, to act and not to be trained.
+    Load a model on the CPU, to act and not to be trained. It takes observations that are normalised.
 
     :param path: a zip file, an exported folder, or the folder of an adaptive policy
     :param algo: a name in `ALGORITHMS`; None: recognise it
@@ -83,7 +83,9 @@ def load_model(path: Path, algo: str | None = None, trust: bool = False) -> tupl
         return AdaptivePolicy.load(path), algo or "adaptive"
     if path.is_dir():
         exported = load_policy(path)
-        return exported, str(algo or exported.training.get("algo") or "exported")
+        # Its normalisation is made a part of the environment, as that of other models is.
+        plain = ExportedPolicy(exported.policy, Normalization(), exported.config)
+        return plain, str(algo or exported.training.get("algo") or "exported")
     algo = detect_algorithm(path) if algo is None else algo
     cls = algorithm_class(algo)
     objects = {name: NOT_NEEDED[name] for name in TRAINING} if trust else safe_objects(path)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MEASURES, episode_measures
 from sb3_plastic.files import replace_file
+from sb3_plastic.safe import DamagedError
 
 Array = NDArray[Any]
 
@@ -175,10 +176,17 @@ def load_trace(path: Path | str) -> tuple[Cell, Trace]:
 
     :param path: the file
     :return: the cell, and its episodes
+    :raises DamagedError: if it is not whole
     """
-    with np.load(path) as file:
-        arrays = dict(file)
-    return Cell(**json.loads(str(arrays.pop("cell")))), Trace(**arrays)
+    try:
+        # Opened here: of a damaged archive, numpy would leave the file open.
+        with Path(path).open("rb") as raw, np.load(raw) as file:
+            arrays = dict(file)
+        return Cell(**json.loads(str(arrays.pop("cell")))), Trace(**arrays)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy's, zipfile's, zlib's and json's: damage has no family of its own
+        raise DamagedError(str(path), f"{type(error).__name__}: {error}") from error
 
 
 def load_traces(folder: Path | str) -> dict[Cell, Trace]:

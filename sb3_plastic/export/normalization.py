@@ -12,6 +12,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.export.folder import read_config
 from sb3_plastic.export.plain import from_plain, to_plain
 from sb3_plastic.safe import DamagedError, Statistics, read_pickle
 
@@ -121,13 +122,15 @@ class Normalization:
     @classmethod
     def load(cls, path: Path, trust: bool = False) -> Normalization:
         """
-        Statistics as ``VecNormalize.save`` writes them.
+        Statistics as ``VecNormalize.save`` writes them, or those of an exported folder.
 
-        :param path: a pickle
+        :param path: a pickle, or a folder
         :param trust: unpickle it, whatever it runs
         :raises RefusedError: if it is more than data, unless trusted
         :raises DamagedError: if it is not whole, or something else
         """
+        if path.is_dir():
+            return cls.from_plain(read_config(path).get("normalization"), str(path))
         content = path.read_bytes()
         value = pickle.loads(content) if trust else read_pickle(content, str(path))
         if not isinstance(value, Statistics | VecNormalize):

@@ -250,6 +250,8 @@ class Perturbation:
     lasting: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, str):
+            raise PerturbationError(f"'kind' must be a name such as mass, got {self.kind!r}.")
         value, target, schedule = _distribution(self.value), _distribution(self.target), self.schedule
         value = tuple(value) if isinstance(value, list) else value
         for extreme in extremes_of(value):
@@ -354,8 +356,18 @@ def parse(entries: Any) -> tuple[Perturbation, ...]:
 
 
 def from_yaml(text: str) -> tuple[Perturbation, ...]:
-    """Read perturbations from YAML (JSON is YAML). :param text: a list of mappings"""
-    return parse(yaml.safe_load(text))
+    """
+    Read perturbations from YAML (JSON is YAML).
+
+    :param text: a list of mappings
+    :raises PerturbationError: if it is no YAML, or no list of perturbations
+    """
+    try:
+        return parse(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise PerturbationError(f"This is no list of perturbations in YAML: {error}") from error
 
 
 def from_json(text: str) -> tuple[Perturbation, ...]:
@@ -382,5 +394,5 @@ def load(path: str | Path) -> tuple[Perturbation, ...]:
     """
     try:
         return from_yaml(Path(path).read_text(encoding="utf-8"))
-    except (PerturbationError, yaml.YAMLError) as error:
+    except PerturbationError as error:
         raise PerturbationError(f"{path}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import json
 import zipfile
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def read_member(path: Path, member: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: of a seek to nowhere
             raise  # the disk's answer, not the file's
         raise DamagedError(f"The model {path}", f"{member}: {error}") from error
 
