@@ -64,7 +64,9 @@ def test_describe_explains_a_kind_and_prints_a_scenario_as_yaml(capsys) -> None:
         (["describe", "nda-v1/novel/slop"], "Did you mean 'nda-v1/novel/slope'"),
         (["list", "--suite", "nda"], "Unknown suite 'nda'"),
         (["list", "--suite", "nda-v1", "--tier", "all"], "Unknown tier 'all'"),
-        (["render", "nda-v1/novel/wings", "--output", "x.png"], "Unknown scenario for Ant"),
+        (["render", "nda-v1/novel/wings", "--robot", "Ant", "--output", "x.png"], "Unknown scenario for Ant"),
+        (["render", "nda-v1/novel/wings", "--output", "x.png"], "Unknown scenario 'nda-v1/novel/wings'"),
+        (["render", "nda-v1/novel/slope", "--output", "x.png"], "Which robot? Add --robot, one of HalfCheetah, Ant"),
         (["render", "nda-v1/novel/slope", "--output", "x.jpg"], "allowed suffixes: .png, .mp4, .gif"),
     ],
 )
@@ -73,6 +75,16 @@ def test_mistakes_are_answered_with_what_is_allowed_and_status_2(argv, message, 
     printed = capsys.readouterr().err
     assert printed.startswith("sb3-plastic perturbations: error: ")
     assert message in printed
+
+
+def test_list_and_describe_serve_a_robot_of_all_suites_and_a_scenario_of_all_robots(capsys) -> None:
+    assert main(["list", "--robot", "Hopper"]) == 0
+    out = capsys.readouterr().out
+    assert "Ant" not in out
+    assert all(f"{suite}/" in out for suite in ("nda-v1", "nda-v2", "anchors-v1"))
+    assert main(["describe", "nda-v1/novel/slope"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"nda-v1/novel/slope, {robot}:" in out for robot in ROBOTS)
 
 
 @pytest.mark.usefixtures("_renderer")
