@@ -5,8 +5,8 @@
 Each acts on a copy of the policy, from the start of the episode (protocol ``static``) or from an onset in mid-episode
 (protocol ``onset``), on the unperturbed robot. Each episode draws its own fault, from its seed. Critics are left alone.
 
-How the evaluation sees a network: layers of synapses, the last of which computes the actions. It finds them in an MLP
-of SB3 by itself. A policy with networks of its own offers `ActorSynapses`; that is all that is known of it here.
+The evaluation sees a network as layers of synapses; the last layer computes the actions. It finds the layers of an MLP
+of SB3. A policy with networks of its own offers `ActorSynapses`; nothing else is known of it here.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def synapses_of(policy: Any) -> list[Synapses]:
 
 
 def add_weight_noise(layers: Sequence[Synapses], std: float, rng: np.random.Generator) -> None:
-    """``w <- w (1 + std N(0, 1))``. :param layers: changed in place  :param std: 0 or more  :param rng: pays"""
+    """``w <- w (1 + std N(0, 1))``. :param layers: changed in place  :param std: 0 or more  :param rng: to draw from"""
     for layer in layers:
         layer.weights.mul_(1 + std * _normal(layer.weights, rng))
 
@@ -162,7 +162,7 @@ def ablate(layers: Sequence[Synapses], probability: float, rng: np.random.Genera
 
     :param layers: changed in place
     :param probability: of each neuron
-    :param rng: pays
+    :param rng: to draw from
     """
     for layer, after in pairwise(layers):
         n = layer.weights.shape[1]
@@ -180,7 +180,7 @@ def drift_thresholds(layers: Sequence[Synapses], std: float, rng: np.random.Gene
 
     :param layers: changed in place
     :param std: 0 or more
-    :param rng: pays
+    :param rng: to draw from
     :raises UserError: if there are no spiking neurons
     """
     if not any(layer.spiking for layer in layers):

@@ -1,8 +1,9 @@
 """Perturbed locomotion: perturbations as data, environments, a fast vector environment, suites.
 
 It knows nothing of spiking networks: it perturbs any policy. In reading order: `spec` (the data), `schedules` (when),
-`kinds` (what a kind is), `bodies`, `world`, `signals` (all of them), `robot` (a model that can be restored), `checks`,
-`perturber` (one environment's episode), `envs`, `wrapper`, `batched` and `vec_env` (many at once), `suites`.
+`kinds` (what a kind is in `base`; all of them in `bodies`, `world`, `signals` and `wiring`), `robot` (a model that can
+be restored), `checks`, `perturber` (one environment's episode), `envs`, `wrapper`, `batched_envs` and `vec_env` (many at
+once), `suites`, `describe`, `render`, `cli`.
 
 What is imported here needs no MuJoCo; `envs`, `wrapper` and `vec_env` do.
 """

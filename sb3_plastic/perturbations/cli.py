@@ -96,7 +96,7 @@ def _describe(args: argparse.Namespace) -> None:
 
 
 def _robots(name: str) -> list[str]:
-    """The robots that have a scenario, of which there must be one."""
+    """The robots that have a scenario, at least one."""
     from sb3_plastic.perturbations.suites import load_suite
 
     scenarios = load_suite(name.split("/")[0]).scenarios

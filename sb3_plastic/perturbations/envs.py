@@ -49,7 +49,7 @@ class PerturbableEnv(MujocoEnv):
     :param perturbations: a list of mappings or `Perturbation` objects, drawn anew at each reset
     :param scenario: name of a scenario of a suite, instead of perturbations
     :param observe_context: append the context vector to the observation: the oracle. It is that of the perturbations
-        given here; of others, set at a later reset, it shows what they have in common with these, and hides the rest
+        given here. After a reset to other perturbations it shows those of their variables that are in this context, too
     :param terrain: compile a height field in, for later resets with terrain; None: if the perturbations need it
     :raises PerturbationError: naming the entry that cannot act on this robot
     """

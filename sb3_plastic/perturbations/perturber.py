@@ -123,7 +123,7 @@ class Perturber:
         """
         Bring the model to the state of step `t`.
 
-        :param data: what holds `qpos` and `eq_active`: an MjData, or a row of a batch
+        :param data: an MjData, or a row of a batch: something with `qpos` and `eq_active`
         :return: whether the model was changed
         """
         if self.t == 0:
@@ -224,7 +224,10 @@ class Perturber:
                     active.kind.apply(active)
 
     def _sharing_fields(self, changed: Sequence[Active]) -> list[Active]:
-        """Of those that edit the model, the ones that have a field of it in common with these, or with one of those."""
+        """
+        The perturbations of the model that have to be applied again: they write a field that one of ``changed`` writes,
+        or a field that another one of these writes.
+        """
         fields = {name for active in changed for name in active.kind.fields}
         while True:
             sharing = [active for active in self._models if fields.intersection(active.kind.fields)]

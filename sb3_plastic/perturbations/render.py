@@ -89,7 +89,7 @@ def film(
 
 
 def _soon(p: Perturbation) -> Perturbation:
-    """The same with an early onset, if it has one."""
+    """The perturbation with its onset moved to an early step, if it has an onset."""
     return p if p.schedule.at is None else replace(p, schedule=replace(p.schedule, at=BEFORE))
 
 

@@ -69,7 +69,12 @@ class Robot:
         self.heights = None
 
     def restore_fields(self, fields: Sequence[str], base: Arrays | None = None) -> None:
-        """Copy some arrays back, which is cheaper. :param fields: their names  :param base: as in `restore`"""
+        """
+        Copy only some arrays back, which is quicker than all.
+
+        :param fields: their names
+        :param base: as in `restore`
+        """
         source = self.nominal if base is None else base
         for key in fields:
             np.copyto(self.live[key], source[key])

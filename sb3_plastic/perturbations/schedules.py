@@ -36,7 +36,7 @@ def draw_timing(schedule: Schedule, rng: np.random.Generator) -> Timing:
     Draw the schedule's own randomness.
 
     :param schedule: the form and its fields
-    :param rng: the generator that pays for the draws
+    :param rng: the generator to draw from
     :return: the activation, and whether to draw the value anew, as functions of the step
     """
     if schedule.form == "switch":

@@ -115,7 +115,7 @@ class Distribution:
         return low, high
 
     def sample(self, rng: np.random.Generator) -> Any:
-        """Draw once. :param rng: the generator that pays for the draw"""
+        """Draw once. :param rng: the generator to draw from"""
         if self.law == "choice":
             return self.args[int(rng.integers(len(self.args)))]
         if self.law == "uniform":

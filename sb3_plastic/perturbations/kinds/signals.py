@@ -1,7 +1,7 @@
 """The kinds of perturbation that change what motors are told and what senses say: filters on a vector.
 
-A filter gets the `Active` perturbation and the vector (its own copy) and returns the vector. Motors are perturbed below
-the reward: the control cost is that of the command, so damage never pays.
+A filter gets the `Active` perturbation and the vector (its own copy) and returns the vector. Motors are perturbed after
+the reward has seen the command: the control cost is that of the command, so damage never raises the reward.
 """
 
 from __future__ import annotations

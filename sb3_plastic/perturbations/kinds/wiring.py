@@ -35,7 +35,7 @@ def draw_signs(n: int, p: float, patterns: str, rng: np.random.Generator) -> Vec
     :param n: number of motors, 2 or more if ``patterns`` is ``"even"``
     :param p: probability of each, above 0 and below 1
     :param patterns: ``"all"``; ``"even"`` or ``"odd"``: only patterns with such a number of reversed motors
-    :param rng: the generator that pays for the draws
+    :param rng: the generator to draw from
     :return: -1 or 1 for each motor, [n]
     """
     # The number of reversed motors is binomial; given their number, all sets of motors are equally likely.
@@ -54,7 +54,7 @@ def draw_wires(n: int, mode: str, rng: np.random.Generator) -> NDArray[np.float6
     :param n: number of motors, 2 or more
     :param mode: ``"swap"``: two motors change places; ``"permute"``: no command reaches its own motor;
         ``"permute_signed"``: the same, and each motor is reversed with probability 1/2
-    :param rng: the generator that pays for the draws
+    :param rng: the generator to draw from
     :return: [n, n], one entry of -1 or 1 in each row and column
     """
     order = np.arange(n)
