@@ -1,8 +1,8 @@
 """
 Golden trajectories: short hashes of what each robot does under fixed torques, per version of MuJoCo.
 
-If MuJoCo moves a robot differently from one version to the next, the stock environment's hash changes with ours; if only
-ours changes, the error is ours. A version that is not in the table is told, not failed.
+If MuJoCo moves a robot differently from one version to the next, the hash of the stock environment changes; if only our
+robot moves differently, the error is ours. A version that is not in the table is told, not failed.
 """
 
 import hashlib
@@ -54,8 +54,8 @@ def test_the_robot_moves_as_it_did_with_this_version_of_mujoco(robot):
     if version not in golden:
         pytest.skip(f"no golden trajectories of MuJoCo {version}: python tests/test_golden.py adds them")
     assert short_hash(trajectory(f"{robot}-v5")) == golden[version][robot], (
-        f"MuJoCo {version} moves {robot} differently from before on this machine: gymnasium's model or MuJoCo's build has "
-        "changed, since this is the stock environment"
+        f"MuJoCo {version} moves {robot} differently from before, in the stock environment: gymnasium's model or "
+        "MuJoCo's build has changed"
     )
 
 
