@@ -2,8 +2,8 @@
 
 It knows nothing of spiking networks: it perturbs any policy. In reading order: `spec` (the data), `schedules` (when),
 `kinds` (what a kind is in `base`; all of them in `bodies`, `world`, `signals` and `wiring`), `robot` (a model that can
-be restored), `checks`, `perturber` (one environment's episode), `envs`, `wrapper`, `batched_envs` and `vec_env` (many at
-once), `suites`, `describe`, `render`, `cli`.
+be restored), `checks`, `perturber` (one environment's episode), `envs`, `wrapper`, `batched_envs` and `vec_env` (many
+at once), `suites`, `describe`, `render`, `cli`.
 
 What is imported here needs no MuJoCo; `envs`, `wrapper` and `vec_env` do.
 """
