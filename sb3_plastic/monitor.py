@@ -33,9 +33,19 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     :return: statistics by the name under which they are logged
     """
     index = torch.linspace(0, buffer.n_sequences - 1, n_sequences).long()
+    return signal_statistics(layer_signals(policy, buffer, index))
+
+
+def signal_statistics(layers: list[LayerSignals]) -> dict[str, float]:
+    """
+    The statistics of :func:`snn_statistics`.
+
+    :param layers: what each layer of a network did
+    :return: statistics by the name under which they are logged
+    """
     return {
         f"snn/layer{i}_{name}": value.item()
-        for i, layer in enumerate(layer_signals(policy, buffer, index))
+        for i, layer in enumerate(layers)
         for name, value in _of_layer(layer).items()
     }
 

@@ -37,7 +37,7 @@ ALLOWED = {
     "saving": "errors files finite stamp",
     "ppo": "errors finite snn observations buffers clipping stepper policies monitor saving",
     "callbacks": "errors snn monitor ppo",
-    "es": "errors finite snn observations policies stepper monitor saving",
+    "es": "errors export versions finite snn observations policies stepper monitor saving",
     "zoo": "errors algorithms",
     "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
     "interchange": "errors files export policies snn",

@@ -19,8 +19,10 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_plastic import PlasticES
-from sb3_plastic.es.population import Population, get_vector, set_vector
+from sb3_plastic import PlasticES, PlasticPPO
+from sb3_plastic.es.evaluator import environment_seeds, reset_options
+from sb3_plastic.es.evolved import get_vector, set_vector
+from sb3_plastic.es.population import Population
 
 
 class Paid(gym.Env):
@@ -82,10 +84,11 @@ def until(generation):
 
 
 def evaluate(model):
-    """The fitness of the individuals of the present generation, who are not told of it."""
+    """Individuals of the present generation, and their fitness, [P, S]; the strategy is not told of it."""
     _, callback = model._setup_learn(1000)
     individuals = model.strategy.ask(model._rng(0))
-    return individuals, model.evaluate_population(individuals, callback)
+    fitness, _ = model.evaluate_population(individuals, callback, model.evaluator())
+    return individuals.vectors(), fitness
 
 
 # The population
@@ -111,9 +114,9 @@ RATES = ["beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e"]
 def test_each_individual_acts_as_it_would_alone(policy, observation_space, action_space, kwargs):
     env = random_vec_env(observation_space, action_space, n_envs=3)
     model = small_es(env, policy, policy_kwargs=kwargs)
-    individuals = model.strategy.ask(np.random.default_rng(0))[:3]
+    individuals = model.strategy.ask(np.random.default_rng(0)).vectors()[:3]
     population = Population(model.policy)
-    population.be(individuals)
+    population.load(individuals)
     states, obs, starts = [None] * 3, env.reset(), np.ones(3, bool)
     seen = []
     for _ in range(10):  # episodes have 7 steps
@@ -128,24 +131,20 @@ def test_each_individual_acts_as_it_would_alone(policy, observation_space, actio
     assert len(np.unique(np.concatenate(seen), axis=0)) > 1
 
 
-def test_each_individual_has_the_return_it_would_have_alone():
-    model = small_es(cartpole(), n_episodes=2)
+@pytest.mark.parametrize("shared", ["pair", "population", "none"])
+def test_each_individual_has_the_return_it_would_have_alone(shared):
+    model = small_es(cartpole(), n_episodes=2, shared_seeds=shared)
     individuals, fitness = evaluate(model)
-    seed = int(model._rng(1).integers(2**31))
+    seeds = environment_seeds(model._rng(1), 8, shared)
+    assert len(set(seeds.tolist())) == {"pair": 4, "population": 1, "none": 8}[shared]
+    assert shared != "pair" or seeds[:4].tolist() == seeds[4:].tolist()
     returns = []
-    for i, individual in enumerate(individuals):
+    for individual, seed in zip(individuals, seeds, strict=True):
         set_vector(model.policy.actor_parameters(), individual)
-        env = make_vec_env("CartPole-v1", 1, seed=seed + i)
+        env = make_vec_env("CartPole-v1", 1, seed=int(seed))
         returns.append(evaluate_policy(model, env, n_eval_episodes=2)[0])
-    assert fitness.tolist() == returns
+    assert fitness[:, 0].tolist() == returns
     assert len(set(returns)) > 3
-
-
-def test_with_half_as_many_environments_mirrored_pairs_meet_the_same_luck():
-    model = small_es(cartpole(4), sigma=1e-9)  # so that luck is all that tells them apart
-    _, fitness = evaluate(model)
-    assert fitness[:4].tolist() == fitness[4:].tolist()
-    assert len(set(fitness)) > 1
 
 
 @pytest.mark.parametrize("n_envs", [1, 3, 8, 11])
@@ -245,6 +244,146 @@ def test_the_same_seed_gives_the_same_training(strategy):
     first, second, other = (small_es(cartpole(), strategy=strategy, seed=s).learn(500) for s in (1, 1, 2))
     assert torch.equal(mean_of(first), mean_of(second))
     assert not torch.equal(mean_of(first), mean_of(other))
+
+
+# What evolves
+
+
+def changed(model, learn=1):
+    """Names of the actor's parameters that a training changes."""
+    before = {name: p.detach().clone() for name, p in model.policy.named_parameters()}
+    model.learn(learn)
+    return {name for name, p in model.policy.named_parameters() if not torch.equal(p, before[name])}
+
+
+@pytest.mark.parametrize(
+    ("evolve", "expected"),
+    [
+        ("plasticity", {"alpha", "raw_eta", "a", "u", "c", "d"}),
+        ("weights", {"w", "b"}),
+        (["decoder", "snn.layers.0.alpha"], {"alpha", "weight", "bias"}),
+    ],
+)
+def test_only_what_is_named_evolves(evolve, expected):
+    assert {name.rsplit(".", 1)[-1] for name in changed(small_es(cartpole(), evolve=evolve, sigma=5.0))} == expected
+
+
+def test_individuals_differ_in_what_evolves_alone():
+    model = small_es(evolve="plasticity")
+    individuals = model.strategy.ask(model._rng(0))
+    actor = get_vector(model.policy.actor_parameters())
+    rows = model.evolved.whole(actor, individuals.vectors())
+    differs = (rows != actor).any(0)
+    assert differs.sum() == len(model.strategy.mean) < len(actor)
+    assert torch.equal(model.evolved.part(rows[3]), individuals.vectors()[3])
+
+
+def test_plasticity_evolves_over_the_weights_of_a_model_trained_without_it(tmp_path):
+    trained = PlasticPPO(
+        "MlpPolicy", paid(), n_steps=16, batch_size=16, policy_kwargs=dict(net_arch=[6], rule="none"), seed=3
+    ).learn(128)
+    trained.save(tmp_path / "static")
+    model = small_es(start_from=tmp_path / "static.zip", evolve="plasticity")
+    assert torch.equal(model.policy.snn.layers[0].w, trained.policy.snn.layers[0].w)
+    assert torch.equal(model.policy.action_net.weight, trained.policy.action_net.weight)
+    fixed = {"snn.layers.0.w", "snn.layers.0.b", "action_net.weight", "action_net.bias"}
+    assert not changed(model) & fixed
+    with pytest.raises(ValueError, match=r"does not fit: the policy's snn\.layers\.0\.alpha .* nothing of this name"):
+        small_es(start_from=tmp_path / "static.zip", evolve="weights")
+    with pytest.raises(ValueError, match=r"snn\.layers\.0\.w has shape \(2, 9\), the file holds one of shape \(2, 6\)"):
+        small_es(start_from=tmp_path / "static.zip", evolve="plasticity", policy_kwargs=dict(net_arch=[9]))
+
+
+def test_fixed_weights_are_drawn_anew_in_each_episode_the_same_for_all():
+    settings = dict(evolve="plasticity", sigma=1e-9, shared_seeds="population")
+    _, kept = evaluate(small_es(**settings))
+    _, redrawn = evaluate(small_es(**settings, fixed="redrawn"))
+    _, two = evaluate(small_es(**settings, fixed="redrawn", n_episodes=2))
+    assert np.ptp(kept) < 1e-4
+    assert np.ptp(redrawn) < 1e-4  # all individuals have the same weights in the same episode
+    assert abs(redrawn - kept).max() > 1e-3
+    assert abs(redrawn - two).max() > 1e-3  # the second episode has others
+    _, own = evaluate(small_es(**{**settings, "shared_seeds": "none"}, fixed="redrawn"))
+    assert len(set(own[:, 0].round(4))) == 8
+
+
+def test_a_name_that_matches_nothing_is_refused():
+    with pytest.raises(
+        ValueError, match=r"evolve names 'plastic', but the actor has no such parameters\. Groups: all, "
+    ):
+        small_es(evolve="plastic")
+
+
+# Scenarios
+
+
+class Scaled(Paid):
+    """:class:`Paid`, times what the reset's options say, from then on."""
+
+    scale = 1.0
+
+    def reset(self, *, seed=None, options=None):
+        self.scale = (options or {}).get("scale", self.scale)
+        return super().reset(seed=seed)
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return (observation, reward * self.scale, *rest)
+
+
+@pytest.mark.parametrize("n_envs", [3, 8])
+def test_each_individual_plays_each_scenario(n_envs):
+    plain, scenarios = small_es(), [{"scale": 1.0}, {"scale": -3.0}]
+    _, fitness = evaluate(plain)
+    _, both = evaluate(small_es(paid(n_envs, Scaled), scenarios=scenarios, n_episodes=2))
+    np.testing.assert_allclose(both, fitness * [1, -3], atol=1e-5)
+
+
+def test_fitness_over_scenarios_is_their_mean_or_the_worst():
+    means, scenarios = {}, [{"scale": 1.0}, {"scale": -0.5}]
+    for how in ("mean", "worst"):
+        model = small_es(paid(cls=Scaled), scenarios=scenarios, scenario_fitness=how)
+        model.learn(1)
+        means[how] = mean_of(model)
+        fitness = evaluate(small_es(paid(cls=Scaled), scenarios=scenarios))[1]
+        by_hand = small_es()
+        by_hand.strategy.ask(by_hand._rng(0))
+        by_hand.strategy.tell(fitness.mean(1) if how == "mean" else fitness.min(1), 0.05)
+        assert torch.equal(means[how], by_hand.strategy.mean)
+    assert not torch.equal(means["mean"], means["worst"])
+
+
+def test_scenarios_are_given_as_names_lists_or_options():
+    assert reset_options("nda-v1/nominal") == {"scenario": "nda-v1/nominal"}
+    assert reset_options([{"kind": "mass", "value": 2}]) == {"perturbations": [{"kind": "mass", "value": 2}]}
+    assert reset_options({"low": 1}) == {"low": 1}
+
+
+# Environments whose individual has finished
+
+
+class Counted(Paid):
+    """Counts its steps; an episode ends after as many as the environment has been given."""
+
+    def __init__(self, length):
+        self.length, self.n_steps = length, 0
+
+    def step(self, action):
+        self.n_steps += 1
+        observation, reward, *_ = super().step(action)
+        return observation, reward, self.t == self.length, False, {}
+
+
+def test_environments_idle_once_their_individual_has_finished():
+    env = DummyVecEnv([lambda length=length: Monitor(Counted(length)) for length in (2, 5, 9, 3)])
+    originals = [*env.envs]
+    _, fitness = evaluate(small_es(env, population_size=2, shared_seeds="none"))
+    assert [one.unwrapped.n_steps for one in env.envs] == [2, 5, 0, 0]
+    assert env.envs == originals
+    assert len(fitness) == 2
+
+
+# Learning
 
 
 def test_it_learns_cartpole():
@@ -367,7 +506,10 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: openai_es, pgpe"),
+        (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: openai_es, pgpe, sep_cma_es"),
+        (dict(scenario_fitness="best"), "Unknown scenario_fitness 'best'. Allowed: mean, worst"),
+        (dict(scenarios=[]), "scenarios is a list with at least one scenario"),
+        (dict(n_workers=-1), "n_workers must be at least 0, got -1"),
         (dict(population_size=7), "population_size must be even and at least 2, got 7"),
         (dict(n_episodes=0), "n_episodes must be at least 1, got 0"),
         (dict(sigma=-1.0), r"sigma is a standard deviation, above 0, got -1\.0"),

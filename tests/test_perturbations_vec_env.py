@@ -276,3 +276,21 @@ def test_without_mujoco_batch_the_error_names_the_alternative(monkeypatch) -> No
     monkeypatch.setitem(sys.modules, "mujoco.batch", None)
     with pytest.raises(ImportError, match="use DummyVecEnv, which gives the same trajectories"):
         make_vec_env(env_id("Ant"), 1, vec_env_cls=LocomotionVecEnv)
+
+
+def test_idle_robots_stay_as_they_are_and_the_others_move_as_ever():
+    def venv():
+        made = make_vec_env("sb3_plastic/PerturbedHopper-v0", 3, seed=0, vec_env_cls=LocomotionVecEnv)
+        return made, made.reset()
+
+    (all_move, first), (some, _) = venv(), venv()
+    some.set_idle(np.array([False, True, False]))
+    actions = np.full((3, 3), 0.1, np.float32)
+    for _ in range(20):
+        expected, rewards, _, _ = all_move.step(actions)
+        obs, given, dones, _ = some.step(actions)
+        np.testing.assert_array_equal(obs[[0, 2]], expected[[0, 2]])
+        np.testing.assert_array_equal(given[[0, 2]], rewards[[0, 2]])
+        np.testing.assert_array_equal(obs[1, :5], first[1, :5])  # positions
+        assert not dones[1]
+    assert not np.array_equal(expected[1, :5], first[1, :5])

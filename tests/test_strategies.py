@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sb3_plastic.es.strategies import STRATEGIES, ClipUp, centred_ranks
+from sb3_plastic.es.optimizers import ClipUp
+from sb3_plastic.es.strategies import STRATEGIES, centred_ranks
 
 
 def make(name="openai_es", mean=(0.0, 0.0), population_size=100, sigma=0.1, **kwargs):
@@ -15,17 +16,49 @@ def evolve(strategy, fitness, generations, learning_rate=0.1):
     """Maximise a function of parameters [P, D]."""
     for generation in range(generations):
         individuals = strategy.ask(np.random.default_rng([0, generation]))
-        strategy.tell(fitness(individuals).numpy(), learning_rate)
+        strategy.tell(fitness(individuals.vectors()).numpy(), learning_rate)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "clipup"])
-@pytest.mark.parametrize("name", STRATEGIES)
+KINDS = [("openai_es", "adam"), ("openai_es", "clipup"), ("pgpe", "adam"), ("pgpe", "clipup"), ("sep_cma_es", None)]
+
+
+def make_kind(name, optimizer, *args, **kwargs):
+    return make(name, *args, **kwargs, **({"optimizer": optimizer} if optimizer else {}))
+
+
+@pytest.mark.parametrize(("name", "optimizer"), KINDS)
 def test_every_strategy_finds_the_top_of_a_sphere(name, optimizer):
     top = torch.linspace(-1, 1, 10)
-    strategy = make(name, [0.0] * 10, population_size=20, optimizer=optimizer)
+    strategy = make_kind(name, optimizer, [0.0] * 10, population_size=20)
     evolve(strategy, lambda x: -((x - top) ** 2).sum(1), 150, learning_rate=0.03)
     assert top.norm() > 2
     assert (strategy.mean - top).norm() < 0.2
+
+
+@pytest.mark.parametrize(("name", "optimizer"), KINDS)
+def test_every_strategy_follows_the_valley_of_rosenbrock(name, optimizer):
+    def rosenbrock(x):
+        return -(100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(1)
+
+    strategy = make_kind(name, optimizer, [2.0] * 4, population_size=20)
+    start = rosenbrock(strategy.mean.detach()[None]).item()
+    evolve(strategy, rosenbrock, 300, learning_rate=0.02)
+    assert start < -1000
+    assert rosenbrock(strategy.mean.detach()[None]).item() > -6
+
+
+@pytest.mark.parametrize(("name", "optimizer"), KINDS)
+def test_every_strategy_descends_a_rotated_ellipsoid(name, optimizer):
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
+    scales = 10 ** torch.linspace(0, 1, 8)  # condition 100
+
+    def ellipsoid(x):
+        return -((x @ rotation * scales) ** 2).sum(1)
+
+    strategy = make_kind(name, optimizer, [1.0] * 8, population_size=20)
+    start = ellipsoid(strategy.mean.detach()[None]).item()
+    evolve(strategy, ellipsoid, 300, learning_rate=0.02)
+    assert ellipsoid(strategy.mean.detach()[None]).item() > start / 50
 
 
 def test_equals_share_their_rank():
@@ -35,21 +68,21 @@ def test_equals_share_their_rank():
 
 
 def test_individuals_come_in_pairs_on_either_side_of_the_mean():
-    individuals = make(mean=[3.0, -1.0], population_size=6).ask(np.random.default_rng(0))
+    individuals = make(mean=[3.0, -1.0], population_size=6).ask(np.random.default_rng(0)).vectors()
     torch.testing.assert_close((individuals[:3] + individuals[3:]) / 2, torch.tensor([[3.0, -1.0]] * 3))
     assert individuals.unique(dim=0).shape == (6, 2)
 
 
 def test_to_ask_twice_of_the_same_generator_is_to_get_the_same():
     strategy = make()
-    first, second = (strategy.ask(np.random.default_rng(7)) for _ in range(2))
+    first, second = (strategy.ask(np.random.default_rng(7)).vectors() for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, strategy.ask(np.random.default_rng(8)))
+    assert not torch.equal(first, strategy.ask(np.random.default_rng(8)).vectors())
 
 
 def test_the_gradient_of_a_single_pair_by_hand():
     strategy = make(mean=[1.0], population_size=2, sigma=0.5)
-    eps = (strategy.ask(np.random.default_rng(0))[0] - 1) / 0.5
+    eps = (strategy.ask(np.random.default_rng(0)).vectors()[0] - 1) / 0.5
     logged = strategy.tell(np.array([10.0, -3.0]), 0.01)  # utilities 1/2 and -1/2
     assert logged["grad_norm"] == pytest.approx(0.5 * eps.abs().item() / 0.5)
     assert strategy.mean.item() == pytest.approx(1 + 0.01 * eps.sign().item())  # the first step of Adam
@@ -91,12 +124,12 @@ def test_clipup_steps_by_hand():
     assert (p / p.norm()).tolist() == pytest.approx([-0.6, -0.8])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "clipup"])
-def test_a_strategy_goes_on_from_its_state_bit_for_bit(optimizer, tmp_path):
+@pytest.mark.parametrize(("name", "optimizer"), KINDS)
+def test_a_strategy_goes_on_from_its_state_bit_for_bit(name, optimizer, tmp_path):
     def fitness(x):
         return -((x - 1) ** 2).sum(1)
 
-    whole, half, other = (make("pgpe", population_size=8, optimizer=optimizer) for _ in range(3))
+    whole, half, other = (make_kind(name, optimizer, [0.0] * 3, population_size=8) for _ in range(3))
     evolve(whole, fitness, 3)
     evolve(half, fitness, 3)
     torch.save(half.state_dict(), tmp_path / "state")
@@ -104,7 +137,7 @@ def test_a_strategy_goes_on_from_its_state_bit_for_bit(optimizer, tmp_path):
     evolve(whole, fitness, 3)
     evolve(other, fitness, 3)
     assert torch.equal(whole.mean, other.mean)
-    assert torch.equal(whole.sigma, other.sigma)
+    assert torch.equal(whole.state_dict()["sigma"], other.state_dict()["sigma"])
     assert not torch.equal(half.mean, other.mean)
 
 
@@ -115,7 +148,9 @@ def test_a_strategy_goes_on_from_its_state_bit_for_bit(optimizer, tmp_path):
         (dict(population_size=0), "population_size must be even and at least 2, got 0"),
         (dict(sigma=0.0), r"sigma is a standard deviation, above 0, got 0\.0"),
         (dict(max_sigma_change=1.0), r"max_sigma_change is a fraction of sigma in \[0, 1\), got 1\.0"),
-        (dict(optimizer="sgd"), "Unknown optimizer 'sgd'. Allowed: adam, clipup"),
+        (dict(optimizer="sdg"), "Unknown optimizer 'sdg'. Did you mean 'sgd'. Allowed: adam, sgd, clipup"),
+        (dict(sigma_decay=1.5), r"sigma_decay is a factor per generation in \(0, 1\], got 1\.5"),
+        (dict(fitness_shaping="rank"), "Unknown fitness_shaping 'rank'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(kwargs, message):
@@ -132,3 +167,44 @@ def test_fitness_and_states_of_other_sizes_are_refused():
         strategy.load_state_dict(make(mean=[0.0] * 3).state_dict())
     with pytest.raises(ValueError, match="has the keys mean, sigma and optimizer, got"):
         strategy.load_state_dict({"mean": torch.zeros(2)})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shaping", "mean", "sigma"),
+    [
+        ("adam", "centred_ranks", [0.395957, -0.350213, 0.082691], [0.191581, 0.201631, 0.198777]),
+        ("adam", "raw", [0.391591, -0.350052, 0.068177], [0.195563, 0.200757, 0.197757]),
+        ("sgd", "centred_ranks", [0.301597, -0.206267, 0.100963], [0.191911, 0.201969, 0.200171]),
+        ("sgd", "raw", [0.301905, -0.210318, 0.102115], [0.195563, 0.200757, 0.197757]),
+        ("clipup", "centred_ranks", [0.368365, -0.349049, 0.126205], [0.191603, 0.202149, 0.19734]),
+        ("clipup", "raw", [0.350597, -0.372509, 0.109168], [0.195563, 0.200757, 0.197757]),
+    ],
+)
+def test_pgpe_equals_evotorch_0_6_1(optimizer, shaping, mean, sigma):
+    """The numbers are what tests/reference_evotorch.py prints."""
+    strategy = make("pgpe", [0.3, -0.2, 0.1], 6, 0.2, optimizer=optimizer, fitness_shaping=shaping)
+    top = torch.tensor([1.0, -2.0, 0.5])
+    evolve(strategy, lambda x: -((x - top) ** 2).sum(1), 3, learning_rate=0.05)
+    assert strategy.mean.tolist() == pytest.approx(mean, abs=2e-6)
+    assert strategy.sigma.tolist() == pytest.approx(sigma, abs=2e-6)
+
+
+def test_individuals_are_drawn_from_their_own_seeds_whoever_draws_them():
+    individuals = make(mean=[3.0, -1.0], population_size=6).ask(np.random.default_rng(0))
+    assert torch.equal(individuals.vectors(np.array([4, 1])), individuals.vectors()[[4, 1]])
+    assert individuals.vectors(np.array([], int)).shape == (0, 2)
+
+
+def test_sigma_decays_to_its_bound():
+    strategy = make(mean=[0.0], population_size=4, sigma=0.4, sigma_decay=0.5, min_sigma=0.08)
+    sigmas = []
+    for generation in range(3):
+        strategy.ask(np.random.default_rng(generation))
+        sigmas.append(strategy.tell(np.zeros(4), 0.1)["sigma"])
+    assert sigmas == pytest.approx([0.2, 0.1, 0.08])
+
+
+def test_a_population_that_is_odd_is_no_matter_to_cma():
+    strategy = make("sep_cma_es", [1.0] * 5, population_size=7)
+    evolve(strategy, lambda x: -(x**2).sum(1), 60)
+    assert strategy.mean.norm() < 0.2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -12,52 +14,76 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
-from torch import Tensor
 
 from sb3_plastic.errors import check_choice
-from sb3_plastic.es.normalization import HeldStatistics
-from sb3_plastic.es.population import Population, get_vector, set_vector
+from sb3_plastic.es.evaluator import SHARED_SEEDS, Evaluator, LocalEvaluator, environment_seeds, sub_batches
+from sb3_plastic.es.evolved import Evolved, get_vector, set_vector, take_actor
+from sb3_plastic.es.individuals import Individuals
+from sb3_plastic.es.logs import generation_statistics, shown_statistics
+from sb3_plastic.es.normalization import held, merge
+from sb3_plastic.es.population import Population
+from sb3_plastic.es.rollout import Generation, Outcome, Player, Step
 from sb3_plastic.es.strategies import STRATEGIES, Strategy
 from sb3_plastic.finite import check_parameters
-from sb3_plastic.observations import check_observation
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
 
 SelfPlasticES = TypeVar("SelfPlasticES", bound="PlasticES")
 
+SCENARIO_FITNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "mean": lambda fitness: fitness.mean(1),
+    "worst": lambda fitness: fitness.min(1),
+}
+"""From fitness per scenario, [P, S], to that of the individuals, [P]."""
+
 
 class PlasticES(WholeFiles):
     """
-    Evolution strategies for a plastic spiking policy: in each generation individuals are scattered around a mean, each
-    plays ``n_episodes`` episodes, and the mean moves to where their returns were high. All that the actor learns is
-    evolved, the fixed weights and the parameters of plasticity alike; actions are deterministic, and neither
-    ``log_std`` nor the critic changes. ``policy`` is the mean, at all times.
+    Evolution strategies for a plastic spiking policy: each generation draws individuals around a mean, each plays
+    ``n_episodes`` episodes in each scenario, and the mean moves to where their returns were high. Actions are
+    deterministic; neither ``log_std`` nor the critic changes. ``policy`` is the mean at all times.
 
-    Each environment is played by an individual of its own, in one batch; with fewer environments than individuals, in
-    several rounds, all with the same seeds. As many environments as individuals are fastest; with half as many the two
-    of a mirrored pair meet the same luck, which helps where much depends on how an episode starts. A step counts as a
-    timestep while its individual plays; an environment that has finished goes on being stepped to the end of the
-    round, uncounted.
+    Each environment is played by one individual at a time, all environments in one batch. Where there are more
+    individuals (times scenarios) than environments, they play in several sub-batches. A step counts as a timestep while
+    its individual plays; an environment whose individual has finished idles to the end of the sub-batch.
+
+    With ``n_workers``, sub-batches are played by Ray actors, on this machine or on a cluster: choose ``n_envs`` so that
+    there are several sub-batches for each worker. Callbacks then see the steps of a sub-batch once it is complete: as
+    many calls, timesteps, rewards and dones as without workers, but of ``infos`` only those of episodes that ended.
 
     The noise of a generation, and the seeds of its environments, are functions of the seed and the number of the
-    generation alone: a training that is stopped, saved and loaded goes on bit for bit as if it had not been stopped,
-    in mid-generation by playing that generation again.
+    generation alone. So equal seeds give equal generations, bit for bit, whatever the number of workers; and a training
+    that is stopped (also in mid-generation), saved and loaded goes on as if it had not been stopped.
 
     The statistics of a ``VecNormalize`` are those of the generations before: all individuals are judged by the same.
-    Its rewards are not used: fitness is what a ``Monitor`` says, or else the sum of the rewards as they were.
+    Its rewards are not used: fitness is the return that a ``Monitor`` reports, or else the sum of the original rewards.
 
     :param policy: ``PlasticPolicy`` (or its alias ``MlpPolicy``), ``MultiInputPolicy``, ``CnnPolicy``, or a class
     :param env: environment, or the id of a registered one
     :param learning_rate: of the strategy's optimiser, per generation; with Adam about the length of a step of each
         parameter, so not much above ``sigma``
-    :param population_size: individuals per generation, even. More give a better gradient, at their price in timesteps
-    :param n_episodes: episodes that each individual plays; more where luck decides a single one
-    :param strategy: a name in ``sb3_plastic.es.strategies.STRATEGIES``: ``openai_es`` or ``pgpe``
+    :param population_size: individuals per generation. More give a better gradient, and take more timesteps
+    :param n_episodes: episodes that each individual plays in each scenario; more where a single one is much luck
+    :param strategy: a name in ``sb3_plastic.es.strategies.STRATEGIES``: ``openai_es``, ``pgpe`` or ``sep_cma_es``
     :param sigma: standard deviation of the individuals, of each parameter, at the start. The spiking layers' weights
-        are about ``1 / sqrt(inputs)``, of which .05 to .2 is felt
-    :param strategy_kwargs: further arguments of the strategy
+        are about ``1 / sqrt(inputs)``; changes of .05 to .2 have an effect on behaviour
+    :param strategy_kwargs: further arguments of the strategy, see
+        :class:`~sb3_plastic.es.strategies.MirroredSearch`: ``weight_decay``, ``fitness_shaping``, ``optimizer``, ...
     :param alive_bonus_offset: added to the reward of each step: minus the bonus for being alive, so that standing still
         does not pay
+    :param evolve: what evolves: ``all``, ``plasticity``, or a list of groups (``weights``, ``plasticity``,
+        ``features``, ``encoder``, ``readout``, ``decoder``) and of patterns of names (``snn.layers.1.*``)
+    :param fixed: what happens to all that does not evolve: ``kept``, or ``redrawn`` at random in each episode
+    :param start_from: saved ``PlasticPPO`` or ``PlasticES``, or folder of an exported policy, whose actor is the start;
+        it needs the same policy_kwargs. Where plasticity evolves, it may have been trained with ``rule="none"``
+    :param scenarios: that each individual plays; each is the name of a scenario of a suite, a list of perturbations, or
+        a dict with options of the environment's ``reset``. None: the environment as it is
+    :param scenario_fitness: fitness over the scenarios: ``mean`` or ``worst``
+    :param shared_seeds: whose environments have the same seeds: the two of an antithetic ``pair``, the whole
+        ``population``, or ``none``. New ones in each generation
+    :param n_workers: Ray actors that play sub-batches; 0: this process plays them
+    :param ray_address: ``None``: on this machine; ``"auto"``: the Ray cluster that this machine belongs to; or
+        ``host:port`` of a cluster's head
     :param stats_window_size: episodes over which ``rollout/ep_rew_mean`` and so on are taken
     :param tensorboard_log: folder for TensorBoard
     :param policy_kwargs: arguments of the policy
@@ -83,6 +109,14 @@ class PlasticES(WholeFiles):
         sigma: float = 0.1,
         strategy_kwargs: dict[str, Any] | None = None,
         alive_bonus_offset: float = 0.0,
+        evolve: str | list[str] = "all",
+        fixed: str = "kept",
+        start_from: str | Path | None = None,
+        scenarios: Sequence[Any] | None = None,
+        scenario_fitness: str = "mean",
+        shared_seeds: str = "pair",
+        n_workers: int = 0,
+        ray_address: str | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -106,16 +140,24 @@ class PlasticES(WholeFiles):
         self.population_size, self.n_episodes = population_size, n_episodes
         self.strategy_name, self.sigma, self.strategy_kwargs = strategy, sigma, strategy_kwargs
         self.alive_bonus_offset = alive_bonus_offset
-        # Saved with the model, so that what was not seeded can be resumed as well.
+        self.evolve, self.fixed = evolve, fixed
+        self.scenarios, self.scenario_fitness, self.shared_seeds = scenarios, scenario_fitness, shared_seeds
+        self.n_workers, self.ray_address = n_workers, ray_address
+        # Saved with the model, so that a training without a seed can be resumed as well.
         self.noise_seed = int(np.random.default_rng().integers(2**31))
         if _init_setup_model:
-            self._setup_model()
+            self._setup_model(start_from)
 
-    def _setup_model(self) -> None:
+    def _setup_model(self, start_from: str | Path | None = None) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
         check_choice("strategy", self.strategy_name, STRATEGIES)
-        if self.n_episodes < 1:
-            raise ValueError(f"n_episodes must be at least 1, got {self.n_episodes}.")
+        check_choice("scenario_fitness", self.scenario_fitness, SCENARIO_FITNESS)
+        check_choice("shared_seeds", self.shared_seeds, SHARED_SEEDS)
+        for name, least in (("n_episodes", 1), ("n_workers", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.scenarios is not None and (isinstance(self.scenarios, str) or not len(self.scenarios)):
+            raise ValueError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if self.seed is not None:
@@ -126,112 +168,113 @@ class PlasticES(WholeFiles):
         self.policy = policy.to(self.device)
         if self.verbose >= 1:
             print(f"Plastic scan of the layers: {', '.join(self.policy.snn.resolved_backends())}")
-        mean = get_vector(self.policy.actor_parameters())
+        self.evolved = Evolved(self.policy, self.evolve, self.fixed)
+        if start_from is not None:
+            take_actor(self.policy, start_from, self.evolved.plasticity)
         make = STRATEGIES[self.strategy_name]
-        self.strategy = make(mean, self.population_size, self.sigma, **(self.strategy_kwargs or {}))
+        self.strategy = make(self._mean(), self.population_size, self.sigma, **(self.strategy_kwargs or {}))
         self.check_policy()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "strategy"]
+        return [*super()._excluded_save_params(), "strategy", "evolved"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "strategy"], []
+
+    def _mean(self) -> torch.Tensor:
+        """What evolves of the policy, [D]."""
+        return self.evolved.part(get_vector(self.policy.actor_parameters()))
 
     def _rng(self, purpose: int) -> np.random.Generator:
         """Random numbers of this generation, for one purpose."""
         return np.random.default_rng([self.noise_seed, self._n_updates, purpose])
 
-    def evaluate_population(self, vectors: Tensor, callback: BaseCallback) -> np.ndarray | None:
+    def evaluator(self) -> Evaluator:
+        """
+        Where generations are played, as ``n_workers`` says. :meth:`learn` makes one, and closes it.
+
+        :raises ImportError: if there are to be workers, and Ray is missing
+        :raises ValueError: if workers would have nothing to do, or cannot copy the environment
+        """
+        assert self.env is not None, "There is no environment: set_env() gives one."
+        player = Player(Population(self.policy), self.evolved, self.env)
+        if not self.n_workers:
+            return LocalEvaluator(player)
+        from sb3_plastic.es.workers import RayEvaluator
+
+        rows = self.population_size * (1 if self.scenarios is None else len(self.scenarios))
+        if -(-rows // self.env.num_envs) < self.n_workers:
+            raise ValueError(
+                f"A generation has {rows} rows (individuals times scenarios), which is {-(-rows // self.env.num_envs)} "
+                f"sub-batches for {self.n_workers} workers, each with n_envs={self.env.num_envs} environments. "
+                f"Set n_envs to {max(1, rows // self.n_workers)} or less."
+            )
+        return RayEvaluator(player, self.policy, self.evolve, self.fixed, self.n_workers, self.ray_address)
+
+    def evaluate_population(
+        self, individuals: Individuals, callback: BaseCallback, evaluator: Evaluator
+    ) -> tuple[np.ndarray, list[Outcome]] | None:
         """
         The fitness of individuals.
 
-        :param vectors: their parameters, [P, D]
+        :param individuals: who plays
         :param callback: called at each step, and at the beginning and end of the generation
-        :return: mean return of each one's episodes, [P]; None if the callback stopped the training
+        :param evaluator: where they play
+        :return: mean return of each one's episodes in each scenario, [P, S], and what came of the sub-batches; None if
+            the callback stopped the training
         :raises ValueError: if a fitness or an observation is not finite
         """
-        assert self.env is not None, "There is no environment: set_env() gives one."
-        self.policy.set_training_mode(False)
-        population, statistics = Population(self.policy), HeldStatistics(self._vec_normalize_env)
-        callback.on_rollout_start()
-        n_envs, fitness = self.env.num_envs, np.zeros(len(vectors))
-        for start in range(0, len(vectors), n_envs):
-            # In the last round some environments may be left over: their individuals are there already.
-            played = np.arange(start, start + n_envs) < len(vectors)
-            population.be(vectors[np.minimum(np.arange(start, start + n_envs), len(vectors) - 1)])
-            returns = self._play(population, played, statistics, callback)
-            if returns is None:
-                return None
-            fitness[start : start + n_envs] = returns[played]
-        if not np.isfinite(fitness).all():
-            i = int(np.flatnonzero(~np.isfinite(fitness))[0])
-            raise ValueError(
-                f"The fitness of individual {i} is {fitness[i]}: a reward was not finite. The simulation has probably "
-                "become unstable, for which a smaller sigma is a remedy."
-            )
-        statistics.release()
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return fitness
-
-    def _play(
-        self,
-        population: Population,
-        plays: np.ndarray,
-        statistics: HeldStatistics,
-        callback: BaseCallback,
-    ) -> np.ndarray | None:
-        """One round: mean returns of the individuals, [n_envs]; ``plays``: bool [n_envs], who has episodes to play."""
         assert self.env is not None
-        plays, starts = plays.copy(), np.ones(len(plays), bool)
-        totals, n_done = np.zeros(len(plays)), np.zeros(len(plays), int)
-        returns, lengths = np.zeros(len(plays)), np.zeros(len(plays), int)
-        self.env.seed(int(self._rng(1).integers(2**31)))  # the same in each round
-        with statistics.held():
-            obs: Any = self.env.reset()
-        statistics.observe(plays)
-        while plays.any():
-            check_observation(obs)
-            actions = population.act(obs, starts)
-            with statistics.held():
-                obs, rewards, dones, infos = self.env.step(actions)
-            # What environments do that nobody plays any more is nobody's episode.
-            dones = dones & plays
-            infos = [info if playing else {} for info, playing in zip(infos, plays, strict=True)]
-            self.num_timesteps += int(plays.sum())
-            statistics.observe(plays)
-            returns += statistics.original(rewards)
-            lengths += 1
-            starts = dones
-            for i in np.flatnonzero(dones):
-                monitored = infos[i].get("episode")
-                totals[i] += returns[i] if monitored is None else monitored["r"]
-                totals[i] += self.alive_bonus_offset * lengths[i]
-                returns[i], lengths[i] = 0, 0
-            n_done += dones
-            plays = plays & (n_done < self.n_episodes)
-            self._update_info_buffer(infos, dones)
-            # Callbacks read our local variables: keep SB3's names.
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return None
-        return totals / self.n_episodes
+        self.policy.set_training_mode(False)
+        normalize = self._vec_normalize_env
+        statistics = None if normalize is None or not normalize.norm_obs else normalize.obs_rms
+        actor = get_vector(self.policy.actor_parameters())
+        generation = Generation(individuals, actor, statistics, self.n_episodes, self.alive_bonus_offset)
+        seeds = environment_seeds(self._rng(1), len(individuals), self.shared_seeds)
+        batches = list(sub_batches(seeds, self.scenarios, self.env.num_envs))
+
+        def on_step(step: Step) -> bool:
+            self.num_timesteps += step.n_playing
+            self._update_info_buffer(step.infos, step.dones)
+            # Callbacks read these by SB3's names.
+            callback.update_locals({"self": self, "infos": step.infos, "dones": step.dones, "rewards": step.rewards})
+            return callback.on_step()
+
+        callback.on_rollout_start()
+        outcomes = evaluator.evaluate(generation, batches, on_step)
+        if outcomes is None:
+            return None
+        fitness = np.concatenate([outcome.fitness for outcome in outcomes]).reshape(len(individuals), -1)
+        if not np.isfinite(fitness).all():
+            i, scenario = np.argwhere(~np.isfinite(fitness))[0]
+            raise ValueError(
+                f"The fitness of individual {i} is {fitness[i, scenario]}: a reward was not finite. The simulation has "
+                "probably become unstable; a smaller sigma can help."
+            )
+        merge(normalize, [outcome.statistics for outcome in outcomes])
+        callback.update_locals({"fitness": fitness})
+        callback.on_rollout_end()
+        return fitness, outcomes
 
     def train(self, fitness: np.ndarray) -> None:
         """
         Move the mean.
 
-        :param fitness: of the individuals, [P]
+        :param fitness: of the individuals in each scenario, [P, S]
         """
         learning_rate = self.lr_schedule(self._current_progress_remaining)
-        logged = self.strategy.tell(fitness, learning_rate)
-        set_vector(self.policy.actor_parameters(), self.strategy.mean)
+        total = SCENARIO_FITNESS[self.scenario_fitness](fitness)
+        logged = self.strategy.tell(total, learning_rate)
+        parameters = self.policy.actor_parameters()
+        set_vector(parameters, self.evolved.whole(get_vector(parameters), self.strategy.mean.detach()[None])[0])
         check_parameters(self.policy.named_parameters(), "Evolution stops")
         self._n_updates += 1
         logged |= dict(generation=self._n_updates, learning_rate=learning_rate)
-        logged |= dict(fitness_best=fitness.max(), fitness_mean=fitness.mean(), fitness_std=fitness.std())
         for name, value in logged.items():
             self.logger.record(f"train/{name}", value)
+        for name, value in generation_statistics(total, fitness, self.scenarios).items():
+            self.logger.record(name, value)
+        self.logger.record("train/fitness", torch.as_tensor(total), exclude=("stdout", "log", "json", "csv"))
 
     def learn(
         self: SelfPlasticES,
@@ -252,22 +295,34 @@ class PlasticES(WholeFiles):
         :param reset_num_timesteps: whether to count timesteps from 0
         :param progress_bar: show one
         """
-        with HeldStatistics(self._vec_normalize_env).held():  # SB3 resets the environments here
+        with held(self._vec_normalize_env):  # SB3 resets the environments here
             total_timesteps, callback = self._setup_learn(
                 total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
             )
         # The same already, unless the user has given the policy other parameters.
-        self.strategy.mean.data.copy_(get_vector(self.policy.actor_parameters()))
-        callback.on_training_start(locals(), globals())
-        while self.num_timesteps < total_timesteps:
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            fitness = self.evaluate_population(self.strategy.ask(self._rng(0)), callback)
-            if fitness is None:
-                break
-            self.train(fitness)
-            if log_interval is not None and self._n_updates % log_interval == 0:
-                self.dump_logs()
-        callback.on_training_end()
+        self.strategy.mean.data.copy_(self._mean())
+        evaluator = self.evaluator()
+        try:
+            callback.on_training_start(locals(), globals())
+            while self.num_timesteps < total_timesteps:
+                self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+                individuals = self.strategy.ask(self._rng(0))
+                evaluated = self.evaluate_population(individuals, callback, evaluator)
+                if evaluated is None:
+                    break
+                fitness, outcomes = evaluated
+                self.train(fitness)
+                if log_interval is not None and self._n_updates % log_interval == 0:
+                    diversity = individuals.sigma.norm() / individuals.mean.norm().clamp(min=1e-12)
+                    self.logger.record("train/diversity", diversity.item())
+                    logged = shown_statistics(self.policy, outcomes[0].shown)
+                    logged |= {f"time/{name}": value for name, value in evaluator.statistics().items()}
+                    for name, value in logged.items():
+                        self.logger.record(name, value)
+                    self.dump_logs()
+            callback.on_training_end()
+        finally:
+            evaluator.close()
         return self
 
     def dump_logs(self) -> None:

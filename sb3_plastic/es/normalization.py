@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
 
 import numpy as np
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
+Statistics = RunningMeanStd | dict[str, RunningMeanStd] | None
+"""Mean and variance of observations, by key for dict observations; None: nothing is normalised."""
 
-class HeldStatistics:
+
+@contextmanager
+def held(normalize: VecNormalize | None) -> Iterator[None]:
     """
-    The statistics of a ``VecNormalize``, held as they are for a generation, and what is observed meanwhile.
+    Environments stepped inside change no statistics. For single calls, so that a callback which saves the wrapper
+    does not save it as one that has stopped learning.
+
+    :param normalize: the wrapper, None if there is none
+    """
+    if normalize is None:
+        yield
+        return
+    training, normalize.training = normalize.training, False
+    try:
+        yield
+    finally:
+        normalize.training = training
+
+
+class Observed:
+    """
+    Statistics of what was observed in one sub-batch.
 
     :param normalize: the wrapper, None if there is none; then nothing happens
     """
 
     def __init__(self, normalize: VecNormalize | None) -> None:
-        self.normalize, self.next = normalize, None
+        self.normalize = normalize
+        self.statistics: Statistics = None
         if normalize is not None and normalize.training and normalize.norm_obs:
-            self.next = deepcopy(normalize.obs_rms)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """
-        Environments stepped inside change no statistics. For single calls, so that a callback which saves the wrapper
-        does not save it as one that has stopped learning.
-        """
-        if self.normalize is None:
-            yield
-            return
-        training, self.normalize.training = self.normalize.training, False
-        try:
-            yield
-        finally:
-            self.normalize.training = training
+            self.statistics = deepcopy(normalize.obs_rms)
+            for part in _parts(self.statistics):
+                part.mean[...], part.var[...], part.count = 0, 1, 1e-12
 
     def observe(self, rows: np.ndarray) -> None:
         """
@@ -44,22 +53,42 @@ class HeldStatistics:
 
         :param rows: which, bool [n_envs]
         """
-        if self.next is None or not rows.any():
+        if self.statistics is None or self.normalize is None or not rows.any():
             return
-        assert self.normalize is not None
-        obs: Any = self.normalize.get_original_obs()
-        for key, statistics in self.next.items() if isinstance(self.next, dict) else [(None, self.next)]:
-            statistics.update((obs if key is None else obs[key])[rows])
+        obs = self.normalize.get_original_obs()
+        if isinstance(self.statistics, dict):
+            for key, part in self.statistics.items():
+                part.update(obs[key][rows])
+        else:
+            self.statistics.update(obs[rows])  # type: ignore[index]
 
-    def original(self, rewards: np.ndarray) -> np.ndarray:
-        """
-        The last rewards as they were.
 
-        :param rewards: as the wrapper returned them, [n_envs]
-        """
-        return rewards if self.normalize is None else self.normalize.get_original_reward()
+def original_rewards(normalize: VecNormalize | None, rewards: np.ndarray) -> np.ndarray:
+    """
+    The last rewards, not normalised.
 
-    def release(self) -> None:
-        """Let what was observed count, from now on."""
-        if self.normalize is not None and self.next is not None:
-            self.normalize.obs_rms = self.next
+    :param normalize: the wrapper, None if there is none
+    :param rewards: as it returned them, [n_envs]
+    """
+    return rewards if normalize is None else normalize.get_original_reward()
+
+
+def merge(normalize: VecNormalize | None, observed: Sequence[Statistics]) -> None:
+    """
+    Add what a generation has observed to the wrapper's statistics.
+
+    :param normalize: the wrapper, None if there is none
+    :param observed: of each sub-batch, in a fixed order, on which rounding depends
+    """
+    for statistics in observed:
+        if statistics is None:
+            continue
+        assert normalize is not None
+        for mine, new in zip(_parts(normalize.obs_rms), _parts(statistics), strict=True):
+            mine.combine(new)
+
+
+def _parts(statistics: Statistics) -> list[RunningMeanStd]:
+    if statistics is None:
+        return []
+    return [*statistics.values()] if isinstance(statistics, dict) else [statistics]

@@ -1,7 +1,7 @@
-"""Evolution strategies: a mean, and individuals scattered around it, by whose fitness it moves.
+"""Evolution strategies: they draw individuals around a mean, and move the mean by the individuals' fitness.
 
-All that :class:`~sb3_plastic.es.PlasticES` knows of one is :class:`Strategy`. A new one is such a class, or a function
-that makes one, and a line in ``STRATEGIES``.
+:class:`~sb3_plastic.es.PlasticES` uses a strategy through :class:`Strategy` alone. To add one, write such a class, or a
+function that makes one, and add it to ``STRATEGIES``.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from sb3_plastic.errors import check_choice
+from sb3_plastic.es.individuals import Individuals, antithetic, normal
+from sb3_plastic.es.optimizers import OPTIMIZERS
 
 
 class Strategy(Protocol):
-    """Maximises a fitness. It keeps no random numbers: to ask twice of the same generator is to get the same."""
+    """Maximises a fitness. It has no random numbers of its own: equal generators give equal individuals."""
 
     mean: Tensor  # [D], on the CPU
 
-    def ask(self, rng: np.random.Generator) -> Tensor:
+    def ask(self, rng: np.random.Generator) -> Individuals:
         """
         :param rng: source of all randomness
-        :return: parameters of the individuals, [P, D]
+        :return: the individuals of the next generation
         """
 
     def tell(self, fitness: np.ndarray, learning_rate: float) -> dict[str, float]:
@@ -50,8 +52,8 @@ class Strategy(Protocol):
 
 def centred_ranks(fitness: Tensor) -> Tensor:
     """
-    Ranks scaled to [-1/2, 1/2], so that only the order of individuals counts. Equals share the mean of their ranks:
-    where all balance the pole to the end, none of them shall count for more.
+    Ranks scaled to [-1/2, 1/2], so that only the order of individuals counts. Individuals of equal fitness share the
+    mean of their ranks: where all balance the pole to the end, none counts for more than another.
 
     :param fitness: [P]
     :return: [P]
@@ -61,44 +63,28 @@ def centred_ranks(fitness: Tensor) -> Tensor:
     return (ranks / (len(fitness) - 1) - 0.5)[group]
 
 
-class ClipUp(torch.optim.Optimizer):
+def standardised(fitness: Tensor) -> Tensor:
     """
-    ClipUp (Toklu, Liskowski and Srivastava, 2020): steps of a fixed length, with momentum and a speed limit. Its two
-    numbers have the parameters' own unit, so that they are chosen by looking at sigma::
+    Fitness minus its mean, divided by its standard deviation; 0 where no fitness differs.
 
-        v <- momentum v + lr g / |g|
-        v <- v min(1, max_speed / |v|)
-        p <- p - v
-
-    :param params: one tensor
-    :param lr: length of a step
-    :param momentum: of the velocity
-    :param max_speed: bound of the velocity's length, in learning rates
+    :param fitness: [P]
+    :return: [P]
     """
-
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float = 0.9, max_speed: float = 2.0) -> None:
-        super().__init__(params, dict(lr=lr, momentum=momentum, max_speed=max_speed))
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """As in torch."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                v = self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
-                direction = parameter.grad / parameter.grad.norm().clamp(min=1e-12)
-                v.mul_(group["momentum"]).add_(direction, alpha=group["lr"])
-                v.mul_((group["lr"] * group["max_speed"] / v.norm().clamp(min=1e-12)).clamp(max=1))
-                parameter.sub_(v)
+    return (fitness - fitness.mean()) / fitness.std(correction=0).clamp(min=1e-12)
 
 
-OPTIMIZERS: dict[str, Any] = {"adam": torch.optim.Adam, "clipup": ClipUp}
-"""What turns the estimated gradient into a step, by name."""
+SHAPINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "centred_ranks": centred_ranks,
+    "standardised": standardised,
+    "raw": lambda fitness: fitness - fitness.mean(),
+}
+"""What turns fitness into utility, by name."""
 
 
 class MirroredSearch:
     """
-    Gaussian search in mirrored pairs (Brockhoff et al., 2010), the individuals ``mean ± sigma eps_k``. With ``u`` the
-    centred ranks of their fitness, and n pairs, the mean follows the gradient of the expected utility::
+    Gaussian search in antithetic pairs ``mean ± sigma eps_k`` (Brockhoff et al., 2010). With the utilities ``u`` of
+    their fitness, whose mean is 0, and n pairs, the mean follows the gradient of the expected utility::
 
         g = 1/n sum_k (u_k+ - u_k-) / 2 * eps_k / sigma
 
@@ -107,11 +93,15 @@ class MirroredSearch:
     :param mean: where to start, [D]
     :param population_size: number of individuals, even
     :param sigma: standard deviation of the individuals at the start, in the unit of the parameters
-    :param sigma_learning_rate: at which each parameter's sigma adapts; 0: sigma stays as it is
-    :param max_sigma_change: bound of the relative change of a sigma per generation
+    :param natural: multiply g by ``sigma^2``, parameter by parameter
+    :param sigma_learning_rate: rate at which the sigma of each parameter adapts; 0: it does not
+    :param max_sigma_change: bound of the relative change of a sigma per generation by that rate, in [0, 1)
+    :param sigma_decay: factor of every sigma per generation, in (0, 1]
+    :param min_sigma: bound from below of every sigma
     :param weight_decay: pull of the mean to 0, ``g - weight_decay * mean``
-    :param optimizer: a name in ``OPTIMIZERS``
-    :param optimizer_kwargs: further arguments of it
+    :param fitness_shaping: from fitness to utility: ``centred_ranks``, ``standardised`` or ``raw`` (minus its mean)
+    :param optimizer: ``adam``, ``sgd`` or ``clipup``
+    :param optimizer_kwargs: further arguments of the optimiser
     :raises ValueError: on an odd population, an unknown name, or a number out of range
     """
 
@@ -120,9 +110,13 @@ class MirroredSearch:
         mean: Tensor,
         population_size: int,
         sigma: float,
+        natural: bool = False,
         sigma_learning_rate: float = 0.0,
         max_sigma_change: float = 0.2,
+        sigma_decay: float = 1.0,
+        min_sigma: float = 0.0,
         weight_decay: float = 0.0,
+        fitness_shaping: str = "centred_ranks",
         optimizer: str = "adam",
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -131,42 +125,51 @@ class MirroredSearch:
                 f"population_size must be even and at least 2, got {population_size}: individuals come in pairs, "
                 "one on either side of the mean."
             )
-        if not sigma > 0:
-            raise ValueError(f"sigma is a standard deviation, above 0, got {sigma}.")
+        check_sigma(sigma)
         if not 0 <= max_sigma_change < 1:
             raise ValueError(f"max_sigma_change is a fraction of sigma in [0, 1), got {max_sigma_change}.")
+        if not 0 < sigma_decay <= 1:
+            raise ValueError(f"sigma_decay is a factor per generation in (0, 1], got {sigma_decay}.")
+        check_choice("fitness_shaping", fitness_shaping, SHAPINGS)
         check_choice("optimizer", optimizer, OPTIMIZERS)
-        self.n_pairs = population_size // 2
+        self.n_pairs, self.natural = population_size // 2, natural
         self.sigma_learning_rate, self.max_sigma_change = sigma_learning_rate, max_sigma_change
-        self.weight_decay = weight_decay
+        self.sigma_decay, self.min_sigma = sigma_decay, min_sigma
+        self.weight_decay, self.shape = weight_decay, SHAPINGS[fitness_shaping]
         self.mean: Tensor = nn.Parameter(mean.detach().clone())
         self.sigma = torch.full_like(mean, sigma)
         self.optimizer = OPTIMIZERS[optimizer]([self.mean], lr=1.0, **(optimizer_kwargs or {}))
 
-    def ask(self, rng: np.random.Generator) -> Tensor:
+    def ask(self, rng: np.random.Generator) -> Individuals:
         """See :meth:`Strategy.ask`: first all ``mean + sigma eps_k``, then all ``mean - sigma eps_k``."""
-        self._noise = torch.from_numpy(rng.standard_normal((self.n_pairs, len(self.mean)), np.float32))  # [n, D]
-        steps = self.sigma * self._noise
-        return torch.cat((self.mean.detach() + steps, self.mean.detach() - steps))
+        self._asked = antithetic(self.mean, self.sigma, 2 * self.n_pairs, rng)
+        return self._asked
 
     def tell(self, fitness: np.ndarray, learning_rate: float) -> dict[str, float]:
         """See :meth:`Strategy.tell`."""
-        if fitness.shape != (2 * self.n_pairs,):
-            raise ValueError(
-                f"Got fitness of shape {fitness.shape}: expected {(2 * self.n_pairs,)}, one per individual."
-            )
-        plus, minus = centred_ranks(torch.as_tensor(fitness)).to(self.mean.dtype).view(2, -1)  # [n] each
-        gradient = ((plus - minus) / 2) @ self._noise / self.n_pairs / self.sigma
-        # The ranks' mean, 0, is the baseline: where both of a pair are above it, to have gone far was good.
-        sigma_gradient = ((plus + minus) / 2) @ (self._noise**2 - 1) / self.n_pairs
+        check_fitness(fitness, 2 * self.n_pairs)
+        plus, minus = self.shape(torch.as_tensor(fitness)).to(self.mean.dtype).view(2, -1)  # [n] each
+        noise = torch.zeros(2, len(self.mean))  # sums over the pairs, one pair at a time: [n, D] may be large
+        for seed, difference, excess in zip(self._asked.seeds, (plus - minus) / 2, (plus + minus) / 2, strict=False):
+            eps = torch.from_numpy(normal(seed, len(self.mean)))
+            noise[0] += difference * eps
+            # The mean of all utilities, 0, is the baseline: where both of a pair are above it, it was good to go far.
+            noise[1] += excess * (eps**2 - 1)
+        direction, sigma_gradient = noise / self.n_pairs
+        gradient = direction * self.sigma if self.natural else direction / self.sigma
 
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        self.mean.grad = self.weight_decay * self.mean.detach() - gradient  # optimisers descend
+        before = self.mean.detach().clone()
+        self.mean.grad = self.weight_decay * before - gradient  # optimisers descend
         self.optimizer.step()
-        change = self.sigma_learning_rate * sigma_gradient
-        self.sigma = self.sigma * (1 + change.clamp(-self.max_sigma_change, self.max_sigma_change))
-        return {"sigma": self.sigma.mean().item(), "grad_norm": gradient.norm().item()}
+        change = (self.sigma_learning_rate * sigma_gradient).clamp(-self.max_sigma_change, self.max_sigma_change)
+        self.sigma = (self.sigma * (1 + change) * self.sigma_decay).clamp(min=self.min_sigma)
+        return {
+            "sigma": self.sigma.mean().item(),
+            "grad_norm": gradient.norm().item(),
+            "update_norm": (self.mean.detach() - before).norm().item(),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`Strategy.state_dict`."""
@@ -174,30 +177,54 @@ class MirroredSearch:
 
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         """See :meth:`Strategy.load_state_dict`."""
-        if strict and state.keys() != {"mean", "sigma", "optimizer"}:
-            raise ValueError(f"The state of a strategy has the keys mean, sigma and optimizer, got {[*state]}.")
-        for name in ("mean", "sigma"):
-            shape = tuple(state[name].shape)
-            if shape != tuple(self.mean.shape):
-                raise ValueError(
-                    f"The saved {name} has shape {shape}, the policy's parameters {tuple(self.mean.shape)}: "
-                    "they are of another network."
-                )
+        check_state(state, ("mean", "sigma", "optimizer"), self.mean, strict)
         with torch.no_grad():
             self.mean.copy_(state["mean"])
         self.sigma = state["sigma"].to(self.mean, copy=True)
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+def check_sigma(sigma: float) -> None:
+    """:raises ValueError: unless it can be a standard deviation. :param sigma: it"""
+    if not sigma > 0:
+        raise ValueError(f"sigma is a standard deviation, above 0, got {sigma}.")
+
+
+def check_fitness(fitness: np.ndarray, population_size: int) -> None:
+    """:raises ValueError: unless there is one per individual. :param fitness: it  :param population_size: P"""
+    if fitness.shape != (population_size,):
+        raise ValueError(f"Got fitness of shape {fitness.shape}: expected {(population_size,)}, one per individual.")
+
+
+def check_state(state: dict[str, Any], keys: tuple[str, ...], mean: Tensor, strict: bool) -> None:
+    """
+    :param state: a strategy's state that is to be loaded
+    :param keys: those it has to have
+    :param mean: of the strategy, [D]
+    :param strict: refuse other keys
+    :raises ValueError: if the state belongs to another strategy, or to another network
+    """
+    if strict and state.keys() != {*keys}:
+        *most, last = keys
+        raise ValueError(f"The state of this strategy has the keys {', '.join(most)} and {last}, got {[*state]}.")
+    for name in ("mean", "sigma"):
+        shape = tuple(state[name].shape)
+        if shape != tuple(mean.shape):
+            raise ValueError(
+                f"The saved {name} has shape {shape}, the policy's parameters {tuple(mean.shape)}: "
+                "they are of another network."
+            )
+
+
 def openai_es(mean: Tensor, population_size: int, sigma: float, **kwargs: Any) -> MirroredSearch:
     """
     The evolution strategy of Salimans et al. (2017), "Evolution strategies as a scalable alternative to reinforcement
-    learning": :class:`MirroredSearch` with a sigma that stays as it is, and Adam.
+    learning": :class:`MirroredSearch` with one fixed sigma, and Adam.
 
     :param mean: where to start, [D]
     :param population_size: number of individuals, even
     :param sigma: standard deviation of the individuals
-    :param kwargs: ``weight_decay``, ``optimizer`` and ``optimizer_kwargs`` of :class:`MirroredSearch`
+    :param kwargs: further arguments of :class:`MirroredSearch`
     """
     return MirroredSearch(mean, population_size, sigma, **kwargs)
 
@@ -206,19 +233,34 @@ def pgpe(
     mean: Tensor, population_size: int, sigma: float, sigma_learning_rate: float = 0.1, **kwargs: Any
 ) -> MirroredSearch:
     """
-    Policy gradients with parameter-based exploration, symmetric sampling (Sehnke et al., 2010):
-    :class:`MirroredSearch` in which each parameter's sigma adapts as well::
+    Policy gradients with parameter-based exploration, symmetric sampling (Sehnke et al., 2010): :class:`MirroredSearch`
+    in which the step of each parameter is proportional to its variance, and its sigma adapts::
 
-        sigma <- sigma (1 + sigma_learning_rate / n sum_k ((u_k+ + u_k-) / 2 - mean(u)) (eps_k^2 - 1))
+        g     =  1/n sum_k (u_k+ - u_k-) / 2 * sigma eps_k
+        sigma <- sigma (1 + sigma_learning_rate / n sum_k (u_k+ + u_k-) / 2 * (eps_k^2 - 1))
 
     :param mean: where to start, [D]
     :param population_size: number of individuals, even
     :param sigma: standard deviation of the individuals at the start
-    :param sigma_learning_rate: at which sigma adapts
+    :param sigma_learning_rate: rate at which sigma adapts
     :param kwargs: further arguments of :class:`MirroredSearch`
     """
-    return MirroredSearch(mean, population_size, sigma, sigma_learning_rate, **kwargs)
+    return MirroredSearch(mean, population_size, sigma, True, sigma_learning_rate, **kwargs)
 
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {"openai_es": openai_es, "pgpe": pgpe}
+def sep_cma_es(mean: Tensor, population_size: int, sigma: float, **kwargs: Any) -> Strategy:
+    """
+    Separable CMA-ES: :class:`~sb3_plastic.es.cma.SeparableCMA`.
+
+    :param mean: where to start, [D]
+    :param population_size: number of individuals
+    :param sigma: standard deviation of the individuals at the start
+    :param kwargs: options of the package ``cma``
+    """
+    from sb3_plastic.es.cma import SeparableCMA
+
+    return SeparableCMA(mean, population_size, sigma, **kwargs)
+
+
+STRATEGIES: dict[str, Callable[..., Strategy]] = {"openai_es": openai_es, "pgpe": pgpe, "sep_cma_es": sep_cma_es}
 """Strategies by name."""

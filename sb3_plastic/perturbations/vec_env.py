@@ -63,6 +63,7 @@ class LocomotionVecEnv(DummyVecEnv):
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._rewards: list[list[float]] = [[] for _ in range(self.num_envs)]
         self._started = False
+        self._idle = np.zeros(self.num_envs, dtype=bool)
         self._build()
 
     # -- stepping ----------------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ class LocomotionVecEnv(DummyVecEnv):
             raise gym.error.ResetNeeded("Call reset() before step().")
         batch, actions = self._batch, np.asarray(self.actions)
         self._act(actions)
-        batch.step(nstep=self.robots[0].frame_skip)
+        batch.step(ids=~self._idle if self._idle.any() else None, nstep=self.robots[0].frame_skip)
         for i in self._pushed:
             self._xfrc[i] = 0
         rows = self._rows(actions)
@@ -99,13 +100,14 @@ class LocomotionVecEnv(DummyVecEnv):
             for column in (rewards, *(column for name, column in columns.items() if name.startswith("reward_"))):
                 column[unstable] = 0
         obs = self._sense(obs)
-        self._elapsed += 1
+        self._elapsed += ~self._idle
         truncated = self._elapsed >= self._limits
-        dones = terminated | truncated
+        dones = (terminated | truncated) & ~self._idle
         infos = self._infos(columns, unstable, truncated & ~terminated)
-        for rewards_so_far, reward in zip(self._rewards, rewards.tolist(), strict=True):
-            rewards_so_far.append(reward)
-        self._fresh = [False] * self.num_envs
+        values = rewards.tolist()
+        for i in np.flatnonzero(~self._idle).tolist():
+            self._rewards[i].append(values[i])
+            self._fresh[i] = False
         if dones.any():
             for i in np.flatnonzero(dones).tolist():
                 infos[i]["terminal_observation"] = obs[i].copy()
@@ -114,6 +116,15 @@ class LocomotionVecEnv(DummyVecEnv):
                 self._load(i)
             self._sort()
         return obs, rewards.astype(np.float32), dones, infos
+
+    def set_idle(self, rows: np.ndarray) -> None:
+        """
+        Leave some robots as they are: steps do not move them, are not counted, and end no episode.
+
+        :param rows: which, bool [n_envs]; all others move
+        """
+        self._idle = np.array(rows, dtype=bool)
+        self._sort()
 
     def _act(self, actions: Any) -> None:
         """Give the simulations their models, commands and forces for this step."""
@@ -237,7 +248,7 @@ class LocomotionVecEnv(DummyVecEnv):
 
     def _sort(self) -> None:
         """Note which robots need what at each step, so that nominal ones cost nothing; show the batch their models."""
-        numbered = list(enumerate(self._perturbers))
+        numbered = [(i, p) for i, p in enumerate(self._perturbers) if not self._idle[i]]
         self._busy = [(i, p) for i, p in numbered if p.busy]
         self._commanded = [(i, p) for i, p in numbered if p.filters_actions]
         self._sensed = [(i, p) for i, p in numbered if p.filters_observations]

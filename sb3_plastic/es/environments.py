@@ -1,0 +1,151 @@
+"""What an evaluator needs of vector environments: a seed for each, idle ones that cost nothing, copies for workers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import cloudpickle
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
+
+OWN = ("venv", "class_attributes")
+"""Attributes of a wrapper of vector environments that are made anew in a copy."""
+
+
+@runtime_checkable
+class CanIdle(Protocol):
+    """A vector environment that can leave some of its environments as they are."""
+
+    def set_idle(self, rows: np.ndarray) -> None:
+        """:param rows: environments that the next steps leave as they are, bool [n_envs]"""
+
+
+def seed_each(env: VecEnv, seeds: np.ndarray, options: Sequence[Mapping[str, Any]] | None) -> None:
+    """
+    Give each environment its own seed and options for the next reset. (``VecEnv.seed`` takes one seed and counts up.)
+
+    :param env: vector environment
+    :param seeds: one per environment, int [n_envs]
+    :param options: of the reset, one per environment; None: without
+    """
+    env.unwrapped._seeds = [int(seed) for seed in seeds]
+    if options is not None:
+        env.unwrapped.set_options([dict(one) for one in options])
+
+
+class Idle(gym.Wrapper[Any, Any, Any, Any]):
+    """
+    An environment whose steps do nothing.
+
+    :param env: environment
+    :param observation: what a step returns
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], observation: Any) -> None:
+        super().__init__(env)
+        self.observation = observation
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """:param action: not used  :return: the same observation, no reward, not done"""
+        return self.observation, 0.0, False, False, {}
+
+
+class Idling:
+    """
+    Lets environments idle whose individual has finished: for DummyVecEnv, and those that can do so themselves. Others
+    (``SubprocVecEnv``) go on stepping all; the result is the same.
+
+    :param env: vector environment
+    """
+
+    def __init__(self, env: VecEnv) -> None:
+        self._base = env.unwrapped
+        self._restore: dict[int, Any] = {}
+
+    def idle(self, rows: np.ndarray) -> None:
+        """
+        :param rows: environments to be left as they are from now on, bool [n_envs]
+        """
+        base = self._base
+        if isinstance(base, CanIdle):
+            base.set_idle(rows)
+        elif type(base) is DummyVecEnv:
+            for i in set(np.flatnonzero(rows).tolist()) - self._restore.keys():
+                self._restore[i] = base.envs[i]
+                obs: dict[Any, Any] = {key: buffer[i].copy() for key, buffer in base.buf_obs.items()}
+                base.envs[i] = Idle(base.envs[i], obs.get(None, obs))  # of a single space, the key is None
+
+    def wake(self) -> None:
+        """Step all environments again."""
+        if isinstance(self._base, CanIdle):
+            self._base.set_idle(np.zeros(self._base.num_envs, bool))
+        for i, env in self._restore.items():
+            self._base.envs[i] = env  # type: ignore[attr-defined]
+        self._restore = {}
+
+
+def pack(env: VecEnv) -> bytes:
+    """
+    A vector environment as bytes, for a worker.
+
+    :param env: a ``DummyVecEnv`` or a class that is made like it, in wrappers
+    :return: for :func:`unpack`
+    :raises ValueError: if it cannot be copied, saying why
+    """
+    wrappers = []
+    while isinstance(env, VecEnvWrapper):
+        state = {name: value for name, value in vars(env).items() if name not in OWN}
+        wrappers.append((type(env), state))
+        env = env.venv
+    if not isinstance(env, DummyVecEnv):
+        raise ValueError(
+            f"Workers cannot copy a {type(env).__name__}: make the environment with DummyVecEnv or LocomotionVecEnv. "
+            "Each worker has its own copy, so the workers take the place of SubprocVecEnv."
+        )
+    with _without_files(env.envs):
+        try:
+            return cloudpickle.dumps((type(env), env.envs, wrappers[::-1]))
+        except Exception as error:
+            raise ValueError(
+                f"Workers need a copy of the environment, and it cannot be pickled: {error!r}. Environments that hold "
+                "open files, windows or locks can inherit gymnasium.utils.EzPickle, which copies their arguments."
+            ) from error
+
+
+def unpack(data: bytes) -> VecEnv:
+    """
+    :param data: from :func:`pack`
+    :return: a vector environment like the packed one, on one thread if it can have several
+    """
+    make, envs, wrappers = cloudpickle.loads(data)
+    threads = {"n_threads": 1} if "n_threads" in inspect.signature(make).parameters else {}
+    env: VecEnv = make([lambda env=env: env for env in envs], **threads)
+    for cls, state in wrappers:
+        wrapper = cls.__new__(cls)
+        vars(wrapper).update(state, venv=env, class_attributes=dict(inspect.getmembers(cls)))
+        env = wrapper
+    return env
+
+
+@contextmanager
+def _without_files(envs: Sequence[gym.Env[Any, Any]]) -> Iterator[None]:
+    """Inside this context no Monitor has its file: workers must not write to it."""
+    monitors = []
+    for env in envs:
+        while isinstance(env, gym.Wrapper):
+            if isinstance(env, Monitor):
+                monitors.append((env, env.results_writer))
+            env = env.env
+    try:
+        for monitor, _ in monitors:
+            monitor.results_writer = None
+        yield
+    finally:
+        for monitor, writer in monitors:
+            monitor.results_writer = writer

@@ -1,0 +1,58 @@
+"""What TensorBoard shows of a generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.policies import BaseModel
+
+from sb3_plastic.monitor import signal_statistics
+from sb3_plastic.policies import PlasticPolicy
+from sb3_plastic.snn.state import SNNState
+from sb3_plastic.stepper import evaluating
+
+
+def generation_statistics(total: np.ndarray, fitness: np.ndarray, scenarios: Sequence[Any] | None) -> dict[str, float]:
+    """
+    Best, mean, worst and spread of the fitness; best, mean and worst in each scenario.
+
+    :param total: fitness of the individuals, [P]
+    :param fitness: in each scenario, [P, S]
+    :param scenarios: S scenarios, None if there are none
+    :return: by the name under which they are logged
+    """
+    values = {"best": total.max(), "mean": total.mean(), "worst": total.min(), "std": total.std()}
+    logged = {f"train/fitness_{name}": float(value) for name, value in values.items()}
+    for i, scenario in enumerate(scenarios or ()):
+        name = scenario.replace("/", "-") if isinstance(scenario, str) else str(i)
+        column = fitness[:, i]
+        for what, value in (("best", column.max()), ("mean", column.mean()), ("worst", column.min())):
+            logged[f"scenario/{name}_{what}"] = float(value)
+    return logged
+
+
+def shown_statistics(policy: PlasticPolicy, shown: Sequence[Any]) -> dict[str, float]:
+    """
+    Statistics of the mean's network on observations of an individual.
+
+    :param policy: the mean
+    :param shown: T normalised observations, [1, ...] each, from the start of an episode
+    :return: see :func:`sb3_plastic.monitor.signal_statistics`
+    """
+    first = shown[0]
+    arrays = (
+        {key: np.concatenate([obs[key] for obs in shown]) for key in first}
+        if isinstance(first, dict)
+        else np.concatenate(shown)
+    )
+    starts = torch.zeros(len(shown), 1, dtype=torch.bool, device=policy.device)
+    starts[0] = True
+    with torch.no_grad(), evaluating(policy):
+        obs, _ = policy.obs_to_tensor(arrays)
+        features = BaseModel.extract_features(policy, obs, policy.pi_features_extractor)
+        actor_state = policy.split_state(policy.initial_state(1, random=False))[0]
+        state = SNNState.from_tensors(actor_state)
+        return signal_statistics(policy.snn.prepared().signals(features.unsqueeze(1), starts, state))

@@ -1,0 +1,158 @@
+"""Ray workers: equal seeds give equal generations, and a worker that dies costs time alone."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
+
+from sb3_plastic import PlasticES
+from sb3_plastic.es import workers
+from sb3_plastic.es.environments import pack, unpack
+from sb3_plastic.es.evolved import get_vector
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A local cluster with two processors, for all tests of this file."""
+    import ray
+
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def cartpole_es(n_workers=0, env=None, **kwargs):
+    """8 individuals with 2 episodes each, in 4 sub-batches of 2, under normalised observations."""
+    env = env or VecNormalize(make_vec_env("CartPole-v1", 2), norm_reward=False)
+    settings = dict(population_size=8, n_episodes=2, seed=0, device="cpu", policy_kwargs=dict(net_arch=[6], gain=3.0))
+    return PlasticES("MlpPolicy", env, n_workers=n_workers, **{**settings, **kwargs})
+
+
+@dataclass
+class Seen:
+    """What a callback sees of a training."""
+
+    timesteps: list = field(default_factory=list)
+    episodes: list = field(default_factory=list)
+    fitness: list = field(default_factory=list)
+
+
+class Look(BaseCallback):
+    def __init__(self, act=lambda callback: None):
+        super().__init__()
+        self.seen, self.act = Seen(), act
+
+    def _on_step(self):
+        infos = self.locals["infos"]
+        self.seen.timesteps.append(self.num_timesteps)
+        self.seen.episodes += [(i, info["episode"]["r"]) for i, info in enumerate(infos) if "episode" in info]
+        return True
+
+    def _on_rollout_start(self):
+        self.act(self)
+
+    def _on_rollout_end(self):
+        self.seen.fitness.append(self.locals["fitness"].tolist())
+
+
+def test_two_workers_give_the_generations_of_none_bit_for_bit(cluster):
+    alone, look_alone, many, look_many = cartpole_es(), Look(), cartpole_es(2), Look()
+    alone.learn(900, look_alone)
+    many.learn(900, look_many)
+    assert alone._n_updates == many._n_updates > 1
+    assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in (alone, many)))
+    assert look_alone.seen == look_many.seen
+    mine, theirs = (model.get_env().obs_rms for model in (alone, many))
+    np.testing.assert_array_equal(mine.mean, theirs.mean)
+    assert mine.count == theirs.count
+    assert [e["l"] for e in alone.ep_info_buffer] == [e["l"] for e in many.ep_info_buffer]
+
+
+def test_a_worker_that_is_killed_in_a_generation_costs_time_alone(cluster):
+    """The first worker that is found is killed as soon as it plays."""
+    killed = []
+
+    def kill(callback):
+        def wait_and_kill():
+            time.sleep(0.05)
+            pid = os.popen("pgrep -f 'ray::Worker.play'").read().split()
+            if pid and not killed:
+                killed.append(int(pid[0]))
+                os.kill(killed[0], signal.SIGKILL)
+
+        if not killed:
+            threading.Thread(target=wait_and_kill).start()
+
+    alone, many = cartpole_es(population_size=32), cartpole_es(2, population_size=32)
+    alone.learn(3000)
+    many.learn(3000, Look(kill))
+    assert killed
+    assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in (alone, many)))
+
+
+def test_an_error_of_an_environment_is_raised_as_it_was_in_the_worker(cluster):
+    def blind(env):
+        return gym.wrappers.TransformObservation(env, lambda observation: observation * float("nan"), None)
+
+    env = make_vec_env("CartPole-v1", 2, wrapper_class=blind)
+    with pytest.raises(ValueError, match="The observation of environment 0 is nan"):
+        cartpole_es(2, env).learn(1)
+
+
+def test_versions_that_differ_are_refused():
+    mine = workers.versions()
+    workers.check_versions(mine, mine)
+    with pytest.raises(workers.WorkerError, match=r"runs other software: .*torch 1\.0 there, .* here"):
+        workers.check_versions({**mine, "torch": "1.0"}, mine)
+    with pytest.raises(workers.WorkerError, match="runs other software: numpy missing there"):
+        workers.check_versions({name: version for name, version in mine.items() if name != "numpy"}, mine)
+
+
+def test_a_cluster_that_does_not_answer_is_said_to_be_unreachable():
+    with pytest.raises(workers.WorkerError, match="No Ray cluster answers at localhost:1 "):
+        cartpole_es(2, ray_address="localhost:1").learn(1)
+
+
+def test_without_ray_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ImportError, match=r'n_workers needs Ray: pip install "sb3_plastic\[ray\]"'):
+        cartpole_es(2).learn(1)
+
+
+def test_more_workers_than_sub_batches_are_refused():
+    with pytest.raises(ValueError, match=r"1 sub-batches for 2 workers.* Set n_envs to 4 or less"):
+        cartpole_es(2, make_vec_env("CartPole-v1", 8)).learn(1)
+
+
+def test_an_environment_that_cannot_be_copied_is_refused():
+    env = SubprocVecEnv([lambda: __import__("gymnasium").make("CartPole-v1")])
+    with pytest.raises(ValueError, match="Workers cannot copy a SubprocVecEnv"):
+        pack(env)
+    env.close()
+
+
+def test_a_copy_of_an_environment_plays_as_the_original(tmp_path):
+    env = VecNormalize(make_vec_env("CartPole-v1", 2, monitor_dir=str(tmp_path)))
+    copy = unpack(pack(env))
+    for one in (env, copy):
+        one.seed(3)
+    np.testing.assert_array_equal(env.reset(), copy.reset())
+    for _ in range(30):
+        actions = np.array([0, 1])
+        for mine, theirs in zip(env.step(actions)[:3], copy.step(actions)[:3], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert len(env.envs[0].get_episode_rewards()) == len(copy.envs[0].get_episode_rewards()) > 0
+    logged = next(tmp_path.glob("0.monitor.csv")).read_text().splitlines()
+    assert len(logged) == 2 + len(env.envs[0].get_episode_rewards())  # the copy writes none
