@@ -79,8 +79,8 @@ class PlasticES(WholeFiles):
     :param scenarios: that each individual plays; each is the name of a scenario of a suite, a list of perturbations, or
         a dict with options of the environment's ``reset``. None: the environment as it is
     :param scenario_fitness: fitness over the scenarios: ``mean`` or ``worst``
-    :param shared_seeds: whose environments have the same seeds: the two of an antithetic ``pair``, the whole
-        ``population``, or ``none``. New ones in each generation
+    :param shared_seeds: whose environments have the same seeds: the whole ``population``, the two of an antithetic
+        ``pair``, or ``none``. New ones in each generation
     :param n_workers: Ray actors that play sub-batches; 0: this process plays them
     :param ray_address: ``None``: on this machine; ``"auto"``: the Ray cluster that this machine belongs to; or
         ``host:port`` of a cluster's head
@@ -114,7 +114,7 @@ class PlasticES(WholeFiles):
         start_from: str | Path | None = None,
         scenarios: Sequence[Any] | None = None,
         scenario_fitness: str = "mean",
-        shared_seeds: str = "pair",
+        shared_seeds: str = "population",
         n_workers: int = 0,
         ray_address: str | None = None,
         stats_window_size: int = 100,

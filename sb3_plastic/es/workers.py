@@ -123,9 +123,9 @@ def check_versions(theirs: dict[str, str], mine: dict[str, str]) -> None:
     :param mine: of this process
     :raises WorkerError: if they differ
     """
-    different = [
-        f"{name} {theirs.get(name)} there, {mine[name]} here" for name in mine if theirs.get(name) != mine[name]
-    ]
+    missing = "missing"
+    names = [name for name in mine | theirs if mine.get(name) != theirs.get(name)]
+    different = [f"{name} {theirs.get(name, missing)} there, {mine.get(name, missing)} here" for name in names]
     if different:
         raise WorkerError(f"A worker runs other software: {'; '.join(different)}. Install the same on all machines.")
 
