@@ -140,7 +140,7 @@ class Player:
         if not plays.all():
             idling.idle(~plays)
         while plays.any():
-            check_observation(obs)  # type: ignore[arg-type]
+            check_observation(obs)
             if plays.sum() <= len(rows) / 2:  # worth a copy of the others
                 kept = plays[rows]
                 self.population.keep(np.flatnonzero(kept))
