@@ -10,8 +10,8 @@ sb3-plastic train --algo ppo --conf-file zoo_configs/ppo.yml --env sb3_plastic/P
 
 Only perturbations from the start are run. A cell is the forward reward of an episode, summed over its steps and
 averaged over episodes and models, divided by the same without perturbation; in brackets: by model. `--sweep` multiplies
-each family of the suite by growing factors, and gives those at which 75, 50 and 25 % are left: the edges of the
-training range and of the two shells outside.
+each family of the suite by growing factors, and prints the factors at which 75, 50 and 25 % are left: the bounds
+of the training range and of the two shells outside it.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Task(ABC):
 
     :param rate: probability per tick that an input of what is shown fires
     :param drop: probability that such a spike is lost
-    :param spurious: probability per tick that any input fires for no reason
+    :param spurious: probability per tick that an input fires without a signal
     :raises ValueError: if a probability is not in [0, 1]
     """
 
@@ -135,7 +135,7 @@ class Task(ABC):
         :param generator: source of all randomness
         :return: 0 or 1, float32, the same shape
         """
-        # A tick has a spike unless the signal's is missing or lost, and none comes from nowhere.
+        # No spike in a tick: the signal has none or it is lost, and there is no spurious one.
         spikes = 1 - (1 - probability * (1 - self.drop)) * (1 - self.spurious)
         return (torch.rand(spikes.shape, generator=generator) < spikes).float()
 
@@ -147,7 +147,7 @@ def play(task: Task, trials: Trials, answer: Callable[[int, Tensor], Tensor]) ->
     :param task: the task
     :param trials: a batch of its trials
     :param answer: ``(q, inputs so far [stop, B, M]) -> answers [B, G]``. What it gets is a view of a tensor whose later
-        ticks are still written; who keeps it for a gradient must copy it
+        ticks are still written; copy it to keep it for a gradient
     :return: all answers, int64 [Q, B, G]
     """
     inputs, answers = trials.inputs.clone(), []

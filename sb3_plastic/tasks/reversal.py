@@ -1,4 +1,4 @@
-"""Reward-gated reversal: which action a stimulus wants is told by reward alone, and changes in mid-episode."""
+"""Reward-gated reversal: reward alone tells which action a stimulus asks for, and that changes in mid-episode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking into a trained network: what it loses with a part cut out, and what its synapses do in a trial."""
+"""Analysis of a trained network: lesions, and what its synapses do in a trial."""
 
 from __future__ import annotations
 

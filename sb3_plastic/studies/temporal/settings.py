@@ -147,7 +147,7 @@ HEADLINE = {
 """Plastic networks of the headline table, which get all seeds."""
 
 ANALYSED = {"association": "hebb + simple", "reversal": "hebb + retroactive"}
-"""Networks that are taken apart."""
+"""Networks that are analysed: lesions, ablations, traces."""
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "w frozen": dict(frozen=("w",)),

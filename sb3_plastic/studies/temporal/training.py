@@ -14,7 +14,7 @@ from sb3_plastic.tasks import NOT_ASKED, Task, accuracy
 
 
 def detach_fast_weights(state: SNNState) -> SNNState:
-    """Let no gradient through the fast weights and eligibilities from one tick to the next."""
+    """Stop the gradient through fast weights and eligibilities between ticks."""
     return state._replace(layers=tuple(s._replace(h=s.h.detach(), e=s.e.detach()) for s in state.layers))
 
 
