@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from sb3_plastic.studies.results import from_csv, keep, read_results, to_csv
+from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.runner import LocalProcesses, file_name, run_cells
+from sb3_plastic.studies.table import from_csv, to_csv
 
 
 @dataclass(frozen=True)

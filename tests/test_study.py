@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Generator
 
-from sb3_plastic.studies.results import read_results, to_csv
+from sb3_plastic.studies.results import read_results
+from sb3_plastic.studies.table import to_csv
 from sb3_plastic.studies.temporal.analysis import cut
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.playing import play_network

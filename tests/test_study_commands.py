@@ -3,7 +3,7 @@
 import pytest
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies.adaptation_report import estimates
+from sb3_plastic.studies.adaptation_scores import estimates
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from sb3_plastic.perturbations import ROBOTS
 from sb3_plastic.report.results import read_results as read_evaluations
-from sb3_plastic.studies.adaptation_report import CONDITION, SCORES, write_report
+from sb3_plastic.studies.adaptation_report import write_report
+from sb3_plastic.studies.adaptation_scores import CONDITION, SCORES
 from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.results import Result, read_results
+from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
+from sb3_plastic.studies.table import Result
 
 SCENARIO = "nda-v1/train/switch"
 WRAPPERS = [

@@ -9,23 +9,10 @@ import pandas as pd
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
-from sb3_plastic.report import stats
 from sb3_plastic.report.document import formatted, plot_style, small_png
-from sb3_plastic.report.scores import estimate
 from sb3_plastic.studies.adaptation_figures import chosen, gain_figure, relative_figure
-from sb3_plastic.studies.results import Result
-
-CONDITION = ("protocol", "split", "scenario", "control")
-SCORES = {
-    # column of the records: name of the estimate
-    "relative": "relative",
-    "forward_reward": "forward_reward",
-    "survived": "survived",
-    "plateau": "plateau",
-    "net": "net_gain",
-    "adaptation_gain": "raw_gain",
-}
-"""Scores of a condition: see `evaluation.measures` and `report.results`."""
+from sb3_plastic.studies.adaptation_scores import estimates
+from sb3_plastic.studies.table import Result
 
 
 def write_report(results: Sequence[Result], out: Path) -> list[Path]:
@@ -53,31 +40,6 @@ def write_report(results: Sequence[Result], out: Path) -> list[Path]:
                 replace_file(path, small_png(figure(of_robot)))
                 written.append(path)
     return written
-
-
-def estimates(results: Sequence[Result]) -> pd.DataFrame:
-    """
-    Estimates over trainings, with their 95 % bootstrap intervals.
-
-    :param results: of the study
-    :return: ``robot, agent, protocol, split, control, score, seeds, value, low, high``; the split ``all`` holds all
-        scenarios of the protocol. ``relative`` is an interquartile mean, the others are means
-    """
-    keys = ["robot", "agent", "protocol", "split", "control"]
-    shared = ("robot", "agent", "seed")
-    frame = pd.DataFrame([{name: r[name] for name in shared} | score for r in results for score in r["scores"]])
-    perturbed = frame[~frame["split"].isin(["nominal", "reference", "sham"])]
-    frame = pd.concat([frame, perturbed.assign(split="all")])
-    rows = []
-    for values, part in frame.groupby(keys, sort=False):
-        for column, score in SCORES.items():
-            if column not in part or part[column].isna().all():
-                continue
-            matrix = part.pivot_table(column, "seed", "scenario")
-            found = estimate(matrix, stats.iqm if score == "relative" else stats.mean)
-            row = {**dict(zip(keys, values, strict=True)), "score": score, "seeds": len(matrix)}
-            rows.append(row | {"value": found.value, "low": found.low, "high": found.high})
-    return pd.DataFrame(rows)
 
 
 def value_of(scores: pd.DataFrame, **keys: str) -> str:

@@ -20,7 +20,7 @@ from stable_baselines3.common.monitor import load_results
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
 from sb3_plastic.studies.options import add_out, parser_of
-from sb3_plastic.studies.results import from_csv, to_csv
+from sb3_plastic.studies.table import from_csv, to_csv
 from sb3_plastic.versions import versions
 
 Curve = dict[str, list[float]]

@@ -31,8 +31,9 @@ from sb3_plastic.studies.commands import configuration, train_once
 from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.results import Result, required_results
+from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
+from sb3_plastic.studies.table import Result
 
 ENVS = ["HalfCheetah-v5", "Ant-v5"]
 RL_ZOO = "MLP (RL Zoo)"

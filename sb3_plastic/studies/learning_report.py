@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sb3_plastic.studies.curves import draw_curves
-from sb3_plastic.studies.results import Result
+from sb3_plastic.studies.table import Result
 
 
 def summary(results: Sequence[Result]) -> list[float]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
-
-Result = dict[str, Any]
-"""What came of a cell: plain data (numbers, strings, lists, mappings) by name."""
+from sb3_plastic.studies.table import Result, from_csv, to_csv
 
 
 def origin(results: Sequence[Result]) -> str:
@@ -78,40 +73,3 @@ def gather(out: Path) -> dict[str, Result]:
         if not any((out / "cells").iterdir()):
             (out / "cells").rmdir()
     return results
-
-
-def to_csv(results: Sequence[Mapping[str, Any]]) -> str:
-    """
-    Results as a table: one row each, text as it is, all else as JSON; empty where a result lacks a column.
-
-    :param results: plain data by name
-    """
-    columns = list(dict.fromkeys(name for result in results for name in result))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{name: _encoded(value) for name, value in result.items()} for result in results])
-    return table.getvalue()
-
-
-def from_csv(text: str) -> list[Result]:
-    """
-    The results that :func:`to_csv` wrote. An empty text comes back as a missing column.
-
-    :param text: the table
-    """
-    csv.field_size_limit(2**30)
-    rows = csv.DictReader(io.StringIO(text))
-    return [{name: _decoded(value) for name, value in row.items() if value != ""} for row in rows]
-
-
-def _encoded(value: object) -> str:
-    is_plain_text = isinstance(value, str) and _decoded(value) is value
-    return str(value) if is_plain_text else json.dumps(value, separators=(",", ":"))
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

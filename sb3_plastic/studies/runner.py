@@ -25,7 +25,8 @@ import torch
 
 from sb3_plastic.evaluation.provenance import commit
 from sb3_plastic.snn.scan import set_num_threads
-from sb3_plastic.studies.results import Result, gather, keep, read_results
+from sb3_plastic.studies.results import gather, keep, read_results
+from sb3_plastic.studies.table import Result
 from sb3_plastic.versions import versions
 
 

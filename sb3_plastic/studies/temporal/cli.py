@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.results import Result, required_results
+from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
+from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.records import records
 from sb3_plastic.studies.temporal.report import write_report
 from sb3_plastic.studies.temporal.search import FIRST_SEED, ranking, run_search_cell, search_cells

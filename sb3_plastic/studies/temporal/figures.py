@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from sb3_plastic.report.document import COLORS, PAGE, new_figure
 from sb3_plastic.report.stats import bootstrap_interval
-from sb3_plastic.studies.results import Result
+from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.records import at_level, select
 from sb3_plastic.studies.temporal.settings import ANALYSED, CONTROLS, HEADLINE, LONGER, NOISE, UPDATES, make_task
 from sb3_plastic.tasks import TASKS, RewardReversal

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sb3_plastic.report.stats import bootstrap_interval
-from sb3_plastic.studies.results import Result
+from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.settings import NOISE, UPDATES
 
 KEYS = ["task", "network", "ablation", "n_updates"]

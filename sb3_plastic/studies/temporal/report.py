@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from sb3_plastic.report.document import Document, plot_style
-from sb3_plastic.studies.results import Result, origin, required_results
+from sb3_plastic.studies.results import origin, required_results
+from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal import figures
 from sb3_plastic.studies.temporal.analysis import LESIONS
 from sb3_plastic.studies.temporal.records import at_level, difference, interval, records, select

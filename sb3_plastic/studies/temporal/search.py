@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies.results import Result
+from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.settings import LEARNED, NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
 from sb3_plastic.studies.temporal.study import N_TEST, Cell

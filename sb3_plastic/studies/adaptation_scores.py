@@ -1,0 +1,48 @@
+"""The scores of the study of adaptation: which there are, and their estimates over trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sb3_plastic.report import stats
+from sb3_plastic.report.scores import estimate
+from sb3_plastic.studies.table import Result
+
+CONDITION = ("protocol", "split", "scenario", "control")
+SCORES = {
+    # column of the records: name of the estimate
+    "relative": "relative",
+    "forward_reward": "forward_reward",
+    "survived": "survived",
+    "plateau": "plateau",
+    "net": "net_gain",
+    "adaptation_gain": "raw_gain",
+}
+"""Scores of a condition: see `evaluation.measures` and `report.results`."""
+
+
+def estimates(results: Sequence[Result]) -> pd.DataFrame:
+    """
+    Estimates over trainings, with their 95 % bootstrap intervals.
+
+    :param results: of the study
+    :return: ``robot, agent, protocol, split, control, score, seeds, value, low, high``; the split ``all`` holds all
+        scenarios of the protocol. ``relative`` is an interquartile mean, the others are means
+    """
+    keys = ["robot", "agent", "protocol", "split", "control"]
+    shared = ("robot", "agent", "seed")
+    frame = pd.DataFrame([{name: r[name] for name in shared} | score for r in results for score in r["scores"]])
+    perturbed = frame[~frame["split"].isin(["nominal", "reference", "sham"])]
+    frame = pd.concat([frame, perturbed.assign(split="all")])
+    rows = []
+    for values, part in frame.groupby(keys, sort=False):
+        for column, score in SCORES.items():
+            if column not in part or part[column].isna().all():
+                continue
+            matrix = part.pivot_table(column, "seed", "scenario")
+            found = estimate(matrix, stats.iqm if score == "relative" else stats.mean)
+            row = {**dict(zip(keys, values, strict=True)), "score": score, "seeds": len(matrix)}
+            rows.append(row | {"value": found.value, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)

@@ -1,0 +1,49 @@
+"""Results as a table: CSV with JSON in the fields that are not text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Result = dict[str, Any]
+"""What came of a cell: plain data (numbers, strings, lists, mappings) by name."""
+
+
+def to_csv(results: Sequence[Mapping[str, Any]]) -> str:
+    """
+    Results as a table: one row each, text as it is, all else as JSON; empty where a result lacks a column.
+
+    :param results: plain data by name
+    """
+    columns = list(dict.fromkeys(name for result in results for name in result))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _encoded(value) for name, value in result.items()} for result in results])
+    return table.getvalue()
+
+
+def from_csv(text: str) -> list[Result]:
+    """
+    The results that :func:`to_csv` wrote. An empty text comes back as a missing column.
+
+    :param text: the table
+    """
+    csv.field_size_limit(2**30)
+    rows = csv.DictReader(io.StringIO(text))
+    return [{name: _decoded(value) for name, value in row.items() if value != ""} for row in rows]
+
+
+def _encoded(value: object) -> str:
+    is_plain_text = isinstance(value, str) and _decoded(value) is value
+    return str(value) if is_plain_text else json.dumps(value, separators=(",", ":"))
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
