@@ -10,12 +10,15 @@ import re
 import runpy
 import sys
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import sb3_plastic
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replacing
+from sb3_plastic.help import HELP
 from sb3_plastic.simulator import hush_mujoco, is_headless, render_off_screen
 
 ALGO = ("--algo", "plastic_ppo")
@@ -68,13 +71,15 @@ def main(argv: list[str] | None = None) -> int:
         description="Plastic spiking policies for Stable-Baselines3, through RL Zoo.",
         epilog="commands:\n"
         + "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
-        + "\n\nEach takes RL Zoo's arguments: `sb3-plastic <command> --help` lists them.",
+        + "\n\n`sb3-plastic <command> --help` says what a command does, with examples and its arguments.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sb3_plastic {sb3_plastic.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="see below")
     command = parser.parse_args(argv[:1]).command
     arguments = argv[1:]
+    if command in HELP and {"-h", "--help"} & {*arguments}:
+        print(HELP[command])
     try:
         code = pkgutil.resolve_name(COMMANDS[command][0])(arguments)
     except KeyboardInterrupt:
@@ -116,11 +121,6 @@ def enjoy(arguments: list[str]) -> None:
 
         play(arguments)
         return
-    if {"-h", "--help"} & {*arguments}:
-        print(
-            "With --model MODEL, a zip file, a run or an exported folder is played without RL Zoo, and without running"
-        )
-        print("what its files hold: `sb3-plastic enjoy --model MODEL --help`. The rest is RL Zoo's:\n")
     prepare()
     from rl_zoo3.enjoy import enjoy as pipeline
 
@@ -214,7 +214,9 @@ def plot(arguments: list[str]) -> None:
     if save is not None:
         plt.show = lambda *_, **__: None  # instead of a warning that there is nothing to look at
     warn_of_files(rest, always=name == "file")
-    call(getattr(rl_zoo3.plots, name), f"plot {arguments[0]}", [*defaults, *rest])
+    pipeline = getattr(rl_zoo3.plots, name)
+    describe_parsers(sys.modules[pipeline.__module__], f"sb3-plastic plot {arguments[0]}")
+    call(pipeline, f"plot {arguments[0]}", [*defaults, *rest])
     if save is not None:
         save_figures(save)
 
@@ -223,7 +225,7 @@ def plot(arguments: list[str]) -> None:
 
 
 def prepare() -> None:
-    """Register our algorithms, and use one torch thread unless told otherwise."""
+    """Register our algorithms, use one torch thread unless told otherwise, and silence warnings that say nothing."""
     import torch
 
     import sb3_plastic.zoo  # noqa: F401
@@ -257,6 +259,21 @@ def call(pipeline: Callable[[], object], name: str, arguments: list[str]) -> Non
     """Run a pipeline, which takes its arguments from ``sys.argv``."""
     sys.argv = [f"sb3-plastic {name}", *arguments]
     pipeline()
+
+
+def describe_parsers(module: Any, prog: str) -> None:
+    """
+    Name the program in a module's usage, where RL Zoo gives the description of a parser for its name.
+
+    :param module: which makes an ArgumentParser
+    :param prog: name of the program
+    """
+
+    class Parser(argparse.ArgumentParser):
+        def __init__(self, description: str | None = None, **kwargs: Any) -> None:
+            super().__init__(prog=prog, description=description, **kwargs)
+
+    module.argparse = types.SimpleNamespace(**{**vars(argparse), "ArgumentParser": Parser})
 
 
 def save_figures(path: Path) -> None:

@@ -13,6 +13,7 @@ replaces the whole mapping, by which a search would tune another network than th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import copy
@@ -30,7 +31,9 @@ try:
 except ImportError as error:
     raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
 
+from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
+from sb3_plastic.errors import unknown
 
 Params = dict[str, Any]
 
@@ -138,17 +141,26 @@ class ExperimentManager(HostManager):
         self.is_ours = self.algo in SAMPLERS
         if self.is_ours and kwargs.get("config") is None:
             self.config = str(config_file(self.algo))
+        if self.trial_id == 0:
+            self.trial_id = "0"  # type: ignore[assignment]  # the number 0 passes for none
 
     def read_hyperparameters(self) -> tuple[Params, Params]:
-        """As in RL Zoo."""
+        """As in RL Zoo, which prints them all; here, only with ``--verbose 2``."""
         changes = self.custom_hyperparams
         if self.is_ours and changes and "policy_kwargs" in changes:
             merged = self._policy_kwargs(custom_hyperparams=None) | evaluated(changes["policy_kwargs"])
             self.custom_hyperparams = {**changes, "policy_kwargs": merged}
-        return super().read_hyperparameters()
+        if self.verbose > 1:
+            return super().read_hyperparameters()
+        with redirect_stdout(StringIO()) as printed:
+            found = super().read_hyperparameters()
+        if self.verbose:
+            print(printed.getvalue().split("Default hyperparameters")[0], end="")
+        return found
 
     def load_trial(self, storage: str, study_name: str, trial_id: int | None = None, convert: bool = True) -> Params:
         """As in RL Zoo."""
+        trial_id = None if trial_id is None else int(trial_id)
         params = super().load_trial(storage, study_name, trial_id, convert)
         if self.is_ours and convert:
             configured = self._policy_kwargs(custom_hyperparams=None, trial_id=None)
@@ -164,6 +176,7 @@ class ExperimentManager(HostManager):
 
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
         processed, wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
+        check_names(self.algo, processed)
         return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
 
     def create_log_folder(self) -> None:
@@ -173,6 +186,58 @@ class ExperimentManager(HostManager):
             self.save_path = self._scratch.name
             self.params_path = f"{self.save_path}/{self.env_name}"
         super().create_log_folder()
+
+    def hyperparameters_optimization(self) -> None:
+        """
+        As in RL Zoo, but its budget is printed first, the study is kept in a file and goes on with what is there, and
+        the command that trains with what was found is printed last.
+        """
+        folder = Path(self.log_folder) / self.algo
+        self.storage = self.storage or str(folder / f"{self.env_name}.study.log")
+        self.study_name = self.study_name or f"{self.algo} {self.env_name}"
+        study = tuning.open_study(self.storage, self.study_name)
+        finished = tuning.n_finished(study)
+        wanted = self.n_trials if self.max_total_trials is None else self.max_total_trials
+        print(tuning.budget(wanted, finished, self.n_timesteps, self.n_evaluations or 1, self.n_eval_episodes))
+        print(f"Study: {self.study_name!r} in {self.storage}. The same command goes on with it after an interruption.")
+        if self.max_total_trials is None:
+            self.n_trials = max(wanted - finished, 0)
+        self.seed += finished  # else what goes on would draw again what is there
+        print(f"To do: {max(wanted - finished, 0)} trials.", flush=True)
+        try:
+            super().hyperparameters_optimization()
+        finally:
+            print(tuning.winner(study, self._train_command()), flush=True)
+
+    def _train_command(self) -> list[str]:
+        command = ["sb3-plastic", "train", "--algo", self.algo, "--env", self.env_name.gym_id, "-f", self.log_folder]
+        if self.args.conf_file is not None:
+            command += ["-conf", self.config]
+        command += ["--storage", str(self.storage), "--study-name", str(self.study_name)]
+        changes = [f"{name}:{value!r}" for name, value in (self.custom_hyperparams or {}).items()]
+        return [*command, *(["-params", *changes] if changes else []), "--trial-id"]
+
+
+def check_names(algo: str, hyperparams: Params) -> None:
+    """
+    Refuse names that an algorithm does not have.
+
+    :param algo: RL Zoo's name of it
+    :param hyperparams: its arguments, without what RL Zoo takes for itself
+    :raises UserError: naming the most similar one
+    """
+    given_otherwise = {"self", "env", "device", "seed", "tensorboard_log", "verbose", "_init_setup_model"}
+    known = {*inspect.signature(rl_zoo3.ALGOS[algo].__init__).parameters} - given_otherwise | {*OF_RL_ZOO}
+    for name in hyperparams:
+        if name not in known and "kwargs" not in known:
+            raise unknown(f"hyperparameter of {algo}", name, sorted(known))
+
+
+OF_RL_ZOO = (
+    *("n_timesteps", "n_envs", "normalize", "frame_stack", "env_wrapper", "vec_env_wrapper", "callback"),
+    *("env_kwargs", "monitor_kwargs", "noise_type", "noise_std"),
+)
+"""Hyperparameters that RL Zoo takes for itself."""
 
 
 def evaluated(policy_kwargs: Any) -> Params:

@@ -38,11 +38,13 @@ ALLOWED = {
     "ppo": "errors finite snn observations buffers clipping stepper policies monitor saving",
     "callbacks": "errors snn monitor ppo",
     "es": "errors export versions finite snn observations policies stepper monitor saving",
-    "zoo": "errors algorithms",
+    "tuning": "",
+    "help": "",
+    "zoo": "errors algorithms tuning",
     "studies": "errors snn tasks files perturbations evaluation report ppo zoo versions",
     "interchange": "errors files export policies snn",
     "artefacts": "algorithms errors files versions safe export evaluation interchange snn",
-    "cli": "artefacts adapt errors files simulator zoo perturbations evaluation report studies",
+    "cli": "artefacts adapt errors files help simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

@@ -100,6 +100,12 @@ def test_a_named_index_is_a_column():
     assert "| agent | x |\n| --- | ---: |\n| a | 1.0 |" in document.markdown()
 
 
+def test_numbers_with_intervals_are_aligned_right():
+    document = Document("t")
+    document.table([{"agent": "a", "gain": "0.12 [-0.10, 0.30]", "none": None, "n": "97.5%"}])
+    assert "| --- | ---: | ---: | ---: |" in document.markdown()
+
+
 def test_code_that_holds_a_fence_stays_in_its_own():
     document = Document("t")
     document.code("```\nx\n```")

@@ -7,7 +7,8 @@ import pytest
 from evaluation_helpers import make_trace, write_results
 
 from sb3_plastic.evaluation.measures import aligned, episode_measures, gain_curve, gap_closed
-from sb3_plastic.evaluation.records import COLUMNS, Cell, load_traces, read_records, records_of, save_trace
+from sb3_plastic.evaluation.reading import load_traces, read_records
+from sb3_plastic.evaluation.records import COLUMNS, Cell, records_of, save_trace
 from sb3_plastic.report.stats import mean
 
 

@@ -22,7 +22,8 @@ from hypothesis.extra import numpy as hnp
 
 from sb3_plastic import PlasticPPO, load_policy
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.records import Cell, load_trace, save_trace
+from sb3_plastic.evaluation.reading import load_trace
+from sb3_plastic.evaluation.records import Cell, save_trace
 from sb3_plastic.export.plain import from_plain, to_plain
 from sb3_plastic.perturbations.schedules import draw_timing
 from sb3_plastic.perturbations.spec import Schedule, from_yaml, parse, to_yaml

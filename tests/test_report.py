@@ -14,7 +14,7 @@ import pytest
 from evaluation_helpers import write_results
 
 from sb3_plastic import cli
-from sb3_plastic.evaluation.records import read_records
+from sb3_plastic.evaluation.reading import read_records
 from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
@@ -32,6 +32,7 @@ from sb3_plastic.report.figures import (
 )
 from sb3_plastic.report.page import missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
+from sb3_plastic.report.verdict import key_figures, verdict
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
 AGENTS = {
@@ -139,6 +140,25 @@ class TestThePage:
         assert not results.records["unstable"].any()
         slope = results.of(ROBOT, label="adapting", scenario="nda-v1/novel/slope")
         assert len(slope) == 3 * 3 * 2
+
+    def test_it_starts_with_a_verdict_and_three_figures(self, report, results):
+        text = (report / "report.md").read_text()
+        assert text.index("## Verdict") < text.index("Suite `nda-v1`") < text.index("## What this says")
+        sentence = verdict(results)
+        assert f"**{sentence}**" in text
+        assert sentence.startswith("Adaptation is shown for adapting; adaptation is not shown for rigid")
+        assert sentence.endswith(
+            "nothing is said of adaptation in static and oracle, not run with frozen fast weights."
+        )
+        table = key_figures(results).set_index("agent")
+        net = controls(results, ROBOT).set_index(["agent", "split"])["net gain"]
+        assert table.loc["rigid", "net adaptation gain"] == net["rigid", "novel"] == "0.00 [0.00, 0.00]"
+        assert table.loc["static", "net adaptation gain"] == "–"  # noqa: RUF001
+        assert "| sham | the control that freezes" in text
+
+    def test_few_seeds_make_an_open_verdict(self, evaluations):
+        one = read_results([evaluations / "adapting_0", evaluations / "static_0"])
+        assert verdict(one).startswith("Whether adapting adapts is open: there are fewer than 3 trained seeds")
 
 
 class TestWhatIsSaid:

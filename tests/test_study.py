@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 
+import pandas as pd
 import pytest
 import torch
 from torch import Generator
@@ -12,11 +13,12 @@ from torch import Generator
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.table import to_csv
 from sb3_plastic.studies.temporal.analysis import cut
+from sb3_plastic.studies.temporal.conclusion import conclusion
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.playing import play_network
 from sb3_plastic.studies.temporal.records import difference, records, select
 from sb3_plastic.studies.temporal.search import CHANGES, ranking, run_search_cell, search_cells
-from sb3_plastic.studies.temporal.settings import NETWORKS, SIZES, UPDATES, make_task
+from sb3_plastic.studies.temporal.settings import NETWORKS, NOISE, SIZES, UPDATES, make_task
 from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, train
 from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
 
@@ -136,6 +138,23 @@ def study(*arguments):
     return subprocess.run(
         command, check=True, text=True, capture_output=True, env={**os.environ, "NUMBA_NUM_THREADS": "1"}
     ).stdout
+
+
+def test_the_conclusion_compares_the_best_networks_with_the_reference():
+    accuracies = {("reference", 0): 0.8, ("hebb", 400): 0.8, ("bcm + simple", 400): 0.6, ("static", 400): 0.4}
+    frame = pd.DataFrame(
+        [
+            dict(task="accumulation", network=network, n_updates=n, ablation="", lesion="", seed=0, delay=None)
+            | {"drop": drop, "spurious": spurious, "accuracy": accuracy}
+            for (network, n), accuracy in accuracies.items()
+            for drop, spurious in NOISE
+        ]
+    )
+    sentence, (row,) = conclusion(frame, ["accumulation"])
+    assert "plastic network reaches at least 95% of the reference decoder's accuracy in 1 of 1 tasks" in sentence
+    assert "the best control in 0 of 1 (lowest: 50.0%)" in sentence
+    assert (row["best plastic"], row["best control"]) == ("hebb", "static")
+    assert (row["plastic, noise-free"], row["control, strong noise"]) == ("100.0%", "50.0%")
 
 
 def test_the_command_goes_on_with_what_is_missing_and_reports_on_all(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,8 @@ def trained(tmp_path_factory):
     """A folder in which an agent was trained, two episodes long for each robot."""
     cwd = tmp_path_factory.mktemp("trained")
     arguments = ["--seed", "1", "-tb", "tensorboard", "--eval-freq", "2048", "--eval-episodes", "2", *SMALL]
-    zoo("train", "--env", ENV, "-n", "4096", *arguments, cwd=cwd)
+    output = zoo("train", "--env", ENV, "-n", "4096", *arguments, cwd=cwd)
+    (cwd / "output.txt").write_text(output)
     return cwd
 
 
@@ -69,6 +71,15 @@ def test_train_writes_what_rl_zoo_reads(trained):
         *("args.yml", "command.txt", "config.yml", "vecnormalize.pkl")
     }
     assert "sb3-plastic train --env" in (trained / RUN / ENV / "command.txt").read_text()
+
+
+def test_train_prints_no_settings_and_no_warnings(trained):
+    output = (trained / "output.txt").read_text()
+    assert "Loading hyperparameters from" in output
+    assert "OrderedDict" not in output
+    assert "Default hyperparameters" not in output
+    assert "WARNING" not in output
+    assert not (trained / "MUJOCO_LOG.TXT").exists()
 
 
 def test_train_logs_the_network_to_tensorboard(trained):
@@ -197,10 +208,15 @@ def test_plots_are_written_without_a_display(trained, tmp_path):
 def test_tune_searches_around_the_configuration(tmp_path):
     import pandas
 
-    arguments = ["-n", "512", "--n-trials", "3", "--n-evaluations", "1", "--eval-episodes", "1"]
+    arguments = ["-n", "512", "--n-evaluations", "1", "--eval-episodes", "1"]
     arguments += ["--optimization-log-path", "trials", "--pruner", "none", "--seed", "1", *SMALL[:2]]
-    study = ["--storage", "study.log", "--study-name", "halfcheetah"]
-    zoo("tune", "--env", ENV, *study, *arguments, cwd=tmp_path)
+    output = zoo("tune", "--env", ENV, "--n-trials", "1", *arguments, cwd=tmp_path)
+    assert output.index("Budget: 1 trials of 512 training steps, at most 512 steps in all") < output.index("Trial 0")
+    output = zoo("tune", "--env", ENV, "--n-trials", "3", *arguments, cwd=tmp_path)
+    assert "at most 1,024 steps still to do" in output
+    assert "1 trials are finished" in output
+    for report in (tmp_path / "logs" / "plastic_ppo").glob("report_*1-trials*.csv"):
+        report.unlink()
     assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
     (report,) = (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv")
     trials = pandas.read_csv(report)
@@ -213,9 +229,13 @@ def test_tune_searches_around_the_configuration(tmp_path):
         sampled = {"alpha_init", "eta_init", "rho", "plasticity_lr_scale", "log_std_init"}
         assert {*tried} == {*configured} | sampled
         assert all(tried[name] == value for name, value in configured.items() if name not in sampled)
-    # Train with what a trial has found.
+    # Train with what was found: the command stands last.
+    best = int(trials.value.argmax())
+    _, *command = shlex.split(output.strip().splitlines()[-1])
+    assert command[-2:] == ["--trial-id", str(best)]
     small = ["-n", "32", "--eval-freq", "-1", *SMALL[:2], "n_steps:16", "batch_size:32", "chunk_len:16", "n_epochs:1"]
-    zoo("train", "--env", ENV, *study, "--trial-id", "2", *small, cwd=tmp_path)
+    zoo(*command, *small, cwd=tmp_path)
+    tried = saved(tmp_path / "trials" / f"trial_{best}" / "best_model.zip")["policy_kwargs"]
     assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
 
 
@@ -234,33 +254,54 @@ def test_registration_from_a_users_own_script(tmp_path):
 
 
 EVERY_ENTRY = """
-import argparse, yaml
+import argparse, sys, yaml
 from sb3_plastic.zoo import ExperimentManager, config_file
 
-for env in yaml.safe_load(config_file("plastic_ppo").read_text()):
+algo = sys.argv[1]
+config = str(config_file(algo))
+for env in yaml.safe_load(open(config)):
     if env != "default":
-        manager = ExperimentManager(argparse.Namespace(), "plastic_ppo", env, "logs", eval_freq=-1)
+        manager = ExperimentManager(argparse.Namespace(), algo, env, "logs", eval_freq=-1, config=config, verbose=0)
         model, _ = manager.setup_experiment()
-        print("entry", env, type(model).__name__, model.chunk_len)
+        print("entry", env, type(model).__name__, getattr(model, "chunk_len", None))
 """
 
 
-def test_every_configuration_makes_a_model(tmp_path):
-    output = run([sys.executable, "-c", EVERY_ENTRY], tmp_path)
+@pytest.mark.parametrize("algo", ["plastic_ppo", "plastic_es", "ppo"])
+def test_every_configuration_makes_a_model(algo, tmp_path):
+    output = run([sys.executable, "-c", EVERY_ENTRY, algo], tmp_path)
+    entries = yaml.safe_load((ROOT / "zoo_configs" / f"{algo}.yml").read_text())
+    expected = {env: str(entry.get("chunk_len")) for env, entry in entries.items() if env != "default"}
+    assert dict(re.findall(r"entry (\S+) \w+ (\S+)", output)) == expected
     robots = ("Hopper", "Walker2d", "HalfCheetah", "Ant", "Humanoid")
-    expected = {"Pendulum-v1", "CartPole-v1", *(f"{robot}-v5" for robot in robots)}
-    assert {*re.findall(r"entry (\S+) PlasticPPO 16", output)} == expected
+    named = {"plastic_ppo": robots, "plastic_es": ("HalfCheetah",), "ppo": ("HalfCheetah", "Ant")}[algo]
+    assert {*expected} >= {f"{robot}-v5" for robot in named}
 
 
 # The command itself
 
 
-@pytest.mark.parametrize("command", ["train", "enjoy", "record", "tune"])
-def test_help_lists_rl_zoos_arguments(command, tmp_path):
-    output = zoo(command, "--help", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        *((name, "--env-kwargs") for name in ("train", "enjoy", "record", "tune")),
+        *(
+            ("plot", "figure"),
+            ("plot train", "--episode-window"),
+            ("plot all", "--no-million"),
+            ("plot file", "--boxplot"),
+        ),
+        *(("evaluate", "--vecnorm"), ("report", "--baseline"), ("perturbations", "render"), ("study", "temporal")),
+        *(("export", "--to"), ("inspect", "model")),
+    ],
+)
+def test_help_says_what_a_command_does_with_examples_and_arguments(command, argument, tmp_path):
+    output = zoo(*command.split(), "--help", cwd=tmp_path)
     assert f"usage: sb3-plastic {command}" in output
-    assert "plastic_ppo" in output
-    assert "--env-kwargs" in output
+    assert argument in output
+    name = command.split()[0]
+    assert re.search(rf"^ *sb3-plastic {name} \S", output, re.MULTILINE)  # examples
+    assert "usage: Gather" not in output
 
 
 def test_command_names_its_commands_and_version(tmp_path):
@@ -280,6 +321,7 @@ def test_command_names_its_commands_and_version(tmp_path):
         (["train", "--env", "HalfCheeta-v5"], "you maybe meant HalfCheetah-v5?"),
         (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule=none)"], "a string needs quotes"),
         (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule='ojo')"], "'oja'"),
+        (["train", "--env", "CartPole-v1", "-params", "learning_rat:0.1"], "Did you mean 'learning_rate'?"),
         (["train", "--env", "CartPole-v1", "-i", "missing.zip"], "must be a valid path to a .zip file"),
         (["train", "--env", "CartPole-v1", "-conf", "missing.yml"], "No such file or directory: 'missing.yml'"),
         (["enjoy", "--env", ENV, "--no-render"], "There are no models in logs: train one with `sb3-plastic train`"),
@@ -290,6 +332,7 @@ def test_command_names_its_commands_and_version(tmp_path):
 def test_errors_teach(arguments, message, tmp_path):
     output = zoo(*arguments, cwd=tmp_path, code=2)
     assert message in output
+    assert f"sb3-plastic {arguments[0]}: error: " in output
     assert "Traceback" not in output
 
 

@@ -84,10 +84,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--wrapper", nargs="*", help="wrappers, the first innermost: sb3_plastic.wrappers.PreviousActionReward")
     add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
-    add("--suite", default="nda-v1")
-    add("--tier", default="quick", help="smoke, quick or full")
-    add("--protocols", nargs="+", default=("static", "onset"), choices=PROTOCOLS, metavar="PROTOCOL")
-    add("--controls", nargs="+", choices=PLASTICITY, metavar="CONTROL", help="by default all that the model has")
+    add("--suite", default="nda-v1", help="suite of scenarios (default: %(default)s)")
+    add("--tier", default="quick", help="smoke, quick or full (default: %(default)s)")
+    add(
+        "--protocols",
+        nargs="+",
+        default=("static", "onset"),
+        choices=PROTOCOLS,
+        metavar="PROTOCOL",
+        help=f"of {', '.join(PROTOCOLS)} (default: static onset)",
+    )
+    add(
+        "--controls",
+        nargs="+",
+        choices=PLASTICITY,
+        metavar="CONTROL",
+        help=f"of {', '.join(PLASTICITY)} (default: all that the model has)",
+    )
     add(
         "--faults",
         nargs="+",
@@ -98,11 +111,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--label", help="name of the method, shared by its seeds; by default the algorithm")
     add("--train-seed", type=int, help="by default the model's own seed")
-    add("--seed", "--seeds", type=int, default=10_000, help="seed of the first episode of each cell")
+    add(
+        "--seed",
+        "--seeds",
+        type=int,
+        default=10_000,
+        help="seed of the first episode of each cell (default: %(default)s)",
+    )
     add("--episodes", type=int, help="episodes per cell, with consecutive seeds; by default as the tier says")
     add("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
-    add("--steps", type=int, default=1000, help="length of a training episode")
-    add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon")
+    add("--steps", type=int, default=1000, help="length of a training episode (default: %(default)s)")
+    add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon (default: %(default)s)")
     add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

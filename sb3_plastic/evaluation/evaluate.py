@@ -23,11 +23,10 @@ from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
+from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
     Cell,
     Trace,
-    load_trace,
-    read_json,
     records_of,
     save_trace,
     write_records,

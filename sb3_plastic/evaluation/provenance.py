@@ -11,7 +11,7 @@ import sb3_plastic
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn
 from sb3_plastic.evaluation.loading import sha256_of
-from sb3_plastic.evaluation.records import read_json
+from sb3_plastic.evaluation.reading import read_json
 from sb3_plastic.evaluation.settings import TrialSettings
 from sb3_plastic.files import write_json
 from sb3_plastic.versions import versions

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MEASURES, episode_measures
 from sb3_plastic.files import replace_file
-from sb3_plastic.safe import DamagedError
 
 Array = NDArray[Any]
 
@@ -106,8 +104,13 @@ class Cell:
 
     @property
     def file_name(self) -> str:
-        """``<protocol>__<scenario, / as ->__<control>.npz``."""
-        return f"{self.protocol}__{self.scenario.replace('/', '-')}__{self.control}.npz"
+        """Of its trace."""
+        return file_name_of(self.protocol, self.scenario, self.control)
+
+
+def file_name_of(protocol: str, scenario: str, control: str) -> str:
+    """``<protocol>__<scenario, / as ->__<control>.npz``. :param protocol: :param scenario: full name :param control:"""
+    return f"{protocol}__{scenario.replace('/', '-')}__{control}.npz"
 
 
 @dataclass(frozen=True)
@@ -168,30 +171,6 @@ def save_trace(folder: Path, cell: Cell, trace: Trace) -> Path:
     np.savez_compressed(buffer, cell=json.dumps(dataclasses.asdict(cell)), **dataclasses.asdict(trace))
     replace_file(path, buffer.getvalue())
     return path
-
-
-def load_trace(path: Path | str) -> tuple[Cell, Trace]:
-    """
-    Read a file of ``traces``.
-
-    :param path: the file
-    :return: the cell, and its episodes
-    :raises DamagedError: if it is not whole
-    """
-    try:
-        # Opened here: of a damaged archive, numpy would leave the file open.
-        with Path(path).open("rb") as raw, np.load(raw) as file:
-            arrays = dict(file)
-        return Cell(**json.loads(str(arrays.pop("cell")))), Trace(**arrays)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # numpy's, zipfile's, zlib's and json's: damage has no family of its own
-        raise DamagedError(str(path), f"{type(error).__name__}: {error}") from error
-
-
-def load_traces(folder: Path | str) -> dict[Cell, Trace]:
-    """All cells of a results folder, by name. :param folder: the results folder"""
-    return dict(load_trace(path) for path in sorted((Path(folder) / "traces").glob("[!.]*.npz")))
 
 
 def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.DataFrame:
@@ -266,57 +245,3 @@ def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:
 def write_records(folder: Path, records: pd.DataFrame) -> None:
     """Write ``records.csv``. :param folder: the results folder :param records: as `records_of` returns them"""
     replace_file(folder / "records.csv", records.to_csv(index=False, lineterminator="\n").encode())
-
-
-def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
-    """
-    The records of one results folder or of several, one below the other.
-
-    :param folders: results folders
-    :raises UserError: if a folder has no records, or the same model twice
-    """
-    chosen: Sequence[Path | str] = [folders] if isinstance(folders, Path | str) else list(folders)
-    tables = []
-    for folder in map(Path, chosen):
-        if not (folder / "records.csv").is_file():
-            raise UserError(
-                f"{folder} has no records.csv: it is no results folder of `sb3-plastic evaluate`, or that was "
-                "interrupted. Start the same command again, it goes on where it stopped."
-            )
-        tables.append(pd.read_csv(folder / "records.csv", keep_default_na=False, na_values={c: [""] for c in NUMERIC}))
-    records = pd.concat(tables, ignore_index=True)
-    key = ["label", "train_seed", "control", "protocol", "scenario", "env_id", "eval_seed", "episode"]
-    twice = records.duplicated(key)
-    if twice.any():
-        first = records.loc[twice, key].iloc[0].to_dict()
-        raise UserError(
-            f"The same episode is there twice, which would be counted twice: {first}. Give each trained model its own "
-            "--train-seed, and each method its own --label."
-        )
-    return records
-
-
-NUMERIC = tuple(
-    name
-    for name in COLUMNS
-    if name
-    not in (
-        "label",
-        "algo",
-        "control",
-        "protocol",
-        "env_id",
-        "robot",
-        "suite",
-        "tier",
-        "scenario",
-        "split",
-        "kind",
-        "values",
-    )
-)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file. :param path: file"""
-    return dict(json.loads(path.read_text(encoding="utf-8")))

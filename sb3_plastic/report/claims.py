@@ -33,13 +33,29 @@ def claims(results: Results, group: str) -> list[str]:
     return sentences
 
 
+def adapts_in(results: Results, group: str, label: str) -> list[str] | None:
+    """
+    The splits in which adaptation is shown, by `RULE`.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    :param label: an agent that was run with frozen fast weights
+    :return: None if nothing is claimed: too few trained seeds, or no sham
+    """
+    onset = results.of(group, protocol="onset", control="intact", label=label)
+    intact = onset[onset["net"].notna()]
+    if intact.empty or intact["train_seed"].nunique() < CLAIM:
+        return None
+    return [split for split in splits_of(intact) if _opens(intact[intact["split"] == split])]
+
+
 def few_seeds(results: Results) -> str:
     """What to keep in mind of the intervals. :param results: of the comparison"""
     counts = results.records.groupby(["group", "label"])["train_seed"].nunique()
     single = [str(label) for label in counts[counts == 1].index.get_level_values("label").unique()]
     text = (
-        "Who moves slower has less to lose by being frozen, and the sham is run at full speed: a net gain above 0 "
-        "shows adaptation, one below 0 does not show the opposite. "
+        "Freezing costs a slower policy less, and the sham is run at full speed: a net gain above 0 shows adaptation, "
+        "one below 0 does not show the opposite. "
     )
     if single:
         text += f"Of {_listed(single)} there is one trained seed: no interval, and no claim. "
@@ -74,8 +90,8 @@ def _adapts(results: Results, group: str, label: str) -> str:
         )
     per_cell = [estimate(scores[[name]]) for name in scores]
     above, below = sum(cell.above_zero for cell in per_cell), sum(cell.below_zero for cell in per_cell)
-    opens = {split: _opens(intact[intact["split"] == split]) for split in splits_of(intact)}
-    yes, no = [s for s, holds in opens.items() if holds], [s for s, holds in opens.items() if not holds]
+    yes = adapts_in(results, group, label) or []
+    no = [split for split in splits_of(intact) if split not in yes]
     text = (
         f"{label}: the net adaptation gain is {figures}. Its interval is above 0 in {above} of {len(per_cell)} "
         f"scenarios, below 0 in {below}. "

@@ -66,7 +66,8 @@ class Document:
     """
     What to write, in order.
 
-    Text may hold ``**strong**``, ```code``` and ``[links](address)``; nothing else is markup.
+    Text may hold ``**strong**``, ```code``` and ``[links](address)`` to a place in the document or a file beside it.
+    Nothing else is markup, so names that come from results cannot bring scripts, attributes or foreign links into it.
 
     :param title: stands on top
     :param small: draw figures as small PNGs alone, not as SVG and PNG of the quality of print
@@ -86,7 +87,7 @@ class Document:
         if level not in (2, 3, 4):
             raise ValueError(f"A heading has level 2, 3 or 4, not {level}: level 1 is the title.")
         anchor = _anchor(text)
-        self._add(f"{'#' * level} {text}", f'<h{level} id="{anchor}">{_inline(text)}</h{level}>')
+        self._add(f"{'#' * level} {_safe(text)}", f'<h{level} id="{anchor}">{_inline(text)}</h{level}>')
 
     def paragraph(self, text: str) -> None:
         """
@@ -94,7 +95,7 @@ class Document:
 
         :param text: of one or more lines
         """
-        self._add(text, f"<p>{_inline(text)}</p>")
+        self._add(_safe(text), f"<p>{_inline(text)}</p>")
 
     def bullets(self, items: Sequence[str]) -> None:
         """
@@ -103,7 +104,7 @@ class Document:
         :param items: texts
         """
         lines = "\n".join(f"<li>{_inline(item)}</li>" for item in items)
-        self._add("\n".join(f"- {item}" for item in items), f"<ul>\n{lines}\n</ul>")
+        self._add("\n".join(f"- {_safe(item)}" for item in items), f"<ul>\n{lines}\n</ul>")
 
     def code(self, text: str) -> None:
         """
@@ -125,10 +126,10 @@ class Document:
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
-        is_number = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
         cells = [[formatted(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
+        is_number = [all(_NUMBER.fullmatch(row[i]) for row in cells) for i in range(len(frame.columns))]
         header = [str(name) for name in frame.columns]
-        above = f"{caption}\n\n" if caption else ""
+        above = f"{_safe(caption)}\n\n" if caption else ""
         self._add(above + _markdown_table(header, is_number, cells), _html_table(header, is_number, cells, caption))
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
@@ -152,7 +153,7 @@ class Document:
         alt = html.escape(re.sub(r"[*`]", "", caption))
         width = round(figure.get_figwidth() * 130)  # pixels: larger on a screen than on paper
         self._add(
-            f"![{name}](figures/{name}.{suffix})\n\n*{caption.replace('*', '')}*{note}",
+            f"![{name}](figures/{name}.{suffix})\n\n*{_safe(caption.replace('*', ''))}*{note}",
             f'<figure>\n<img alt="{alt}" width="{width}" src="data:image/{kind};base64,{data}">\n'
             f"<figcaption>{_inline(caption)}</figcaption>\n</figure>",
             files,
@@ -172,7 +173,7 @@ class Document:
 
     def markdown(self) -> str:
         """As Markdown, which refers to its figures as ``figures/*``."""
-        return "\n\n".join([f"# {self.title}", *(block.markdown for block in self._blocks)]) + "\n"
+        return "\n\n".join([f"# {_safe(self.title)}", *(block.markdown for block in self._blocks)]) + "\n"
 
     def html(self) -> str:
         """As one HTML file."""
@@ -244,6 +245,11 @@ def small_png(figure: Figure, dpi: int = 150) -> bytes:
         return small.getvalue()
 
 
+def plain(name: str) -> str:
+    """A name for a figure, in which ``$`` does not begin a formula. :param name: of an agent or a scenario"""
+    return name.replace("$", r"\$")
+
+
 def formatted(value: object, digits: int = 2) -> str:
     """
     A value for a reader: 0.12, 12.3, 1234, and a dash for what there is not.
@@ -268,16 +274,42 @@ def _drawn(figure: Figure, suffix: str) -> bytes:
         return buffer.getvalue()
 
 
+# A number, also with its interval, with a unit in front or behind, or with how many there are; or nothing.
+_NUMBER = re.compile(r"(-?[\d.,]+ ?%?( [\[(][-\d., ]+[\])])?|[–-]|)")  # noqa: RUF001
+
+# A link to an anchor or to a file below the document: no scheme, no other host, nothing that ends an attribute.
+_LINK = re.compile(r"\[([^\[\]]+)\]\((#?[\w.-][\w./-]*)\)")
+
+
+def _parts(text: str) -> list[str]:
+    """Text and code in turns. Runs of backticks become one: then all renderers agree on where code ends."""
+    return re.split(r"`([^`]+)`", re.sub("`+", "`", text))
+
+
 def _inline(text: str) -> str:
     """Text as HTML, with its code, strong words and links."""
-    escaped = html.escape(text, quote=False)
-    parts = re.split(r"`([^`]+)`", escaped)
+    parts = [html.escape(part) for part in _parts(text)]
     for i, part in enumerate(parts):
         if i % 2:
             parts[i] = f"<code>{part}</code>"
         else:
-            linked = re.sub(r"\[([^\]]+)\]\(([^)\s]+)\)", r'<a href="\2">\1</a>', part)
+            linked = _LINK.sub(r'<a href="\2">\1</a>', part)
             parts[i] = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", linked)
+    return "".join(parts)
+
+
+def _safe(text: str) -> str:
+    """Text as Markdown. What a renderer takes for HTML, for a link elsewhere or for an unclosed code is escaped."""
+    parts = _parts(text)
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = f"`{part}`"
+        else:
+            pieces = _LINK.split(part)  # text, name of a link, its address, text, ...
+            pieces[::3] = [re.sub(r"[\\<`]|\](?=[(:\[])", r"\\\g<0>", piece) for piece in pieces[::3]]
+            links = zip(pieces[1::3], pieces[2::3], strict=True)
+            ends = [f"[{name}]({address})" for name, address in links]
+            parts[i] = "".join(a + b for a, b in zip(pieces[::3], [*ends, ""], strict=True))
     return "".join(parts)
 
 
@@ -288,7 +320,7 @@ def _anchor(text: str) -> str:
 
 def _markdown_table(header: list[str], is_number: list[bool], cells: list[list[str]]) -> str:
     rule = ["---:" if number else "---" for number in is_number]
-    rows = [[cell.replace("|", r"\|").replace("\n", " ") for cell in row] for row in [header, *cells]]
+    rows = [[_safe(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in [header, *cells]]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 

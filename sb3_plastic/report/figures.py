@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
-from sb3_plastic.report.document import COLORS, COLUMN, PAGE, new_figure, plot_style
+from sb3_plastic.report.document import COLORS, PAGE, new_figure, plain, plot_style
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import perturbed
 
@@ -223,7 +223,7 @@ def _panels(
     n_columns = min(columns, len(drawn)) if len(drawn) not in (5, 6) else 3
     n_rows = -(-len(drawn) // n_columns)
     with plot_style():
-        figure = new_figure(PAGE if n_columns > 1 else COLUMN, 0.5 + height * n_rows)
+        figure = new_figure(PAGE, 0.5 + (height if n_columns > 1 else max(height, 2.2)) * n_rows)
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
         for axes, (title, curves) in zip(grid.flat, drawn.items(), strict=False):
             axes.axvline(0, color="gray", linewidth=0.8, zorder=0)
@@ -231,7 +231,7 @@ def _panels(
                 axes.axhline(0, color="gray", linewidth=0.8, zorder=0)
             for name, (look, found) in curves.items():
                 _draw(axes, name, look, found)
-            axes.set_title(title)
+            axes.set_title(plain(title))
         for axes in grid.flat[len(drawn) :]:
             axes.set_visible(False)
         for axes in [*grid[-1, :], *grid.flat[len(drawn) - n_columns : len(drawn)]]:
@@ -261,26 +261,26 @@ def _one_panel(
     if not curves:
         return None
     with plot_style():
-        legend_rows = -(-len(curves) // _legend_columns(curves, COLUMN))
-        figure = new_figure(COLUMN, 2.3 + 0.16 * legend_rows)
+        legend_rows = -(-len(curves) // _legend_columns(curves, PAGE))
+        figure = new_figure(PAGE, 2.3 + 0.16 * legend_rows)
         axes = figure.subplots()
         for name, found in curves.items():
             _draw(axes, name, look[name], found)
         axes.set(xlabel=xlabel, ylabel=ylabel)
         if fraction or "fraction" in ylabel:
-            axes.set_ylim(-0.02, 1.02)
+            axes.set_ylim(-0.05, 1.05)  # a curve at 0 or 1 stays clear of the frame
         _legend(figure, [axes])
     return figure
 
 
 def _draw(axes: Axes, name: str, look: Look, found: Curve) -> None:
     """A curve and its band, broken at the onset: a line across it would lead up to what has not begun."""
-    label = name
+    label = plain(name)
     for part in (found.time < 0, found.time >= 0):
         if not part.any():
             continue
         axes.plot(found.time[part], found.mean[part], label=label, **look)
-        label = "_" + name
+        label = "_nolegend_"
         if not np.isnan(found.low).all():
             band = found.time[part], found.low[part], found.high[part]
             axes.fill_between(*band, color=look["color"], alpha=0.15, linewidth=0)

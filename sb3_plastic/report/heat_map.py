@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sb3_plastic.report.document import PAGE, new_figure, plot_style
+from sb3_plastic.report.document import PAGE, new_figure, plain, plot_style
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import perturbed, splits_of
 
@@ -28,13 +28,15 @@ def heat_map(results: Results, group: str) -> Figure | None:
     means = means.groupby(level=[0, 1, 2, 3]).mean()
     splits = splits_of(intact)
     kinds_of = {protocol: _kinds(intact[intact["protocol"] == protocol]) for protocol in protocols}
+    if max(means.groupby(level=[0, 1]).size()) < 2:
+        return None  # one cell for each agent: the tables show it
     n_chunks = -(-len(labels) // max(2, 24 // len(splits)))  # so many cells of a number each fit on a page
     n_columns = -(-len(labels) // n_chunks)
     chunks = [labels[i : i + n_columns] for i in range(0, len(labels), n_columns)]
     rows = [(protocol, chunk) for protocol in protocols for chunk in chunks]
-    heights = [0.45 + 0.17 * len(kinds_of[protocol]) for protocol, _ in rows]
+    heights = [0.6 + 0.17 * len(kinds_of[protocol]) for protocol, _ in rows]
     with plot_style():
-        figure = new_figure(min(PAGE, 2 + 1.5 * n_columns), 0.8 + sum(heights))
+        figure = new_figure(PAGE, 0.9 + sum(heights))
         grid = figure.subplots(len(rows), n_columns, squeeze=False, sharex=True, sharey="row", height_ratios=heights)
         for axes in grid.flat:
             axes.set_visible(False)
@@ -44,9 +46,9 @@ def heat_map(results: Results, group: str) -> Figure | None:
                 values = np.array([[means.get((protocol, label, k, s), np.nan) for s in splits] for k in kinds])
                 axes.set_visible(True)
                 image = axes.imshow(values, vmin=0, vmax=1.2, cmap="cividis", aspect="auto")
-                axes.set_title(f"{label}\n{_PROTOCOLS[protocol]}")
-                axes.set_xticks(range(len(splits)), splits, rotation=45, ha="right")
-                axes.set_yticks(range(len(kinds)), kinds)
+                axes.set_title(f"{plain(label)}\n{_PROTOCOLS[protocol]}")
+                axes.set_xticks(range(len(splits)), map(plain, splits), rotation=45, ha="right")
+                axes.set_yticks(range(len(kinds)), map(plain, kinds))
                 axes.tick_params(length=0)
                 axes.grid(False)
                 axes.spines[:].set_visible(False)

@@ -16,9 +16,10 @@ from sb3_plastic.report.document import Document
 from sb3_plastic.report.heat_map import heat_map
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import against, cells, controls, headline, other_protocols
+from sb3_plastic.report.verdict import key_figures, verdict
 
 BAND = "Bands: 95 % bootstrap interval over trained seeds, where there are two or more."
-INTERVAL = "[low, high]: 95 % bootstrap interval over trained seeds, where there are two or more."
+INTERVAL = "In brackets: 95 % bootstrap interval over trained seeds, where there are two or more."
 MEANS = f"Means of {BIN} steps, over episodes, scenarios and trained seeds"
 STEPS = f"{MEANS}; who has fallen counts as 0."
 RAW_GAIN = "intact minus frozen at the onset, same model and seed, in units of the forward reward before the onset"
@@ -35,6 +36,23 @@ TERMS = (
     "switch_gain",
     "late_ratio",
 )
+DEFINITIONS = {
+    "onset": "the first perturbed step, in mid-episode",
+    "frozen": "from the onset on, no fast weight changes any more",
+    "sham": "the control that freezes at an onset at which nothing is perturbed: what freezing costs there is no "
+    "adaptation",
+    "raw gain": RAW_GAIN,
+    "net gain": NET_GAIN,
+    "relative forward reward": "forward reward / mean of that of the same model in the same episodes, unperturbed",
+    "split": "how far the perturbation is from training: id, interp (within), extrap1, extrap2 (beyond), novel (kinds "
+    "that training did not have)",
+    "IQM": "interquartile mean: the mean of the middle half of all scores",
+    "CVaR10": "mean of the worst tenth of all scores",
+    "oracle": "a policy that observes the perturbation",
+    "head-room": "by how much the oracle's forward reward exceeds the baseline's",
+    "P(better)": "probability that a trained seed of one agent beats one of the other; 0.5 is no difference",
+}
+"""Terms of the report."""
 WHEN = {"static": "from the start of the episode", "onset": "from an onset in mid-episode on"}
 
 CAPTIONS = {
@@ -71,6 +89,9 @@ def compose(results: Results, title: str | None = None) -> Document:
     """
     suite = results.records["suite"].iloc[0]
     document = Document(title or f"Adaptation to novel dynamics: {', '.join(results.groups)}, {suite}")
+    document.heading("Verdict")
+    document.paragraph(f"**{verdict(results)}**")
+    document.table(key_figures(results), f"Over all scenarios with an onset, intact models. {INTERVAL}")
     _introduction(document, results)
     document.heading("What this says")
     for group in results.groups:
@@ -103,11 +124,12 @@ def _introduction(document: Document, results: Results) -> None:
     )
     document.paragraph(
         "The unit of all statistics is the trained seed: a score is a trained model's mean over the episodes of a "
-        "scenario, and intervals come from drawing trained seeds anew. Robots stand apart. Returns mislead (who stands "
-        "still earns some), so forward reward comes first."
+        "scenario, and intervals come from drawing trained seeds anew. Robots are reported separately. Returns mislead "
+        "(standing still earns some), so forward reward comes first."
     )
     with document.details("Terms"):
-        document.table([{"measure": name, "meaning": COLUMNS[name]} for name in TERMS])
+        meanings = {**DEFINITIONS, **{name.replace("_", " "): COLUMNS[name] for name in TERMS}}
+        document.table([{"term": name, "meaning": meaning} for name, meaning in meanings.items()])
 
 
 class _Section:
@@ -251,11 +273,15 @@ def _provenance(document: Document, results: Results) -> None:
                 "environment": settings.get("env_id"),
                 "model": str(settings.get("model_sha256", ""))[:12],
                 "commit": str(summary.get("commit") or "")[:12] or None,
-                **summary.get("versions", {}),
                 "results": path.name,
+                "versions": ", ".join(f"{name} {version}" for name, version in summary.get("versions", {}).items()),
             }
         )
-    document.table(pd.DataFrame(rows), "Model: first digits of the file's SHA-256.")
+    table = pd.DataFrame(rows)
+    alike = table["versions"].nunique() == 1
+    document.table(table.drop(columns="versions") if alike else table, "Model: first digits of the file's SHA-256.")
+    if alike:
+        document.paragraph(f"Versions: {table['versions'].iloc[0]}.")
     document.code("\n".join(_command(summary.get("command")) for summary in results.summaries.values()))
     with document.details("Settings of every evaluation"):
         for path, summary in results.summaries.items():

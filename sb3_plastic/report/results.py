@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, load_trace, read_records
+from sb3_plastic.evaluation.reading import AGAIN, load_trace, read_json, read_records
+from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, file_name_of
 from sb3_plastic.evaluation.scores import with_scores
 
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
@@ -82,7 +83,7 @@ class Results:
         :param train_seed: which trained model
         :param cell: with ``protocol`` and ``scenario``
         """
-        pattern = f"traces/{cell['protocol']}__{cell['scenario'].replace('/', '-')}__*.npz"
+        pattern = f"traces/{file_name_of(cell['protocol'], glob.escape(cell['scenario']), '*')}"
         folders = self.folders[group, label, train_seed]
         found = (load_trace(path) for folder in folders for path in sorted(folder.glob(pattern)))
         return {cell.control: (cell, trace) for cell, trace in found}
@@ -102,11 +103,9 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
     summaries = {path: _summary(path) for path in paths}
     _check_alike(summaries)
     _check_models(summaries)
-    try:
-        read_records(paths)  # it refuses an episode that is in two folders
-        tables = [read_records(path).assign(folder=str(path)) for path in paths]
-    except ValueError as error:
-        raise ReportError(str(error)) from error
+    tables = [read_records(path).assign(folder=str(path)) for path in paths]
+    read_records(paths)  # it refuses an episode that is in two folders
+    _check_traces(tables)
     # Files are read in alphabetical order; a reader expects another.
     order = {"protocol": PROTOCOLS, "split": SPLITS, "control": CONTROLS}
     rank = {name: {value: i for i, value in enumerate(values)} for name, values in order.items()}
@@ -177,8 +176,22 @@ def _summary(folder: Path) -> dict[str, Any]:
             f"{folder} holds an unfinished evaluation: {' and '.join(missing)} not there yet. "
             "Start the same `sb3-plastic evaluate` again: it goes on where it stopped."
         )
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(folder / "summary.json")
+    for part in ("settings", "versions"):
+        if not isinstance(summary.get(part), dict):
+            raise ReportError(f"{folder / 'summary.json'} has no {part}, which tell what may be compared. {AGAIN}")
     return summary
+
+
+def _check_traces(tables: Sequence[pd.DataFrame]) -> None:
+    """The curves around the onset need their traces: a missing one would pass for a control that was not run."""
+    columns = ["folder", "protocol", "scenario", "control"]
+    for table in tables:
+        expected = table.loc[table["protocol"] == "onset", columns].drop_duplicates()
+        for folder, *cell in expected.itertuples(index=False, name=None):
+            file = Path(folder) / "traces" / file_name_of(*cell)
+            if not file.is_file():
+                raise ReportError(f"{file} is missing, though records.csv has its episodes. {AGAIN}")
 
 
 def _check_alike(summaries: dict[Path, dict[str, Any]]) -> None:

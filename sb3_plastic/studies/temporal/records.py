@@ -76,9 +76,12 @@ def interval(values: Any, digits: int = 3) -> str:
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
         return "–"  # noqa: RUF001
-    text = f"{x.mean():.{digits}f}"
+
+    def shown(value: float) -> str:
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: without -0.000
+
     low, high = bootstrap_interval(x[:, None])
-    return text if np.isnan(low) else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+    return shown(x.mean()) if np.isnan(low) else f"{shown(x.mean())} [{shown(low)}, {shown(high)}]"
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:

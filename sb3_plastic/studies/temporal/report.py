@@ -11,6 +11,7 @@ from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal import figures
 from sb3_plastic.studies.temporal.analysis import LESIONS
+from sb3_plastic.studies.temporal.conclusion import conclusion
 from sb3_plastic.studies.temporal.records import at_level, difference, interval, records, select
 from sb3_plastic.studies.temporal.settings import (
     ABLATIONS,
@@ -41,12 +42,32 @@ def write_report(out: Path) -> list[Path]:
     frame = records(cells)
     document = Document("Temporal tasks: plastic and static spiking networks under noise", small=True)
     with plot_style():
-        for section in (_summary, _headline, _curves, _delays, _modulation, _parts, _inside, _grid, _costs):
+        for section in (
+            _conclusion,
+            _summary,
+            _headline,
+            _curves,
+            _delays,
+            _modulation,
+            _parts,
+            _inside,
+            _grid,
+            _costs,
+        ):
             section(document, frame, cells)
     return document.write(out)
 
 
+def _conclusion(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
+    sentence, rows = conclusion(frame, figures.tasks_of(frame))
+    if sentence:
+        document.heading("Conclusion")
+        document.paragraph(f"**{sentence}**")
+        document.table(rows, "Accuracy as a part of the reference decoder's, means over seeds.")
+
+
 def _summary(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None:
+    document.heading("How it was measured")
     document.paragraph(
         "Accuracies are means over seeds with a 95 % bootstrap interval over seeds. Noise is given as the share of "
         "spikes dropped and the probability per input and tick of a spurious one. **reference** is a decoder that "
@@ -70,7 +91,7 @@ def _headline(document: Document, frame: pd.DataFrame, cells: list[Result]) -> N
             if chosen.empty:
                 continue
             row = {"network": name + (f", {times}x updates" if times > 1 else "")}
-            row |= {label: interval(at_level(chosen, i).accuracy) for i, label in enumerate(figures.LEVELS)}
+            row |= {f"noise {label}": interval(at_level(chosen, i).accuracy) for i, label in enumerate(figures.LEVELS)}
             for label, level in SHOWN.items():
                 a, b = at_level(chosen, level).accuracy.mean(), at_level(reference, level).accuracy.mean()
                 row[f"of reference, {label}"] = f"{a / b:.1%}"
@@ -80,7 +101,7 @@ def _headline(document: Document, frame: pd.DataFrame, cells: list[Result]) -> N
         caption = (
             f"**{task}**: chance {setting.chance:.3f}, memory-free ceiling {setting.memory_free_ceiling:.3f}, "
             + ("bit by bit majority over both patterns .75, " if task == "completion" else "")
-            + f"{UPDATES[task]} updates. Columns: spikes dropped, spurious spikes."
+            + f"{UPDATES[task]} updates. Noise: spikes dropped, spurious spikes."
         )
         document.table(rows, caption=caption)
     document.figure(

@@ -1,0 +1,71 @@
+"""What `sb3-plastic tune` says before a search and after it. The search itself is RL Zoo's."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+
+def open_study(storage: str, name: str) -> optuna.Study:
+    """
+    A study of Optuna, made if it is not there.
+
+    :param storage: a journal file, ``*.log``, or the address of a database
+    :param name: of the study
+    """
+    kept: Any = storage
+    if storage.endswith(".log"):
+        Path(storage).parent.mkdir(parents=True, exist_ok=True)
+        kept = optuna.storages.JournalStorage(JournalFileBackend(storage))
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(storage=kept, study_name=name, load_if_exists=True, direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def n_finished(study: optuna.Study) -> int:
+    """How many trials are finished or pruned; interrupted ones are not. :param study: any"""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def budget(n_trials: int, finished: int, n_timesteps: int, n_evaluations: int, episodes: int) -> str:
+    """
+    What a search costs, in words.
+
+    :param n_trials: trials in all
+    :param finished: those that are there
+    :param n_timesteps: training steps of a trial
+    :param n_evaluations: evaluations of a trial
+    :param episodes: of an evaluation
+    """
+    todo = max(n_trials - finished, 0)
+    return (
+        f"Budget: {n_trials} trials of {n_timesteps:,} training steps, at most {todo * n_timesteps:,} steps "
+        f"{'still to do' if finished else 'in all'}; {n_evaluations} evaluation{'s' * (n_evaluations != 1)} of "
+        f"{episodes} episodes in each trial. {finished} trials are finished. Fewer: --n-trials; shorter: -n."
+    )
+
+
+def winner(study: optuna.Study, command: Sequence[str]) -> str:
+    """
+    The best trial, and the command that trains with it.
+
+    :param study: after the search
+    :param command: that command, without the number of the trial
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return "No trial is finished yet. Start the same command again to go on."
+    best = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    return (
+        f"Best of {len(complete)} finished trials: number {best.number}, mean return {best.value:.1f}. "
+        f"Train with it:\n  {shlex.join([*command, str(best.number)])}"
+    )
