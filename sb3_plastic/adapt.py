@@ -15,7 +15,7 @@ from contextlib import closing
 import numpy as np
 
 from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
-from sb3_plastic.adaptive.forward_model import BODIES
+from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.environment import find_training, make_env

@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from filterpy.kalman import KalmanFilter, MMAEFilterBank
 
 from sb3_plastic.adaptive import kernels
-from sb3_plastic.adaptive.responsibility import accumulate, choose, log_likelihood_ratios, probabilities
+from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.fit import train
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, probabilities
 from sb3_plastic.adaptive.synapses import (
     Rates,
     inflate,
@@ -66,20 +70,27 @@ def test_the_normalised_innovation_squared_is_the_libraries():
 
 def test_responsibilities_are_those_of_a_filter_bank():
     rng = np.random.default_rng(0)
-    gains, R = (1.0, -1.0, 0.3), 0.25
+    gains, R, n_steps = (1.0, -1.0, 0.3), 0.25, 6
     filters = []
-    for gain in gains:  # known models without anything to learn: P = 0
+    for gain in gains:
         kf = KalmanFilter(dim_x=1, dim_z=1)
-        kf.x, kf.P, kf.R = np.array([[gain]]), np.zeros((1, 1)), np.array([[R]])
+        kf.x, kf.P, kf.R = np.array([[gain]]), np.array([[0.2]]), np.array([[R]])
         filters.append(kf)
     bank = MMAEFilterBank(filters, [1 / 3] * 3, dim_x=1)
+    rates = Rates(np.inf, np.zeros(1), -9.0, 9.0, process_noise=0.0, start_variance=0.2)
+    synapses = [initial_synapses(np.array([gain]), 1, True, rates) for gain in gains]
     evidence = np.zeros((1, 3))
-    for _ in range(6):
+    for _ in range(n_steps):
         a = rng.normal()
-        y = 0.3 * a + 0.5 * rng.normal()
+        y = 0.3 * a + 0.1 * rng.normal()
         bank.update(np.array([[y]]), H=np.array([[a]]))
-        innovations = np.array([[[y - gain * a]] for gain in gains])
-        evidence = accumulate(evidence, log_likelihood_ratios(innovations, np.array([[R]])), leak=1)
+        likelihoods = []
+        for k, s in enumerate(synapses):
+            s = s._replace(noise=np.zeros(1))  # the bank knows R
+            e, H = y - a * s.mean, np.array([[[a]]])
+            synapses[k], likelihood = learn(s, e, H, np.array([[R]]), rates, np.ones(1))
+            likelihoods.append(likelihood)
+        evidence = accumulate(evidence, against_nominal(np.array(likelihoods)), leak=1)
         assert probabilities(evidence, np.zeros(3))[0] == pytest.approx(np.ravel(bank.p), rel=1e-5)
 
 
@@ -102,13 +113,14 @@ def test_inflation_keeps_within_the_bound_and_positive():
 def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_noise():
     rates = Rates(6.0, np.array([0.3]), -2.0, 2.0)
     synapses = initial_synapses(np.ones(1), 1, False, rates)
-    R, H = np.full((1, 2), 0.1), np.zeros((1, 2, 1))
-    calm = learn(synapses, np.full((1, 2), 0.3), H, R, rates)
-    shaken = learn(calm, np.full((1, 2), 4.0), H, R, rates)
+    R, H, ones = np.full((1, 2), 0.1), np.zeros((1, 2, 1)), np.ones(1)
+    calm, expected = learn(synapses, np.full((1, 2), 0.3), H, R, rates, ones)
+    shaken, unexpected = learn(calm, np.full((1, 2), 4.0), H, R, rates, ones)
+    assert unexpected[0] < expected[0]
     assert calm.covariance[0, 0] < 2e-4
     assert shaken.covariance[0, 0] > 0.25
     for _ in range(200):
-        shaken = learn(shaken, np.full((1, 2), 1.0), H, R, rates)
+        shaken, _ = learn(shaken, np.full((1, 2), 1.0), H, R, rates, ones)
     assert shaken.noise[0] == pytest.approx(10, rel=0.01)
     assert shaken.surprise[0] == pytest.approx(1, rel=0.01)
 
@@ -121,9 +133,29 @@ def test_the_compiled_rule_is_the_rule(n, full):
     one = other = initial_synapses(rng.normal(size=n), 4, full, rates)
     for t in range(20):
         e, H = rng.normal(size=(4, 7)) * (4 if t % 6 > 3 else 0.5), rng.normal(size=(4, 7, n))
-        R = rng.uniform(0.1, 1, (4, 7))
-        one, other = learn(one, e, H, R, rates), kernels.learn(other, e, H, R, rates)
+        R, common = rng.uniform(0.1, 1, (4, 7)), rng.uniform(1, 2, 4)
+        (one, likelihood), (other, compiled) = (
+            f(s, e, H, R, rates, common) for f, s in ((learn, one), (kernels.learn, other))
+        )
+        assert compiled == pytest.approx(likelihood)
         for a, b in zip(one, other, strict=True):
             assert a.shape == b.shape
             assert b == pytest.approx(a, abs=1e-9)
     assert n == 0 or one.covariance.max() > 0.01
+
+
+@pytest.mark.parametrize("body", ["mlp", "spiking"])
+def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    o, a = rng.normal(size=(40, 50, 3)), rng.uniform(-1, 1, (40, 50, 2))
+    after = o + np.tanh(o @ rng.normal(size=(3, 3))) + a @ rng.normal(size=(2, 3))
+    model = ForwardModel(3, 2, body, (48, 48))
+    train(model, Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool)), epochs=8)
+    model.requires_grad_(False)
+    by = (0.05 if body == "mlp" else 0.3) * rng.normal(size=(50, 3))
+    (high, slope), (low, _) = (model.linearise(o[0] + sign * by * model.std.numpy(), a[0]) for sign in (1, -1))
+    expected = 2 * (slope @ by[..., None])[..., 0]
+    assert np.corrcoef(expected.ravel(), (high - low).ravel())[0, 1] > (0.95 if body == "mlp" else 0.7)
+    p = model.predict(o[0], a[0])
+    assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(model.linearise(o[0], a[0])[0], abs=1e-4)

@@ -24,6 +24,9 @@ EVIDENCE_QUANTILE = 0.99
 """Nominal evidence stays below what is asked for in this share of the steps. To act for a few steps on an estimate that
 is hardly wrong costs nothing, to wait for certainty costs the robot's speed."""
 
+CALM_QUANTILE = 0.9
+"""Nominal surprise is below the dead zone's bound in this share of the steps."""
+
 LEAST_HEAD_START = 2.0
 """However good the forward model is, evidence is asked for."""
 
@@ -60,9 +63,10 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
     settings = dataclasses.replace(layer.settings, surprise_threshold=_named(layer, thresholds))
     # Evidence depends on what surprise has opened: with the thresholds just found.
     layer = AdaptiveLayer(layer.model, settings)
-    evidence = np.array([state.evidence for state in replay(layer, held_out)])  # [T, B, K]
+    evidence = np.array([state.evidence + state.hint for state in replay(layer, held_out)])  # [T, B, K]
     head_start = np.maximum(np.quantile(evidence, EVIDENCE_QUANTILE, axis=(0, 1)), LEAST_HEAD_START)
-    return dataclasses.replace(settings, head_start=_named(layer, head_start))
+    calm = round(float(np.quantile(surprise[:, 0], CALM_QUANTILE)), 3)
+    return dataclasses.replace(settings, head_start=_named(layer, head_start), calm=calm)
 
 
 def _named(layer: AdaptiveLayer, values: Array) -> dict[str, float]:

@@ -73,6 +73,7 @@ def train(
             done += 1
             if tick is not None:
                 tick(len(batch))
+    model.body.finish(model.standardised(o), model.f)
 
 
 @torch.no_grad()

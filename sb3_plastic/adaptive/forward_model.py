@@ -10,13 +10,14 @@ component's change. Components that cannot be predicted (constants, contact forc
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from sb3_plastic.adaptive.bodies import BODIES
 
 Array = NDArray[Any]
 
@@ -36,47 +37,6 @@ class Prediction(NamedTuple):
     f: Array
     B: Array
     R: Array
-
-
-class MLPBody(nn.Module):
-    """
-    Features by a multilayer perceptron with tanh.
-
-    :param n_inputs: components of the observation
-    :param net_arch: units of each layer; without any, the observation is its own features: a linear model
-    """
-
-    def __init__(self, n_inputs: int, net_arch: tuple[int, ...]) -> None:
-        super().__init__()
-        sizes = [n_inputs, *net_arch]
-        self.n_features = sizes[-1]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Features [B, F] of standardised observations [B, O]."""
-        for layer in self.layers:
-            z = torch.tanh(layer(z))
-        return z
-
-    def with_pullback(self, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Features, and the derivative of ``weight @ features`` with respect to the standardised observation.
-
-        :param z: [B, O]
-        :param weight: [B, C, F]
-        :return: [B, F] and [B, C, O]
-        """
-        activations = []
-        for layer in self.layers:
-            z = torch.tanh(layer(z))
-            activations.append(z)
-        for layer, h in zip(reversed(list(self.layers)), reversed(activations), strict=True):
-            assert isinstance(layer, nn.Linear)
-            weight = (weight * (1 - h * h).unsqueeze(1)) @ layer.weight
-        return z, weight
-
-
-BODIES = {"mlp": MLPBody}
 
 
 class ForwardModel(nn.Module):
@@ -99,7 +59,7 @@ class ForwardModel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_motors, self.kind, self.net_arch = n_motors, body, tuple(net_arch)
-        self.body = BODIES[body](n_observations, self.net_arch)
+        self.body: Any = BODIES[body](n_observations, self.net_arch)
         width = self.body.n_features
         self.f = nn.Linear(width, n_observations)
         self.B = nn.Linear(width, n_observations * n_motors)
@@ -161,7 +121,7 @@ class ForwardModel(nn.Module):
         motors = self.B.weight.unflatten(0, (-1, self.n_motors))  # [C, A, F]
         weight = self.f.weight + torch.einsum("ba,caf->bcf", a_tensor, motors)
         bias = self.f.bias + a_tensor @ self.B.bias.unflatten(0, (-1, self.n_motors)).T
-        h, jacobian = self.body.with_pullback(self.standardised(_tensor(o)), weight)
+        h, jacobian = self.body.pull_back(self.standardised(_tensor(o)), weight)
         return (bias + (weight @ h.unsqueeze(-1)).squeeze(-1)).numpy(), jacobian.numpy()
 
     def advance(self, o: Array, a: Array) -> Array:

@@ -28,7 +28,9 @@ def compiled(function: Callable[..., Any]) -> Any:
         return numba.njit(**options)(function)
 
 
-def learn(synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates) -> Synapses:
+def learn(
+    synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+) -> tuple[Synapses, Array]:
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
     n_envs, n = synapses.mean.shape
     alone = synapses.covariance.ndim == 2
@@ -37,11 +39,11 @@ def learn(synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates) -> Syn
         np.einsum("bii->bi", P)[...] = synapses.covariance
     mean, surprise, noise = (x.astype(np.float64) for x in (synapses.mean, synapses.surprise, synapses.noise))
     arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
-    _learn(
-        mean, P, surprise, noise, *arguments, rates.threshold, rates.process_noise, rates.max_variance, alone,
-    )  # fmt: skip
+    likelihood = np.empty(n_envs)
+    numbers = rates.threshold, rates.process_noise, rates.max_variance
+    _learn(mean, P, surprise, noise, likelihood, common_noise, *arguments, *numbers, alone)
     covariance = np.einsum("bii->bi", P).copy() if alone else P
-    return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise)
+    return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood
 
 
 @compiled
@@ -50,6 +52,8 @@ def _learn(
     P: Array,
     surprise: Array,
     noise: Array,
+    likelihood: Array,
+    common_noise: Array,
     e: Array,
     H: Array,
     R: Array,
@@ -75,6 +79,10 @@ def _learn(
             nis += min(e[b, i] * e[b, i] / (variance[i] + raised * R[b, i]), NIS_BOUND)
         surprise[b] = 0.5 * surprise[b] + 0.5 * nis / C
         if n == 0:
+            likelihood[b] = 0.0
+            for i in range(C):
+                common_R = common_noise[b] * R[b, i]
+                likelihood[b] -= 0.5 * (e[b, i] * e[b, i] / common_R + np.log(common_R))
             continue
         opened = 1 / (1 + np.exp(min(max(2 * (threshold - surprise[b]), -30.0), 30.0)))
         beyond = False
@@ -94,6 +102,14 @@ def _learn(
             for i in range(C):
                 for j in range(n):
                     HP[i, j] += H[b, i, j] * added[j]
+        _innovation_covariance(HP, H[b], R[b], common_noise[b], S)
+        likelihood[b] = 0.0
+        for i in range(C):
+            solved[i] = e[b, i]
+            for k in range(i):
+                solved[i] -= S[i, k] * solved[k]
+            solved[i] /= S[i, i]
+            likelihood[b] -= 0.5 * solved[i] * solved[i] + np.log(S[i, i])
         _innovation_covariance(HP, H[b], R[b], raised, S)
         _update(mean[b], P[b], e[b], HP, S, solved)
         if alone:

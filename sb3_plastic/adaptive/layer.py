@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses import DEFAULT, Sizes, Transition, make_hypotheses
 from sb3_plastic.adaptive.kernels import learn
-from sb3_plastic.adaptive.responsibility import accumulate, choose, log_likelihood_ratios
+from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, against_nominal, choose
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances
 
 Array = NDArray[Any]
@@ -36,9 +36,8 @@ class LayerState(NamedTuple):
     :param f: see :class:`~sb3_plastic.adaptive.forward_model.Prediction`
     :param B: likewise
     :param R: likewise
-    :param sensed_change: see :class:`~sb3_plastic.adaptive.hypotheses.base.Transition`
-    :param sensed_slope: likewise
-    :param evidence: of each hypothesis against nominal, [B, K]
+    :param evidence: of each hypothesis against nominal, [B, K]; see :mod:`~sb3_plastic.adaptive.responsibility`
+    :param hint: likewise
     :param acting: the hypothesis that acts, [B]
     :param synapses: of each hypothesis
     """
@@ -50,9 +49,8 @@ class LayerState(NamedTuple):
     f: Array
     B: Array
     R: Array
-    sensed_change: Array
-    sensed_slope: Array
     evidence: Array
+    hint: Array
     acting: Array
     synapses: tuple[Synapses, ...]
 
@@ -77,12 +75,15 @@ class LayerSettings:
     :param hypotheses: names that run side by side
     :param surprise_threshold: of each hypothesis by name, nominal first; calibrated
     :param head_start: evidence that each hypothesis needs, likewise
+    :param calm: nominal surprise below which nothing is learned while nominal acts: a dead zone, in which estimates
+        cannot drift and no time is spent; calibrated
     :param lead: evidence that a rival needs more than the one that acts
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
     surprise_threshold: dict[str, float] = field(default_factory=dict)
     head_start: dict[str, float] = field(default_factory=dict)
+    calm: float = 0.0
     lead: float = 2.0
 
 
@@ -112,8 +113,7 @@ class AdaptiveLayer:
 
         :param n_envs: B
         """
-        n_observations, C = len(self.mean), len(self.components)
-        A, K = self.model.n_motors, len(self.hypotheses)
+        C, A, K = len(self.components), self.model.n_motors, len(self.hypotheses)
         return LayerState(
             steps=np.zeros(n_envs, np.int64),
             observation=np.tile(self.mean, (n_envs, 1)),
@@ -122,9 +122,8 @@ class AdaptiveLayer:
             f=np.zeros((n_envs, C)),
             B=np.zeros((n_envs, C, A)),
             R=np.ones((n_envs, C)),
-            sensed_change=np.zeros((n_envs, C)),
-            sensed_slope=np.zeros((n_envs, C, n_observations)),
             evidence=np.zeros((n_envs, K)),
+            hint=np.zeros((n_envs, K)),
             acting=np.zeros(n_envs, np.int64),
             synapses=tuple(
                 initial_synapses(h.start(), n_envs, h.full, rates)
@@ -144,17 +143,13 @@ class AdaptiveLayer:
             return state
         fresh = self.initial_state(len(rows))
         if keep_estimates:
-            fresh = fresh._replace(evidence=state.evidence, acting=state.acting, synapses=state.synapses)
+            fresh = _with_estimates(fresh, state)
         return merge(rows, fresh, state)
 
     def forget(self, state: LayerState, rows: Array) -> LayerState:
         """The same state, with all that was learned forgotten in some rows (bool [B])."""
         fresh = self.initial_state(len(rows))
-        return merge(
-            rows,
-            state._replace(evidence=fresh.evidence, acting=fresh.acting, synapses=fresh.synapses),
-            state,
-        )
+        return merge(rows, _with_estimates(state, fresh), state)
 
     def fill(self, state: LayerState, o: Array) -> tuple[Array, Array]:
         """
@@ -181,28 +176,52 @@ class AdaptiveLayer:
         :param seen: whether its predicted components were observed, [B, C]
         """
         y = (o - state.observation)[:, self.components] / self.scale
-        t = Transition(
-            state.observation,
-            y,
-            state.commands,
-            Prediction(state.f, state.B, state.R),
-            state.sensed_change,
-            state.sensed_slope,
-        )
         known = seen & state.seen
-        R = state.R if known.all() else np.where(known, state.R, UNSEEN * state.R)
-        innovations, synapses = [], []
-        for hypothesis, before, rates in zip(self.hypotheses, state.synapses, self.rates, strict=True):
-            e, H = hypothesis.innovation(before.mean, t)
-            innovations.append(e)
-            synapses.append(learn(before, e, H, R, rates))
-        least_noise = np.maximum(np.min([s.noise for s in synapses], axis=0), 1)
-        ratios = log_likelihood_ratios(np.array(innovations), R * least_noise[:, None])
-        evidence = accumulate(state.evidence, ratios)
-        acting = choose(evidence, state.acting, self.head_start, self.settings.lead)
-        after = state._replace(evidence=evidence, acting=acting, synapses=tuple(synapses))
+        state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
+        before, (nominal, *_), t = state.synapses[0], self.hypotheses, _transition(state, y)
+        e, H = nominal.innovation(before.mean, t, self.model)
+        noise = np.array([s.noise for s in state.synapses])[state.acting, np.arange(len(o))]  # of the one that acts
+        at_ease, noise = noise < AT_EASE, np.maximum(noise, 1)
+        traces, likelihood = learn(before, e, H, state.R, self.rates[0], noise)
         begun = state.steps > 0
-        return after if begun.all() else merge(begun, after, state)
+        traces = Synapses(*(_where(begun, a, b) for a, b in zip(traces, before, strict=True)))
+        # What is calm stays as it is; its evidence fades.
+        synapses = [s._replace(surprise=traces.surprise, noise=traces.noise) for s in state.synapses]
+        gained, hinted = np.zeros_like(state.evidence), np.zeros_like(state.hint)
+        rows = np.flatnonzero(begun & ((state.acting > 0) | (traces.surprise > self.settings.calm)))
+        if len(rows):
+            part = _rows(state._replace(synapses=(traces, *state.synapses[1:])), rows)
+            learned, gained[rows], hinted[rows] = self._learn(part, y[rows], e[rows], likelihood[rows], noise[rows])
+            synapses[1:] = [_put(s, rows, part) for s, part in zip(synapses[1:], learned, strict=True)]
+        evidence = accumulate(state.evidence, gained, LEAK)
+        hint = accumulate(state.hint, hinted * at_ease[:, None], HINT_LEAK)
+        acting = choose(evidence + hint, state.acting, self.head_start, self.settings.lead)
+        return state._replace(evidence=evidence, hint=hint, acting=acting, synapses=(traces, *synapses[1:]))
+
+    def _learn(
+        self, state: LayerState, y: Array, e: Array, likelihood: Array, noise: Array
+    ) -> tuple[list[Synapses], Array, Array]:
+        """
+        All hypotheses but nominal.
+
+        :param state: of the rows that are not calm
+        :param y: change of the observation, in standard deviations, [B, C]
+        :param e: nominal innovation [B, C]
+        :param likelihood: its log-likelihood, [B]
+        :param noise: expected before it by the hypothesis that acts, [B]
+        :return: synapses after, and what this step says for each against nominal: evidence and hint, [B, K] each
+        """
+        t = _transition(state, y)
+        synapses, innovations, likelihoods = [], [e], [likelihood]
+        for hypothesis, before, rates in zip(self.hypotheses[1:], state.synapses[1:], self.rates[1:], strict=True):
+            e, H = hypothesis.innovation(before.mean, t, self.model)
+            learned, likelihood = learn(before, e, H, state.R, rates, noise)
+            synapses.append(learned)
+            innovations.append(e)
+            likelihoods.append(likelihood)
+        least_noise = np.maximum(np.min([s.noise for s in (state.synapses[0], *synapses)], axis=0), 1)
+        misfits = -0.5 * (np.square(innovations) / (state.R * least_noise[:, None])).sum(2)
+        return synapses, against_nominal(misfits), against_nominal(np.array(likelihoods))
 
     def sense(self, state: LayerState, o: Array) -> Array:
         """
@@ -238,7 +257,6 @@ class AdaptiveLayer:
             at = Prediction(p.f[rows], p.B[rows], p.R[rows])
             u[rows] = self.hypotheses[k].decode(s.mean[rows], variances(s.covariance[rows]), intended[rows], at)
         u = np.clip(u, -1, 1)
-        change, slope = self._from_sensed(state, o, u, p)
         return u, state._replace(
             steps=state.steps + 1,
             observation=o,
@@ -247,8 +265,6 @@ class AdaptiveLayer:
             f=p.f,
             B=p.B,
             R=p.R,
-            sensed_change=change,
-            sensed_slope=slope,
         )
 
     def _rows_acting(self, state: LayerState) -> list[tuple[int, Array]]:
@@ -257,18 +273,32 @@ class AdaptiveLayer:
             return []
         return [(k, np.flatnonzero(state.acting == k)) for k in np.unique(state.acting).tolist() if k]
 
-    def _from_sensed(self, state: LayerState, o: Array, u: Array, p: Prediction) -> tuple[Array, Array]:
-        """The prediction from the observation as the sensors' hypothesis corrects it, whoever acts."""
-        if "sensor_bias" not in self.names:
-            return state.sensed_change, state.sensed_slope
-        k = self.names.index("sensor_bias")
-        corrected = self.hypotheses[k].sense(state.synapses[k].mean, o, state.commands, self.model)
-        return self.model.linearise(corrected, u)
-
 
 def merge(rows: Array, a: LayerState, b: LayerState) -> LayerState:
     """Of some rows (bool [B]) the one state, of the others the other."""
-    chosen = (
-        np.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, y) for x, y in zip(a.arrays(), b.arrays(), strict=True)
-    )
-    return LayerState.from_arrays(tuple(chosen))
+    return LayerState.from_arrays(tuple(_where(rows, x, y) for x, y in zip(a.arrays(), b.arrays(), strict=True)))
+
+
+def _with_estimates(state: LayerState, of: LayerState) -> LayerState:
+    """The same state, with all that was learned as another has it."""
+    return state._replace(evidence=of.evidence, hint=of.hint, acting=of.acting, synapses=of.synapses)
+
+
+def _where(rows: Array, a: Array, b: Array) -> Array:
+    return np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+
+def _rows(state: LayerState, rows: Array) -> LayerState:
+    return LayerState.from_arrays(tuple(array[rows] for array in state.arrays()))
+
+
+def _put(synapses: Synapses, rows: Array, part: Synapses) -> Synapses:
+    """The same synapses, with some rows replaced."""
+    arrays = [array.copy() for array in synapses]
+    for array, new in zip(arrays, part, strict=True):
+        array[rows] = new
+    return Synapses(*arrays)
+
+
+def _transition(state: LayerState, y: Array) -> Transition:
+    return Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R))

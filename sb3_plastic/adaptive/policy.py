@@ -11,22 +11,22 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
 
+from sb3_plastic.adaptive.agents import agent_of, box, middle_and_half
+from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, collect
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import keep_predictable, train
-from sb3_plastic.adaptive.forward_model import BODIES, ForwardModel
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.progress import Progress
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice
-from sb3_plastic.export import ExportedPolicy, Normalization, export_policy, load_policy
+from sb3_plastic.export import export_policy, load_policy
 from sb3_plastic.safe import DamagedError
 
 Array = NDArray[Any]
@@ -273,42 +273,6 @@ class AdaptivePolicy:
         except (KeyError, TypeError, RuntimeError) as error:
             raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error
         return cls(agent, AdaptiveLayer(network.requires_grad_(False), settings), lifetime, report)
-
-
-def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
-    """
-    A model as the layer takes it: its policy, with the normalisation of its training inside.
-
-    :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
-    :param normalize: the VecNormalize of its training
-    """
-    normalization = Normalization() if normalize is None else Normalization.of(normalize)
-    if isinstance(model, ExportedPolicy):
-        return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
-    if not isinstance(model, BaseAlgorithm):
-        return model
-    training = {"algo": type(model).__name__, "num_timesteps": int(model.num_timesteps), "seed": model.seed}
-    return ExportedPolicy(model.policy, normalization, {"training": training})
-
-
-def box(what: str, space: spaces.Space[Any]) -> spaces.Box:
-    """
-    A space that the layer serves.
-
-    :param what: ``action`` or ``observation``
-    :param space: of the model
-    :raises UserError: if it is no Box with one axis
-    """
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-        raise UserError(f"The adaptive layer needs a Box with one axis as {what} space, got {space}.")
-    return space
-
-
-def middle_and_half(space: spaces.Box) -> tuple[Array, Array]:
-    """Middle and half of the control range; of unbounded motors 0 and 1. :param space: of actions"""
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = (np.where(bounded, x, y).astype(np.float64) for x, y in ((space.low, -1.0), (space.high, 1.0)))
-    return (low + high) / 2, (high - low) / 2
 
 
 def _nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:

@@ -1,13 +1,18 @@
 """
 Responsibilities: which hypothesis explains what happens (multiple-model adaptive estimation, MMAE).
 
-    l_k  = max( 1/2 sum_i (best_i^2 - e_ki^2) / Rc_i , -40 )      log-likelihood against the one that predicted best
-    L_k <- .9 L_k + l_k - l_0                                     evidence, against nominal
+    d_k  = -1/2 sum_i e_ki^2 / Rc_i                              Rc: R times the least expected noise of all hypotheses
+    L_k <- .9 L_k + d_k - d_nominal                              evidence: it has predicted better
+    l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, c_acting)
+    J_k <- .5 J_k + ( l_k - l_nominal if c_acting < 1.5 )         hint: it can explain what has just happened
 
-The bound is against the best: against nominal, all good hypotheses would reach it at once where the robot does
-something wild, and could not be told apart. The hypothesis with the most evidence acts; nominal has a head start, and
-whoever acts has a lead, so that nothing flickers. The leak is a probability floor: without it, a hypothesis that was
-right for long could not be left.
+Both count. The hint comes with the first innovation after a change, one or two steps before a hypothesis can have
+predicted anything. It pays for all that the hypothesis could have explained beside, and is not listened to while errors
+stay unexplained: noise that lasts is not taken for change. A step says at most 40 against a hypothesis, compared with
+the best one: against nominal, all good ones would reach the bound at once where the robot does something wild.
+
+The hypothesis with the most evidence acts; nominal has a head start, and whoever acts has a lead, so that nothing
+flickers. The leak is a floor of probability: without it, a hypothesis that was right for long could not be left.
 """
 
 from __future__ import annotations
@@ -19,22 +24,25 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LEAK = 0.9
+LEAK, HINT_LEAK = 0.9, 0.5
+
+AT_EASE = 1.5
+"""Expected noise of the hypothesis that acts, as a multiple of R, above which nothing is hinted: in noise that lasts,
+synapses with open variances could explain anything."""
+
 STEP_BOUND = 40.0
 """What one step can say against a hypothesis, at most: a single collision must not decide."""
 
 
-def log_likelihood_ratios(innovations: Array, R: Array) -> Array:
+def against_nominal(likelihoods: Array) -> Array:
     """
     How much better each hypothesis predicted than the first, which is nominal.
 
-    :param innovations: [K, B, C]
-    :param R: variance, [B, C]
+    :param likelihoods: log-likelihood of each one's innovation, [K, B]
     :return: [B, K]
     """
-    misfit = 0.5 * (innovations**2 / R).sum(2)
-    likelihood = np.maximum(misfit.min(0) - misfit, -STEP_BOUND)
-    return (likelihood - likelihood[0]).T
+    bounded = np.maximum(likelihoods - likelihoods.max(0), -STEP_BOUND)
+    return (bounded - bounded[0]).T
 
 
 def accumulate(evidence: Array, ratios: Array, leak: float = LEAK) -> Array:

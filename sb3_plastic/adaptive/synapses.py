@@ -140,7 +140,19 @@ def kalman_update(mean: Array, covariance: Array, e: Array, H: Array, R: Array) 
     return mean, (covariance + covariance.transpose(0, 2, 1)) / 2
 
 
-def learn(synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates) -> Synapses:
+def log_likelihood(e: Array, S: Array) -> Array:
+    """
+    Of an innovation, up to a constant: ``-(e' S^-1 e + log det S) / 2``, [B].
+
+    :param e: innovation [B, C]
+    :param S: its covariance, [B, C, C]
+    """
+    return -0.5 * ((e * np.linalg.solve(S, e[..., None])[..., 0]).sum(1) + np.linalg.slogdet(S)[1])
+
+
+def learn(
+    synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+) -> tuple[Synapses, Array]:
     """
     One step of the rule at the head of this module.
 
@@ -149,16 +161,18 @@ def learn(synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates) -> Syn
     :param H: derivative of the prediction by the means, [B, C, n]
     :param R: the forward model's variance, [B, C]
     :param rates: how they learn
-    :return: after
+    :param common_noise: what hypotheses are compared under: the expected noise of the one that acts, at least 1, [B]
+    :return: synapses after, and the log-likelihood of the innovation before the means were updated, [B]
     """
     mean, covariance, surprise, noise = synapses
     of_synapses = (projected(H, covariance) * H).sum(2)
     noise = 0.95 * noise + 0.05 * nis(e, of_synapses + R)
-    R = R * np.maximum(noise, 1)[:, None]
+    common_R, R = R * common_noise[:, None], R * np.maximum(noise, 1)[:, None]
     surprise = 0.5 * surprise + 0.5 * nis(e, of_synapses + R)
-    if mean.shape[1]:
-        opened = 1 / (1 + np.exp(np.clip(2 * (rates.threshold - surprise), -30, 30)))
-        covariance = inflate(covariance, rates.process_noise + opened[:, None] * rates.inflation, rates.max_variance)
-        mean, covariance = kalman_update(mean, covariance, e, H, R)
-        mean = np.clip(mean, rates.low, rates.high)
-    return Synapses(mean, covariance, surprise, noise)
+    opened = 1 / (1 + np.exp(np.clip(2 * (rates.threshold - surprise), -30, 30)))
+    covariance = inflate(covariance, rates.process_noise + opened[:, None] * rates.inflation, rates.max_variance)
+    S = projected(H, covariance) @ H.transpose(0, 2, 1)
+    np.einsum("bii->bi", S)[...] += common_R
+    likelihood = log_likelihood(e, S)
+    mean, covariance = kalman_update(mean, covariance, e, H, R)
+    return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood

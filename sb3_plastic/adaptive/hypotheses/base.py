@@ -25,16 +25,12 @@ class Transition(NamedTuple):
     :param y: change of the observation, in standard deviations, [B, C]
     :param commands: the command sent, then those before it, [B, D, A]
     :param expected: the forward model's prediction, as if all were nominal
-    :param sensed_change: expected change from the observation as the sensors' hypothesis corrects it, [B, C]
-    :param sensed_slope: its derivative by the observation in standard deviations, [B, C, O]
     """
 
     o: Array
     y: Array
     commands: Array
     expected: Prediction
-    sensed_change: Array
-    sensed_slope: Array
 
 
 class Sizes(NamedTuple):
@@ -77,10 +73,11 @@ class Hypothesis:
         """Smallest and largest mean."""
         return -1.6, 1.6
 
-    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
         """
         :param mean: [B, n]
         :param t: the last step
+        :param model: the forward model
         :return: innovation e [B, C], and H = -de/dm [B, C, n]
         """
         p = t.expected

@@ -22,7 +22,7 @@ class Late(Hypothesis):
         self.delay = delay
         self.name = f"late_{delay}"
 
-    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
         """As the nominal one, with the command of ``delay`` steps before."""
         p = t.expected
         e = t.y - p.f - (p.B @ t.commands[:, self.delay, :, None])[..., 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 
 CAUTION = 0.003
@@ -37,7 +37,7 @@ class Motors(Hypothesis):
         """Up to .3 per step."""
         return np.full(self.sizes.n_motors, 0.3)
 
-    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
         """``e = y - f - B (a * g)``, ``H = B diag(a)``."""
         H = t.expected.B * t.commands[:, 0, None, :]
         return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
@@ -63,7 +63,7 @@ class MotorsAndDisturbance(Hypothesis):
         """Up to .3 per step for motors, .1 for the disturbance."""
         return np.concatenate([np.full(self.sizes.n_motors, 0.3), np.full(len(self.sizes.components), 0.1)])
 
-    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
         """``e = y - f - B (a * g) - d``, ``H = [B diag(a), 1]``."""
         n_envs, n_components = t.y.shape
         by_motor = t.expected.B * t.commands[:, 0, None, :]

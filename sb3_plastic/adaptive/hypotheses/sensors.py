@@ -29,9 +29,10 @@ class SensorBias(Hypothesis):
         """Three standard deviations of what the nominal robot shows."""
         return -3.0, 3.0
 
-    def innovation(self, mean: Array, t: Transition) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
         """``e = y - f(o - b) - B(o - b) a``, linearised at the bias known so far: ``H = -d(f + B a)/do``."""
-        return t.y - t.sensed_change, -t.sensed_slope
+        change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
+        return t.y - change, -slope
 
     def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
         """The observation without its bias."""

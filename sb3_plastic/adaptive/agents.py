@@ -1,0 +1,52 @@
+"""What the layer is put around: an agent that takes observations as the environment gives them, and its spaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.export import ExportedPolicy, Normalization
+
+Array = NDArray[Any]
+
+
+def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
+    """
+    A model as the layer takes it: its policy, with the normalisation of its training inside.
+
+    :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
+    :param normalize: the VecNormalize of its training
+    """
+    normalization = Normalization() if normalize is None else Normalization.of(normalize)
+    if isinstance(model, ExportedPolicy):
+        return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
+    if not isinstance(model, BaseAlgorithm):
+        return model
+    training = {"algo": type(model).__name__, "num_timesteps": int(model.num_timesteps), "seed": model.seed}
+    return ExportedPolicy(model.policy, normalization, {"training": training})
+
+
+def box(what: str, space: spaces.Space[Any]) -> spaces.Box:
+    """
+    A space that the layer serves.
+
+    :param what: ``action`` or ``observation``
+    :param space: of the model
+    :raises UserError: if it is no Box with one axis
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise UserError(f"The adaptive layer needs a Box with one axis as {what} space, got {space}.")
+    return space
+
+
+def middle_and_half(space: spaces.Box) -> tuple[Array, Array]:
+    """Middle and half of the control range; of unbounded motors 0 and 1. :param space: of actions"""
+    bounded = np.isfinite(space.low) & np.isfinite(space.high)
+    low, high = (np.where(bounded, x, y).astype(np.float64) for x, y in ((space.low, -1.0), (space.high, 1.0)))
+    return (low + high) / 2, (high - low) / 2
