@@ -27,18 +27,9 @@ from scan_helpers import (
 
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import MODULATIONS, RULES, Rule
-from sb3_plastic.snn.scan import (
-    FusedLayers,
-    LayerConfig,
-    fused,
-    memory,
-    plans,
-    plastic_scan,
-    resolve_backend,
-    rollout,
-    threads,
-)
-from sb3_plastic.snn.scan.layout import Layout
+from sb3_plastic.snn.scan import FusedLayers, LayerConfig, call, fused, plastic_scan, resolve_backend
+from sb3_plastic.snn.scan import compile as scan_compile
+from sb3_plastic.snn.scan.reference import Sizes
 from sb3_plastic.snn.state import LayerState
 from sb3_plastic.snn.surrogate import SURROGATES
 
@@ -46,15 +37,15 @@ from sb3_plastic.snn.surrogate import SURROGATES
 @pytest.fixture(autouse=True)
 def _poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """Buffers without content are full of NaN, so that no result can rest on what happened to be in them."""
-    monkeypatch.setattr(memory, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
+    monkeypatch.setattr(call, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
 
 
 @pytest.fixture
 def _threads() -> Iterator[None]:
     """Restore the number of threads."""
-    before = threads.get_num_threads()
+    before = scan_compile.get_num_threads()
     yield
-    threads.set_num_threads(before)
+    scan_compile.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -77,34 +68,46 @@ def test_equals_reference(rule: str, modulation: str, options: dict[str, Any]) -
     assert_agree(problem(rule, modulation, **options))
 
 
+@pytest.fixture
+def _short_segments(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Segments of two steps of three ticks."""
+    plans = call.forward_plan, call.backward_plan
+    with monkeypatch.context() as changed:
+        changed.setattr(call, "SEGMENT_TICKS", (6, 6))
+        for plan in plans:
+            plan.cache_clear()
+        yield
+    for plan in plans:
+        plan.cache_clear()
+
+
+@pytest.mark.usefixtures("_short_segments")
 @pytest.mark.parametrize(("rule", "modulation"), RULES_AND_MODULATIONS)
-def test_segments_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "SEGMENT_TICKS", (6, 6))  # two steps; the third segment is cut short
+def test_segments_do_not_show(rule: str, modulation: str) -> None:
+    """The third one is cut short."""
     assert_agree(problem(rule, modulation, T=5, external=None if rule == "none" else 1))
 
 
+@pytest.mark.usefixtures("_short_segments")
 @pytest.mark.parametrize(("rule", "modulation"), [("oja", "simple"), ("bcm", "retroactive")])
-def test_segments_of_wide_layers_without_saved_fast_weights_do_not_show(
-    rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plans, "SEGMENT_TICKS", (6, 6))
+def test_segments_of_wide_layers_without_saved_fast_weights_do_not_show(rule: str, modulation: str) -> None:
     wide = problem(rule, modulation, T=17, M_in=48, N=49)
-    sizes = fused.layer_layout(
-        wide.config, (wide.x, wide.x.new_empty(17, 3, 0), *wide.state, *wide.p, wide.episode_start)
-    )
-    segment, stretch = plans.segments(sizes, wide.K)
-    assert 1 < stretch < 17 // segment
+    sizes = Sizes(17, 3, 3, 3, 48, 0, 48, 49, True, rule == "bcm", modulation == "retroactive", True)
+    segment, count = call.segments(sizes)
+    assert 1 < count < 17 // segment, "segments per checkpoint interval"
     assert_agree(wide)
 
 
 @pytest.mark.parametrize("retroactive", [False, True])
 @pytest.mark.parametrize("n", [16, 64, 100, 256, 512, 1000])
 def test_what_is_saved_for_the_backward_pass_grows_with_neurons_not_with_synapses(n: int, retroactive: bool) -> None:
-    T, K, B, e = 1000, 4, 2, n * retroactive
-    sizes = Layout(T, 1, B, n, 0, n, n, n, n, 0, e, e, 0, (1,) * 14)
-    segment, stretch = plans.segments(sizes, K)
-    _, *saved = plans.forward_plan(sizes, K, segment * stretch, torch.float32).made
-    assert sum(part.size for part in saved) < 4.5 * B * T * K * (n + n)
+    T, K, B = 1000, 4, 2
+    sizes = Sizes(T, K, 1, B, n, 0, n, n, True, False, retroactive, True)
+    shapes = [(T, 1, B, n), (T, B, 0), *((B, *row) for row in sizes.state().values()), *sizes.parameters().values()]
+    tensors = [torch.empty(shape, device="meta") for shape in shapes]
+    tensors.append(torch.empty(T, B, dtype=torch.bool, device="meta"))
+    config = LayerConfig("oja", "retroactive" if retroactive else "simple")
+    assert fused.plan_of(config, K, tensors, save=True).saved.size < 4.5 * B * T * K * (n + n)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
@@ -149,6 +152,7 @@ def layers_after(first: Problem, **options: Any) -> list[Problem]:
     return problems
 
 
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("in_place", [False, True], ids=["anew", "in place"])
 @pytest.mark.parametrize("work", [0, 10**9], ids=["by layer", "in one call"])
 @pytest.mark.parametrize(
@@ -160,7 +164,8 @@ def layers_after(first: Problem, **options: Any) -> list[Problem]:
 def test_layers_in_one_call_equal_one_call_per_layer_bit_for_bit(
     rule: str, modulation: str, options: dict[str, Any], work: int, in_place: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollout, "PARALLEL_WORK", work)
+    monkeypatch.setattr(scan_compile, "PARALLEL_WORK", work)
+    scan_compile.set_num_threads(2)
     case = problem(rule, modulation, **{**options, "external": None if rule == "none" else options.get("external")})
     problems = layers_after(case.to(torch.float32))
     layers = FusedLayers([(layer.config, layer.p) for layer in problems], in_place)
@@ -231,10 +236,10 @@ def test_two_chained_scans_equal_one(rule: str, modulation: str) -> None:
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize(("rule", "modulation"), [("bcm", "retroactive"), ("oja", "simple"), ("none", "none")])
 def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(scan_compile, "PARALLEL_WORK", 0)
     results = []
     for n in (1, 2, 3):
-        threads.set_num_threads(n)
+        scan_compile.set_num_threads(n)
         results.append(outputs_and_gradients(problem(rule, modulation, B=5).to(torch.float32), "fused"))
     for got, got_gradients in results[1:]:
         assert_equal_bits(got, results[0][0])
@@ -244,13 +249,13 @@ def test_threads_do_not_show(rule: str, modulation: str, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("_threads")
 def test_a_thread_that_cannot_start_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others have then done its part."""
-    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
-    threads.set_num_threads(1)
+    monkeypatch.setattr(scan_compile, "PARALLEL_WORK", 0)
+    scan_compile.set_num_threads(1)
     expected = outputs(problem(), "fused")
-    threads.set_num_threads(2)
+    scan_compile.set_num_threads(2)
     go_on = Event()
     with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(threads, "_pool", pool)
+        monkeypatch.setattr(scan_compile, "_pool", pool)
         busy = pool.submit(go_on.wait, 60)
         try:
             assert_equal_bits(outputs(problem(), "fused"), expected)
@@ -267,8 +272,8 @@ def _in_child(connection: Any) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_works_in_a_forked_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads do not survive a fork: the child must start its own."""
-    monkeypatch.setattr(threads, "PARALLEL_WORK", 0)
-    threads.set_num_threads(2)
+    monkeypatch.setattr(scan_compile, "PARALLEL_WORK", 0)
+    scan_compile.set_num_threads(2)
     expected = outputs(problem(), "fused")
     receive, send = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_in_child, args=(send,))

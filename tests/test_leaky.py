@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sb3_plastic.snn.scan import call
 from sb3_plastic.snn.scan.leaky import leaky_scan
 from sb3_plastic.snn.state import masked_reset
 
@@ -15,6 +16,12 @@ def by_hand(spikes, weights, decay, episode_start, state):
         state = decay * masked_reset(state, episode_start[t]) + drive
         steps.append(state)
     return torch.stack(steps), state
+
+
+@pytest.fixture(autouse=True)
+def _poison(monkeypatch):
+    """Buffers without content are full of NaN, so that no result can rest on what happened to be in them."""
+    monkeypatch.setattr(call, "empty", lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype))
 
 
 @pytest.fixture
@@ -51,3 +58,28 @@ def test_a_reset_clears_nan(arguments):
     state = torch.full_like(state, torch.nan)
     steps, _ = leaky_scan(spikes, weights, decay, torch.ones_like(episode_start), state)
     assert torch.isfinite(steps).all()
+
+
+def test_steps_without_length_leave_the_state_alone(arguments):
+    spikes, weights, decay, episode_start, state = arguments
+    steps, last = leaky_scan(spikes[:0], weights, decay, episode_start[:0], state)
+    assert steps.shape == (0, 3, 5)
+    assert last is state
+
+
+@pytest.mark.parametrize("place", [1, 3, 4])
+def test_wrong_shapes_and_devices_are_named(arguments, place):
+    name = {1: "weights", 3: "episode_start", 4: "state"}[place]
+    wrong = [tensor if i != place else tensor[:1] for i, tensor in enumerate(arguments)]
+    with pytest.raises(ValueError, match=f"{name} has the shape"):
+        leaky_scan(*wrong)
+    elsewhere = [tensor if i != place else tensor.to("meta") for i, tensor in enumerate(arguments)]
+    with pytest.raises(ValueError, match=f"{name} is a Tensor on meta"):
+        leaky_scan(*elsewhere)
+
+
+def test_views_are_read_as_what_they_show(arguments):
+    spikes, weights, decay, episode_start, state = (a.detach() if torch.is_tensor(a) else a for a in arguments)
+    negated = torch.complex(torch.zeros_like(spikes), -spikes).conj().imag
+    expected, _ = leaky_scan(spikes, weights, decay, episode_start, state)
+    assert torch.equal(leaky_scan(negated, weights, decay, episode_start, state)[0], expected)

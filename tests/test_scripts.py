@@ -1,4 +1,4 @@
-"""The scripts run, at their smallest size. Figures of such runs mean nothing. `bench/scan.py` has tests of its own."""
+"""The scripts run, at their smallest size. Figures of such runs mean nothing."""
 
 import os
 import subprocess
@@ -19,6 +19,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
         pytest.param(
             "bench/roofline.py --repeats 1 --neurons 16 --kilobytes 24", "share of the limit", marks=pytest.mark.slow
         ),
+        pytest.param("bench/scan.py --only rollout --repeats 1 --threads 1", "fused us", marks=pytest.mark.slow),
         pytest.param("quickstart.py --steps 2048 --episodes 1", "trained, deterministic", marks=pytest.mark.slow),
     ],
 )

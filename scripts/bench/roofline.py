@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scan
 import torch
-from scan import Setting
+from common import machine, now, print_table, set_clock, set_threads
+from scan_network import Setting, check, forward_backward
 
 from sb3_plastic.files import replace_file
 from sb3_plastic.snn.scan.compile import jit
@@ -71,9 +71,9 @@ def best(function: Callable[[], object], repeats: int) -> float:
     function()
     times = []
     for _ in range(10 * repeats):
-        start = scan.now()
+        start = now()
         function()
-        times.append(scan.now() - start)
+        times.append(now() - start)
     return min(times)
 
 
@@ -99,12 +99,12 @@ def caches(
     repeats: int, sizes: Sequence[int], peak_rate: float, bandwidths: list[dict[str, float]]
 ) -> list[dict[str, float]]:
     """The scan as a layer outgrows the caches, and the share of the limit that it reaches."""
-    scan.check(Setting(sizes=(64, 64), T=16))
+    check(Setting(sizes=(64, 64), T=16))
     rows = []
     for n in sizes:
         # Long enough that what a call costs does not show.
         setting = Setting(sizes=(n, n), B=2, T=max(16, 512 * 64 * 64 // (n * n)))
-        seconds = best(scan.forward_backward(setting, "fused"), repeats)
+        seconds = best(forward_backward(setting, "fused"), repeats)
         nanoseconds = 1e9 * seconds / setting.synapse_ticks()
         kilobytes = MATRICES * 4 * n * n / 1024
         reach = next((row["GB/s"] for row in bandwidths if row["kB"] >= kilobytes), bandwidths[-1]["GB/s"])
@@ -131,20 +131,20 @@ def main() -> None:
         "--kilobytes", nargs="+", type=int, default=KILOBYTES, help="sizes of the three arrays together"
     )
     arguments = parser.parse_args()
-    scan.set_threads(1)
-    scan.set_clock("cpu")
+    set_threads(1)
+    set_clock("cpu")
     rate = peak(arguments.repeats)
     bandwidths = bandwidth(arguments.repeats, arguments.kilobytes)
     counts = {"GFLOP/s, peak": rate / 1e9, "operations per synapse and tick": OPERATIONS, "bytes": BYTES}
     results: dict[str, Any] = {
         "command": " ".join(sys.argv),
-        "machine": scan.machine(),
+        "machine": machine(),
         "counts": [counts | {"operations per byte": OPERATIONS / BYTES}],
         "bandwidth": bandwidths,
         "caches": caches(arguments.repeats, arguments.neurons, rate, bandwidths),
     }
     for name in ("counts", "bandwidth", "caches"):
-        scan.print_table(name, results[name])
+        print_table(name, results[name])
     if arguments.json:
         replace_file(arguments.json, json.dumps(results, indent=2) + "\n")
 

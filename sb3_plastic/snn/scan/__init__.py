@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sb3_plastic.snn.scan.fused import BACKENDS, plastic_scan_fused, resolve_backend
-from sb3_plastic.snn.scan.reference import plastic_scan_reference, plastic_tick
-from sb3_plastic.snn.scan.rollout import FusedLayers
-from sb3_plastic.snn.scan.threads import get_num_threads, set_num_threads
-from sb3_plastic.snn.scan.types import LayerConfig, LayerParameters
+from sb3_plastic.snn.scan.compile import get_num_threads, set_num_threads
+from sb3_plastic.snn.scan.fused import BACKENDS, FusedLayers, plastic_scan_fused, resolve_backend
+from sb3_plastic.snn.scan.reference import LayerConfig, LayerParameters, plastic_scan_reference, plastic_tick
 from sb3_plastic.snn.state import LayerState
 
 __all__ = [

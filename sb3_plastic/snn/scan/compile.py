@@ -1,8 +1,12 @@
-"""Compilation of the kernels by numba, and its cache on disk, which a change of any of the scan's files makes void.
+"""Numba: how kernels are compiled, kept on disk until any of the scan's files changes, and run on threads.
 
 Numba's own cache looks at the file of the function that is called from Python alone. But kernels are put together from
 functions of several files, which are compiled into them: after an edit of one of those, the old code would go on
 running. So the cache here lies in a folder that is named after a digest of all source files of the scan.
+
+The threads are Python's, one per part of the batch, for kernels release the interpreter's lock. Against the compiler's
+own parallel loops this needs no threading layer, survives a fork at any time, costs nothing in processes that never use
+it, and compiles in a third of the time.
 """
 
 from __future__ import annotations
@@ -10,13 +14,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+import torch
+from numba import types
 from numba.core import event
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
@@ -61,7 +70,7 @@ class KernelCache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what has been compiled. Without success where the disk is full: then it is compiled again next time."""
         with suppress(OSError):
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             super().save_overload(sig, data)
             others = [path for path in self.folder.parent.glob("scan-*") if path != self.folder]
             for path in sorted(others, key=lambda path: path.stat().st_mtime)[: 1 - KEPT]:
@@ -91,6 +100,10 @@ inlined = jit(no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
 """A ``piece`` that is called once per tick or more often: a dozen arrays take longer to hand over than to work on. Not
 for all, since what is copied into its callers takes longer to compile."""
 
+expanded = jit(inline="always")
+"""For a part of one long kernel: its code is put into its caller's before that is compiled. As a function of its own it
+would be optimised once more, and the kernel would take half as long again to compile."""
+
 
 class _Notice(event.Listener):
     """Says so when numba begins to compile a kernel, which it does not when it finds it in its cache."""
@@ -109,3 +122,128 @@ def _say_once() -> None:
 
 
 event.register("numba:compile", _Notice())
+
+
+# ----------------------------------------------------------------- rules and surrogates, which kernels call by address
+
+FLOATS: dict[torch.dtype, Any] = {torch.float32: types.float32, torch.float64: types.float64}
+"""The types of number that there are kernels for."""
+
+
+def _signature(n_arrays: int, dtype: torch.dtype) -> Any:
+    return types.void(*[types.CPointer(FLOATS[dtype])] * n_arrays, types.intp)
+
+
+@functools.cache
+def rule_functions(local: Callable[..., Any], derivative: Callable[..., Any], dtype: torch.dtype) -> tuple[Any, Any]:
+    """
+    A rule's functions over all neurons of a layer, compiled, so that one kernel serves all rules. They live as long as
+    the process.
+
+    :param local: of :class:`sb3_plastic.snn.rules.Rule`
+    :param derivative: likewise
+    :param dtype: float32 or float64
+    :return: ``(y, theta, b, g, n)`` and ``(y, theta, db_dy, db_dtheta, dg_dy, dg_dtheta, n)``, with an ``address`` each
+    """
+    local, derivative = numba.njit(**OPTIONS)(local), numba.njit(**OPTIONS)(derivative)
+
+    @numba.cfunc(_signature(4, dtype), **OPTIONS)
+    def local_of_all(y, theta, b, g, n):  # type: ignore[no-untyped-def]
+        for j in range(n):
+            b[j], g[j] = local(y[j], theta[j])
+
+    @numba.cfunc(_signature(6, dtype), **OPTIONS)
+    def derivative_of_all(y, theta, db_dy, db_dtheta, dg_dy, dg_dtheta, n):  # type: ignore[no-untyped-def]
+        for j in range(n):
+            db_dy[j], db_dtheta[j], dg_dy[j], dg_dtheta[j] = derivative(y[j], theta[j])
+
+    return local_of_all, derivative_of_all
+
+
+@functools.cache
+def surrogate_function(derivative: Callable[..., Any], slope: float, dtype: torch.dtype) -> Any:
+    """
+    The same for a surrogate.
+
+    :param derivative: in ``SURROGATES``
+    :param slope: its slope
+    :param dtype: float32 or float64
+    :return: ``(u, out, n)``, with an ``address``
+    """
+    derivative = numba.njit(**OPTIONS)(derivative)
+
+    @numba.cfunc(_signature(2, dtype), **OPTIONS)
+    def derivative_of_all(u, out, n):  # type: ignore[no-untyped-def]
+        for j in range(n):
+            out[j] = derivative(u[j], slope)
+
+    return derivative_of_all
+
+
+# -------------------------------------------------------------------------------------------------------------- threads
+
+PARALLEL_WORK = 500_000
+"""Synapses x ticks x rows, some 0.1 ms, from which a second thread is worth its start, some 30 microseconds."""
+
+# Numba's convention: the variable NUMBA_NUM_THREADS, or all cores.
+_num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+_pool: ThreadPoolExecutor | None = None
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels use at most."""
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """
+    Torch's threads and these are set apart: networks this small want one of torch's, and all cores for the kernels.
+
+    :param n: how many threads the kernels may use, above 0; results do not depend on it
+    :raises ValueError: if it is not above 0
+    """
+    global _num_threads
+    if n < 1:
+        raise ValueError(f"The kernels need at least 1 thread, got {n}.")
+    _num_threads = n
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+os.register_at_fork(after_in_child=_forget_pool)  # Threads do not survive a fork.
+
+
+def threads_for(work: int, parts: int) -> int:
+    """
+    :param work: synapses x ticks x rows
+    :param parts: how many parts it has that can run side by side
+    :return: how many threads to use
+    """
+    return min(_num_threads, parts) if work >= PARALLEL_WORK else 1
+
+
+def run(kernel: Any, threads: int, parts: int, calls: np.ndarray) -> None:
+    """
+    Call a kernel for all rows, or groups of rows. Threads take one after the other from a queue, so that one which
+    starts late, or shares its core with another program, does less.
+
+    :param kernel: compiled, of (queue, number of parts, number of the thread, records)
+    :param threads: how many threads
+    :param parts: how many parts
+    :param calls: records of what is to be done
+    """
+    queue = np.zeros(1, np.int64)
+    if threads == 1:
+        kernel(queue, parts, 0, calls)
+        return
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
+    futures = [_pool.submit(kernel, queue, parts, i, calls) for i in range(1, threads)]
+    kernel(queue, parts, 0, calls)
+    for future in futures:
+        if not future.cancel():  # One that has not even started finds nothing left to do: no need to wait for it.
+            future.result()

@@ -1,13 +1,10 @@
-"""The fused form of the plastic scan for the CPU: one compiled call per layer, forward and backward.
-
-The kernels are in :mod:`sb3_plastic.snn.scan.kernels`; here is what surrounds them: which layers they serve, the memory
-that they work in, and autograd.
-"""
+"""The fused form of the plastic scan for the CPU: which layers it serves, autograd, and the steps of a rollout."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,22 +13,13 @@ from torch.autograd.function import once_differentiable
 
 from sb3_plastic.errors import check_choice
 from sb3_plastic.snn.rules import RULES
-from sb3_plastic.snn.scan import kernels, kernels_backward, kernels_static, memory
-from sb3_plastic.snn.scan.functions import FLOATS, rule_addresses, surrogate_address
-from sb3_plastic.snn.scan.layout import NAMES, Layout, layout
-from sb3_plastic.snn.scan.plans import backward_plan, forward_plan, segments, uneven_parameters
-from sb3_plastic.snn.scan.reference import plastic_scan_reference
-from sb3_plastic.snn.scan.threads import run, threads_for
-from sb3_plastic.snn.scan.types import LayerConfig, LayerParameters
+from sb3_plastic.snn.scan import call, kernels, static
+from sb3_plastic.snn.scan.compile import FLOATS, run, threads_for
+from sb3_plastic.snn.scan.reference import TENSORS, LayerConfig, LayerParameters, plastic_scan_reference
 from sb3_plastic.snn.state import LayerState
+from sb3_plastic.snn.surrogate import SURROGATES
 
 BACKENDS = ("auto", "reference", "fused")
-NUMBERS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
-MODULATION = {
-    "none": kernels.MODULATION_NONE,
-    "simple": kernels.MODULATION_SIMPLE,
-    "retroactive": kernels.MODULATION_RETROACTIVE,
-}
 
 GROUPS = 16
 """Rows share the sums of their parameters' gradients in so many groups, whatever the number of threads."""
@@ -101,184 +89,242 @@ def plastic_scan_fused(
         # Not *state as one argument: autograd does not look into tuples, and would drop the gradients silently.
         spikes, *new = _Scan.apply(config, K, *tensors)
     else:
-        spikes, *new = _forward(config, K, tensors, save=False).outputs
+        spikes, *new = _forward(config, K, tensors, save=False)[0]
     return spikes, LayerState(*new)
+
+
+@dataclass(frozen=True, eq=False)
+class _SavedTensors:
+    """What the backward pass needs of the forward pass, beside the tensors that autograd saves."""
+
+    plan: call.ForwardPlan
+    words: np.ndarray  # of the record
+    kept: list[Tensor]  # whose addresses stand there
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, config: LayerConfig, K: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        call = _forward(config, K, tensors)
-        ctx.config, ctx.K, ctx.call = config, K, call._replace(outputs=())
+        outputs, ctx.saved = _forward(config, K, tensors, save=True)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors)
-        return call.outputs
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors  # Asked for first: this complains if one has been changed in place.
-        wanted = ctx.needs_input_grad[2:-1]
-        return (None, None, *_backward(ctx.config, ctx.K, tensors, ctx.call, grads, wanted), None)
+        wanted = dict(zip(TENSORS, ctx.needs_input_grad[2:], strict=True))
+        return (None, None, *_backward(tensors, ctx.saved, grads, wanted), None)
 
 
-class _Call(NamedTuple):
-    """What a forward pass was given, as the kernels take it, and what it made of it."""
-
-    sizes: Layout
-    outputs: tuple[Tensor, ...]  # spikes, state
-    at_given: list[int]  # addresses of x, episode_start, external, state, parameters
-    at_saved: list[int]  # of what the backward pass needs
-    kept: list[Tensor]  # what lies there
-
-
-def readable(tensors: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
-    """
-    :param tensors: any
-    :param names: what they are called, for messages
-    :return: the same numbers as compiled code reads them, in C order from their first address
-    :raises ValueError: if one of them is not in the memory of the CPU
-    """
-    if any(map(Tensor.is_neg, tensors)):  # Views of complex numbers may have their sign still to come.
-        tensors = [tensor.resolve_neg() for tensor in tensors]
-    # Tensors that are traced, or known to be zeros, have no memory either.
-    missing = [not tensor.is_cpu or not (tensor.data_ptr() or 0 in tensor.shape) for tensor in tensors]
-    if any(missing):
-        name, tensor = list(zip(names, tensors, strict=True))[missing.index(True)]
-        raise ValueError(
-            f"{name} is a {type(tensor).__name__} on {tensor.device}: the fused kernel reads the memory of the CPU. "
-            "Move all tensors to one device, or use backend='reference'."
-        )
-    return [tensor.contiguous() for tensor in tensors]
-
-
-def layer_layout(config: LayerConfig, tensors: Sequence[Tensor]) -> Layout:
+def plan_of(config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool) -> call.ForwardPlan:
     """
     :param config: what kind of layer it is
-    :param tensors: x, external, state, parameters, episode_start
-    :return: the sizes
+    :param K: ticks per step
+    :param tensors: what a scan is given, in the order of ``TENSORS``
+    :param save: whether a backward pass will follow
+    :return: the plan of such calls
     """
-    return layout(config, RULES[config.rule], tuple(t.shape for t in tensors), tuple(t.dtype for t in tensors))
+    shapes, dtypes = tuple([tensor.shape for tensor in tensors]), tuple([tensor.dtype for tensor in tensors])
+    # By function, not by name: a rule, or a surrogate, may be replaced under its name.
+    return call.forward_plan(config, RULES[config.rule], SURROGATES[config.surrogate], K, save, shapes, dtypes)
 
 
-def parameter_addresses(sizes: Layout, p: Sequence[Tensor], dtype: torch.dtype) -> tuple[list[int], list[Tensor]]:
-    """
-    :param sizes: of the layer
-    :param p: its fourteen parameters, as :func:`readable` returns them
-    :param dtype: type of number
-    :return: where the kernels find each, with zeros after the last axis for their vectors; and what has
-        to be kept meanwhile
-    """
-    kept, found = list(p), [tensor.data_ptr() for tensor in p]
-    uneven, of_wide = uneven_parameters(sizes, dtype)
-    if uneven:
-        wide = memory.empty((of_wide.size,), dtype)
-        array = wide.numpy()
-        array.fill(0)
-        for place, (i, address) in enumerate(zip(uneven, of_wide.addresses(wide), strict=True)):
-            of_wide.array(array, place)[..., : p[i].shape[-1]] = p[i].detach().numpy()
-            found[i] = address
-        kept.append(wide)
-    return found, kept
-
-
-def forward_kinds(config: LayerConfig, period: int, dtype: torch.dtype) -> tuple[int, int, bool, int]:
-    """
-    :param config: of a layer
-    :param period: steps from one saved state to the next; 0 to save nothing
-    :param dtype: type of number
-    :return: ``kinds`` of :func:`sb3_plastic.snn.scan.kernels.forward`
-    """
-    rule = 0 if config.rule == "none" else rule_addresses(config.rule, dtype)[0]
-    return rule, MODULATION[config.modulation], config.keep_fast_weights, period
-
-
-def numbers(config: LayerConfig, dtype: torch.dtype) -> np.ndarray:
-    """
-    :param config: of a layer
-    :param dtype: type of number
-    :return: threshold and h_max, as the kernels take them
-    """
-    return np.array((config.threshold, config.h_max), NUMBERS[dtype])
-
-
-def _forward(config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool = True) -> _Call:
+def _forward(
+    config: LayerConfig, K: int, tensors: Sequence[Tensor], save: bool
+) -> tuple[tuple[Tensor, ...], _SavedTensors]:
     """Spikes and state, and what the backward pass needs."""
-    sizes, dtype = layer_layout(config, tensors), tensors[0].dtype
-    segment, stretch = segments(sizes, K)
-    period = segment * stretch if save else 0
-    plan = forward_plan(sizes, K, period, dtype)
-    of_outputs, *of_saved = plan.made
-    x, external, *state_and_parameters, episode_start = readable(tensors, NAMES)
-    at_parameters, kept = parameter_addresses(sizes, state_and_parameters[7:], dtype)
-    given = x, episode_start, external, *state_and_parameters[:7]
-    at_given = [*(tensor.data_ptr() for tensor in given), *at_parameters]
+    plan = plan_of(config, K, tensors, save)
+    words, dtype, B = plan.words.copy(), plan.dtype, plan.sizes.B
+    kept = plan.give(words, tensors)
     # Not in one piece: who keeps a state would keep the spikes of all ticks as well.
-    outputs = tuple(memory.empty(shape, dtype) for shape in of_outputs.shapes)
-    saved = [memory.empty((part.size,), dtype) for part in of_saved]
-    at_saved = [address for part, made in zip(of_saved, saved, strict=True) for address in part.addresses(made)]
-    threads = threads_for(sizes.T * K * sizes.B * sizes.M * sizes.N, sizes.B)
-    known = [*at_given, *(tensor.data_ptr() for tensor in outputs), *at_saved]
-    tables, _work = plan.tables(known, threads, dtype)
-    kinds, values = np.array(forward_kinds(config, period, dtype), np.int64), numbers(config, dtype)
-    kernel = kernels_static.static_forward_queue if config.rule == "none" else kernels.forward_queue
-    run(kernel, threads, sizes.B, lambda i: (K, tables[i], kinds, values))
-    return _Call(sizes, outputs, at_given, at_saved, [*given, *kept, *saved])
+    outputs = tuple([call.empty(shape, dtype) for shape in plan.outputs])
+    words[plan.outputs_at] = [tensor.data_ptr() for tensor in outputs]
+    saved, threads = call.empty((plan.saved.size,), dtype), threads_for(plan.sizes.work(), B)
+    work = call.empty((threads * plan.work.size,), dtype)
+    plan.saved.put(words, saved)
+    plan.work.put(words, work)
+    kernel = kernels.forward_queue if plan.sizes.plastic else static.static_forward_queue
+    run(kernel, threads, B, np.frombuffer(words, call.RECORDS[dtype]))
+    return outputs, _SavedTensors(plan, words, [*kept, saved])
 
 
 def _backward(
-    config: LayerConfig,
-    K: int,
-    tensors: Sequence[Tensor],
-    call: _Call,
-    grads: Sequence[Tensor | None],
-    wanted: Sequence[bool],
+    tensors: Sequence[Tensor], saved: _SavedTensors, grads: Sequence[Tensor | None], wanted: dict[str, bool]
 ) -> list[Tensor | None]:
     """Gradients of x, external, state and parameters."""
-    sizes, dtype = call.sizes, tensors[0].dtype
-    segment, stretch = segments(sizes, K)
-    groups = min(sizes.B, GROUPS) if max(sizes.rows) == 1 else sizes.B
-    has_gstate = tuple(want or grad is not None for want, grad in zip(wanted[2:9], grads[1:], strict=True))
-    want_gx = config.recurrent or wanted[NAMES.index("x")]
-    want_gx_trace = want_gx or wanted[NAMES.index("x_trace")] or wanted[NAMES.index("lam_pre")]
-    plan = backward_plan(sizes, K, segment, stretch, grads[0] is not None, has_gstate, want_gx, dtype)
-    of_zeros, of_gp, of_gx = plan.made
-    made = [memory.empty((size,), dtype) for size in (of_zeros.size, groups * of_gp.size, of_gx.size)]
-    zeros, gp, gx = (tensor.numpy() for tensor in made)
+    forward, sizes, dtype = saved.plan, saved.plan.sizes, saved.plan.dtype
+    groups = sizes.B if any(forward.own_rows.values()) else min(sizes.B, GROUPS)
+    want_gx = sizes.M_in < sizes.M or wanted["x"]
+    want_gx_trace = want_gx or wanted["x_trace"] or wanted["lam_pre"]
+    has_gstate = tuple(
+        [wanted[name] or grad is not None for name, grad in zip(LayerState._fields, grads[1:], strict=True)]
+    )
+    plan = call.backward_plan(forward, grads[0] is not None, has_gstate, wanted["rho"], want_gx_trace, want_gx)
+    threads = threads_for(sizes.work(), groups)
+    sizes_of_blocks = (plan.zeros.size, groups * plan.gp.size, plan.gx.size, threads * plan.work.size)
+    of_zeros, of_gp, of_gx, _ = made = [call.empty((size,), dtype) for size in sizes_of_blocks]
+    words = plan.words.copy()
+    words[plan.forward_at] = saved.words[plan.forward_at]
+    for block, memory in zip((plan.zeros, plan.gp, plan.gx, plan.work), made, strict=True):
+        block.put(words, memory)
+    zeros, gp, gx = of_zeros.numpy(), of_gp.numpy().reshape(groups, -1), of_gx.numpy()
     zeros.fill(0)  # By this thread: torch's own, once woken, go on spinning for milliseconds and slow the kernels.
-    grads = [None if grad is None else readable([grad], ["a gradient"])[0] for grad in grads]
-    for i, grad in enumerate(grads[1:], 1):
+    grads = [None if grad is None else call.readable([grad], ["a gradient"])[0] for grad in grads]
+    for name, grad in zip(LayerState._fields, grads[1:], strict=True):
         if grad is not None:
-            of_zeros.array(zeros, i)[...] = grad.numpy()
-    at_zeros, at_gp, at_gx = (part.addresses(tensor) for part, tensor in zip(plan.made, made, strict=True))
-    at_gspikes = at_zeros[8] if grads[0] is None else grads[0].data_ptr()
-    known = [*call.at_given, *call.at_saved, at_gspikes, *at_gx, *at_zeros[:8], *at_gp]
-    threads = threads_for(sizes.T * K * sizes.B * sizes.M * sizes.N, groups)
-    tables, _work = plan.tables(known, threads, dtype)
-    local, derivative = (0, 0) if config.rule == "none" else rule_addresses(config.rule, dtype)
-    surrogate = surrogate_address(config.surrogate, config.slope, dtype)
-    kinds = np.array((
-        local, derivative, surrogate, MODULATION[config.modulation], config.keep_fast_weights, config.detach_reset,
-        wanted[NAMES.index("rho")], want_gx_trace, want_gx, segment, stretch,
-        of_gp.size * dtype.itemsize
-    ), np.int64)  # fmt: skip
-    values = numbers(config, dtype)
-    kernel = kernels_static.static_backward_queue if config.rule == "none" else kernels_backward.backward_queue
-    run(kernel, threads, groups, lambda i: (K, tables[i], kinds, values))
+            plan.zeros.array(zeros, f"gstate.{name}")[...] = grad.numpy()
+    if grads[0] is not None:
+        words[plan.gspikes_at] = grads[0].data_ptr()
+    kernel = kernels.backward_queue if sizes.plastic else static.static_backward_queue
+    run(kernel, threads, groups, np.frombuffer(words, call.RECORDS[dtype]))
 
-    gp = gp.reshape(groups, -1)
     sums = gp.sum(0)  # for parameters that serve all rows
     gradients: list[Tensor | None] = []
-    for i, (tensor, want) in enumerate(zip(tensors[:-1], wanted, strict=True)):
+    for entry, tensor, want in zip(call.GIVEN[:-1], tensors, wanted.values(), strict=False):
+        group, _, name = entry.rpartition(".")
         if not want or not tensor.numel():
             gradients.append(None)
             continue
-        if i == 0:
-            array = of_gx.array(gx, 0)
-        elif i < 9:
-            array = of_zeros.array(zeros, i - 1)
+        if group == "p":
+            of_parameter = plan.gp.array(gp if forward.own_rows[name] else sums, f"gp.{name}")
+            array = of_parameter[..., : tensor.shape[-1]]
+        elif entry == "x":
+            array = plan.gx.array(gx, "gx")
         else:
-            array = of_gp.array(gp if sizes.rows[i - 9] > 1 else sums, i - 9)[..., : tensor.shape[-1]]
+            array = plan.zeros.array(zeros, f"g{entry}")
         # What the layer has no use for has none.
         gradients.append(torch.from_numpy(array.reshape(tensor.shape)) if array.size else None)
     return gradients
+
+
+# ------------------------------------------------------------------------------------------------------------- rollouts
+
+
+class FusedLayers:
+    """
+    Layers one after the other, on the fused kernel and without gradients: all of a rollout's step in one compiled call.
+    Parameters are read when this is made, and kept: make another when they have changed.
+
+    :param layers: configuration and parameters of each
+    :param in_place: overwrite what was returned, spikes and states, when these very states come back: for a caller who
+        keeps none of them. A step then takes half of the memory, and nothing is checked or laid out again
+    """
+
+    def __init__(self, layers: Sequence[tuple[LayerConfig, LayerParameters]], in_place: bool = False) -> None:
+        self.layers = layers
+        self.in_place = in_place
+        self._checked: list[Any] = []
+        self._returned: tuple[list[Tensor], list[LayerState]] | None = None
+        self._words: np.ndarray  # of the records of the last step, with the states it returned as its incoming ones
+
+    def __call__(
+        self,
+        x: Tensor,
+        episode_start: Tensor,
+        states: Sequence[LayerState],
+        externals: Sequence[Tensor | None],
+    ) -> tuple[list[Tensor], list[LayerState]]:
+        """
+        The same as :func:`sb3_plastic.snn.scan.plastic_scan`, layer by layer, bit for bit.
+
+        :param x: inputs of the first layer, [T, K, B, M_in]
+        :param episode_start: bool [T, B]
+        :param states: states before the first step
+        :param externals: external modulators, or None
+        :return: spikes of each layer, [T, K, B, N], and the states after
+        """
+        K = x.shape[1]
+        if K > 1 and x.stride(1) == 0:
+            x = x[:, :1]
+        modulators = [external for external in externals if external is not None]
+        inputs, names = [x, episode_start, *modulators], ["x", "episode_start", *["external"] * len(modulators)]
+        seen = [K, *(e is None for e in externals), *[(tensor.shape, tensor.dtype) for tensor in inputs]]
+        if self._returned is not None and seen == self._checked[: len(seen)] and self._come_back(states):
+            self._call(self._words, call.readable(inputs, names))
+            return self._returned
+        given = [tensor for state in states for tensor in state]
+        seen += [(tensor.shape, tensor.dtype) for tensor in given]
+        if seen != self._checked:
+            self._plan(K, x, episode_start, states, externals)
+            self._checked = seen
+        if not self._together:
+            return self._one_by_one(K, x, episode_start, states, externals)
+        made = call.empty((self._size,), x.dtype)
+        given = call.readable(given, LayerState._fields * len(states))
+        words = self._template.copy()
+        words[:, self._made_at] += made.data_ptr()
+        words[1:, self._x_at] = words[:-1, self._spikes_at]
+        words[:, self._state_at] = np.reshape([tensor.data_ptr() for tensor in given], (len(states), -1))
+        self._call(words, call.readable(inputs, names))
+
+        # Views of one piece of memory by way of numpy: torch takes twice as long.
+        array, trains, after = made.numpy(), [], []
+        for block, start, state in zip(self._blocks, self._starts, states, strict=True):
+            spikes, *new = (block.array(array[start:], name) for name in call.OUTPUTS)
+            trains.append(torch.from_numpy(spikes))
+            after.append(LayerState(*(torch.from_numpy(n) if n.size else s for n, s in zip(new, state, strict=True))))
+        if self.in_place:
+            self._returned, self._words = (trains, after), words
+            words[:, self._state_at] = words[:, self._out_at]
+        return trains, after
+
+    def _call(self, words: np.ndarray, inputs: Sequence[Tensor]) -> None:
+        """One step from the states that stand in the records, [layers, words]; the other inputs are set here."""
+        x, episode_start, *modulators = [tensor.data_ptr() for tensor in inputs]
+        words[0, self._x_at] = x
+        words[:, self._episode_start_at] = episode_start
+        if modulators:
+            words[self._modulated, self._external_at] = modulators
+        kernels.network_forward(np.frombuffer(words, self._record))
+
+    def _come_back(self, states: Sequence[LayerState]) -> bool:
+        """Whether these are the states that were returned."""
+        assert self._returned is not None
+        return all(a is b for pair in zip(states, self._returned[1], strict=True) for a, b in zip(*pair, strict=True))
+
+    def _one_by_one(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> Any:
+        """By :func:`plastic_scan_fused`, which has threads, and the reference for what is empty."""
+        x = x.expand(-1, K, -1, -1)
+        trains, after = [], []
+        for (config, p), state, external in zip(self.layers, states, externals, strict=True):
+            x, state = plastic_scan_fused(x, episode_start, state, p, config, external)
+            trains.append(x)
+            after.append(state)
+        return trains, after
+
+    def _plan(self, K: int, x: Tensor, episode_start: Tensor, states: Any, externals: Any) -> None:
+        """Check the shapes, and lay down all that does not change from step to step."""
+        dtype, n_parameters = x.dtype, len(LayerParameters._fields)
+        if 0 in x.shape or K == 0 or any(0 in state.v.shape for state in states):
+            self._together = False
+            return
+        rows, work, self._size = [], 0, 0
+        self._kept: list[Tensor] = []  # parameters, while their addresses are in use
+        self._blocks: list[call.Block] = []  # what a step makes, by layer, and where it begins in one piece of memory
+        self._starts: list[int] = []
+        for (config, p), state, external in zip(self.layers, states, externals, strict=True):
+            modulator = x.new_empty(*x.shape[0:3:2], 0) if external is None else external
+            tensors = (x, modulator, *state, *p, episode_start)
+            plan = plan_of(config, K, tensors, save=False)
+            words = plan.words.copy()
+            self._kept += plan.give(words, tensors)[len(tensors) - 1 - n_parameters :]
+            made = call.block(dict(zip(call.OUTPUTS, plan.outputs, strict=True)) | plan.work.shapes, dtype)
+            words[made.at] = made.offsets + self._size * dtype.itemsize
+            rows.append(words)
+            self._blocks.append(made)
+            self._starts.append(self._size)
+            self._size += made.size
+            work += plan.sizes.work()
+            x = x.new_empty(1).expand(x.shape[0], K, *state.v.shape)
+        self._together = threads_for(work, x.shape[2]) == 1
+        self._template, self._record = np.stack(rows), call.RECORDS[dtype]
+        places = {name: call.place(self._record, name) for name in (*call.GIVEN, *call.OUTPUTS)}
+        self._x_at, self._episode_start_at, self._external_at = (
+            places[name] for name in ("x", "episode_start", "external")
+        )
+        self._spikes_at, self._made_at = places["spikes"], self._blocks[0].at
+        self._state_at = [places[f"state.{name}"] for name in LayerState._fields]
+        self._out_at = [places[f"out.{name}"] for name in LayerState._fields]
+        self._modulated = [i for i, external in enumerate(externals) if external is not None]

@@ -1,391 +1,399 @@
-"""Compiled loops of the fused plastic scan: one row of the batch at a time, all steps and ticks of it in one call.
+"""The kernels of a layer with fast weights, forward and backward: one row of the batch, all its steps and ticks.
 
-The equations are those of :func:`sb3_plastic.snn.scan.reference.plastic_tick`, in its letters and order. Three choices
-make them fast and keep them exact:
+The equations are those of :func:`sb3_plastic.snn.scan.reference.plastic_tick`, in its letters and order; each stands in
+`tick.py` (neurons, traces, modulator, rule) or `synapses.py` (currents, learning), beside its backward. A kernel reads
+what it needs from the record ``call`` (`call.py`), whose ``threshold`` also says of what type the numbers are. A row's
+result depends on nothing but the row: not on the batch, the number of threads, or how a sequence is cut into calls.
 
-* The inner loop runs over postsynaptic neurons, which lie side by side in memory, as vectors
-  (`simd.py`): ``N`` is a multiple of their length, and what is beyond a layer's own neurons is 0.
-  The currents add up over presynaptic neurons one after the other, so that a row's result depends on nothing but the
-  row: not on the batch, not on the number of threads, not on how a sequence is cut into calls.
-* Passes over the synapses are functions of their own, but for two that share the reading of the fast weights, or of
-  their gradient: learning and the next tick's currents, forward and backward.
-* The backward pass (:mod:`sb3_plastic.snn.scan.kernels_backward`) needs no fast weights but those at the start of each
-  stretch: it replays that, and then one segment after the other, whose fast weights fit in the cache, with the
-  functions of the forward pass, bit for bit.
-
-Everything that can differ between layers is an argument (rules and surrogates are addresses of functions over all
-neurons of a layer, called once per tick), so there is one compiled version per floating-point type. Numba then keeps
-it on disk without further ado, which it cannot do for closures over compiled functions.
+The backward pass needs no fast weights but those of the checkpoints, one per interval of many steps. An interval is cut
+into segments, whose fast weights fit in the cache. From the last segment to the first it *restores* the state at the
+segment's start, *replays* the segment with the functions of the forward pass, bit for bit, and *walks back* through it.
 """
 
-# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from sb3_plastic.snn.scan.arrays import array_2, array_3, array_4, parameters_at, saved_at, state_at
-from sb3_plastic.snn.scan.compile import inlined, jit, piece
-from sb3_plastic.snn.scan.simd import (
-    LANES,
-    call,
-    clip,
-    flush_subnormals,
-    fma,
-    fnma,
-    load,
-    restore,
-    splat,
-    step,
-    store,
-    take,
-    total,
-    zeros,
-)
+from numpy import ndarray as Array
 
-MODULATION_NONE, MODULATION_SIMPLE, MODULATION_RETROACTIVE = range(3)
-
-
-@inlined
-def reset(vector):
-    """Set a padded vector to 0."""
-    for j in range(0, vector.shape[0], LANES):
-        store(vector, j, zeros(vector))
-
-
-@piece
-def reset_matrix(matrix):
-    """The same for each row of a matrix."""
-    for i in range(matrix.shape[0]):
-        reset(matrix[i])
-
-
-@piece
-def of_row(p, r):
-    """Parameters of row r: each has a leading axis, of size 1 where all rows share it."""
-    w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
-    return (
-        w[r % len(w)], b[r % len(b)], beta[r % len(beta)], alpha[r % len(alpha)], eta[r % len(eta)],
-        lam_pre[r % len(lam_pre)], lam_post[r % len(lam_post)], rho[r % len(rho)], kappa[r % len(kappa)],
-        kappa_e[r % len(kappa_e)], a[r % len(a)], u[r % len(u)], c[r % len(c)], d[r % len(d)],
-    )  # fmt: skip
-
-
-@piece
-def clear(p):
-    """Set the parameters of a row to 0."""
-    w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = p
-    for matrix in (w, alpha, eta):
-        reset_matrix(matrix)
-    for vector in (b, beta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d):
-        reset(vector)
-
-
-# ----------------------------------------------------------------------------------------- pieces of one tick, in place
-
-
-@piece
-def copy(target, source):
-    """The numbers that both have; a longer ``target`` goes on with zeros."""
-    n = min(target.shape[0], source.shape[0])
-    for i in range(n):
-        target[i] = source[i]
-    for i in range(n, target.shape[0]):
-        target[i] = 0
-
-
-@inlined
-def move(target, source):
-    """``copy`` for two vectors that are padded alike."""
-    for j in range(0, target.shape[0], LANES):
-        store(target, j, load(source, j))
-
-
-@piece
-def copy_matrix(target, source):
-    """The same for each row of two matrices with as many rows."""
-    for i in range(target.shape[0]):
-        copy(target[i], source[i])
-
-
-@inlined
-def gather(x_t, z, x):
-    """Inputs of the tick: those from outside and, in a recurrent layer, the layer's own spikes after them."""
-    M_in = x_t.shape[0]
-    for i in range(M_in):
-        x[i] = x_t[i]
-    for j in range(x.shape[0] - M_in):
-        x[M_in + j] = z[j]
-
-
-@inlined
-def spikes_of(v, threshold, z):
-    """``z <- H(v - threshold)``."""
-    bound = splat(threshold)
-    for j in range(0, v.shape[0], LANES):
-        store(z, j, step(load(v, j), bound))
-
-
-@inlined
-def fire(current, b, beta, threshold, v, z):
-    """``v <- beta v - threshold z + I``, ``z <- H(v - threshold)``."""
-    bound = splat(threshold)
-    for j in range(0, v.shape[0], LANES):
-        total_current = load(current, j) + load(b, j) - bound * load(z, j)
-        store(v, j, fma(load(beta, j), load(v, j), total_current))
-    spikes_of(v, threshold, z)
-
-
-@inlined
-def leak(value, rate, target):
-    """``value <- rate value + (1 - rate) target``."""
-    for i in range(0, value.shape[0], LANES):
-        target_i = load(target, i)
-        store(value, i, fma(load(rate, i), load(value, i) - target_i, target_i))
-
-
-@inlined
-def modulate(modulation, y, a, u, c, d, own):
-    """``m_j = a_j tanh(sum_k u_k y_k + c) + d_j``, or 1; returns the signal, the tanh."""
-    if modulation == MODULATION_NONE:
-        own[:] = own.dtype.type(1)
-        return own.dtype.type(0)
-    sums = zeros(own)
-    for j in range(0, y.shape[0], LANES):
-        sums = fma(load(u, j), load(y, j), sums)
-    signal = np.tanh(total(sums) + c[0])
-    for j in range(0, y.shape[0], LANES):
-        store(own, j, fma(load(a, j), splat(signal), load(d, j)))
-    return signal
-
-
-@piece
-def slide(theta, kappa, y):
-    """``theta <- (1 - kappa) theta + kappa y^2``."""
-    for j in range(0, theta.shape[0], LANES):
-        theta_j, y_j = load(theta, j), load(y, j)
-        store(theta, j, fma(load(kappa, j), y_j * y_j - theta_j, theta_j))
-
-
-@inlined
-def multiply(target, factor):
-    """``target <- factor target``."""
-    for j in range(0, target.shape[0], LANES):
-        store(target, j, load(factor, j) * load(target, j))
-
-
-# -------------------------------------------------------------------------------- passes over the synapses of one layer
-
-
-@piece
-def static_currents(w, x, current):
-    """``I_j = sum_i w_ij x_i``. Spikes are sparse: inputs that are 0 are passed over."""
-    reset(current)
-    for i in range(w.shape[0]):
-        if x[i] != 0:
-            x_i = splat(x[i])
-            for j in range(0, w.shape[1], LANES):
-                store(current, j, fma(load(w, (i, j)), x_i, load(current, j)))
-
-
-@inlined
-def current_at(w, alpha, ij, h_ij, x_i, current_j):
-    """``current_j + (w_ij + alpha_ij h_ij) x_i``."""
-    return fma(fma(load(alpha, ij), h_ij, load(w, ij)), x_i, current_j)
-
-
-@inlined
-def currents(h, w, alpha, x, current):
-    """``I_j = sum_i (w_ij + alpha_ij h_ij) x_i``, likewise."""
-    reset(current)
-    for i in range(w.shape[0]):
-        if x[i] != 0:
-            x_i = splat(x[i])
-            for j in range(0, w.shape[1], LANES):
-                store(current, j, current_at(w, alpha, (i, j), load(h, (i, j)), x_i, load(current, j)))
-
-
-@inlined
-def learn_at(eta_ij, h_ij, x_i, drive_j, decay_j, keep_j, bound):
-    """``clip((1 - rho_j) h_ij + eta_ij (x_i m_j b_j - m_j g_j h_ij))``; ``drive``, ``decay`` include m."""
-    return clip(fma(eta_ij, fnma(decay_j, h_ij, x_i * drive_j), keep_j * h_ij), bound)
-
-
-@inlined
-def learn(h_old, h, eta, x_trace, drive, decay, keep, h_max):
-    """``h_ij <- learn_at(i, j)``, two inputs at a time: what belongs to neurons is then read half as often."""
-    bound, M = splat(h_max), h.shape[0]
-    for i in range(0, M - 1, 2):
-        x_0, x_1 = splat(x_trace[i]), splat(x_trace[i + 1])
-        for j in range(0, h.shape[1], LANES):
-            drive_j, decay_j, keep_j = load(drive, j), load(decay, j), load(keep, j)
-            h_0, h_1 = load(h_old, (i, j)), load(h_old, (i + 1, j))
-            store(h, (i, j), learn_at(load(eta, (i, j)), h_0, x_0, drive_j, decay_j, keep_j, bound))
-            store(h, (i + 1, j), learn_at(load(eta, (i + 1, j)), h_1, x_1, drive_j, decay_j, keep_j, bound))
-    for i in range(M - M % 2, M):
-        x_i = splat(x_trace[i])
-        for j in range(0, h.shape[1], LANES):
-            h_ij, eta_ij = load(h_old, (i, j)), load(eta, (i, j))
-            store(h, (i, j), learn_at(eta_ij, h_ij, x_i, load(drive, j), load(decay, j), load(keep, j), bound))
-
-
-@inlined
-def learn_and_currents(h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x, current):
-    """``learn``, and the ``currents`` of the next tick, with the input x, while the fast weights are at hand."""
-    bound, M = splat(h_max), h.shape[0]
-    reset(current)
-    for i in range(0, M - 1, 2):
-        trace_0, trace_1, x_0, x_1 = splat(x_trace[i]), splat(x_trace[i + 1]), splat(x[i]), splat(x[i + 1])
-        for j in range(0, h.shape[1], LANES):
-            drive_j, decay_j, keep_j = load(drive, j), load(decay, j), load(keep, j)
-            h_0, h_1 = load(h_old, (i, j)), load(h_old, (i + 1, j))
-            h_0 = learn_at(load(eta, (i, j)), h_0, trace_0, drive_j, decay_j, keep_j, bound)
-            h_1 = learn_at(load(eta, (i + 1, j)), h_1, trace_1, drive_j, decay_j, keep_j, bound)
-            store(h, (i, j), h_0)
-            store(h, (i + 1, j), h_1)
-            if x[i] != 0 or x[i + 1] != 0:
-                current_j = current_at(w, alpha, (i, j), h_0, x_0, load(current, j))
-                store(current, j, current_at(w, alpha, (i + 1, j), h_1, x_1, current_j))
-    for i in range(M - M % 2, M):
-        trace_i, x_i = splat(x_trace[i]), splat(x[i])
-        for j in range(0, h.shape[1], LANES):
-            h_ij, eta_ij = load(h_old, (i, j)), load(eta, (i, j))
-            h_ij = learn_at(eta_ij, h_ij, trace_i, load(drive, j), load(decay, j), load(keep, j), bound)
-            store(h, (i, j), h_ij)
-            store(current, j, current_at(w, alpha, (i, j), h_ij, x_i, load(current, j)))
-
-
-@piece
-def learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max):
-    """
-    ``h_ij <- clip((1 - rho_j) h_ij + eta_ij m_j e_ij)`` and
-    ``e_ij <- (1 - kappa_e_j) e_ij + kappa_e_j (x_i b_j - g_j h_ij)``, both from the old h and e.
-    """
-    bound = splat(h_max)
-    for i in range(h.shape[0]):
-        x_i = splat(x_trace[i])
-        for j in range(0, h.shape[1], LANES):
-            h_ij, e_ij = load(h_old, (i, j)), load(e_old, (i, j))
-            local = fnma(load(decay, j), h_ij, x_i * load(drive, j))
-            store(h, (i, j), clip(fma(load(eta, (i, j)), load(m, j) * e_ij, load(keep, j) * h_ij), bound))
-            store(e, (i, j), fma(load(kappa_e, j), local - e_ij, e_ij))
-
+from sb3_plastic.snn.scan import synapses, tick
+from sb3_plastic.snn.scan.compile import expanded, inlined, jit, piece
+from sb3_plastic.snn.scan.reference import LayerParameters
+from sb3_plastic.snn.scan.simd import flush_subnormals, restore_mode, row, rows, take
+from sb3_plastic.snn.scan.static import static_forward
+from sb3_plastic.snn.scan.tick import clear, copy, copy_matrix, move, reset, reset_matrix
+from sb3_plastic.snn.state import LayerState
 
 # -------------------------------------------------------------------------------------------------------------- forward
 
 
+@inlined
+def at(starts: tick.Start, i: int) -> tick.Start:
+    """The i-th of several."""
+    return tick.Start(starts.x_trace[i], starts.y_trace[i], starts.theta[i], starts.h[i], starts.e[i])
+
+
 @piece
-def forward(first, last, K, table, kinds, numbers):
-    """
-    Rows ``first`` to ``last`` of a layer with fast weights.
+def copy_start(target: tick.Start, source: tick.Start) -> None:
+    """``copy`` of each of its arrays."""
+    copy(target.x_trace, source.x_trace)
+    copy(target.y_trace, source.y_trace)
+    copy(target.theta, source.theta)
+    copy_matrix(target.h, source.h)
+    copy_matrix(target.e, source.e)
 
-    :param table: the arrays. Given: x, [T, K or 1, B, M_in], with 1 if the input stays for the whole
-        step; episode_start, [T, B]; the external modulator, [T, B, E], with E the number of neurons, 1 or 0; the state
-        (7); the parameters (14), each with a leading axis of size B or 1, and padded. Set: spikes, the outgoing state
-        (7). Saved: v, [B, T, K, N], in which each row is in one piece since the backward pass reads it often; and
-        x_trace, y_trace, theta, h, e at the start of each period after the first. Working memory without content:
-        [2, M] and [9, N], padded, and twice [M, N], used where the state has fewer columns
-    :param kinds: address of the rule, (y, theta, b, g) over all neurons; modulation; whether fast weights are kept;
-        steps per period, 0 to save nothing for a backward pass
-    :param numbers: threshold, h_max
-    """
-    mode = flush_subnormals()
-    threshold, h_max = numbers[0], numbers[1]
-    local, modulation, keep_fast_weights, period = kinds[0], kinds[1], kinds[2] != 0, kinds[3]
-    x, starts, external = array_4(table, 0, h_max), array_2(table, 1, True), array_3(table, 2, h_max)
-    state, p = state_at(table, 3, h_max), parameters_at(table, 10, h_max)
-    spikes, out = array_4(table, 24, h_max), state_at(table, 25, h_max)
-    saved_v, saved_x_trace, saved_y_trace, saved_theta, saved_h, saved_e = saved_at(table, 32, h_max)
-    work_m, work_n = array_2(table, 38, h_max), array_2(table, 39, h_max)
-    work_h, work_e = array_2(table, 40, h_max), array_2(table, 41, h_max)
-    T, K_x, M, N = x.shape[0], x.shape[1], p[0].shape[1], p[0].shape[2]
-    E, N_own = external.shape[2], spikes.shape[3]
-    retroactive, sliding = modulation == MODULATION_RETROACTIVE, state[4].shape[1] > 0
-    x_now, x_trace = work_m[0], work_m[1]
-    v, z, y_trace, theta = work_n[0], work_n[1], work_n[2], work_n[3]
-    current, drive, decay, keep, m = work_n[4], work_n[5], work_n[6], work_n[7], work_n[8]
-    reset(x_now)
 
-    for r in range(first, last):
-        w, b, beta, alpha, eta, lam_pre, lam_post, rho, kappa, kappa_e, a, u, c, d = of_row(p, r)
-        # The first tick reads the incoming fast weights where they are, which saves a copy.
-        h_old, e_old, h, e = state[5][r], state[6][r], out[5][r], out[6][r]
-        if N_own != N:
-            h, e = work_h, work_e
-            copy_matrix(h, h_old)
-            copy_matrix(e, e_old)
-            h_old, e_old = h, e
-        copy(v, state[0][r])
-        copy(z, state[1][r])
-        copy(x_trace, state[2][r])
-        copy(y_trace, state[3][r])
-        copy(theta, state[4][r])
-        for j in range(N):
-            keep[j] = 1 - rho[j]
+@piece
+def forward(call: Any, thread: int, r: int) -> None:
+    """Row r: sets spikes, the outgoing state and, where a backward pass follows, membranes and checkpoints."""
+    number, T, K, N, h_max = call.threshold, call.T, call.K, call.N, call.h_max
+    x, external, episode_start = row(call.x, 0, number), row(call.external, 0, number), row(call.episode_start, 0, True)
+    p, state = rows(LayerParameters, call.p, r, number), rows(LayerState, call.state, r, number)
+    spikes, out = row(call.spikes, 0, number), rows(LayerState, call.out, r, number)
+    saved_v, checkpoints = row(call.saved_v, r, number), rows(tick.Start, call.checkpoints, r, number)
+    now, work = rows(LayerState, call.now, thread, number), rows(tick.Tick, call.tick, thread, number)
+    K_x, M, interval = x.shape[1], p.w.shape[0], call.interval
+    retroactive = call.modulation == tick.MODULATION_RETROACTIVE
 
-        for t in range(T):
-            if period and t and t % period == 0:
-                s = t // period - 1
-                copy(saved_x_trace[s, r], x_trace)
-                copy(saved_y_trace[s, r], y_trace)
-                copy(saved_theta[s, r], theta)
-                copy_matrix(saved_h[s, r], h)
-                copy_matrix(saved_e[s, r], e)
-            if starts[t, r]:
-                reset(v)
-                reset(z)
-                reset(x_trace)
-                reset(y_trace)
-                if not keep_fast_weights:
-                    reset(theta)
-                    reset_matrix(h)
-                    reset_matrix(e)
-                    h_old, e_old = h, e
-            for k in range(K):
-                if k == 0 or retroactive:
-                    gather(x[t, k % K_x, r], z, x_now[:M])
-                    currents(h_old, w, alpha, x_now, current)
-                fire(current, b, beta, threshold, v, z)
-                copy(spikes[t, k, r], z)
-                if period:
-                    move(saved_v[r, t, k], v)
-                leak(x_trace, lam_pre, x_now)
-                leak(y_trace, lam_post, z)
-                modulate(modulation, y_trace, a, u, c, d, m)
-                if E:
-                    for j in range(N_own):
-                        m[j] *= external[t, r, j % E]
-                call(local, (y_trace, theta, drive, decay), N)
-                if retroactive:
-                    learn_retroactive(h_old, h, e_old, e, eta, x_trace, drive, decay, keep, m, kappa_e, h_max)
+    # The fast weights are worked on where they go, if they need no padding; the first tick then reads the incoming ones
+    # where they are, which saves a copy.
+    h_before, e_before, h, e = state.h, state.e, out.h, out.e
+    if h.shape[1] != now.h.shape[1]:
+        h, e = now.h, now.e
+        copy_matrix(h, state.h)
+        copy_matrix(e, state.e)
+        h_before, e_before = h, e
+    copy(now.v, state.v)
+    copy(now.z, state.z)
+    copy(now.x_trace, state.x_trace)
+    copy(now.y_trace, state.y_trace)
+    copy(now.theta, state.theta)
+    reset(work.x)
+    for j in range(p.rho.shape[0]):
+        work.keep[j] = 1 - p.rho[j]
+
+    for t in range(T):
+        if interval and t and t % interval == 0:
+            copy_start(at(checkpoints, t // interval - 1), tick.Start(now.x_trace, now.y_trace, now.theta, h, e))
+        if episode_start[t, r]:
+            reset(now.v)
+            reset(now.z)
+            reset(now.x_trace)
+            reset(now.y_trace)
+            if not call.keep_fast_weights:
+                reset(now.theta)
+                reset_matrix(h)
+                reset_matrix(e)
+                h_before, e_before = h, e
+        for k in range(K):
+            if k == 0 or retroactive:
+                tick.gather(x[t, k % K_x, r], now.z, work.x[:M])
+                synapses.currents(h_before, p.w, p.alpha, work.x, work.current)
+            tick.fire(work.current, p.b, p.beta, call.threshold, now.v, now.z)
+            copy(spikes[t, k, r], now.z)
+            if interval:
+                move(saved_v[t, k], now.v)
+            tick.leak(now.x_trace, p.lam_pre, work.x)
+            tick.leak(now.y_trace, p.lam_post, now.z)
+            tick.modulate(call.modulation, now.y_trace, p.a, p.u, p.c, p.d, work.m)
+            tick.modulate_externally(work.m, external[t, r], N)
+            tick.rule_of(call.local, now.y_trace, now.theta, work.drive, work.decay)
+            if retroactive:
+                synapses.learn_retroactive(
+                    h_before, h, e_before, e, p.eta, now.x_trace, work.drive, work.decay, work.keep, work.m, p.kappa_e,
+                    h_max,
+                )  # fmt: skip
+            else:
+                tick.multiply(work.drive, work.m)
+                tick.multiply(work.decay, work.m)
+                if k < K - 1:
+                    tick.gather(x[t, (k + 1) % K_x, r], now.z, work.x[:M])
+                    synapses.learn_and_currents(
+                        h_before, h, p.w, p.alpha, p.eta, now.x_trace, work.drive, work.decay, work.keep, h_max, work.x,
+                        work.current,
+                    )  # fmt: skip
                 else:
-                    multiply(drive, m)
-                    multiply(decay, m)
-                    if k < K - 1:
-                        gather(x[t, (k + 1) % K_x, r], z, x_now[:M])
-                        learn_and_currents(
-                            h_old, h, w, alpha, eta, x_trace, drive, decay, keep, h_max, x_now, current
-                        )  # fmt: skip
-                    else:
-                        learn(h_old, h, eta, x_trace, drive, decay, keep, h_max)
-                h_old, e_old = h, e
-                if sliding:
-                    slide(theta, kappa, y_trace)
+                    synapses.learn(h_before, h, p.eta, now.x_trace, work.drive, work.decay, work.keep, h_max)
+            h_before, e_before = h, e
+            if call.sliding:
+                tick.slide(now.theta, p.kappa, now.y_trace)
 
-        copy(out[0][r], v)
-        copy(out[1][r], z)
-        copy(out[2][r], x_trace)
-        copy(out[3][r], y_trace)
-        copy(out[4][r], theta)
-        if N_own != N:
-            copy_matrix(out[5][r], h)
-            copy_matrix(out[6][r], e)
-    restore(mode)
+    copy(out.v, now.v)
+    copy(out.z, now.z)
+    copy(out.x_trace, now.x_trace)
+    copy(out.y_trace, now.y_trace)
+    copy(out.theta, now.theta)
+    if out.h.shape[1] != now.h.shape[1]:
+        copy_matrix(out.h, h)
+        copy_matrix(out.e, e)
 
 
 @jit()
-def forward_queue(queue, rows, K, table, kinds, numbers):
-    """``forward`` of the rows that this thread takes from the queue."""
+def forward_queue(queue: Array, count: int, thread: int, calls: Array) -> None:
+    """``forward`` of the rows, ``count`` in all, that this thread takes from the queue; ``calls`` holds one record."""
+    mode = flush_subnormals()
     r = take(queue)
-    while r < rows:
-        forward(r, r + 1, K, table, kinds, numbers)
+    while r < count:
+        forward(calls[0], thread, r)
         r = take(queue)
+    restore_mode(mode)
+
+
+@jit()
+def network_forward(calls: Array) -> None:
+    """All rows of layers one after the other, each with a record of its own; a static layer has no rule: address 0."""
+    mode = flush_subnormals()
+    for i in range(len(calls)):
+        call = calls[i]
+        for r in range(call.B):
+            if call.local == 0:
+                static_forward(call, 0, r)
+            else:
+                forward(call, 0, r)
+    restore_mode(mode)
+
+
+# ------------------------------------------------------------------------------------------------------------- backward
+
+
+@jit()
+def backward_queue(queue: Array, count: int, thread: int, calls: Array) -> None:
+    """
+    Backward of ``forward``, of the groups, ``count`` in all, that this thread takes from the queue. A group is some
+    rows one after the other, whose gradients of the parameters add up in one order.
+    """
+    mode = flush_subnormals()
+    call = calls[0]
+    reset_matrix(rows(tick.Ticks, call.ticks, thread, call.threshold).x)  # For what it is padded with.
+    reset(rows(tick.Walk, call.walk, thread, call.threshold).gx)
+    group = take(queue)
+    while group < count:
+        gp = rows(LayerParameters, call.gp, group, call.threshold)
+        clear(gp)
+        for r in range(group * call.B // count, (group + 1) * call.B // count):
+            backward(call, thread, group, r)
+        for j in range(gp.rho.shape[0]):
+            gp.rho[j] *= -1  # so far it was that of 1 - rho
+        group = take(queue)
+    restore_mode(mode)
+
+
+@inlined
+def fast_weights_of(of_row: Array, workspace: Array) -> Array:
+    """Where the gradient of fast weights is worked on: in the row's own place, if that needs no padding."""
+    return of_row if of_row.shape[1] == workspace.shape[1] else workspace
+
+
+@expanded
+def backward(call: Any, thread: int, group: int, r: int) -> None:
+    """Row r: turns ``gstate`` from that of the outgoing state into that of the incoming one; adds to ``gp``."""
+    number = call.threshold
+    p, gstate = rows(LayerParameters, call.p, r, number), rows(LayerState, call.gstate, r, number)
+    g, starts = rows(LayerState, call.g, thread, number), rows(tick.Start, call.starts, thread, number)
+    work, walk = rows(tick.Tick, call.tick, thread, number), rows(tick.Walk, call.walk, thread, number)
+    gh, ge = fast_weights_of(gstate.h, g.h), fast_weights_of(gstate.e, g.e)
+    if gstate.h.shape[1] != g.h.shape[1]:
+        copy_matrix(gh, gstate.h)
+    if gstate.e.shape[1] != g.e.shape[1]:
+        copy_matrix(ge, gstate.e)
+    copy(g.v, gstate.v)
+    copy(g.z, gstate.z)
+    copy(g.x_trace, gstate.x_trace)
+    copy(g.y_trace, gstate.y_trace)
+    copy(g.theta, gstate.theta)
+    reset(walk.x_later)
+    reset(walk.gcurrent_later)
+    for j in range(p.rho.shape[0]):
+        work.keep[j] = 1 - p.rho[j]
+
+    for s in range((call.T - 1) // call.segment, -1, -1):
+        first = restore(call, thread, r, s)
+        for i in range(first, s + 1):
+            if i < s:
+                copy_start(at(starts, i - first), replayed(call, thread))
+            replay(call, thread, r, i, int(i == s))
+        walk_back(call, thread, group, r, s)
+
+    copy(gstate.v, g.v)
+    copy(gstate.z, g.z)
+    copy(gstate.x_trace, g.x_trace)
+    copy(gstate.y_trace, g.y_trace)
+    copy(gstate.theta, g.theta)
+    if gstate.h.shape[1]:
+        synapses.fast_weights_backward(p.alpha, walk.x_later, walk.gcurrent_later, gh)
+    if gstate.h.shape[1] != g.h.shape[1]:
+        copy_matrix(gstate.h, gh)
+    if gstate.e.shape[1] != g.e.shape[1]:
+        copy_matrix(gstate.e, ge)
+
+
+# ------------------------------------------------------------------------------------------- restore, replay, walk back
+
+
+@inlined
+def replayed(call: Any, thread: int) -> tick.Start:
+    """What a replay begins with and goes on with; its fast weights are those of the segment's first tick."""
+    now = rows(LayerState, call.now, thread, call.threshold)
+    ticks = rows(tick.Ticks, call.ticks, thread, call.threshold)
+    return tick.Start(now.x_trace, now.y_trace, now.theta, ticks.h[0], ticks.e[0])
+
+
+@expanded
+def restore(call: Any, thread: int, r: int, s: int) -> int:
+    """
+    Restore the state from which segment s can be reached, and return the segment that it is the start of: s itself, or
+    the first of the checkpoint interval when its last segment is asked for; the others' starts are kept on that way.
+    """
+    number = call.threshold
+    per_interval, last = call.interval // call.segment, (call.T - 1) // call.segment
+    first = s - s % per_interval
+    if s > first and s != last and s != first + per_interval - 1:
+        copy_start(replayed(call, thread), at(rows(tick.Start, call.starts, thread, number), s - first))
+        return s
+    if first > 0:
+        checkpoints = rows(tick.Start, call.checkpoints, r, number)
+        copy_start(replayed(call, thread), at(checkpoints, first // per_interval - 1))
+    else:
+        copy_start(replayed(call, thread), rows(tick.Start, call.state, r, number))
+    return first
+
+
+@expanded
+def replay(call: Any, thread: int, r: int, s: int, keep_all: int) -> None:
+    """
+    Go through segment s again, and write down what each tick computes. With ``keep_all`` 0 in place of 1, only the last
+    fast weights are kept, in the place of the first: on the way to a later segment.
+    """
+    number, T, K, h_max = call.threshold, call.T, call.K, call.h_max
+    x, external, episode_start = row(call.x, 0, number), row(call.external, 0, number), row(call.episode_start, 0, True)
+    p, state = rows(LayerParameters, call.p, r, number), rows(LayerState, call.state, r, number)
+    saved_v, work = row(call.saved_v, r, number), rows(tick.Tick, call.tick, thread, number)
+    now, ticks = rows(LayerState, call.now, thread, number), rows(tick.Ticks, call.ticks, thread, number)
+    K_x, M, retroactive = x.shape[1], p.w.shape[0], call.modulation == tick.MODULATION_RETROACTIVE
+    n = 0
+    for t in range(s * call.segment, min((s + 1) * call.segment, T)):
+        if episode_start[t, r]:
+            reset(now.x_trace)
+            reset(now.y_trace)
+            if not call.keep_fast_weights:
+                reset(now.theta)
+                reset_matrix(ticks.e[n * keep_all])
+        for k in range(K):
+            ticks.fresh[n] = k == 0 and episode_start[t, r] and not call.keep_fast_weights
+            move(ticks.x_trace_before[n], now.x_trace)
+            move(ticks.y_trace_before[n], now.y_trace)
+            move(ticks.theta_before[n], now.theta)
+            tick.before_tick(
+                t, k, saved_v, state.v, state.z, episode_start[t, r], call.threshold, ticks.v_before[n],
+                ticks.z_before[n],
+            )  # fmt: skip
+            tick.spikes_of(saved_v[t, k], call.threshold, ticks.z[n])
+            tick.gather(x[t, k % K_x, r], ticks.z_before[n], ticks.x[n, :M])
+            tick.leak(now.x_trace, p.lam_pre, ticks.x[n])
+            tick.leak(now.y_trace, p.lam_post, ticks.z[n])
+            move(ticks.x_trace[n], now.x_trace)
+            move(ticks.y_trace[n], now.y_trace)
+            drive, decay, m = ticks.drive[n], ticks.decay[n], ticks.m[n]
+            ticks.signal[n] = tick.modulate(call.modulation, now.y_trace, p.a, p.u, p.c, p.d, ticks.own[n])
+            move(m, ticks.own[n])
+            tick.modulate_externally(m, external[t, r], call.N)
+            tick.rule_of(call.local, now.y_trace, now.theta, drive, decay)
+            if retroactive:
+                h, h_after = ticks.h[n * keep_all], ticks.h[(n + 1) * keep_all]
+                e, e_after = ticks.e[n * keep_all], ticks.e[(n + 1) * keep_all]
+                if ticks.fresh[n] != 0:
+                    reset_matrix(h)
+                synapses.learn_retroactive(
+                    h, h_after, e, e_after, p.eta, now.x_trace, drive, decay, work.keep, m, p.kappa_e, h_max
+                )  # fmt: skip
+            else:
+                move(ticks.m_drive[n], drive)
+                move(ticks.m_decay[n], decay)
+                tick.multiply(ticks.m_drive[n], m)
+                tick.multiply(ticks.m_decay[n], m)
+            if call.sliding:
+                tick.slide(now.theta, p.kappa, now.y_trace)
+            n += 1
+    if not retroactive:
+        synapses.learn_segment(
+            n, ticks.fresh, keep_all, ticks.h, p.eta, ticks.x_trace, ticks.m_drive, ticks.m_decay, work.keep, h_max
+        )  # fmt: skip
+
+
+@expanded
+def walk_back(call: Any, thread: int, group: int, r: int, s: int) -> None:
+    """Go back through segment s, which has been replayed, tick by tick: the backward of each piece in reverse order."""
+    number, T, K, N, h_max = call.threshold, call.T, call.K, call.N, call.h_max
+    x, external, episode_start = row(call.x, 0, number), row(call.external, 0, number), row(call.episode_start, 0, True)
+    gx, gspikes, gexternal = row(call.gx, 0, number), row(call.gspikes, 0, number), row(call.gexternal, 0, number)
+    p, gp = rows(LayerParameters, call.p, r, number), rows(LayerParameters, call.gp, group, number)
+    g, gstate = rows(LayerState, call.g, thread, number), rows(LayerState, call.gstate, r, number)
+    ticks, walk = rows(tick.Ticks, call.ticks, thread, number), rows(tick.Walk, call.walk, thread, number)
+    saved_v, keep = row(call.saved_v, r, number), rows(tick.Tick, call.tick, thread, number).keep
+    gh, ge = fast_weights_of(gstate.h, g.h), fast_weights_of(gstate.e, g.e)
+    K_x, M, retroactive = x.shape[1], p.w.shape[0], call.modulation == tick.MODULATION_RETROACTIVE
+    want_grho, want_gx_trace, want_gx = call.want_grho, call.want_gx_trace, call.want_gx
+    t_first, t_last = s * call.segment, min((s + 1) * call.segment, T)
+    n = (t_last - t_first) * K
+    for t in range(t_last - 1, t_first - 1, -1):
+        for k in range(K - 1, -1, -1):
+            n -= 1
+            y_trace, drive, decay, m = ticks.y_trace[n], ticks.drive[n], ticks.decay[n], ticks.m[n]
+            if call.sliding:
+                tick.slide_backward(p.kappa, y_trace, ticks.theta_before[n], g.theta, gp.kappa, g.y_trace)
+
+            # Fast weights, and the rule.
+            if retroactive:
+                synapses.learn_retroactive_backward(
+                    ticks.h[n], ticks.e[n], p.alpha, p.eta, walk.x_later, walk.gcurrent_later, ticks.x_trace[n], drive,
+                    decay, keep, m, p.kappa_e, h_max, gh, ge, gp.eta, walk.sum_x, walk.sum_h, walk.sum_e, walk.gm,
+                    want_grho, gp.rho, want_gx_trace, g.x_trace,
+                )  # fmt: skip
+                for j in range(gp.kappa_e.shape[0]):
+                    gp.kappa_e[j] += drive[j] * walk.sum_x[j] - decay[j] * walk.sum_h[j] - walk.sum_e[j]
+                scale = p.kappa_e
+            else:
+                synapses.learn_backward(
+                    ticks.h[n], p.alpha, p.eta, walk.x_later, walk.gcurrent_later, ticks.x_trace[n], ticks.m_drive[n],
+                    ticks.m_decay[n], keep, h_max, gh, gp.eta, walk.sum_x, walk.sum_h, want_grho, gp.rho, want_gx_trace,
+                    g.x_trace,
+                )  # fmt: skip
+                for j in range(walk.gm.shape[0]):
+                    walk.gm[j] = drive[j] * walk.sum_x[j] - decay[j] * walk.sum_h[j]
+                scale = m
+            tick.rule_backward(
+                call.derivative, y_trace, ticks.theta_before[n], scale, walk.sum_x, walk.sum_h, walk.db_dy,
+                walk.db_dtheta, walk.dg_dy, walk.dg_dtheta, g.y_trace, g.theta,
+            )  # fmt: skip
+
+            # Modulator, traces, neuron, currents.
+            tick.modulate_externally_backward(ticks.own[n], external[t, r], N, walk.gm, gexternal[t, r])
+            if call.modulation != tick.MODULATION_NONE:
+                tick.modulate_backward(ticks.signal[n], y_trace, p.a, p.u, walk.gm, g.y_trace, gp.a, gp.u, gp.c, gp.d)
+            copy(walk.gz, gspikes[t, k, r])
+            tick.leak_backward(p.lam_post, ticks.y_trace_before[n], ticks.z[n], g.y_trace, gp.lam_post, walk.gz)
+            tick.fire_backward(
+                saved_v[t, k], ticks.v_before[n], p.beta, call.threshold, call.detach_reset, call.surrogate, g.v, g.z,
+                walk.gz, ticks.gcurrent[n], gp.b, gp.beta, walk.slope,
+            )  # fmt: skip
+            move(walk.x_later, ticks.x[n])
+            move(walk.gcurrent_later, ticks.gcurrent[n])
+            if want_gx_trace:
+                reset(walk.gx)
+                tick.leak_backward(p.lam_pre, ticks.x_trace_before[n], ticks.x[n], g.x_trace, gp.lam_pre, walk.gx)
+            if want_gx:
+                synapses.inputs_backward(ticks.h[n], p.w, p.alpha, ticks.gcurrent[n], walk.gx)
+                tick.scatter(walk.gx[:M], K_x == 1 and k < K - 1, gx[t, k % K_x, r], g.z)
+
+        if episode_start[t, r]:
+            reset(g.v)
+            reset(g.z)
+            reset(g.x_trace)
+            reset(g.y_trace)
+            if not call.keep_fast_weights:
+                reset(g.theta)
+                reset_matrix(gh)
+                reset_matrix(ge)
+                reset(walk.x_later)
+                reset(walk.gcurrent_later)
+    synapses.weights_backward((t_last - t_first) * K, ticks.x, ticks.gcurrent, ticks.h, gp.w, gp.alpha)

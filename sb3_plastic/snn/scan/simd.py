@@ -1,5 +1,7 @@
 """
-Vectors of numbers for compiled loops, in place of the compiler's own search for them.
+What numba lacks for the kernels: vectors of numbers, arrays given by their addresses, a queue, flush to zero.
+
+The vectors stand in place of the compiler's own search for them.
 
 A loop over a dozen arrays is more than LLVM proves free of overlap, and then it computes one number at a time. Written
 with these few operations it is vector instructions on every processor (``LANES`` numbers are one register with AVX-512,
@@ -15,9 +17,12 @@ import platform
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+from numba.extending import lower_builtin, models, register_model, type_callable
+from numba.np.arrayobj import populate_array
+
+intrinsic: Any = extending.intrinsic  # whose own type would have callers pass the typing context
 
 LANES = 16
 
@@ -206,7 +211,7 @@ _define(operator.mul, "fmul")
 
 
 @intrinsic
-def call(typing_context, address, arrays, n):
+def call_at(typing_context, address, arrays, n):
     """Call the function at an address, which takes pointers to numbers and how many there are."""
 
     def generate(context, builder, signature, arguments):
@@ -224,28 +229,6 @@ def call(typing_context, address, arrays, n):
 
 
 @intrinsic
-def borrow(typing_context, arrays):
-    """
-    The same arrays, nested in tuples, without their reference counts. A kernel takes views of rows and ticks by the
-    dozen, and each would count up and down, atomically, what all threads share. Who calls a kernel holds the arrays.
-    """
-
-    def without(context, builder, kind, value):
-        if isinstance(kind, types.BaseTuple):
-            items = cgutils.unpack_tuple(builder, value)
-            items = [without(context, builder, of, item) for of, item in zip(kind, items, strict=True)]
-            return context.make_tuple(builder, kind, items)
-        array = context.make_array(kind)(context, builder, value)
-        array.meminfo = array.parent = cgutils.get_null_value(array.meminfo.type)
-        return array._getvalue()
-
-    def generate(context, builder, signature, arguments):
-        return without(context, builder, signature.args[0], arguments[0])
-
-    return arrays(arrays), generate
-
-
-@intrinsic
 def take(typing_context, queue):
     """The next number of a queue, ``int64 [1]``, of which several threads take: 0, 1, 2, ..., each once."""
 
@@ -254,6 +237,73 @@ def take(typing_context, queue):
         return builder.atomic_rmw("add", data, ir.Constant(data.type.pointee, 1), "monotonic")
 
     return types.int64(queue), generate
+
+
+# ------------------------------------------------------------------------------------------- arrays given by addresses
+
+
+def _row(context, builder, entry_type, entry, i, number):
+    """Type and value of one row of an entry; ``entry`` points to its words: address, stride in bytes, shape."""
+    axes = entry_type.fields["shape"].type.nitems
+    array_type = types.Array(number, axes, "C")
+    address, stride, *shape = (
+        builder.load(builder.gep(entry, [ir.Constant(ir.IntType(64), word)])) for word in range(2 + axes)
+    )
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(number)))
+    strides = [itemsize]
+    for size in reversed(shape[1:]):
+        strides.insert(0, builder.mul(size, strides[0]))
+    array = context.make_array(array_type)(context, builder)
+    populate_array(
+        array,
+        data=builder.inttoptr(builder.add(address, builder.mul(i, stride)), array.data.type),
+        shape=cgutils.pack_array(builder, shape),
+        strides=cgutils.pack_array(builder, strides),
+        itemsize=itemsize,
+        meminfo=None,  # No reference count: who calls a kernel keeps the memory alive.
+    )
+    return array_type, array._getvalue()
+
+
+def _words(builder, record):
+    return builder.bitcast(record, ir.IntType(64).as_pointer())
+
+
+@intrinsic
+def row(typing_context, entry, i, number):
+    """
+    Row i of an entry of the record (:mod:`sb3_plastic.snn.scan.call`), an array in C order of numbers of the type of
+    ``number``: it begins i strides after the entry's address. An entry with stride 0 has the same row for all i.
+    """
+    axes = entry.fields["shape"].type.nitems
+
+    def generate(context, builder, signature, arguments):
+        entry, i, _ = arguments
+        return _row(context, builder, signature.args[0], _words(builder, entry), i, signature.args[2])[1]
+
+    return types.Array(number, axes, "C")(entry, types.intp, number), generate
+
+
+@intrinsic
+def rows(typing_context, names, group, i, number):
+    """
+    Row i of each entry of a group, as a named tuple.
+
+    ``names`` is the class of the tuple; the group has an entry for each of its fields.
+    """
+    fields = [group.fields[name] for name in names.instance_class._fields]
+    arrays = [types.Array(number, field.type.fields["shape"].type.nitems, "C") for field in fields]
+    result = types.NamedTuple(arrays, names.instance_class)
+
+    def generate(context, builder, signature, arguments):
+        _, group, i, _ = arguments
+        words, values = _words(builder, group), []
+        for field in fields:
+            entry = builder.gep(words, [ir.Constant(ir.IntType(64), field.offset // 8)])
+            values.append(_row(context, builder, field.type, entry, i, signature.args[3])[1])
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return result(names, group, types.intp, number), generate
 
 
 binding.initialize_native_asmparser()  # reads the two instructions below
@@ -272,8 +322,9 @@ FLUSH_X86 = 0x8040  # results too small for a normal number become 0, and so do 
 def flush_subnormals(typing_context):
     """
     From here on numbers below the smallest normal one, 1e-38 in float32, are 0; returns the mode that was, for
-    :func:`restore`. The traces of silent neurons decay into such numbers within some 400 ticks, and with them all that
-    they are multiplied by; many a processor then takes a hundred times as long. On others than x86 nothing is done.
+    :func:`restore_mode`. The traces of silent neurons decay into such numbers within some 400 ticks, and with them all
+    that they are multiplied by; many a processor then takes a hundred times as long. Elsewhere than on x86 nothing is
+    done.
     """
 
     def generate(context, builder, signature, arguments):
@@ -291,7 +342,7 @@ def flush_subnormals(typing_context):
 
 
 @intrinsic
-def restore(typing_context, mode):
+def restore_mode(typing_context, mode):
     """Undo :func:`flush_subnormals`: the mode belongs to the thread, and so to whoever called."""
 
     def generate(context, builder, signature, arguments):
