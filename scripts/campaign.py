@@ -38,6 +38,7 @@ CLI = [sys.executable, "-m", "sb3_plastic.cli"]
 TRAIN = """
 import sys
 from pathlib import Path
+import gymnasium as gym
 from stable_baselines3.common.callbacks import CheckpointCallback
 from sb3_plastic import PlasticES, PlasticPPO
 
@@ -46,7 +47,7 @@ done = sorted(out.glob("m_*_steps.zip"), key=lambda path: int(path.stem.split("_
 sizes = dict(n_steps=64, batch_size=64, n_epochs=2) if name == "ppo" else dict(population_size=4, n_eval_episodes=1)
 cls = PlasticPPO if name == "ppo" else PlasticES
 if done:
-    model = cls.load(done[-1], env="Pendulum-v1", device="cpu")
+    model = cls.load(done[-1], env=gym.make("Pendulum-v1"), device="cpu")
 else:
     model = cls("PlasticPolicy", "Pendulum-v1", seed=0, device="cpu", policy_kwargs=dict(net_arch=[8]), **sizes)
 checkpoints = CheckpointCallback(64 if name == "ppo" else 800, str(out), "m")

@@ -163,6 +163,7 @@ COMMANDS = {
     "report": lambda run, out: ["report", run, "--out", out],
     "inspect": lambda run, out: ["inspect", run],
     "export": lambda run, out: ["export", run, "--to", out],
+    "adapt": lambda run, out: ["adapt", "--model", run, "--out", out, "--no-progress"],
 }
 
 
@@ -186,6 +187,8 @@ def call(arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_command_runs_what_a_file_holds(armed, command, tmp_path, capsys, request):
     run, marker, proof = armed
+    if command == "adapt" and request.node.callspec.params["armed"] in HARMLESS:
+        pytest.skip("it would fit a layer, which takes minutes")
     code = call(COMMANDS[command](run, tmp_path / "out"))
     assert not marker.exists()
     printed = capsys.readouterr()
