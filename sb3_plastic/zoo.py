@@ -142,7 +142,7 @@ class ExperimentManager(HostManager):
         if self.is_ours and kwargs.get("config") is None:
             self.config = str(config_file(self.algo))
         if self.trial_id == 0:
-            self.trial_id = "0"  # type: ignore[assignment]  # the number 0 passes for none
+            vars(self).update(trial_id="0")  # RL Zoo takes the number 0 for none
 
     def read_hyperparameters(self) -> tuple[Params, Params]:
         """As in RL Zoo, which prints them all; here, only with ``--verbose 2``."""

@@ -14,6 +14,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
+from sb3_plastic import seeding
+
 OWN = ("venv", "class_attributes")
 """Attributes of a wrapper of vector environments that are made anew in a copy."""
 
@@ -34,7 +36,7 @@ def seed_each(env: VecEnv, seeds: np.ndarray, options: Sequence[Mapping[str, Any
     :param seeds: one per environment, int [n_envs]
     :param options: of the reset, one per environment; None: without
     """
-    env.unwrapped._seeds = [int(seed) for seed in seeds]
+    seeding.seed_each(env, seeds)
     if options is not None:
         env.unwrapped.set_options([dict(one) for one in options])
 

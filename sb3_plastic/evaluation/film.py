@@ -22,6 +22,7 @@ from sb3_plastic.evaluation.environment import TrainedIn, make_env, robot_of
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.render import BEFORE, picture
 from sb3_plastic.perturbations.spec import Perturbation
+from sb3_plastic.seeding import seed_each
 
 Frame = NDArray[np.uint8]
 
@@ -79,7 +80,7 @@ def shoot(
     shots: list[Shot] = []
     with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as venv:
         base = venv.unwrapped
-        base._seeds = [seed]
+        seed_each(venv, [seed])
         venv.set_options({"perturbations": list(perturbations)})
         observations, starts, since = venv.reset(), np.ones(1, bool), -1
         robot = base.envs[0].unwrapped  # type: ignore[attr-defined]
@@ -114,7 +115,7 @@ def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: 
     """
     with closing(make_env(trained, 1, steps, any(p.kind == "terrain" for p in perturbations))) as venv:
         base = venv.unwrapped
-        base._seeds = [seed]
+        seed_each(venv, [seed])
         venv.set_options({"perturbations": list(perturbations)})
         venv.reset()
         # Schedules are functions of the step alone: no need to play.

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.records import Trace
 from sb3_plastic.perturbations.spec import Perturbation
+from sb3_plastic.seeding import seed_each
 
 Array = NDArray[Any]
 
@@ -59,7 +60,7 @@ def rollout(
     """
     recorder = _Recorder(rows, steps, life)
     base = venv.unwrapped
-    base._seeds = [row.seed for row in rows]  # `seed()` would number them through
+    seed_each(venv, (row.seed for row in rows))
     venv.set_options([{"perturbations": list(row.perturbations)} for row in rows])
     observations = venv.reset()
     recorder.begin(range(len(rows)), base.reset_infos)

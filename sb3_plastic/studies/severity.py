@@ -31,6 +31,7 @@ from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.suites import load_suite
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+from sb3_plastic.seeding import seed_each
 from sb3_plastic.studies.options import parser_of
 from sb3_plastic.studies.runner import one_thread
 
@@ -81,7 +82,7 @@ def forward_rewards(path: Path, conditions: Sequence[dict[str, Any]], args: argp
     env.training = env.norm_reward = False
     model = PPO.load(path, device="cpu")
     venv.set_options([condition for condition in conditions for _ in range(args.episodes)])
-    venv._seeds = [args.seed + i for _ in conditions for i in range(args.episodes)]  # seed() counts on over all
+    seed_each(venv, (args.seed + i for _ in conditions for i in range(args.episodes)))
     obs: Any = env.reset()
     forward, running = np.zeros(n), np.ones(n, dtype=bool)
     while running.any():
