@@ -37,6 +37,12 @@ def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
     return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
 
 
+def default_batch_size(rollout: int, largest: int = 512) -> int:
+    """The largest minibatch, up to ``largest`` transitions, that divides the rollout; the whole one if none does."""
+    found = max(size for size in range(1, largest + 1) if rollout % size == 0)
+    return found if found > 1 else rollout
+
+
 class PlasticPPO(WholeFiles, PPO):
     """
     Proximal policy optimisation (Schulman et al., 2017) of a plastic spiking policy.
@@ -51,7 +57,8 @@ class PlasticPPO(WholeFiles, PPO):
     :param learning_rate: of the actor; the critic's and the plasticity's are multiples of it, see
         :class:`~sb3_plastic.policies.PlasticPolicy`
     :param n_steps: steps per environment and rollout, a multiple of ``chunk_len``
-    :param batch_size: transitions per minibatch, a multiple of ``chunk_len``
+    :param batch_size: transitions per minibatch, a multiple of ``chunk_len``. By default the largest up to 512 that
+        divides the rollout: many small minibatches take longer than few large ones
     :param max_grad_norm: bound of the gradient norm, of each parameter group apart: clipped together, a critic with
         large errors would scale down the actor's steps
     :param chunk_len: steps per chunk, the reach of back-propagation through time. Longer chunks credit plasticity for
@@ -73,7 +80,7 @@ class PlasticPPO(WholeFiles, PPO):
         env: GymEnv | str,
         learning_rate: float | Schedule = 5e-4,
         n_steps: int = 2048,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         n_epochs: int = 10,
         gamma: float = 0.99,
         gae_lambda: float = 0.95,
@@ -98,6 +105,8 @@ class PlasticPPO(WholeFiles, PPO):
         chunk_states: str = "stored",
         _init_setup_model: bool = True,
     ) -> None:
+        if batch_size is None:
+            batch_size = default_batch_size(n_steps * (env.num_envs if isinstance(env, VecEnv) else 1))
         super().__init__(
             policy,
             env,

@@ -281,6 +281,15 @@ def test_the_default_chunk_divides_rollout_and_minibatch(n_steps, batch_size, ch
     assert small_ppo(n_steps=n_steps, batch_size=batch_size).rollout_buffer.chunk_len == chunk_len
 
 
+@pytest.mark.parametrize(
+    ("n_envs", "n_steps", "batch_size"), [(8, 256, 512), (1, 64, 64), (3, 500, 500), (1, 521, 521)]
+)
+def test_the_default_minibatch_is_large_and_divides_the_rollout(n_envs, n_steps, batch_size):
+    env = random_vec_env(n_envs=n_envs)
+    model = PlasticPPO("MlpPolicy", env, n_steps=n_steps, device="cpu", chunk_len=1, policy_kwargs=dict(net_arch=[8]))
+    assert model.batch_size == batch_size
+
+
 def test_sizes_that_leave_only_short_chunks_are_warned_about():
     with pytest.warns(UserWarning, match=r"With n_steps=36 and batch_size=32, chunks have 4 step\(s\)"):
         small_ppo(random_vec_env(n_envs=8), n_steps=36, batch_size=32)
