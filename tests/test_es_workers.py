@@ -18,6 +18,8 @@ from sb3_plastic import PlasticES
 from sb3_plastic.es import workers
 from sb3_plastic.es.environments import pack, unpack
 from sb3_plastic.es.evolved import get_vector
+from sb3_plastic.studies.ray_tasks import RayTasks
+from sb3_plastic.studies.runner import run_cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
 
@@ -156,3 +158,24 @@ def test_a_copy_of_an_environment_plays_as_the_original(tmp_path):
     assert len(env.envs[0].get_episode_rewards()) == len(copy.envs[0].get_episode_rewards()) > 0
     logged = next(tmp_path.glob("0.monitor.csv")).read_text().splitlines()
     assert len(logged) == 2 + len(env.envs[0].get_episode_rewards())  # the copy writes none
+
+
+def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, tmp_path):
+    @dataclass(frozen=True)
+    class Cell:
+        seed: int
+
+        @property
+        def name(self):
+            return f"cell{self.seed}"
+
+    def square(cell):
+        marker = tmp_path / "died"
+        if cell.seed == 1 and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"square": cell.seed**2}
+
+    results = run_cells([Cell(seed) for seed in range(3)], square, tmp_path / "study", RayTasks("auto", 2))
+    assert (tmp_path / "died").exists()
+    assert [result["square"] for result in results.values()] == [0, 1, 4]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sb3_plastic.studies.ray_tasks import RayTasks
 from sb3_plastic.studies.runner import LocalProcesses, Place
 
 
@@ -29,6 +30,9 @@ def add_running(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
     """
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds, help=f"default: {' '.join(map(str, seeds))}")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (default: 1)")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="run cells as Ray tasks: auto, host:port, or local with --jobs processes"
+    )
     parser.add_argument("--report-only", action="store_true", help="run nothing: report on the results in --out")
 
 
@@ -55,4 +59,4 @@ def place_of(args: argparse.Namespace) -> Place:
 
     :param args: parsed arguments
     """
-    return LocalProcesses(args.jobs)
+    return LocalProcesses(args.jobs) if args.ray is None else RayTasks(args.ray, args.jobs)
