@@ -87,8 +87,9 @@ class Idling:
         """Step all environments again."""
         if isinstance(self._base, CanIdle):
             self._base.set_idle(np.zeros(self._base.num_envs, bool))
-        for i, env in self._restore.items():
-            self._base.envs[i] = env  # type: ignore[attr-defined]
+        if isinstance(self._base, DummyVecEnv):
+            for i, env in self._restore.items():
+                self._base.envs[i] = env
         self._restore = {}
 
 

@@ -135,7 +135,7 @@ class Player:
         with held(self.normalize):
             obs = self.env.reset()
         observed.observe(plays)
-        actions = np.zeros((n_envs, *self.env.action_space.shape), self.env.action_space.dtype)  # type: ignore[misc]
+        actions = np.zeros((n_envs, *(self.env.action_space.shape or ())), self.env.action_space.dtype)
         starts = np.ones(n_envs, bool)
         if not plays.all():
             idling.idle(~plays)
