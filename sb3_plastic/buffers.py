@@ -21,6 +21,8 @@ class Sequences(NamedTuple):
     observations: Obs  # [L * C, ...] time first, flattened as all else in a minibatch
     episode_starts: Tensor  # bool [L, C]
     state: tuple[Tensor, ...]  # [C, ...] each
+    teacher_actions: Tensor | None = None  # [L * C, A] what a teacher would do, None without
+    teacher_weight: float = 0.0  # of the KL term
 
 
 def pick(chunked: Tensor, index: Tensor) -> Tensor:
@@ -48,6 +50,9 @@ class ChunkedRolloutBuffer(RolloutBuffer):
     :param n_envs: number of environments
     :param chunk_len: steps per chunk, L: how far back-propagation through time reaches
     """
+
+    #: Weight of a teacher's KL term in this rollout; 0 without a teacher.
+    teacher_weight: float = 0.0
 
     #: Set by the algorithm to compute chunk-start states again with the current parameters, before each epoch but the
     #: first: ``(observations, episode_starts, first_state) -> states``.
@@ -94,6 +99,7 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         shape: tuple[int, ...] = (self.buffer_size, self.n_envs)
         self.observations = map_obs(lambda value: np.empty((self.buffer_size, *value.shape), value.dtype), obs)
         self.actions = np.empty((*shape, self.action_dim), np.float32)  # as SB3's losses take them
+        self.teacher_actions = np.empty_like(self.actions) if self.teacher_weight else None
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(shape, np.float32))
 
@@ -103,12 +109,14 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         action: np.ndarray,
         reward: np.ndarray,
         episode_start: np.ndarray,
+        teacher_action: np.ndarray | None = None,
     ) -> None:
         """
         :param obs: observations [B, ...]
         :param action: actions [B, ...]
         :param reward: rewards [B]
         :param episode_start: whether an episode starts with these observations, [B]
+        :param teacher_action: what a teacher would do, [B, ...]; in all steps or in none
         """
         if self.pos == 0:
             self._allocate(obs)
@@ -118,6 +126,8 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         else:
             self.observations[self.pos] = obs
         self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        if self.teacher_actions is not None and teacher_action is not None:
+            self.teacher_actions[self.pos] = teacher_action.reshape(self.n_envs, self.action_dim)
         self.rewards[self.pos] = reward
         self.episode_starts[self.pos] = episode_start
         self.pos += 1
@@ -166,6 +176,7 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         self._observations = map_obs(self._chunked, self.observations)
         self._episode_starts = self._chunked(self.episode_starts).bool()
         self._actions = self._chunked(self.actions)
+        self._teacher_actions = None if self.teacher_actions is None else self._chunked(self.teacher_actions)
         scalars = (self.values, self.log_probs, self.advantages, self.returns)
         self._scalars = torch.stack([self._chunked(array) for array in scalars])  # [4, L, n_chunks * B]
         self.generator_ready = True
@@ -185,7 +196,9 @@ class ChunkedRolloutBuffer(RolloutBuffer):
             self._prepare()
         state = tuple(tensor.flatten(0, 1).index_select(0, index) for tensor in self._states)
         observations = map_obs(lambda chunked: pick(chunked, index), self._observations)
-        return Sequences(observations, self._episode_starts.index_select(1, index), state)
+        teacher_actions = None if self._teacher_actions is None else pick(self._teacher_actions, index)
+        starts = self._episode_starts.index_select(1, index)
+        return Sequences(observations, starts, state, teacher_actions, self.teacher_weight)
 
     def _samples(self, index: Tensor) -> RolloutBufferSamples:
         scalars = self._scalars.index_select(2, index).flatten(1)

@@ -11,6 +11,7 @@ from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.snn.network import LayerSignals
 from sb3_plastic.snn.state import SNNState
 from sb3_plastic.stepper import evaluating
+from sb3_plastic.teacher import divergence
 
 
 def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences: int = 16) -> dict[str, float]:
@@ -79,6 +80,22 @@ def run_name(algorithm: BaseAlgorithm, policy: PlasticPolicy) -> str:
     values = [type(algorithm).__name__, config.rule, config.modulation, f"seed{algorithm.seed}"]
     parts = ["-".join(map(str, value)) if isinstance(value, list | tuple) else str(value) for value in values]
     return "_".join(parts)
+
+
+def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences: int = 16) -> float:
+    """
+    KL from a teacher's to the student's distribution of actions, over some chunks of the last rollout.
+
+    :param policy: the student
+    :param buffer: a complete rollout with a teacher's actions
+    :param n_sequences: chunks to run
+    :return: mean, in nats
+    """
+    chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).long())
+    assert chunk.teacher_actions is not None
+    with torch.no_grad(), evaluating(policy):
+        latent_pi, _, _ = policy.prepared().latents(chunk.observations, chunk.episode_starts, chunk.state)
+        return divergence(policy._get_action_dist_from_latent(latent_pi), chunk.teacher_actions).mean().item()
 
 
 def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:

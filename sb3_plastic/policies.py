@@ -35,6 +35,7 @@ from sb3_plastic.snn.interventions import fast_weight_norms, state_names, zero_l
 from sb3_plastic.snn.layer import Synapses
 from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.stepper import PolicyStepper, State, initial_state, unvalidated_distributions
+from sb3_plastic.teacher import divergence, with_loss
 
 
 class PlasticPolicy(ActorCriticPolicy):
@@ -278,7 +279,11 @@ class PlasticPolicy(ActorCriticPolicy):
                 f"got {type(obs).__name__}: use ChunkedRolloutBuffer."
             )
         latent_pi, latent_vf, _ = self.stepper().latents(obs.observations, obs.episode_starts, obs.state)
-        return self.evaluate_latents(latent_pi, latent_vf, actions)
+        values, log_prob, entropy = self.evaluate_latents(latent_pi, latent_vf, actions)
+        if obs.teacher_actions is not None:
+            kl = divergence(self._get_action_dist_from_latent(latent_pi), obs.teacher_actions).mean()
+            values = with_loss(values, obs.teacher_weight * kl)
+        return values, log_prob, entropy
 
     def _with_defaults(self, obs: PyTorchObs, state: State | None, starts: Tensor | None) -> tuple[State, Tensor]:
         first = next(iter(obs.values())) if isinstance(obs, dict) else obs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -22,12 +23,13 @@ from sb3_plastic.buffers import ChunkedRolloutBuffer
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_rewards, check_state
-from sb3_plastic.monitor import run_name, snn_statistics
+from sb3_plastic.monitor import run_name, snn_statistics, teacher_kl
 from sb3_plastic.observations import Obs, check_observation, stack_obs
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
 from sb3_plastic.snn.interventions import state_names
 from sb3_plastic.stepper import State
+from sb3_plastic.teacher import Lessons, Teacher
 
 SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
 
@@ -67,6 +69,8 @@ class PlasticPPO(WholeFiles, PPO):
     :param chunk_states: ``stored``: all epochs start their chunks from the states that the rollout met; ``refresh``:
         before each epoch but the first, these states are computed again with the current parameters (one more forward
         pass over the rollout per epoch)
+    :param teacher: arguments of a :class:`~sb3_plastic.teacher.Teacher`, whose actions are imitated with a weight that
+        falls to 0. It is not saved with the model: give it to ``load`` again
     :raises ValueError: if sizes do not divide, or on an unknown name
     """
 
@@ -103,6 +107,7 @@ class PlasticPPO(WholeFiles, PPO):
         device: torch.device | str = "auto",
         chunk_len: int | None = None,
         chunk_states: str = "stored",
+        teacher: Teacher | Mapping[str, Any] | None = None,
         _init_setup_model: bool = True,
     ) -> None:
         if batch_size is None:
@@ -137,6 +142,7 @@ class PlasticPPO(WholeFiles, PPO):
         )
         self.chunk_len = chunk_len
         self.chunk_states = chunk_states
+        self.teacher = teacher
         if _init_setup_model:
             self._setup_model()
 
@@ -172,6 +178,7 @@ class PlasticPPO(WholeFiles, PPO):
         if self.chunk_states == "refresh":
             self.rollout_buffer.refresh = partial(self._refresh_states, chunk_len=chunk_len)
         self._last_state: State | None = None
+        self._lessons: Lessons | None = None if self.teacher is None else Teacher.of(self.teacher).lessons()
         self.check_policy()
 
     def _check_arguments(self) -> None:
@@ -203,7 +210,7 @@ class PlasticPPO(WholeFiles, PPO):
         return self.policy.prepared().chunk_states(obs, episode_starts, state, chunk_len)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_state"]
+        return [*super()._excluded_save_params(), "_last_state", "teacher", "_lessons"]
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)  # one rate for all, and its log entry
@@ -236,6 +243,8 @@ class PlasticPPO(WholeFiles, PPO):
         if self._last_state is None:
             self._last_state = self.policy.initial_state(env.num_envs)
         rollout_buffer.reset()
+        if self.teacher is not None:
+            rollout_buffer.teacher_weight = Teacher.of(self.teacher).weight_at(self._current_progress_remaining)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -255,6 +264,7 @@ class PlasticPPO(WholeFiles, PPO):
                 obs_tensor = obs_as_tensor(self._last_obs, self.device)
                 episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)
                 actions_tensor, latents, state = stepper.sample(obs_tensor, self._last_state, episode_starts)
+            teacher_actions = self._teacher_actions(rollout_buffer.teacher_weight)
             actions = actions_tensor.cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
             clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
@@ -272,7 +282,7 @@ class PlasticPPO(WholeFiles, PPO):
                 return False
             self._update_info_buffer(infos, dones)
             self._bootstrap_truncated(rewards, dones, infos, state)
-            rollout_buffer.add(self._last_obs, actions, rewards, self._last_episode_starts)
+            rollout_buffer.add(self._last_obs, actions, rewards, self._last_episode_starts, teacher_actions)
             chunk.append((*latents, actions_tensor))
             if len(chunk) == rollout_buffer.chunk_len:
                 with torch.no_grad():
@@ -288,6 +298,14 @@ class PlasticPPO(WholeFiles, PPO):
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _teacher_actions(self, weight: float) -> np.ndarray | None:
+        """What the teacher would do with the last observations, [B, ...]; None without, or when it no longer counts."""
+        if self._lessons is None or not weight:
+            return None
+        normalize = self._vec_normalize_env
+        obs = self._last_obs if normalize is None else normalize.get_original_obs()
+        return self._lessons.actions(obs, self._last_episode_starts)  # type: ignore[arg-type]
 
     def _check_step(self, statistics: NormalizationBackup, obs: Obs, rewards: np.ndarray | None = None) -> None:
         try:
@@ -338,6 +356,10 @@ class PlasticPPO(WholeFiles, PPO):
         for name, norms in clipping.norms.items():
             self.logger.record(f"train/grad_norm_{name}", float(np.mean(norms)))
         self.logger.record("train/dropped_updates", clipping.dropped)
+        if self.teacher is not None:
+            self.logger.record("train/teacher_weight", self.rollout_buffer.teacher_weight)
+            if self.rollout_buffer.teacher_weight:
+                self.logger.record("train/teacher_kl", teacher_kl(self.policy, self.rollout_buffer))
         for name, value in snn_statistics(self.policy, self.rollout_buffer).items():
             self.logger.record(name, value, exclude="stdout")  # some twenty lines: for TensorBoard and files
 

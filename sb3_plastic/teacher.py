@@ -1,0 +1,159 @@
+"""A teacher, whose actions the student imitates less and less while it learns from reward.
+
+The loss of PPO gets the term ``weight * KL(teacher || student)``, whose weight falls linearly to 0. The teacher sees
+what the student met, as in proximal policy distillation (Spigler, 2024, arXiv 2407.15134). That also weighs each step
+by its probability ratio; here all count the same. Only the teacher's most likely action is asked for, so that any model
+can teach. With a Gaussian student it counts as the mean of a Gaussian of the student's own standard deviation, else as
+certain:
+
+    Box:     KL = sum_j (a_j - mean_j)^2 / (2 std_j^2)          others:  KL = -log pi(a)
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
+
+from sb3_plastic.errors import UserError, check_names, check_number
+
+LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_plastic")
+"""Where the class of a saved teacher is looked up, by its name."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """
+    Who teaches, and for how long.
+
+    :param model: a model with SB3's ``predict``; the path of a saved one; or a function of the observations [B, ...]
+        that returns actions [B, ...]. Observations are as the environment returned them, before any VecNormalize of the
+        student's, with all keys of a Dict
+    :param algo: class of a saved model: ``PPO``, ``SAC``, ``PlasticPPO``, ...
+    :param weight: of the KL term at the start, above 0
+    :param until: fraction of the training, above 0, after which the weight is 0
+    :param normalization: the VecNormalize of the teacher's own training, or its file. Like a saved model, the file is
+        unpickled: use only files that you trust
+    """
+
+    model: Any
+    algo: str = "PPO"
+    weight: float = 1.0
+    until: float = 0.5
+    normalization: VecNormalize | str | None = None
+
+    def __post_init__(self) -> None:
+        check_number("The teacher's weight", self.weight, above=0)
+        check_number("The teacher's until, a fraction of the training,", self.until, above=0, at_most=1)
+
+    @staticmethod
+    def of(value: Teacher | Mapping[str, Any]) -> Teacher:
+        """
+        :param value: a teacher, or its arguments by name, as in YAML
+        :raises UserError: on an unknown argument, or a number out of range
+        """
+        if isinstance(value, Teacher):
+            return value
+        if not isinstance(value, Mapping) or "model" not in value:
+            raise UserError(f"teacher is a mapping with the entry 'model', got {value!r}.")
+        check_names("teacher", value, [field.name for field in fields(Teacher)])
+        return Teacher(**value)
+
+    def weight_at(self, remaining: float) -> float:
+        """
+        The weight of the KL term.
+
+        :param remaining: fraction of the training that remains, from 1 to 0
+        """
+        return self.weight * max(0.0, 1 - (1 - remaining) / self.until)
+
+    def lessons(self) -> Lessons:
+        """The teacher at work, from the start of an episode on. A saved model is loaded here."""
+        model, normalization = self.model, self.normalization
+        if isinstance(model, str | Path):
+            found = [getattr(_library(name), self.algo, None) for name in LIBRARIES]
+            classes = [c for c in found if c is not None]
+            if not classes:
+                raise UserError(f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}.")
+            model = classes[0].load(model, device="cpu")
+        if isinstance(normalization, str | Path):
+            normalization = VecNormalize.load(str(normalization), None)  # type: ignore[arg-type]
+        return Lessons(model, normalization)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+class Lessons:
+    """
+    What a teacher would do in the states that a student meets.
+
+    :param model: with ``predict``, or a function of the observations
+    :param normalization: of the teacher's observations
+    """
+
+    def __init__(self, model: Any, normalization: VecNormalize | None) -> None:
+        self.predict: Callable[..., Any] = getattr(model, "predict", None) or (lambda obs, **_: (model(obs), None))
+        self.normalization = normalization
+        self.state: Any = None
+
+    def actions(self, obs: Any, episode_starts: np.ndarray) -> np.ndarray:
+        """
+        :param obs: as the environments returned them, [B, ...]
+        :param episode_starts: bool [B]
+        :return: actions [B, ...]
+        """
+        if self.normalization is not None:
+            obs = self.normalization.normalize_obs(obs)
+        actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
+        return np.asarray(actions)
+
+
+def divergence(distribution: Distribution, actions: Tensor) -> Tensor:
+    """
+    KL from the teacher's to the student's distribution of actions.
+
+    :param distribution: the student's
+    :param actions: the teacher's, [n, A]; as rollouts hold them
+    :return: [n], in nats
+    """
+    if isinstance(distribution, DiagGaussianDistribution):
+        normal = distribution.distribution
+        return ((actions - normal.mean) / normal.stddev.detach()).square().sum(1) / 2
+    labels = actions.long().flatten() if actions.shape[1] == 1 else actions
+    return -distribution.log_prob(labels)
+
+
+class _AddLoss(torch.autograd.Function):
+    # Identity forward; backward, the gradient of `loss` is 1, whatever is made of `value`.
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, loss: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        return grads[0], torch.ones((), dtype=grads[0].dtype, device=grads[0].device)
+
+
+def with_loss(value: Tensor, loss: Tensor) -> Tensor:
+    """
+    A tensor whose backward pass minimises a loss of its own besides: so that SB3's update needs no change.
+
+    :param value: any tensor that the update's loss depends on
+    :param loss: a number
+    :return: the same values
+    """
+    return _AddLoss.apply(value, loss)

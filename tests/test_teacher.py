@@ -1,0 +1,102 @@
+"""A teacher is imitated less and less: the student comes close to it, and then learns from reward alone."""
+
+import numpy as np
+import pytest
+import torch
+from envs import random_vec_env, small_ppo
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.errors import UserError
+from sb3_plastic.teacher import Teacher, with_loss
+
+SETTINGS = dict(n_epochs=5, learning_rate=1e-2, policy_kwargs=dict(readout="rate"))
+
+
+class Record(BaseCallback):
+    """KL and weight of each rollout of a training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kl: list[float] = []
+        self.weight: list[float] = []
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        self._read()
+
+    def _on_training_end(self) -> None:
+        self._read()
+
+    def _read(self) -> None:
+        logged = self.model.logger.name_to_value
+        if "train/teacher_weight" in logged:
+            self.kl.append(logged.pop("train/teacher_kl", np.nan))
+            self.weight.append(logged.pop("train/teacher_weight"))
+
+
+def lessons(model: PlasticPPO, n_rollouts: int) -> tuple[list[float], list[float]]:
+    """KL and weight of each rollout of a training."""
+    record = Record()
+    model.learn(96 * n_rollouts, callback=record)
+    return record.kl, record.weight
+
+
+def swing(obs: np.ndarray) -> np.ndarray:
+    """A function as teacher."""
+    return np.clip(0.8 * obs[:, ::-1], -2, 2)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_the_student_comes_close_to_its_teacher_whose_weight_falls_to_0(normalized):
+    env = VecNormalize(random_vec_env()) if normalized else random_vec_env()
+    kl, weight = lessons(small_ppo(env, teacher=dict(model=swing, until=0.75), **SETTINGS), 16)
+    np.testing.assert_allclose(weight, [max(0, 1 - i / 12) for i in range(16)], atol=1e-6)
+    assert kl[9] < 0.7 * kl[0], kl
+    assert np.isnan(kl[12:]).all()
+
+
+def test_a_saved_model_teaches_discrete_actions(tmp_path):
+    env = random_vec_env(action_space=spaces.Discrete(3))
+    teacher = PPO("MlpPolicy", env, n_steps=8, batch_size=24, seed=0, device="cpu")
+    with torch.no_grad():
+        teacher.policy.action_net.weight *= 300  # it has a will of its own
+    teacher.save(tmp_path / "teacher.zip")
+    model = small_ppo(env, teacher=dict(model=str(tmp_path / "teacher.zip"), weight=2.0, until=1.0), **SETTINGS)
+    kl, _ = lessons(model, 8)
+    assert kl[-1] < 0.9 * kl[0], kl
+    model.save(tmp_path / "student.zip")
+    assert PlasticPPO.load(tmp_path / "student.zip").teacher is None
+
+
+def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():
+    x, y = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    value = with_loss(2 * x, y**2)
+    (0.5 * value).sum().backward()
+    assert value.tolist() == [2.0, 4.0]
+    assert x.grad.tolist() == [1.0, 1.0]
+    assert y.grad.item() == 6.0
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (dict(model=swing, wait=1.0), "teacher has no argument 'wait'. Did you mean 'weight'"),
+        (dict(model=swing, until=0.0), "until, a fraction of the training, must be a finite number above 0"),
+        (dict(weight=1.0), "teacher is a mapping with the entry 'model'"),
+        (dict(model="teacher.zip", algo="PPPO"), "There is no algorithm 'PPPO'"),
+    ],
+)
+def test_teachers_that_cannot_be_are_refused(teacher, message):
+    with pytest.raises(UserError, match=message):
+        small_ppo(teacher=teacher)
+
+
+def test_the_weight_falls_linearly():
+    teacher = Teacher(swing, weight=2.0, until=0.5)
+    assert [teacher.weight_at(remaining) for remaining in (1.0, 0.75, 0.5, 0.0)] == [2.0, 1.0, 0.0, 0.0]
