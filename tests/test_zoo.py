@@ -323,7 +323,7 @@ def test_command_names_its_commands_and_version(tmp_path):
         (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule='ojo')"], "'oja'"),
         (["train", "--env", "CartPole-v1", "-params", "learning_rat:0.1"], "Did you mean 'learning_rate'?"),
         (["train", "--env", "CartPole-v1", "-i", "missing.zip"], "must be a valid path to a .zip file"),
-        (["train", "--env", "CartPole-v1", "-conf", "missing.yml"], "No such file or directory: 'missing.yml'"),
+        (["train", "--env", "CartPole-v1", "-conf", "missing.yml"], "No such file or directory: missing.yml"),
         (["enjoy", "--env", ENV, "--no-render"], "There are no models in logs: train one with `sb3-plastic train`"),
         (["enjoy", "--env", ENV], "There is no display: add --no-render"),
         (["plot", "train", "-e", ENV], "There are no models in logs"),
