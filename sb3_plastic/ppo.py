@@ -202,7 +202,8 @@ class PlasticPPO(WholeFiles, PPO):
         for name in ("learning_rate", "clip_range", "clip_range_vf"):
             value: Any = getattr(self, name)
             if value is not None:
-                check_number(name, value(remaining) if callable(value) else value, at_least=0)
+                # The last rollout may go beyond the end of the training, where SB3 counts on to negative fractions.
+                check_number(name, value(max(remaining, 0.0)) if callable(value) else value, at_least=0)
 
     def _refresh_states(
         self, obs: Obs, episode_starts: torch.Tensor, state: State, chunk_len: int

@@ -32,7 +32,8 @@ def relative_figure(scores: pd.DataFrame) -> Figure:
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.set_xticks(range(len(splits)), splits)
     axes.set_ylabel("forward reward, relative to nominal")
-    axes.legend(ncols=3)
+    if agents:
+        axes.legend(ncols=3)
     return figure
 
 
@@ -55,7 +56,8 @@ def gain_figure(scores: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(splits)), splits, rotation=30)
         axes.set_title(agent)
     panels[0].set_ylabel("adaptation gain")
-    panels[0].legend()
+    if agents:
+        panels[0].legend()
     return figure
 
 

@@ -148,12 +148,12 @@ def rule_functions(local: Callable[..., Any], derivative: Callable[..., Any], dt
     local, derivative = numba.njit(**OPTIONS)(local), numba.njit(**OPTIONS)(derivative)
 
     @numba.cfunc(_signature(4, dtype), **OPTIONS)
-    def local_of_all(y, theta, b, g, n):  # type: ignore[no-untyped-def]
+    def local_of_all(y: Any, theta: Any, b: Any, g: Any, n: Any) -> None:
         for j in range(n):
             b[j], g[j] = local(y[j], theta[j])
 
     @numba.cfunc(_signature(6, dtype), **OPTIONS)
-    def derivative_of_all(y, theta, db_dy, db_dtheta, dg_dy, dg_dtheta, n):  # type: ignore[no-untyped-def]
+    def derivative_of_all(y: Any, theta: Any, db_dy: Any, db_dtheta: Any, dg_dy: Any, dg_dtheta: Any, n: Any) -> None:
         for j in range(n):
             db_dy[j], db_dtheta[j], dg_dy[j], dg_dtheta[j] = derivative(y[j], theta[j])
 
@@ -173,7 +173,7 @@ def surrogate_function(derivative: Callable[..., Any], slope: float, dtype: torc
     derivative = numba.njit(**OPTIONS)(derivative)
 
     @numba.cfunc(_signature(2, dtype), **OPTIONS)
-    def derivative_of_all(u, out, n):  # type: ignore[no-untyped-def]
+    def derivative_of_all(u: Any, out: Any, n: Any) -> None:
         for j in range(n):
             out[j] = derivative(u[j], slope)
 

@@ -9,7 +9,6 @@ two with AVX2, four with SSE or NEON), and the order of every sum is in the sour
 :func:`padded` says; what is beyond their own stays 0.
 """
 
-# mypy: disallow-untyped-defs=False, disallow-incomplete-defs=False
 from __future__ import annotations
 
 import operator
@@ -49,7 +48,7 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, ir.VectorType(dmm.lookup(fe_type.dtype).get_value_type(), LANES))
 
 
-def _address(context, builder, array_type, array, index_type, index):
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index_type: Any, index: Any) -> Any:
     """Pointer to the vector that begins at ``index``, an integer or, in a matrix, a pair of them."""
     indices = cgutils.unpack_tuple(builder, index) if isinstance(index_type, types.BaseTuple) else [index]
     arrays = context.make_array(array_type)(context, builder, array)
@@ -57,19 +56,19 @@ def _address(context, builder, array_type, array, index_type, index):
     return builder.bitcast(item, ir.VectorType(context.get_value_type(array_type.dtype), LANES).as_pointer())
 
 
-def _same(index):
+def _same(index: Any) -> Any:
     return types.UniTuple(types.intp, 2) if isinstance(index, types.BaseTuple) else types.intp
 
 
-def _bytes(array):
+def _bytes(array: Any) -> Any:
     return array.dtype.bitwidth // 8
 
 
 @intrinsic
-def load(typing_context, array, index):
+def load(typing_context: Any, array: Any, index: Any) -> Any:
     """``array[index : index + LANES]``."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type, index_type = signature.args
         where = _address(context, builder, array_type, arguments[0], index_type, arguments[1])
         return builder.load(where, align=_bytes(array_type))
@@ -78,10 +77,10 @@ def load(typing_context, array, index):
 
 
 @intrinsic
-def store(typing_context, array, index, value):
+def store(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
     """``array[index : index + LANES] = value``."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type, index_type, _ = signature.args
         where = _address(context, builder, array_type, arguments[0], index_type, arguments[1])
         builder.store(arguments[2], where, align=_bytes(array_type))
@@ -90,7 +89,7 @@ def store(typing_context, array, index, value):
     return types.void(array, _same(index), value), generate
 
 
-def _shuffle(builder, vector, lanes):
+def _shuffle(builder: Any, vector: Any, lanes: Any) -> Any:
     undefined = ir.Constant(vector.type, ir.Undefined)
     return builder.shuffle_vector(
         vector, undefined, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
@@ -98,10 +97,10 @@ def _shuffle(builder, vector, lanes):
 
 
 @intrinsic
-def splat(typing_context, number):
+def splat(typing_context: Any, number: Any) -> Any:
     """A vector of one number."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (number,) = arguments
         undefined = ir.Constant(ir.VectorType(number.type, LANES), ir.Undefined)
         vector = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
@@ -111,17 +110,17 @@ def splat(typing_context, number):
 
 
 @intrinsic
-def zeros(typing_context, array):
+def zeros(typing_context: Any, array: Any) -> Any:
     """A vector of zeros of the type of an array's numbers."""
     vector = Vector(array.dtype)
     return vector(array), lambda context, builder, *_: ir.Constant(context.get_value_type(vector), [0.0] * LANES)
 
 
 @intrinsic
-def total(typing_context, vector):
+def total(typing_context: Any, vector: Any) -> Any:
     """The sum of a vector: halves are added until one number is left."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (vector,) = arguments
         n = LANES
         while n > 1:
@@ -133,7 +132,7 @@ def total(typing_context, vector):
     return vector.dtype(vector), generate
 
 
-def _llvm(builder, name, *arguments):
+def _llvm(builder: Any, name: Any, *arguments: Any) -> Any:
     """Call ``llvm.<name>`` for vectors."""
     vector = arguments[0].type
     suffix = f"v{LANES}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
@@ -142,16 +141,16 @@ def _llvm(builder, name, *arguments):
 
 
 @intrinsic
-def fma(typing_context, a, b, c):
+def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """``a b + c``, rounded once."""
     return a(a, b, c), lambda context, builder, signature, arguments: _llvm(builder, "fma", *arguments)
 
 
 @intrinsic
-def fnma(typing_context, a, b, c):
+def fnma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
     """``c - a b``, rounded once."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, c = arguments
         return _llvm(builder, "fma", builder.fneg(a), b, c)
 
@@ -159,10 +158,10 @@ def fnma(typing_context, a, b, c):
 
 
 @intrinsic
-def clip(typing_context, x, bound):
+def clip(typing_context: Any, x: Any, bound: Any) -> Any:
     """``x`` between ``-bound`` and ``bound``. NaN stays NaN, so that a divergence is seen."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, bound = arguments
         lowest = builder.fneg(bound)
         x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
@@ -172,10 +171,10 @@ def clip(typing_context, x, bound):
 
 
 @intrinsic
-def within(typing_context, x, bound, value):
+def within(typing_context: Any, x: Any, bound: Any, value: Any) -> Any:
     """``value`` where ``|x| <= bound``, else 0."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, bound, value = arguments
         inside = builder.fcmp_ordered("<=", _llvm(builder, "fabs", x), bound)
         return builder.select(inside, value, ir.Constant(x.type, [0.0] * LANES))
@@ -184,10 +183,10 @@ def within(typing_context, x, bound, value):
 
 
 @intrinsic
-def step(typing_context, x, bound):
+def step(typing_context: Any, x: Any, bound: Any) -> Any:
     """1 where ``x > bound``, else 0."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, bound = arguments
         one, zero = (ir.Constant(x.type, [value] * LANES) for value in (1.0, 0.0))
         return builder.select(builder.fcmp_ordered(">", x, bound), one, zero)
@@ -197,11 +196,11 @@ def step(typing_context, x, bound):
 
 def _define(symbol: Any, instruction: str) -> None:
     @type_callable(symbol)
-    def type_of(context):
+    def type_of(context: Any) -> Any:
         return lambda a, b: a if isinstance(a, Vector) and a == b else None
 
     @lower_builtin(symbol, Vector, Vector)
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments)
 
 
@@ -211,10 +210,10 @@ _define(operator.mul, "fmul")
 
 
 @intrinsic
-def call_at(typing_context, address, arrays, n):
+def call_at(typing_context: Any, address: Any, arrays: Any, n: Any) -> Any:
     """Call the function at an address, which takes pointers to numbers and how many there are."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, array_types, _ = signature.args
         address, arrays, n = arguments
         data = [
@@ -229,10 +228,10 @@ def call_at(typing_context, address, arrays, n):
 
 
 @intrinsic
-def take(typing_context, queue):
+def take(typing_context: Any, queue: Any) -> Any:
     """The next number of a queue, ``int64 [1]``, of which several threads take: 0, 1, 2, ..., each once."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         return builder.atomic_rmw("add", data, ir.Constant(data.type.pointee, 1), "monotonic")
 
@@ -242,7 +241,7 @@ def take(typing_context, queue):
 # ------------------------------------------------------------------------------------------- arrays given by addresses
 
 
-def _row(context, builder, entry_type, entry, i, number):
+def _row(context: Any, builder: Any, entry_type: Any, entry: Any, i: Any, number: Any) -> Any:
     """Type and value of one row of an entry; ``entry`` points to its words: address, stride in bytes, shape."""
     axes = entry_type.fields["shape"].type.nitems
     array_type = types.Array(number, axes, "C")
@@ -265,19 +264,19 @@ def _row(context, builder, entry_type, entry, i, number):
     return array_type, array._getvalue()
 
 
-def _words(builder, record):
+def _words(builder: Any, record: Any) -> Any:
     return builder.bitcast(record, ir.IntType(64).as_pointer())
 
 
 @intrinsic
-def row(typing_context, entry, i, number):
+def row(typing_context: Any, entry: Any, i: Any, number: Any) -> Any:
     """
     Row i of an entry of the record (:mod:`sb3_plastic.snn.scan.call`), an array in C order of numbers of the type of
     ``number``: it begins i strides after the entry's address. An entry with stride 0 has the same row for all i.
     """
     axes = entry.fields["shape"].type.nitems
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         entry, i, _ = arguments
         return _row(context, builder, signature.args[0], _words(builder, entry), i, signature.args[2])[1]
 
@@ -285,7 +284,7 @@ def row(typing_context, entry, i, number):
 
 
 @intrinsic
-def rows(typing_context, names, group, i, number):
+def rows(typing_context: Any, names: Any, group: Any, i: Any, number: Any) -> Any:
     """
     Row i of each entry of a group, as a named tuple.
 
@@ -295,7 +294,7 @@ def rows(typing_context, names, group, i, number):
     arrays = [types.Array(number, field.type.fields["shape"].type.nitems, "C") for field in fields]
     result = types.NamedTuple(arrays, names.instance_class)
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         _, group, i, _ = arguments
         words, values = _words(builder, group), []
         for field in fields:
@@ -309,7 +308,7 @@ def rows(typing_context, names, group, i, number):
 binding.initialize_native_asmparser()  # reads the two instructions below
 
 
-def _x86_control(builder, instruction, pointer):
+def _x86_control(builder: Any, instruction: Any, pointer: Any) -> None:
     """``stmxcsr`` or ``ldmxcsr``: write or read the control word of x86's vector unit."""
     kind = ir.FunctionType(ir.VoidType(), [pointer.type])
     builder.asm(kind, f"{instruction} ($0)", "r,~{memory}", [pointer], side_effect=True)
@@ -319,7 +318,7 @@ FLUSH_X86 = 0x8040  # results too small for a normal number become 0, and so do 
 
 
 @intrinsic
-def flush_subnormals(typing_context):
+def flush_subnormals(typing_context: Any) -> Any:
     """
     From here on numbers below the smallest normal one, 1e-38 in float32, are 0; returns the mode that was, for
     :func:`restore_mode`. The traces of silent neurons decay into such numbers within some 400 ticks, and with them all
@@ -327,7 +326,7 @@ def flush_subnormals(typing_context):
     done.
     """
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         mode = ir.IntType(32)
         if platform.machine().lower() not in ("x86_64", "amd64"):
             return ir.Constant(mode, 0)
@@ -342,10 +341,10 @@ def flush_subnormals(typing_context):
 
 
 @intrinsic
-def restore_mode(typing_context, mode):
+def restore_mode(typing_context: Any, mode: Any) -> Any:
     """Undo :func:`flush_subnormals`: the mode belongs to the thread, and so to whoever called."""
 
-    def generate(context, builder, signature, arguments):
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         if platform.machine().lower() in ("x86_64", "amd64"):
             place = cgutils.alloca_once(builder, ir.IntType(32))
             builder.store(arguments[0], place)
