@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.files import replace_file
+from sb3_plastic.studies.curves import draw_curves, read_curve
 
 ENV = "HalfCheetah-v5"
 AGENTS = {"plastic": [], "static": ["-params", "policy_kwargs:dict(rule='none')"]}
@@ -69,8 +70,41 @@ def evaluate(folder: Path, n_episodes: int) -> dict[str, list[float]]:
     return returns
 
 
+def draw(root: Path) -> Path:
+    """
+    Draw the learning curves of all agents.
+
+    :param root: folder of the quickstart
+    :return: the picture
+    """
+    picture = root / "learning_curves.png"
+    runs = {agent: root / agent / "plastic_ppo" / f"{ENV}_1" for agent in AGENTS}
+    steps = max(int(root.name) // 20, 1)
+    draw_curves({agent: [read_curve(run, steps)] for agent, run in runs.items()}, picture)
+    return picture
+
+
+def film(folder: Path, steps: int = 200) -> Path | None:
+    """
+    Film the trained agent, with its exploration noise, since after so short a training it may stand still without.
+
+    :param folder: of the agent's training
+    :param steps: length of the film
+    :return: the video; None where nothing can be drawn
+    """
+    videos = folder / "videos"
+    command = ["record", "--env", ENV, "-f", str(folder), "-o", str(videos), "-n", str(steps), "--n-envs", "1"]
+    command = [str(Path(sys.executable).with_name("sb3-plastic")), *command, "--stochastic"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = sorted(videos.glob("*.mp4"))
+    if done.returncode or not found:
+        print(f"No video: {(done.stderr.strip().splitlines() or ['nothing was written'])[-1]}")
+        return None
+    return found[-1]
+
+
 def main() -> None:
-    """Train what is not trained yet, and print the table."""
+    """Train what is not trained yet, print the table, draw the curves, film the plastic agent."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=150_000, help="training steps of each agent")
     parser.add_argument("--episodes", type=int, default=10, help="episodes of each evaluation")
@@ -99,13 +133,15 @@ def main() -> None:
     print()
     Console().print(table)
     folder = root / "plastic"
+    print(f"Learning curves: {draw(root)}")
+    video = film(folder)
+    if video is not None:
+        print(f"The plastic robot, 10 seconds: {video}")
     activate = Path(sys.prefix) / "bin" / "activate"
     activate = activate.relative_to(Path.cwd()) if activate.is_relative_to(Path.cwd()) else activate
     next_steps = {
         f"source {activate}": "",
         f"tensorboard --logdir {root}": "spikes, fast weights, modulators",
-        f"sb3-plastic record --env {ENV} -f {folder}": "a video",
-        f"sb3-plastic plot train -e {ENV} -f {folder}": "the learning curve",
         f"sb3-plastic train --env {ENV} --progress": "the real thing: a million steps, into logs/",
         "QUICKSTART_STEPS=1000000 bash scripts/quickstart.sh": "this, with more steps",
     }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sb3_plastic.report.document import Document, new_figure, plot_style
+from sb3_plastic.report.document import Document, new_figure, plot_style, small_png
 
 
 def line_figure(values=(0.0, 1.0, 0.5)):
@@ -115,6 +115,18 @@ def test_code_that_holds_a_fence_stays_in_its_own():
 def test_only_what_is_asked_for_is_written(tmp_path):
     assert build().write(tmp_path, ["html"]) == [tmp_path / "report.html"]
     assert not (tmp_path / "report.md").exists()
+
+
+def test_a_figure_does_not_depend_on_what_others_have_set_for_all_figures():
+    def drawn() -> bytes:
+        with plot_style():
+            figure = new_figure()
+            figure.add_subplot().plot([1, 2], [3, 1])
+        return small_png(figure)
+
+    plain = drawn()
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": True, "figure.dpi": 33}):
+        assert drawn() == plain
 
 
 def test_plotting_leaves_the_users_style_alone():

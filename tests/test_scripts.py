@@ -20,7 +20,9 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
             "bench/roofline.py --repeats 1 --neurons 16 --kilobytes 24", "share of the limit", marks=pytest.mark.slow
         ),
         pytest.param("bench/scan.py --only rollout --repeats 1 --threads 1", "fused us", marks=pytest.mark.slow),
-        pytest.param("quickstart.py --steps 2048 --episodes 1", "trained, deterministic", marks=pytest.mark.slow),
+        pytest.param(
+            "quickstart.py --steps 2048 --episodes 1", "The plastic robot, 10 seconds", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_script_runs_at_its_smallest_size(command, printed, tmp_path):

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from cycler import cycler
@@ -218,8 +219,11 @@ class _Block:
 
 
 def plot_style() -> AbstractContextManager[None]:
-    """Within it, figures look as a paper wants them: small, colour-blind safe, legible at the width of a column."""
-    return mpl.rc_context(STYLE)
+    """
+    Within it, figures look as a paper wants them: small, colour-blind safe, legible at the width of a column, whatever
+    other libraries have set for all figures.
+    """
+    return mpl.style.context(["default", STYLE])
 
 
 def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
