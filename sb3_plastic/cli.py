@@ -1,4 +1,4 @@
-"""The command ``sb3-plastic``: thin doors into RL Zoo's own pipelines, with our algorithms registered."""
+"""The command ``sb3-plastic``. Some of its commands forward to RL Zoo, with our algorithms registered."""
 
 from __future__ import annotations
 

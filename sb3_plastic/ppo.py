@@ -52,7 +52,7 @@ class PlasticPPO(WholeFiles, PPO):
     The loop, the loss and all arguments not listed here are those of SB3's ``PPO``. What differs: the state of the
     network is carried through the rollout; minibatches are made of chunks of ``chunk_len`` steps, through which the
     gradient flows back from where the rollout stood when the chunk began; gradients are clipped, and learning rates
-    scaled, for actor, plasticity and critic apart.
+    scaled, for actor, plasticity and critic separately.
 
     :param policy: ``PlasticPolicy`` (or its alias ``MlpPolicy``), ``MultiInputPolicy``, ``CnnPolicy``, or a class
     :param env: environment, or the id of a registered one

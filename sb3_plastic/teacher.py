@@ -32,7 +32,7 @@ LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_plastic")
 @dataclass(frozen=True)
 class Teacher:
     """
-    Who teaches, and for how long.
+    The teacher, and how long it teaches.
 
     :param model: a model with SB3's ``predict``; the path of a saved one; or a function of the observations [B, ...]
         that returns actions [B, ...]. Observations are as the environment returned them, before any VecNormalize of the

@@ -78,7 +78,7 @@ def convert_model(
     :param check: steps of the comparison; 0 for none. Of NIR, which holds the spiking network alone, there is none
     :param seed: of the episodes
     :param trust: run what the model's files ask for
-    :return: how far original and copy are apart; None if not compared
+    :return: largest difference between original and copy; None if not compared
     :raises UserError: if the format has no exact form for the policy, or no environment is known but needed
     """
     path = model_file(model)

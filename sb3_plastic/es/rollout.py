@@ -90,7 +90,7 @@ class Player:
     """
     Plays sub-batches.
 
-    :param population: individuals, of whom it sets the parameters
+    :param population: individuals, whose parameters it sets
     :param evolved: which parameters evolve
     :param env: vector environment
     """

@@ -136,7 +136,11 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts(records: pd.DataFrame) -> str:
-    """How many episodes there are, in words: those of the sham and broken ones apart. :param records: all episodes"""
+    """
+    How many episodes there are, in words. Those of the sham and broken ones are counted separately.
+
+    :param records: all episodes
+    """
     sham, broken = int((records["split"] == "sham").sum()), int((records["unstable"] == 1).sum())
     text = f"{len(records)} episodes"
     if sham:

@@ -21,7 +21,7 @@ from sb3_plastic.safe import DamagedError, RefusedError
 from sb3_plastic.versions import versions
 
 LEFT_OUT = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs")
-"""Arguments of a policy that are stored apart, or that only a training needs."""
+"""Arguments of a policy that are stored elsewhere, or that only a training needs."""
 
 _LSTM = ("shared_lstm", "enable_critic_lstm", "lstm_kwargs")
 

@@ -73,7 +73,7 @@ def raw_gain(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
 
 
 def scenario_gains(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
-    """The net adaptation gain of each scenario apart. :param onsets: of a robot :param look: of the labels"""
+    """The net adaptation gain of each scenario. :param onsets: of a robot :param look: of the labels"""
     return _by_scenario(_of_each(onsets, look, lambda o: o.net), "net adaptation gain")
 
 

@@ -1,4 +1,4 @@
-"""Pickles without their power: a pickle is read as a tree of records, of which a few known kinds become objects.
+"""Pickles without their power: a pickle is read as a tree of records. A few known kinds become objects.
 
 A pickle is a program: it names functions and calls them. Here every name that it may use stands for a class of
 :class:`Record`, which notes down how it was called and does nothing; every other name is refused. Only when the whole

@@ -84,4 +84,4 @@ RULES: dict[str, Rule | None] = {
 """Rules by name. ``none`` is the static network, the control for every claim: no fast weights at all."""
 
 MODULATIONS = ("none", "simple", "retroactive")
-"""Who gates learning: nobody, the layer's own activity, or the layer's own activity through an eligibility trace."""
+"""What gates learning: nothing, the layer's own activity, or the same through an eligibility trace."""

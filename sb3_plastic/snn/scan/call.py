@@ -211,8 +211,8 @@ def wide(shape: Shape) -> Shape:
 
 def segments(sizes: Sizes) -> tuple[int, int]:
     """
-    The fast weights are saved once per checkpoint interval, which is so long that they come to 2 to 4 (M + N)
-    numbers per tick at most: as many as neurons need, not synapses.
+    The fast weights are saved once per checkpoint interval. The interval is so long that they take at most 2 to 4
+    (M + N) numbers per tick: memory grows with the neurons, not with the synapses.
 
     :param sizes: of a layer
     :return: steps per segment, segments per checkpoint interval

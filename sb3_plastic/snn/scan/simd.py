@@ -229,7 +229,7 @@ def call_at(typing_context: Any, address: Any, arrays: Any, n: Any) -> Any:
 
 @intrinsic
 def take(typing_context: Any, queue: Any) -> Any:
-    """The next number of a queue, ``int64 [1]``, of which several threads take: 0, 1, 2, ..., each once."""
+    """The next number of a queue, ``int64 [1]``, from which several threads take 0, 1, 2, ..., each once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
