@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.files import replace_file
+from sb3_plastic.simulator import hush_mujoco
 from sb3_plastic.studies.curves import draw_curves, read_curve
 
 ENV = "HalfCheetah-v5"
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10, help="episodes of each evaluation")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    hush_mujoco()
 
     root = Path("quickstart") / str(args.steps)
     table = Table(
