@@ -1,4 +1,4 @@
-"""What the search of the learning study compares: as many candidates for each agent, and four more of plasticity."""
+"""What the search of the learning study compares: as many candidates for each agent, and more of plasticity."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
             small = f"policy_kwargs:dict({policy}, alpha_init=0.05)"
             tried |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
             tried |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
+            tried |= _parity(falling)
         return tried
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
@@ -44,3 +45,19 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     if spiking:
         return both | {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"]}
     return both | {"batch": [falling, "batch_size:128"]}
+
+
+def _parity(falling: str) -> dict[str, list[str]]:
+    """Why may plasticity cost on Ant? One change of the recipe each: a hypothesis."""
+    second = "rule=['none', 'oja'], modulation=['none', 'simple']"  # a static first layer, which has most synapses
+    wide = "net_arch=dict(pi=[128, 128], vf=[64, 64])"
+    changes = {
+        "second_layer": second,
+        "128": f"rule='oja', {wide}",
+        "second_layer_128": f"{second}, {wide}",
+        "rho_.002": "rule='oja', rho=0.002",  # fast weights remember 250 steps, not 25
+        "eta_.01": "rule='oja', eta_init=0.01",
+        "lr_1": "rule='oja', plasticity_lr_scale=1.0",
+    }
+    tried = {name: [falling, f"policy_kwargs:dict({change})"] for name, change in changes.items()}
+    return tried | {"target_kl": [falling, "target_kl:0.05"]}

@@ -35,7 +35,7 @@ from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
 
-ENVS = ["HalfCheetah-v5", "Ant-v5"]
+ENVS = ["HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Walker2d-v5"]
 RL_ZOO = "MLP (RL Zoo)"
 AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--logs", type=Path, default=Path("logs/learning"), help="models go there (default: %(default)s)"
     )
-    parser.add_argument("--envs", nargs="+", default=ENVS, choices=ENVS, help="default: all")
+    parser.add_argument("--envs", nargs="+", default=ENVS[:2], choices=ENVS, help="default: %(default)s")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=20, help="of each evaluation (default: %(default)s)")
