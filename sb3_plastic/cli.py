@@ -36,7 +36,7 @@ COMMANDS = {
     "export": ("sb3_plastic.artefacts.exporting:main", "write a model as a folder of plain files that runs no code"),
     "convert": ("sb3_plastic.artefacts.converting:main", "write a model as ONNX, for snntorch, or as NIR"),
     "inspect": ("sb3_plastic.artefacts.inspection:main", "what is in a model; runs nothing of it"),
-    "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal, learning, adaptation, severity, curves"),
+    "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal, learning, adaptation, meta, ..."),
     "perturbations": ("sb3_plastic.cli:perturbations", "list, describe and render perturbations"),
     "report": ("sb3_plastic.report.cli:main", "tables and figures of evaluations, as Markdown and as one HTML file"),
 }

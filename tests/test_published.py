@@ -16,7 +16,7 @@ STUDIES = {
     # folder: study, its table
     "temporal": ("temporal", "results.csv"),
     "learning": ("learning", "results.csv"),
-    "adaptation": ("adaptation", "scores.csv"),
+    "meta": ("meta", "scores.csv"),
     "halfcheetah_100k": ("curves", "curves.csv"),
 }
 TABLES = [line.rstrip() for line in (RESULTS / "README.md").read_text().splitlines() if line.startswith("|")]

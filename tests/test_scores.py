@@ -18,7 +18,7 @@ def episode(scenario: str, forward: float, eval_seed: int = 0, **values: object)
     """One row of records: unperturbed, intact, of 1000 steps, unless said otherwise."""
     row = dict(label="a", train_seed=0, env_id="x", protocol="static", control="intact", kind="mass", episode=0)
     row |= dict(onset=-1, steps=1000, unstable=0, adaptation_gain=np.nan)
-    row |= dict(adaptation_gain_early=np.nan, adaptation_gain_late=np.nan)
+    row |= dict(adaptation_gain_early=np.nan, adaptation_gain_late=np.nan, before=np.nan, regret=np.nan)
     split = scenario if scenario in ("nominal", "reference", "sham") else "novel"
     return {**row, "scenario": scenario, "split": split, "forward_reward": forward, "eval_seed": eval_seed, **values}
 
@@ -52,6 +52,13 @@ def test_rough_ground_is_relative_to_level_ground_of_its_kind():
 
 def test_nothing_is_relative_to_a_robot_that_stands_still():
     assert scored(episode("nominal", 49.0), episode("a", 500)).relative.isna().all()  # 0.049 per step
+
+
+def test_the_speed_kept_from_an_onset_on_is_a_ratio_of_means():
+    # Speeds before 1 and 4, unperturbed the same; perturbed .5 and 4: 4.5 of 5, and not the mean of .5 and 1.
+    lost = [dict(before=1.0, regret=0.5, onset=300), dict(before=4.0, regret=0.0, onset=300)]
+    table = scored(*(episode("a", 1.0, seed, protocol="onset", **values) for seed, values in enumerate(lost)))
+    assert table.kept.mean() == pytest.approx(0.9)
 
 
 def test_the_net_gain_is_the_raw_gain_minus_that_of_the_sham_with_the_same_seed_and_onset():

@@ -3,10 +3,10 @@
 import pytest
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies.adaptation_scores import estimates
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
+from sb3_plastic.studies.meta_scores import estimates
 from sb3_plastic.studies.results import read_results
 
 
@@ -34,9 +34,9 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_study_of_adaptation_trains_judges_and_reports(tmp_path, capsys):
+def test_the_study_of_meta_rl_trains_judges_and_reports(tmp_path, capsys):
     arguments = ["--robots", "HalfCheetah", "--agents", "hebb", "--seeds", "0", "--steps", "2048", "--tier", "smoke"]
-    main(["adaptation", *arguments, "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")])
+    main(["meta", *arguments, "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")])
     (result,) = read_results(tmp_path / "out").values()
     controls = {score["control"] for score in result["scores"]}
     assert {"intact", "frozen_at_onset"} <= controls
@@ -59,7 +59,7 @@ def test_estimates_are_means_over_trainings_of_their_means_over_scenarios():
     assert found.loc[("novel", "net_gain"), ["low", "high"]].tolist() == [0.5, 1.5]
 
 
-@pytest.mark.parametrize("study", ["learning", "adaptation", "temporal"])
+@pytest.mark.parametrize("study", ["learning", "meta", "temporal"])
 def test_a_report_without_results_says_what_to_do(study, tmp_path):
     with pytest.raises(UserError, match="run the study first"):
         main([study, "--out", str(tmp_path), "--report-only"])

@@ -6,10 +6,13 @@ measures.py), S that of the sham: same seed, same onset, nothing perturbed.
 
     relative = F / mean of N over E     relative forward reward. Its mean over E is a ratio of means: a mean of ratios
                                         would be ruled by the few unperturbed episodes that fell early
+    kept     = 1 - r b / mean of b      speed kept from an onset on: r is the regret of an episode and b its speed
+                                        before the onset (measures.py). 1 minus what is lost over the perturbed steps,
+                                        against the same steps unperturbed, as a ratio of means
     net      = G - S                    net adaptation gain: freezing costs S where there is nothing to adapt to
 
-A score of several scenarios is taken over their means: the interquartile mean (`iqm`) of ``relative``, the mean of all
-else. Episodes whose simulation broke count nowhere.
+A score of several scenarios is taken over their means: the interquartile mean (`iqm`) of ``relative`` and ``kept``, the
+mean of all else. Episodes whose simulation broke count nowhere.
 """
 
 from __future__ import annotations
@@ -28,21 +31,21 @@ NET = {"adaptation_gain": "net", "adaptation_gain_early": "net_early", "adaptati
 """Raw gains, and what they are called net of the sham."""
 
 MODEL = ["label", "train_seed", "env_id"]
+CELL = [*MODEL, "protocol", "scenario", "control"]
 
 
 def with_scores(records: pd.DataFrame) -> pd.DataFrame:
     """
-    The trusted episodes, with the columns ``relative`` and those of `NET`.
+    The trusted episodes, with the columns ``relative``, ``kept`` and those of `NET`.
 
     :param records: of one model or several, with all their episodes: scores compare them
     """
     broken = records["unstable"] == 1
     trusted = records[~broken].reset_index(drop=True)
-    return _with_net(_with_relative(trusted), records[broken])
+    return _with_net(_with_kept(_with_relative(trusted)), records[broken])
 
 
 def _with_relative(records: pd.DataFrame) -> pd.DataFrame:
-    cell = [*MODEL, "protocol", "scenario", "control"]
     unperturbed = records[(records["protocol"] == "static") & (records["control"] == "intact")]
     nominal, level = (
         unperturbed[unperturbed["split"] == split].set_index([*MODEL, "eval_seed"])["forward_reward"]
@@ -53,9 +56,15 @@ def _with_relative(records: pd.DataFrame) -> pd.DataFrame:
     rough = (records["kind"] == "terrain") & (len(level) > 0)
     compared = pd.Series(nominal.reindex(keys).to_numpy()).where(~rough, level.reindex(keys).to_numpy())
     compared = compared.where(records["protocol"] != "horizon")  # its episodes are longer
-    mean_nominal = compared.groupby([records[name] for name in cell]).transform("mean")
+    mean_nominal = compared.groupby([records[name] for name in CELL]).transform("mean")
     usable = compared.notna() & (mean_nominal / records["steps"] >= MOVING)
     return records.assign(relative=(records["forward_reward"] / mean_nominal).where(usable))
+
+
+def _with_kept(records: pd.DataFrame) -> pd.DataFrame:
+    before = records["before"].where(records["regret"].notna())
+    mean_before = before.groupby([records[name] for name in CELL]).transform("mean")
+    return records.assign(kept=1 - records["regret"] * before / mean_before)
 
 
 def _with_net(records: pd.DataFrame, broken: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The scores of the study of adaptation: which there are, and their estimates over trainings."""
+"""The scores of the study of meta-RL: which there are, and their estimates over trainings."""
 
 from __future__ import annotations
 

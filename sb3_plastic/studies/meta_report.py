@@ -1,4 +1,4 @@
-"""The report of the study of adaptation: estimates over trainings, as a table, and their figures."""
+"""The report of the study of meta-RL: estimates over trainings, as a table, and their figures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import formatted, plot_style, small_png
-from sb3_plastic.studies.adaptation_figures import chosen, gain_figure, relative_figure
-from sb3_plastic.studies.adaptation_scores import estimates
+from sb3_plastic.studies.meta_figures import chosen, gain_figure, relative_figure
+from sb3_plastic.studies.meta_scores import estimates
 from sb3_plastic.studies.table import Result
 
 

@@ -1,7 +1,7 @@
 """Does plasticity adapt? Train agents under randomised dynamics, and evaluate them under novel ones.
 
-sb3-plastic study adaptation --out study --logs logs/adaptation --robots HalfCheetah --jobs 2
-sb3-plastic study adaptation --out docs/results/adaptation --report-only     # figures and tables of what is published
+sb3-plastic study meta --out study --logs logs/meta --robots HalfCheetah --jobs 2
+sb3-plastic study meta --out docs/results/meta --report-only     # figures and tables of what is published
 
 Each agent is trained by `sb3-plastic train` and judged by `sb3-plastic evaluate`; results.csv keeps its scores under
 each condition, scores.csv the means over trainings with their intervals. With the evaluations of all agents, in --logs,
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from sb3_plastic.perturbations import ROBOTS
 from sb3_plastic.report.results import read_results as read_evaluations
-from sb3_plastic.studies.adaptation_report import write_report
-from sb3_plastic.studies.adaptation_scores import CONDITION, SCORES
 from sb3_plastic.studies.commands import configuration, run_command, train_once
+from sb3_plastic.studies.meta_report import write_report
+from sb3_plastic.studies.meta_scores import CONDITION, SCORES
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
@@ -71,9 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     :param argv: arguments; None: those of the process
     """
-    parser = parser_of("adaptation", __doc__)
+    parser = parser_of("meta", __doc__)
     add_out(parser)
-    parser.add_argument("--logs", type=Path, default=Path("logs/adaptation"), help="models and evaluations go there")
+    parser.add_argument("--logs", type=Path, default=Path("logs/meta"), help="models and evaluations go there")
     parser.add_argument("--robots", nargs="+", default=["HalfCheetah", "Ant"], choices=ROBOTS)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
     parser.add_argument("--steps", type=int, default=300_000, help="of each training (default: %(default)s)")

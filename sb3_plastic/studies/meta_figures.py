@@ -1,4 +1,4 @@
-"""The figures of the study of adaptation, from its estimates."""
+"""The figures of the study of meta-RL, from its estimates."""
 
 from __future__ import annotations
 
