@@ -131,16 +131,16 @@ def enjoy(arguments: list[str]) -> None:
 
 
 def record(arguments: list[str]) -> int | None:
-    """Record a video of a trained agent; with --perturb, of what a perturbation does to it."""
+    """Record a video of a trained agent; with --perturb, of what a perturbation does to it. --model names any file."""
     render_off_screen()
-    if any(argument.split("=")[0] == "--perturb" for argument in arguments):
+    if any(argument.split("=")[0] in ("--perturb", "--model") for argument in arguments):
         from sb3_plastic.evaluation.film_cli import main as film
 
         return film(arguments)
     prepare()
     warn_of_files(arguments, always=True)
     if {"-h", "--help"} & {*arguments}:
-        print("With --perturb SCENARIO it films a perturbed robot, intact and frozen: record --perturb x --help.\n")
+        print("With --perturb SCENARIO or --model FILE it films side by side: record --perturb x --help.\n")
     settings = [*ALGO, *FOLDER, *camera_of(arguments), *arguments]
     # This pipeline of RL Zoo's is a script.
     call(lambda: runpy.run_module("rl_zoo3.record_video", run_name="__main__"), "record", settings)

@@ -10,14 +10,20 @@ import numpy as np
 import perturbation_helpers
 import pytest
 from PIL import Image
+from stable_baselines3 import PPO
 
 from sb3_plastic import cli
+from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn
 from sb3_plastic.evaluation.film import STRIP, Shot, compose, find_onset
 from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
+from sb3_plastic.evaluation.film_layer import HEIGHT, Belief, shown_hypothesis
+from sb3_plastic.export import load_policy
 from sb3_plastic.perturbations import ROBOTS, env_id
-from sb3_plastic.perturbations.render import damaged_geoms, picture
+from sb3_plastic.perturbations.render import damaged_geoms, picture, save
 
 AGENTS = Path(__file__).parents[1] / "docs" / "results" / "learning" / "agents"
 CHEETAH = env_id("HalfCheetah")
@@ -86,6 +92,75 @@ def _frames(path: str) -> list:
             gif.seek(i)
             frames.append(gif.copy())
         return frames
+
+
+@pytest.fixture(scope="module")
+def adaptive(tmp_path_factory) -> Path:
+    """A cheetah with a layer whose forward model knows nothing, so that it is surprised at once."""
+    folder = tmp_path_factory.mktemp("adaptive")
+    cli.main(["export", str(AGENTS / "plastic_ppo" / "HalfCheetah-v5_1"), "--to", str(folder / "plain")])
+    agent = load_policy(folder / "plain")
+    settings = LayerSettings(("wires", "motors"), calm=0.0)
+    AdaptivePolicy(agent, AdaptiveLayer(ForwardModel(17, 6, net_arch=(8,)).requires_grad_(False), settings)).save(
+        folder / "a"
+    )
+    return folder / "a"
+
+
+def test_an_adaptive_policy_is_seen_beside_its_frozen_twin_with_its_estimates_below(capsys, adaptive) -> None:
+    Path("mine.yaml").write_text("- {kind: wires, schedule: {form: onset, at: 6}}\n")
+    argv = ["record", "--perturb", "mine.yaml", "--model", str(adaptive), "--output", "mine.gif", "--every", "2"]
+    assert cli.main([*argv, "--steps", "12", "--before", "4", "--width", "80", "--height", "64"]) == 0
+    assert "steps 2 to 14, adaptive, frozen" in capsys.readouterr().out
+    frames = [np.asarray(frame.convert("RGB")).astype(int) for frame in _frames("mine.gif")]
+    assert [frame.shape for frame in frames] == [(64 + STRIP + HEIGHT, 160, 3)] * 6
+    for frame in frames:
+        for picture_of in (frame[8:64, :80], frame[8:64, 80:]):
+            r, g, b = np.moveaxis(picture_of, -1, 0)
+            assert ((r > g + 10) & (g > b + 5)).sum() > 60, "the robot, which is brown or red, is not seen"
+    panels = np.array([frame[64 + STRIP :] for frame in frames])
+    drawn = (panels.min(-1) < 200).sum((1, 2))
+    assert drawn[0] > 50
+    assert drawn[-1] > drawn[0], "the estimates' lines grow with time"
+
+
+def test_videos_are_written_as_mp4_too(adaptive) -> None:
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    argv = ["record", "--model", str(adaptive), "--output", "mine.mp4", "--steps", "6"]
+    assert cli.main([*argv, "--width", "81", "--height", "64"]) == 0
+    assert imageio_ffmpeg.count_frames_and_secs("mine.mp4")[0] == 6
+    reader = imageio_ffmpeg.read_frames("mine.mp4")
+    assert next(reader)["size"] == (82, 64 + STRIP + HEIGHT)
+    assert np.frombuffer(next(reader), np.uint8).std() > 10
+    reader.close()
+
+
+def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys) -> None:
+    PPO("MlpPolicy", "InvertedPendulum-v5").save("p.zip")
+    argv = ["record", "--model", "p.zip", "--env", "InvertedPendulum-v5", "--output", "p.gif", "--steps", "3"]
+    assert cli.main(argv) == 0
+    assert _frames("p.gif")[0].size == (480, 480 + STRIP)
+    assert cli.main([*argv, "--perturb", "nda-v2/novel/late_1/onset"]) == 2
+    assert "Only perturbable robots" in capsys.readouterr().err
+
+
+def test_the_hypothesis_that_acts_most_is_shown() -> None:
+    estimates = dict.fromkeys(("motors", "wires"), (np.ones(2), np.zeros(2)))
+    acting = ["nominal", "nominal", "wires", "motors", "wires", "late_1"]
+    assert shown_hypothesis([Belief(name, estimates) for name in acting]) == "wires"
+    assert shown_hypothesis([Belief("nominal", estimates)]) == "motors"
+
+
+def test_enjoy_plays_an_adaptive_policy(capsys, adaptive) -> None:
+    assert cli.main(["enjoy", "--model", str(adaptive), "--episodes", "1", "--no-render"]) == 0
+    assert "Mean return of 1 episodes" in capsys.readouterr().out
+
+
+def test_a_gif_shows_what_was_drawn() -> None:
+    frames = [np.full((8, 8, 3), shade, np.uint8) for shade in (0, 100, 200)]
+    save(frames, 10, Path("g.gif"))
+    shades = [np.asarray(frame.convert("RGB")).mean() for frame in _frames("g.gif")]
+    assert shades == pytest.approx([0, 100, 200], abs=5)
 
 
 def test_render_takes_a_model() -> None:

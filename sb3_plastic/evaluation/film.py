@@ -1,4 +1,5 @@
-"""Videos of what a perturbation does: agents side by side, in the same episode, with their speed below.
+"""Videos of what a perturbation does: agents side by side, in the same episode, with their speed below, and under that
+what the adaptive layer of an agent believes (``film_layer``).
 
     arms = {"intact": Player(model), "frozen": Player(model, "frozen_at_onset")}
     frames = compose(shoot_all(arms, trained, perturbations, seed=0))
@@ -16,9 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, make_env, robot_of
+from sb3_plastic.evaluation.film_layer import HEIGHT as PANEL
+from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plot_width
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.render import BEFORE, picture
 from sb3_plastic.perturbations.spec import Perturbation
@@ -37,15 +40,17 @@ class Shot(NamedTuple):
     One step of one arm.
 
     :param frame: picture after the step, [H, W, 3]; None: not filmed
-    :param speed: forward, in m/s
+    :param speed: forward, in m/s; of what is no robot the reward
     :param since: steps since the onset, -1 before it
     :param norm: mean over layers of the root mean square of fast weights, NaN without
+    :param belief: what the adaptive layer believes, None without one that learns
     """
 
     frame: Frame | None
     speed: float
     since: int
     norm: float
+    belief: Belief | None = None
 
 
 def shoot(
@@ -56,6 +61,7 @@ def shoot(
     seed: int,
     first: int,
     n_steps: int,
+    every: int = 1,
     width: int = 320,
     height: int = 240,
 ) -> list[Shot]:
@@ -63,44 +69,52 @@ def shoot(
     Play one episode, and take pictures of a part of it.
 
     :param player: the model, under a control
-    :param trained: its environment, a perturbable robot
+    :param trained: its environment; only a perturbable robot can be perturbed
     :param perturbations: what acts
     :param seed: of the episode
     :param first: index of the first step that is filmed; the speed of those before is noted, too
     :param n_steps: how many steps are filmed; a fall ends it
+    :param every: take a picture of each so many steps
     :param width: in pixels
     :param height: in pixels
     :return: the steps from 0 on
-    :raises UserError: for an environment that is no perturbable robot
+    :raises UserError: if an environment that is no perturbable robot is to be perturbed
     """
-    if not robot_of(trained.env_id):
-        raise UserError(f"Only perturbable robots can be filmed, such as HalfCheetah-v5; got {trained.env_id}.")
-    camera = {"render_mode": "rgb_array", "width": width, "height": height}
+    ours = bool(robot_of(trained.env_id))
+    if perturbations and not ours:
+        raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
+    camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})}
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
     with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as venv:
         base = venv.unwrapped
         seed_each(venv, [seed])
-        venv.set_options({"perturbations": list(perturbations)})
+        if ours:
+            venv.set_options({"perturbations": list(perturbations)})
         observations, starts, since = venv.reset(), np.ones(1, bool), -1
         robot = base.envs[0].unwrapped  # type: ignore[attr-defined]
-        assert isinstance(robot, PerturbableEnv)
         for t in range(first + n_steps):
             actions = player.act(observations, starts, np.array([since >= 0]))
             observations, rewards, starts, infos = venv.step(actions)
             if starts[0]:
                 break
-            info, since, norms = infos[0], infos[0]["steps_since_onset"], player.norms()
+            info, since, norms = infos[0], infos[0].get("steps_since_onset", -1), player.norms()
             base.get_attr("render_mode")  # a batch brings the robot up to date when it is asked for something
+            shown = t >= first and (t - first) % every == 0
             shots.append(
                 Shot(
-                    picture(robot) if t >= first else None,
+                    _picture(robot) if shown else None,
                     float(info.get("x_velocity", rewards[0])),
                     int(since),
                     float("nan") if norms is None else float(norms.mean()),
+                    belief_of(player),
                 )
             )
     return shots
+
+
+def _picture(env: Any) -> Frame:
+    return picture(env) if isinstance(env, PerturbableEnv) else np.asarray(env.render())
 
 
 def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: int, steps: int = 1000) -> int:
@@ -132,6 +146,7 @@ def shoot_all(
     seed: int = 0,
     n_steps: int = 200,
     before: int = BEFORE,
+    every: int = 1,
     width: int = 320,
     height: int = 240,
 ) -> tuple[dict[str, list[Shot]], int]:
@@ -143,90 +158,116 @@ def shoot_all(
     :param seed: of the episode
     :param n_steps: steps to film
     :param before: how many of them are before the onset
+    :param every: take a picture of each so many steps
     :param width: of each picture, in pixels
     :param height: likewise
     :return: the shots of each arm, and the first filmed step
     """
-    first = max(find_onset(next(iter(arms.values()))[1], perturbations, seed) - before, 0)
-    size: dict[str, Any] = {"width": width, "height": height}
+    check_number("every", every, at_least=1, integer=True)
+    first = max(find_onset(next(iter(arms.values()))[1], perturbations, seed) - before, 0) if perturbations else 0
+    size: dict[str, Any] = {"every": every, "width": width, "height": height}
     return {
         name: shoot(player, trained, perturbations, seed=seed, first=first, n_steps=n_steps, **size)
         for name, (player, trained) in arms.items()
     }, first
 
 
-def compose(shots: Mapping[str, Sequence[Shot]], first: int, title: str = "") -> list[Frame]:
+def compose(
+    shots: Mapping[str, Sequence[Shot]], first: int, title: str = "", every: int = 1, unit: str = "m/s"
+) -> list[Frame]:
     """
-    Put the arms side by side, with name, speed and the moment of the onset, and curves of speed below.
+    Put the arms side by side, with name, speed and the moment of the onset, and below curves of speed and, for each
+    arm with an adaptive layer that learns, what it believes.
 
     :param shots: by arm, as `shoot` returns them; who falls stays where it fell
     :param first: index of the first filmed step
     :param title: what happens, written in red from the onset on
+    :param every: as the pictures were taken
+    :param unit: of the speed
     :return: frames of one size
     :raises UserError: if no arm was standing at the first filmed step
     """
     length = max(map(len, shots.values()))
     if length <= first:
         raise UserError(f"All agents fell before step {first}, where the film begins. Try another --seed.")
-    speeds = {name: _smooth([shot.speed for shot in arm]) for name, arm in shots.items()}
     filmed = [arm for arm in shots.values() if len(arm) > first]
     blank = np.zeros_like(filmed[0][first].frame)
-    return [_compose_one(shots, speeds, first, t, length, blank, title) for t in range(first, length)]
+    film = _Film(
+        shots,
+        {name: _smooth([shot.speed for shot in arm]) for name, arm in shots.items()},
+        {name: [s.belief for s in arm[first:] if s.belief] for name, arm in shots.items()},
+        (first, length, every),
+        blank,
+        title,
+        unit,
+    )
+    return [_compose_one(film, t) for t in range(first, length, every)]
 
 
-def _compose_one(
-    shots: Mapping[str, Sequence[Shot]],
-    speeds: Mapping[str, Sequence[float]],
-    first: int,
-    t: int,
-    length: int,
-    blank: Frame,
-    title: str,
-) -> Frame:
+class _Film(NamedTuple):
+    shots: Mapping[str, Sequence[Shot]]
+    speeds: Mapping[str, Sequence[float]]
+    beliefs: Mapping[str, Sequence[Belief]]
+    times: tuple[int, int, int]  # the first filmed step, the end, and steps between two pictures
+    blank: Frame
+    title: str
+    unit: str
+
+    @property
+    def onset(self) -> int | None:
+        """Index of the first perturbed step, None if none is filmed."""
+        found = (t for arm in self.shots.values() for t, shot in enumerate(arm) if shot.since >= 0)
+        return next(found, None)
+
+
+def _compose_one(film: _Film, t: int) -> Frame:
     from PIL import Image, ImageDraw, ImageFont
 
-    height, width = blank.shape[:2]
-    sheet = Image.new("RGB", (width * len(shots), height + STRIP), "white")
+    first, _, every = film.times
+    height, width = film.blank.shape[:2]
+    panels = [beliefs for beliefs in film.beliefs.values() if beliefs]
+    sheet = Image.new("RGB", (width * len(film.shots), height + STRIP + PANEL * len(panels)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(max(height // 16, 10))
     line = height // 14
-    for i, (name, arm) in enumerate(shots.items()):
-        shot = arm[min(t, len(arm) - 1)] if arm else Shot(None, 0.0, -1, float("nan"))
-        sheet.paste(Image.fromarray(blank if shot.frame is None else shot.frame), (i * width, 0))
+    for i, (name, arm) in enumerate(film.shots.items()):
+        k = min(t, len(arm) - 1)
+        k -= max(k - first, 0) % every
+        shot = arm[k] if arm else Shot(None, 0.0, -1, float("nan"))
+        sheet.paste(Image.fromarray(film.blank if shot.frame is None else shot.frame), (i * width, 0))
         fallen = t >= len(arm)
-        said = "fallen" if fallen else f"{speeds[name][t]:.1f} m/s"
+        said = "fallen" if fallen else f"{film.speeds[name][t]:.1f} {film.unit}"
         draw.rectangle((i * width, 0, (i + 1) * width - 1, line + 2), fill="white")
         draw.text((i * width + 4, 0), f"{name}   {said}", fill=COLOURS[i % len(COLOURS)], font=font)
-        if not np.isnan(shot.norm) and not fallen:
+        if not np.isnan(shot.norm) and shot.belief is None and not panels and not fallen:
             draw.text((i * width + 4, height - line - 4), f"|h| {shot.norm:.3f}", fill="white", font=font)
         if shot.since >= 0:
-            draw.text((i * width + 4, line + 4), title, fill=RED, font=font)
-    _draw_curves(draw, shots, speeds, (first, t, length), (width * len(shots), height))
+            draw.text((i * width + 4, line + 4), film.title, fill=RED, font=font)
+    full = width * len(film.shots)
+    _draw_curves(draw, film, t, (plot_width(full) if panels else full, height))
+    onset = None if film.onset is None else film.onset - first
+    for i, beliefs in enumerate(panels):
+        draw_panel(draw, beliefs, t - first, (0, height + STRIP + i * PANEL, full), onset)
     return np.asarray(sheet)
 
 
-def _draw_curves(
-    draw: Any,
-    shots: Mapping[str, Sequence[Shot]],
-    speeds: Mapping[str, Sequence[float]],
-    times: tuple[int, int, int],
-    size: tuple[int, int],
-) -> None:
+def _draw_curves(draw: Any, film: _Film, now: int, size: tuple[int, int]) -> None:
     """Speed over time, up to now, with a red line at the onset."""
-    first, now, length = times
+    first, length, _ = film.times
     width, top = size
-    shown = [value for curve in speeds.values() for value in curve[first:]]
+    shown = [value for curve in film.speeds.values() for value in curve[first:]]
     low, high = min(0.0, *shown), max(0.1, *shown)
 
     def place(t: int, speed: float) -> tuple[float, float]:
         x = (t - first) / max(length - 1 - first, 1) * (width - 1)
         return x, top + STRIP - 4 - (speed - low) / (high - low) * (STRIP - 8)
 
+    draw.text((4, top), f"{'speed' if film.unit == 'm/s' else film.unit}, {high:.1f} at the top", fill=(60, 60, 60))
     draw.line([place(first, 0.0), place(length - 1, 0.0)], fill=(200, 200, 200))
-    onset = next((t for arm in shots.values() for t, shot in enumerate(arm) if shot.since >= 0), None)
+    onset = film.onset
     if onset is not None and first <= onset <= now:
         x = place(onset, 0.0)[0]
         draw.line([(x, top), (x, top + STRIP)], fill=RED, width=2)
-    for i, curve in enumerate(speeds.values()):
+    for i, curve in enumerate(film.speeds.values()):
         points = [place(t, curve[t]) for t in range(first, min(now + 1, len(curve)))]
         if len(points) > 1:
             draw.line(points, fill=COLOURS[i % len(COLOURS)], width=2)

@@ -1,11 +1,15 @@
-"""Film a perturbed robot: one agent intact and frozen side by side, or two agents.
+"""Film a perturbed robot: one agent intact and frozen side by side, or two agents. A policy that adapts shows what its
+layer believes below. Without --perturb, the nominal robot, or any other environment, is filmed.
 
 examples:
+  sb3-plastic record --perturb nda-v2/novel/wires_permuted/onset --model adaptive/cheetah --output adaptive.gif
+  sb3-plastic record --model adaptive/cheetah --output nominal.mp4
   sb3-plastic record --perturb nda-v2/novel/reversed/onset --env HalfCheetah-v5 -f docs/results/learning/agents
   sb3-plastic record --perturb nda-v1/novel/motor_off/onset --model a.zip b.zip --output both.gif
   sb3-plastic record --perturb mine.yaml --model a.zip --seed 3 --steps 300
 
 The film begins shortly before the onset. Damaged parts are red, curves show the speed, |h| is the norm of fast weights.
+Of an adaptive layer, lines and a ribbon show its estimates, with a standard deviation, and which hypothesis acts.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from pathlib import Path
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player, controls_of, undisturbed_torch
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
-from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, load
 from sb3_plastic.perturbations.suites import find_scenario
@@ -25,14 +29,14 @@ from sb3_plastic.perturbations.suites import find_scenario
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    ``sb3-plastic record --perturb``.
+    ``sb3-plastic record --perturb`` or ``--model``.
 
     :param arguments: None: those of the process
     :return: exit status
     """
     parser = _parser("sb3-plastic record")
     parser.add_argument(
-        "--perturb", metavar="SCENARIO", required=True, help="a scenario, or a YAML file of perturbations"
+        "--perturb", metavar="SCENARIO", help="a scenario, or a YAML file of perturbations; without, nothing happens"
     )
     parser.add_argument("--algo", default="plastic_ppo", help="of the model in FOLDER (default: %(default)s)")
     parser.add_argument(
@@ -67,10 +71,17 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--model", type=Path, nargs="+", metavar="FILE", help="one model, intact and frozen; or several side by side")
+    add(
+        "--model",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="one model, intact and frozen; or several side by side: zips, exports, or folders of `sb3-plastic adapt`",
+    )
     add("--env", help="environment, if nothing beside the model tells")
     add("--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
     add("--steps", type=int, default=200, help="steps to film (default: %(default)s)")
+    add("--every", type=int, default=1, metavar="N", help="a picture of each N-th step alone (default: %(default)s)")
     add("--before", type=int, default=40, help="how many of them before the onset (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the episode (default: %(default)s)")
     add("--width", type=int, default=320, help="pixels of each picture (default: %(default)s)")
@@ -96,43 +107,51 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
     return runs[exp_id or max(runs)]
 
 
-def _film(args: argparse.Namespace, scenario: str) -> int:
+def _film(args: argparse.Namespace, scenario: str | None) -> int:
     from sb3_plastic.evaluation.film import compose, shoot_all
     from sb3_plastic.perturbations.render import check_suffix, save
 
     check_suffix(args.output)
     arms: dict[str, tuple[Player, TrainedIn]] = {}
     for path in args.model:
-        model, _ = load_model(path)
-        trained = find_training(path, ModelSettings(env=args.env))
+        model, algorithm = load_model(path)
+        trained = find_training(model_file(path), ModelSettings(env=args.env))
         if len(args.model) > 1:
             name = path.stem if path.stem not in arms else str(path)
             arms[name] = Player(model), trained
             continue
-        arms["intact" if controls_of(model) else path.stem] = Player(model), trained
-        if controls_of(model):
+        plastic = bool(controls_of(model))
+        name = "adaptive" if algorithm == "adaptive" else "intact" if plastic else path.stem
+        arms[name] = Player(model), trained
+        if plastic and scenario is not None:
             arms["frozen"] = Player(model, "frozen_at_onset"), trained
-    robot = robot_of(next(iter(arms.values()))[1].env_id)
+    env_id = next(iter(arms.values()))[1].env_id
+    robot = robot_of(env_id)
+    if scenario is not None and not robot:
+        raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {env_id}.")
     with undisturbed_torch():
         shots, first = shoot_all(
             arms,
-            perturbations_of(scenario, robot),
+            () if scenario is None else perturbations_of(scenario, robot),
             seed=args.seed,
             n_steps=args.steps,
             before=args.before,
+            every=args.every,
             width=args.width,
             height=args.height,
         )
-    frames = compose(shots, first, scenario.removesuffix("/onset").rsplit("/", 1)[-1])
-    save(frames, _fps(robot), args.output)
-    print(f"Saved {args.output}: steps {first} to {first + len(frames)}, {', '.join(arms)}")
+    title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
+    frames = compose(shots, first, title, args.every, "m/s" if robot else "reward")
+    save(frames, _fps(f"{robot}-v5" if robot else env_id) / args.every, args.output)
+    last = max(map(len, shots.values()))
+    print(f"Saved {args.output}: steps {first} to {last}, {', '.join(arms)}")
     return 0
 
 
-def _fps(robot: str) -> float:
+def _fps(env_id: str) -> float:
     import gymnasium as gym
 
-    return float(gym.make(f"{robot}-v5").metadata["render_fps"])
+    return float(gym.make(env_id).metadata["render_fps"])
 
 
 def perturbations_of(scenario: str, robot: str) -> tuple[Perturbation, ...]:

@@ -109,11 +109,29 @@ def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
                 from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
             except ImportError as error:
                 raise PerturbationError("Writing .mp4 needs moviepy: pip install moviepy. Or write a .gif.") from error
-            ImageSequenceClip(list(frames), fps=fps).write_videofile(str(part), logger=None)
+            even = [np.pad(f, ((0, f.shape[0] % 2), (0, f.shape[1] % 2), (0, 0)), mode="edge") for f in frames]
+            ImageSequenceClip(even, fps=fps).write_videofile(str(part), logger=None)  # the codec wants even sizes
         elif output.suffix == ".gif":
-            imageio.imwrite(part, np.stack(frames), duration=1000 / fps, loop=0)
+            save_gif(frames, fps, part)
         else:
             imageio.imwrite(part, frames[-1])
+
+
+def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colours: int = 64) -> None:
+    """
+    Write a small GIF: one palette for all frames, and no dithering, so that what stands still costs nothing.
+
+    :param frames: pictures of one size
+    :param fps: how many make a second
+    :param output: the file
+    :param colours: in the palette
+    """
+    from PIL import Image
+
+    sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
+    palette = Image.fromarray(sample).quantize(colours)
+    images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+    images[0].save(output, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0, optimize=True)
 
 
 def check_suffix(output: Path) -> None:
