@@ -12,6 +12,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.observations import Obs, map_obs
 
 
@@ -70,7 +71,7 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         chunk_len: int = 16,
     ) -> None:
         if chunk_len < 1 or buffer_size % chunk_len:
-            raise ValueError(
+            raise UserError(
                 f"n_steps ({buffer_size}) must be a multiple of chunk_len ({chunk_len}): "
                 f"choose a chunk length that divides {buffer_size}, or leave it out and one is chosen."
             )

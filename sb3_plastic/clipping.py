@@ -27,9 +27,9 @@ class GroupClipping:
 
     def check(self) -> None:
         """
-        Refuse updates of which none was taken.
+        Refuse a rollout all of whose updates were dropped.
 
-        :raises NotFiniteError: if all steps were dropped
+        :raises NotFiniteError: if all were dropped
         """
         if self.dropped and not self.norms:
             raise NotFiniteError(

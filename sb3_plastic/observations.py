@@ -30,7 +30,7 @@ def check_observation(observation: Obs, rows: Sequence[int] | None = None) -> No
     Refuse observations that are not finite: a membrane that took in a NaN keeps it to the end of the episode.
 
     :param observation: observations of all environments, [B, ...]
-    :param rows: of which environments they are, None: of all
+    :param rows: the environments that they belong to; None: all
     :raises NotFiniteError: naming the environment, and the entry of the observation
     """
     if isinstance(observation, dict):

@@ -61,8 +61,8 @@ class PlasticPPO(WholeFiles, PPO):
     :param n_steps: steps per environment and rollout, a multiple of ``chunk_len``
     :param batch_size: transitions per minibatch, a multiple of ``chunk_len``. By default the largest up to 512 that
         divides the rollout: many small minibatches take longer than few large ones
-    :param max_grad_norm: bound of the gradient norm, of each parameter group apart: clipped together, a critic with
-        large errors would scale down the actor's steps
+    :param max_grad_norm: bound of the gradient norm of each parameter group. Groups are clipped separately: clipped
+        together, a critic with large errors would scale down the actor's steps
     :param chunk_len: steps per chunk, the reach of back-propagation through time. Longer chunks credit plasticity for
         what it achieves later, and make fewer, more correlated sequences per minibatch. By default the longest up to 16
         that divides ``n_steps`` and ``batch_size``
@@ -71,7 +71,7 @@ class PlasticPPO(WholeFiles, PPO):
         pass over the rollout per epoch)
     :param teacher: arguments of a :class:`~sb3_plastic.teacher.Teacher`, whose actions are imitated with a weight that
         falls to 0. It is not saved with the model: give it to ``load`` again
-    :raises ValueError: if sizes do not divide, or on an unknown name
+    :raises UserError: if sizes do not divide, or on an unknown name
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
@@ -159,7 +159,7 @@ class PlasticPPO(WholeFiles, PPO):
                     stacklevel=2,
                 )
         if self.batch_size % chunk_len:
-            raise ValueError(
+            raise UserError(
                 f"batch_size ({self.batch_size}) must be a multiple of chunk_len ({chunk_len}): "
                 "minibatches are made of whole chunks."
             )

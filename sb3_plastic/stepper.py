@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from sb3_plastic.errors import NotFiniteError
+from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.finite import check_parameters, check_state
 from sb3_plastic.observations import check_observation, map_obs
 from sb3_plastic.snn.interventions import state_names
@@ -167,7 +167,7 @@ class PolicyStepper:
         :param episode_starts: bool [B]
         :param deterministic: take the most likely actions
         :return: actions as the distribution gives them, what the heads of actor and critic take, and the state after
-        :raises ValueError: if an action is not finite
+        :raises UserError: if an action is not finite
         """
         latent_pi, latent_vf, state = self.latents(obs, episode_starts.unsqueeze(0), state)
         with unvalidated_distributions():
@@ -220,13 +220,13 @@ class PolicyStepper:
         :param episode_start: where an episode starts, [B]; there the state is reset first
         :param deterministic: take the most likely actions
         :return: actions, and the state as a tuple of arrays with the environment axis first
-        :raises ValueError: on observations of the wrong shape, a state of other environments, or on an observation, a
+        :raises UserError: on observations of the wrong shape, a state of other environments, or on an observation, a
             state or a parameter that is not finite
         """
         policy = self.policy
         policy.set_training_mode(False)
         if isinstance(observation, tuple):
-            raise ValueError(
+            raise UserError(
                 "You have passed a tuple to the predict() function instead of a Numpy array or a Dict. "
                 "You are probably mixing Gym API with SB3 VecEnv API: `obs, info = env.reset()` (Gym) "
                 "vs `obs = vec_env.reset()` (SB3 VecEnv)."
@@ -237,7 +237,7 @@ class PolicyStepper:
         check_observation(map_obs(lambda tensor: tensor.cpu().numpy(), obs_tensor))
         starts = np.zeros(n_envs, bool) if episode_start is None else np.asarray(episode_start).reshape(-1)
         if len(starts) != n_envs:
-            raise ValueError(
+            raise UserError(
                 f"episode_start has {len(starts)} entries, but there are observations of {n_envs} environments."
             )
         with torch.no_grad():

@@ -25,7 +25,7 @@ class PreviousActionReward(gym.Wrapper):
 
     :param env: environment with a box (of one axis) or dict observation, and a box, discrete, multi-discrete or
         multi-binary action; discrete actions are one-hot
-    :raises ValueError: on other spaces
+    :raises UserError: on other spaces
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -52,7 +52,7 @@ class VecPreviousActionReward(VecEnvWrapper):
     in a list after whatever it is to wrap.
 
     :param venv: vector environment with the spaces that :class:`PreviousActionReward` takes
-    :raises ValueError: on other spaces
+    :raises UserError: on other spaces
     """
 
     def __init__(self, venv: VecEnv) -> None:
@@ -114,10 +114,10 @@ def n_action_numbers(space: spaces.Space) -> int:
     """
     How many numbers a flattened action has.
 
-    :raises ValueError: if actions of this space cannot be flattened to so many
+    :raises UserError: if actions of this space cannot be flattened to so many
     """
     if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
-        raise ValueError(f"PreviousActionReward cannot serve the action space {space}.")
+        raise UserError(f"PreviousActionReward cannot serve the action space {space}.")
     return spaces.flatdim(space)
 
 
@@ -125,7 +125,7 @@ def extended_space(space: spaces.Space, action_space: spaces.Space) -> spaces.Sp
     """
     The observation space with room for action and reward.
 
-    :raises ValueError: if it is no box of one axis and no dict
+    :raises UserError: if it is no box of one axis and no dict
     """
     n_actions = n_action_numbers(action_space)
     if isinstance(space, spaces.Dict):
@@ -136,7 +136,7 @@ def extended_space(space: spaces.Space, action_space: spaces.Space) -> spaces.Sp
         free = np.full(n_actions + 1, np.inf, space.dtype)
         low, high = np.concatenate((space.low, -free)), np.concatenate((space.high, free))
         return spaces.Box(low, high, dtype=space.dtype.type)
-    raise ValueError(f"PreviousActionReward needs a box observation of one axis, or a dict, got {space}.")
+    raise UserError(f"PreviousActionReward needs a box observation of one axis, or a dict, got {space}.")
 
 
 def extended(observation: Any, action: np.ndarray, reward: Any) -> Any:

@@ -8,7 +8,7 @@ Registration with RL Zoo: importing this module is all it takes, also in a scrip
 
 ``policy_kwargs`` of our algorithms are *merged*: what ``-params "policy_kwargs:dict(rule='none')"`` or a trial of the
 hyperparameter search says changes just that, and the rest of the configuration's ``policy_kwargs`` stays. (RL Zoo
-replaces the whole mapping, by which a search would tune another network than the one that is trained.)
+replaces the whole mapping, so a search would tune another network than the one that is trained.)
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ SAMPLERS: dict[str, Callable[[Trial, int, int, Params], Params]] = {
 
 
 class Hyperparameters(dict[str, Any]):
-    """Hyperparameters of which an update merges ``policy_kwargs``, where that of a plain dict replaces them."""
+    """Hyperparameters whose ``update`` merges ``policy_kwargs``; that of a plain dict would replace them."""
 
     def copy(self) -> Hyperparameters:
         """As of a dict."""

@@ -22,7 +22,7 @@ ALLOWED = {
     "snn": "errors",
     "tasks": "errors",
     "simulator": "",
-    "perturbations": "errors files simulator",
+    "perturbations": "errors files seeding simulator",
     "adaptive": "errors files safe export snn",
     "evaluation": "seeding errors algorithms files versions safe export wrappers perturbations adaptive",
     "adapt": "algorithms adaptive evaluation",

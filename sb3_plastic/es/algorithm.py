@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.es.evaluator import SHARED_SEEDS, Evaluator, LocalEvaluator, environment_seeds, sub_batches
 from sb3_plastic.es.evolved import Evolved, get_vector, set_vector, take_actor
 from sb3_plastic.es.individuals import Individuals
@@ -91,7 +91,7 @@ class PlasticES(WholeFiles):
     :param seed: of initial weights, noise and environments
     :param device: of the policy; the fused kernels run on the CPU
     :param _init_setup_model: build the network now
-    :raises ValueError: on an unknown name, or a number out of range
+    :raises UserError: on an unknown name, or a number out of range
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = POLICY_ALIASES
@@ -155,9 +155,9 @@ class PlasticES(WholeFiles):
         check_choice("shared_seeds", self.shared_seeds, SHARED_SEEDS)
         for name, least in (("n_episodes", 1), ("n_workers", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}.")
         if self.scenarios is not None and (isinstance(self.scenarios, str) or not len(self.scenarios)):
-            raise ValueError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
+            raise UserError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if self.seed is not None:
@@ -194,7 +194,7 @@ class PlasticES(WholeFiles):
         Where generations are played, as ``n_workers`` says. :meth:`learn` makes one, and closes it.
 
         :raises ImportError: if there are to be workers, and Ray is missing
-        :raises ValueError: if workers would have nothing to do, or cannot copy the environment
+        :raises UserError: if workers would have nothing to do, or cannot copy the environment
         """
         assert self.env is not None, "There is no environment: set_env() gives one."
         player = Player(Population(self.policy), self.evolved, self.env)
@@ -204,7 +204,7 @@ class PlasticES(WholeFiles):
 
         rows = self.population_size * (1 if self.scenarios is None else len(self.scenarios))
         if -(-rows // self.env.num_envs) < self.n_workers:
-            raise ValueError(
+            raise UserError(
                 f"A generation has {rows} rows (individuals times scenarios), which is {-(-rows // self.env.num_envs)} "
                 f"sub-batches for {self.n_workers} workers, each with n_envs={self.env.num_envs} environments. "
                 f"Set n_envs to {max(1, rows // self.n_workers)} or less."
@@ -222,7 +222,7 @@ class PlasticES(WholeFiles):
         :param evaluator: where they play
         :return: mean return of each one's episodes in each scenario, [P, S], and what came of the sub-batches; None if
             the callback stopped the training
-        :raises ValueError: if a fitness or an observation is not finite
+        :raises UserError: if a fitness or an observation is not finite
         """
         assert self.env is not None
         self.policy.set_training_mode(False)
@@ -247,7 +247,7 @@ class PlasticES(WholeFiles):
         fitness = np.concatenate([outcome.fitness for outcome in outcomes]).reshape(len(individuals), -1)
         if not np.isfinite(fitness).all():
             i, scenario = np.argwhere(~np.isfinite(fitness))[0]
-            raise ValueError(
+            raise UserError(
                 f"The fitness of individual {i} is {fitness[i, scenario]}: a reward was not finite. The simulation has "
                 "probably become unstable; a smaller sigma can help."
             )

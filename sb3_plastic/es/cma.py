@@ -8,21 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.es.individuals import Individuals, draw_seeds, normal
 from sb3_plastic.es.strategies import check_fitness, check_sigma, check_state
 
 
 class SeparableCMA:
     """
-    Separable CMA-ES (Ros and Hansen, 2008): a covariance matrix of which only the diagonal adapts, so that its cost
-    grows linearly with the number of parameters. It has its own step size: the learning rate is not used.
+    Separable CMA-ES (Ros and Hansen, 2008): only the diagonal of the covariance matrix adapts, so its cost grows
+    linearly with the number of parameters. It has its own step size: the learning rate is not used.
 
     :param mean: where to start, [D]
     :param population_size: number of individuals, at least 2
     :param sigma: standard deviation of the individuals at the start
     :param options: further options of ``cma.CMAEvolutionStrategy``
     :raises ImportError: if the package ``cma`` is missing
-    :raises ValueError: on a number out of range
+    :raises UserError: on a number out of range
     """
 
     def __init__(self, mean: Tensor, population_size: int, sigma: float, **options: Any) -> None:
@@ -31,7 +32,7 @@ class SeparableCMA:
         except ImportError as error:
             raise ImportError('strategy="sep_cma_es" needs the package cma: pip install "sb3_plastic[cma]"') from error
         if population_size < 2:
-            raise ValueError(f"population_size must be at least 2, got {population_size}.")
+            raise UserError(f"population_size must be at least 2, got {population_size}.")
         check_sigma(sigma)
         self.population_size = population_size
         self._seeds = np.zeros(population_size, np.int64)

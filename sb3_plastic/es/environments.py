@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_plastic import seeding
+from sb3_plastic.errors import UserError
 
 OWN = ("venv", "class_attributes")
 """Attributes of a wrapper of vector environments that are made anew in a copy."""
@@ -99,7 +100,7 @@ def pack(env: VecEnv) -> bytes:
 
     :param env: a ``DummyVecEnv`` or a class that is made like it, in wrappers
     :return: for :func:`unpack`
-    :raises ValueError: if it cannot be copied, saying why
+    :raises UserError: if it cannot be copied, saying why
     """
     wrappers = []
     while isinstance(env, VecEnvWrapper):
@@ -107,7 +108,7 @@ def pack(env: VecEnv) -> bytes:
         wrappers.append((type(env), state))
         env = env.venv
     if not isinstance(env, DummyVecEnv):
-        raise ValueError(
+        raise UserError(
             f"Workers cannot copy a {type(env).__name__}: make the environment with DummyVecEnv or LocomotionVecEnv. "
             "Each worker has its own copy, so the workers take the place of SubprocVecEnv."
         )
@@ -115,7 +116,7 @@ def pack(env: VecEnv) -> bytes:
         try:
             return cloudpickle.dumps((type(env), env.envs, wrappers[::-1]))
         except Exception as error:
-            raise ValueError(
+            raise UserError(
                 f"Workers need a copy of the environment, and it cannot be pickled: {error!r}. Environments that hold "
                 "open files, windows or locks can inherit gymnasium.utils.EzPickle, which copies their arguments."
             ) from error

@@ -27,7 +27,7 @@ class Generation(NamedTuple):
 
     :param individuals: who plays
     :param actor: all numbers of the policy's actor, [A]
-    :param statistics: by which observations are normalised, the same for all
+    :param statistics: mean and variance that normalise the observations of all individuals
     :param n_episodes: that each individual plays in each scenario
     :param alive_bonus_offset: added to the reward of each step
     """

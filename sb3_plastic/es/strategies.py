@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.es.individuals import Individuals, antithetic, normal
 from sb3_plastic.es.optimizers import OPTIMIZERS
 
@@ -102,7 +102,7 @@ class MirroredSearch:
     :param fitness_shaping: from fitness to utility: ``centred_ranks``, ``standardised`` or ``raw`` (minus its mean)
     :param optimizer: ``adam``, ``sgd`` or ``clipup``
     :param optimizer_kwargs: further arguments of the optimiser
-    :raises ValueError: on an odd population, an unknown name, or a number out of range
+    :raises UserError: on an odd population, an unknown name, or a number out of range
     """
 
     def __init__(
@@ -121,15 +121,15 @@ class MirroredSearch:
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if population_size < 2 or population_size % 2:
-            raise ValueError(
+            raise UserError(
                 f"population_size must be even and at least 2, got {population_size}: individuals come in pairs, "
                 "one on either side of the mean."
             )
         check_sigma(sigma)
         if not 0 <= max_sigma_change < 1:
-            raise ValueError(f"max_sigma_change is a fraction of sigma in [0, 1), got {max_sigma_change}.")
+            raise UserError(f"max_sigma_change is a fraction of sigma in [0, 1), got {max_sigma_change}.")
         if not 0 < sigma_decay <= 1:
-            raise ValueError(f"sigma_decay is a factor per generation in (0, 1], got {sigma_decay}.")
+            raise UserError(f"sigma_decay is a factor per generation in (0, 1], got {sigma_decay}.")
         check_choice("fitness_shaping", fitness_shaping, SHAPINGS)
         check_choice("optimizer", optimizer, OPTIMIZERS)
         self.n_pairs, self.natural = population_size // 2, natural
@@ -185,15 +185,15 @@ class MirroredSearch:
 
 
 def check_sigma(sigma: float) -> None:
-    """:raises ValueError: unless it can be a standard deviation. :param sigma: it"""
+    """:raises UserError: unless it can be a standard deviation. :param sigma: it"""
     if not sigma > 0:
-        raise ValueError(f"sigma is a standard deviation, above 0, got {sigma}.")
+        raise UserError(f"sigma is a standard deviation, above 0, got {sigma}.")
 
 
 def check_fitness(fitness: np.ndarray, population_size: int) -> None:
-    """:raises ValueError: unless there is one per individual. :param fitness: it  :param population_size: P"""
+    """:raises UserError: unless there is one per individual. :param fitness: it  :param population_size: P"""
     if fitness.shape != (population_size,):
-        raise ValueError(f"Got fitness of shape {fitness.shape}: expected {(population_size,)}, one per individual.")
+        raise UserError(f"Got fitness of shape {fitness.shape}: expected {(population_size,)}, one per individual.")
 
 
 def check_state(state: dict[str, Any], keys: tuple[str, ...], mean: Tensor, strict: bool) -> None:
@@ -202,15 +202,15 @@ def check_state(state: dict[str, Any], keys: tuple[str, ...], mean: Tensor, stri
     :param keys: those it has to have
     :param mean: of the strategy, [D]
     :param strict: refuse other keys
-    :raises ValueError: if the state belongs to another strategy, or to another network
+    :raises UserError: if the state belongs to another strategy, or to another network
     """
     if strict and state.keys() != {*keys}:
         *most, last = keys
-        raise ValueError(f"The state of this strategy has the keys {', '.join(most)} and {last}, got {[*state]}.")
+        raise UserError(f"The state of this strategy has the keys {', '.join(most)} and {last}, got {[*state]}.")
     for name in ("mean", "sigma"):
         shape = tuple(state[name].shape)
         if shape != tuple(mean.shape):
-            raise ValueError(
+            raise UserError(
                 f"The saved {name} has shape {shape}, the policy's parameters {tuple(mean.shape)}: "
                 "they are of another network."
             )

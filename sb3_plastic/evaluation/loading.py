@@ -22,8 +22,8 @@ from sb3_plastic.safe.archives import NOT_NEEDED
 
 def model_file(path: str | Path) -> Path:
     """
-    What a path means: a model's zip file, with or without its suffix, an exported folder, or a run of RL Zoo, of which
-    the model is ``<env>.zip`` beside ``<env>/``, else the best or the only one.
+    The model that a path means. A path may be a model's zip file, with or without its suffix; an exported folder; or
+    a run of RL Zoo, whose model is ``<env>.zip`` beside ``<env>/``, else the best or the only one.
 
     :param path: any of these
     :return: a zip file, or an exported folder

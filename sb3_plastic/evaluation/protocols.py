@@ -20,11 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from sb3_plastic.evaluation.controls import LIFETIME, PLASTICITY
 from sb3_plastic.evaluation.faults import Fault
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
+from sb3_plastic.perturbations.perturber import generator
 from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule, unknown
 from sb3_plastic.perturbations.suites import Scenario
 
@@ -194,5 +193,4 @@ def onset_of(entry: Perturbation, seed: int) -> int:
     :param entry: with a schedule of the form ``onset``
     :param seed: seed of the environment
     """
-    # As `Perturber.begin` draws it; a test holds that they agree.
-    return int(entry.schedule.draw("at", np.random.default_rng([seed, 0, 0])))
+    return int(entry.schedule.draw("at", generator(seed, episode=0, index=0)))

@@ -66,8 +66,8 @@ def to_nir(policy: Any, file: str | Path, state: Sequence[np.ndarray] | None = N
 
     :param policy: a PlasticPolicy of neurons with a hard reset, without recurrent layers
     :param file: to write
-    :param state: what ``predict`` returned at the moment of which the fast weights are taken, of one environment; None:
-        before anything was learned
+    :param state: what ``predict`` returned, for one environment; its fast weights are taken. None: before anything was
+        learned
     :return: the file
     :raises UserError: if NIR has no exact form of the policy, or the package nir is missing
     """

@@ -23,8 +23,8 @@ class SnnTorchPolicy(nn.Module):
     A frozen policy whose spiking layers are ``snntorch.Leaky``: to go on with in snntorch.
 
     :param policy: a PlasticPolicy of ``lif`` neurons
-    :param state: what ``predict`` returned at the moment of which the fast weights are taken, of one environment; None:
-        before anything was learned
+    :param state: what ``predict`` returned, for one environment; its fast weights are taken. None: before anything was
+        learned
     :param normalization: what the policy wants done to observations first
     :raises UserError: if snntorch is missing or has no form for the policy
     """

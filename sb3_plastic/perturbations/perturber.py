@@ -17,6 +17,18 @@ from sb3_plastic.perturbations.spec import Distribution, Perturbation, Perturbat
 Vector = NDArray[np.float64]
 
 
+def generator(seed: int, episode: int, index: int) -> np.random.Generator:
+    """
+    The source of all that one perturbation draws in one episode: first its schedule (its onset before all else), then
+    its value, then its noise.
+
+    :param seed: of the environment
+    :param episode: how many episodes there were since the environment was seeded
+    :param index: place of the perturbation in its scenario
+    """
+    return np.random.default_rng([seed, episode, index])
+
+
 class Perturber:
     """
     The perturbations of one environment, and their state in the present episode.
@@ -73,13 +85,13 @@ class Perturber:
             self._touched = False
         self.t, self.onset, self.active = 0, None, []
         for i, p in enumerate(self.perturbations):
-            rng = np.random.default_rng([self._seed, 0 if p.lasting else self._episode, i])
+            rng = generator(self._seed, 0 if p.lasting else self._episode, i)
             kind, params = KINDS[p.kind], dict(KINDS[p.kind].params) | dict(p.params)
             # Model kinds never run without a robot: `check` refuses them.
             active = Active(p, kind, cast(Robot, self.robot), rng, params, draw_timing(p.schedule, rng))
             self._draw(active)
             if p.lasting:  # the damage is the same, but noise is not
-                active.rng = np.random.default_rng([self._seed, self._episode, i])
+                active.rng = generator(self._seed, self._episode, i)
             self.active.append(active)
         self._episode += 1
         self._sort()

@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sb3_plastic.perturbations.batched_envs import FUNCTIONS, Rows
 from sb3_plastic.perturbations.envs import BAD_STATE, PerturbableEnv
 from sb3_plastic.perturbations.spec import PerturbationError
+from sb3_plastic.seeding import seed_each
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 TRANSPARENT = (Monitor, TimeLimit, OrderEnforcing, PassiveEnvChecker)  # wrappers that the batch knows how to honour
@@ -337,7 +338,8 @@ def locomotion_vec_env(venv: VecEnv, n_threads: int | None = None) -> VecEnv:
     if type(venv) is not DummyVecEnv:
         raise PerturbationError(f"Only a DummyVecEnv can become a LocomotionVecEnv, got {type(venv).__name__}.")
     fast = LocomotionVecEnv([partial(_itself, env) for env in venv.envs], n_threads)
-    fast._seeds, fast._options = venv._seeds, venv._options
+    seed_each(fast, venv._seeds)
+    fast._options = venv._options
     return fast
 
 

@@ -35,6 +35,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 
 FORMATS = ("md", "html")
@@ -86,7 +87,7 @@ class Document:
         :param level: 2 to 4
         """
         if level not in (2, 3, 4):
-            raise ValueError(f"A heading has level 2, 3 or 4, not {level}: level 1 is the title.")
+            raise UserError(f"A heading has level 2, 3 or 4, not {level}: level 1 is the title.")
         anchor = _anchor(text)
         self._add(f"{'#' * level} {_safe(text)}", f'<h{level} id="{anchor}">{_inline(text)}</h{level}>')
 
@@ -140,12 +141,12 @@ class Document:
         :param name: of its files, without suffix
         :param figure: draw it within `plot_style`
         :param caption: what is seen, with units, and what an interval is
-        :raises ValueError: if another figure has this name, or if it is no name of a file
+        :raises UserError: if another figure has this name, or if it is no name of a file
         """
         if not re.fullmatch(r"[\w.-]+", name):
-            raise ValueError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
+            raise UserError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
         if any(f"{name}.png" in block.files for block in self._blocks):
-            raise ValueError(f"There are two figures {name!r}: give each a name of its own.")
+            raise UserError(f"There are two figures {name!r}: give each a name of its own.")
         suffix, kind, note = ("png", "png", "") if self.small else ("svg", "svg+xml", f" ([PNG](figures/{name}.png))")
         files = {f"{name}.png": small_png(figure) if self.small else _drawn(figure, "png")}
         if not self.small:
@@ -191,10 +192,10 @@ class Document:
         :param folder: made if it is not there; files of the same names are replaced
         :param formats: ``"md"``, ``"html"``, or both
         :return: the documents written, without the figures
-        :raises ValueError: on an unknown format
+        :raises UserError: on an unknown format
         """
         if not formats or set(formats) - set(FORMATS):
-            raise ValueError(f"Formats of a document are {' and '.join(FORMATS)}, not {', '.join(formats) or 'none'}.")
+            raise UserError(f"Formats of a document are {' and '.join(FORMATS)}, not {', '.join(formats) or 'none'}.")
         folder = Path(folder)
         for block in self._blocks:
             for name, content in block.files.items():

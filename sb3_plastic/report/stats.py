@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.scores import iqm as iqm
 from sb3_plastic.evaluation.scores import mean as mean
 from sb3_plastic.evaluation.scores import valid
@@ -31,9 +32,9 @@ def cvar(scores: Array, fraction: float = 0.1) -> float:
     :param fraction: how many of them, in (0, 1], rounded up, so at least one
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction must be in (0, 1], got {fraction}: 0.1 is the worst tenth.")
+        raise UserError(f"fraction must be in (0, 1], got {fraction}: 0.1 is the worst tenth.")
     x = np.sort(valid(scores))
-    # Rounding first: .1 * 30 is 3.0000000000000004, of which the ceiling is 4.
+    # Rounding first: .1 * 30 is 3.0000000000000004, whose ceiling is 4.
     return float(x[: int(np.ceil(round(fraction * len(x), 9)))].mean()) if len(x) else float("nan")
 
 
@@ -108,7 +109,7 @@ def probability_of_improvement(x: Array, y: Array) -> float:
     """
     x, y = np.atleast_2d(x), np.atleast_2d(y)
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"Scores of the same scenarios are compared, got {x.shape[1]} and {y.shape[1]} scenarios.")
+        raise UserError(f"Scores of the same scenarios are compared, got {x.shape[1]} and {y.shape[1]} scenarios.")
     a, b = x[:, None, :], y[None, :, :]
     wins = np.where(np.isnan(a) | np.isnan(b), np.nan, (a > b) + 0.5 * (a == b))
     return mean(np.array([mean(wins[:, :, k]) for k in range(x.shape[1])]))
@@ -193,7 +194,7 @@ def _strata(scores: Array | Sequence[Array]) -> list[Array]:
     strata = [np.asarray(s, dtype=np.float64) for s in ([scores] if one else scores)]
     for s in strata:
         if s.ndim != 2:
-            raise ValueError(
+            raise UserError(
                 f"Scores are a matrix [seeds, scenarios], got shape {s.shape}: "
                 "average over the episodes of a seed first."
             )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sb3_plastic.errors import check_choice, check_names, check_number
+from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 from sb3_plastic.snn.encoders import ENCODERS
 from sb3_plastic.snn.readouts import READOUTS
 from sb3_plastic.snn.rules import RULES
@@ -89,7 +89,7 @@ class SNNConfig:
     :param h_max: bound of the fast weights
     :param detach_reset: leave the neuron's reset out of the gradient
     :param backend: backend of the scan, a name in ``sb3_plastic.snn.scan.BACKENDS``
-    :raises ValueError: on an unknown name, or a number out of range
+    :raises UserError: on an unknown name, or a number out of range
     """
 
     n_ticks: int = 2
@@ -150,7 +150,7 @@ class SNNConfig:
         The same with other values of some options.
 
         :param options: values by name
-        :raises ValueError: on an unknown name, or a number out of range
+        :raises UserError: on an unknown name, or a number out of range
         """
         check_names("A plastic network", options, self.names())
         return replace(self, **options)
@@ -166,7 +166,7 @@ class SNNConfig:
 
         :param i: number of the layer, from 0
         :param n_layers: how many layers there are
-        :raises ValueError: if a list is not as long as there are layers
+        :raises UserError: if a list is not as long as there are layers
         """
         own = {name: _value_of_layer(name, value, i, n_layers) for name, value in self._per_layer().items()}
         config = LayerConfig(
@@ -199,7 +199,7 @@ class SNNConfig:
             value = init.rates[name]
             check_number(f"{name}, a rate per tick,", value, at_least=0, at_most=1)
             if name in init.learn and not 0 < value < 1:
-                raise ValueError(f"{name} is to be learned, so it must start strictly between 0 and 1, got {value}.")
+                raise UserError(f"{name} is to be learned, so it must start strictly between 0 and 1, got {value}.")
         if config.rule != "none":
             check_number("alpha_init", init.alpha_init, above=0)
             check_number("eta_init", init.eta_init, above=0)
@@ -209,7 +209,7 @@ def _value_of_layer(name: str, value: Any, i: int, n_layers: int) -> Any:
     if not isinstance(value, list | tuple):
         return value
     if len(value) != n_layers:
-        raise ValueError(
+        raise UserError(
             f"{name} names {len(value)} layers, but there are {n_layers}: give one value, or one per layer."
         )
     return value[i]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.errors import check_number
+from sb3_plastic.errors import UserError, check_number
 
 
 class Encoder(Protocol):
@@ -119,7 +119,7 @@ class PopulationEncoder(nn.Module):
         check_number("low", low)
         check_number("high", high)
         if n_neurons < 2 or not low < high:
-            raise ValueError(f"A population code needs n_neurons >= 2 and low < high, got {n_neurons}, {low}, {high}.")
+            raise UserError(f"A population code needs n_neurons >= 2 and low < high, got {n_neurons}, {low}, {high}.")
         self.n_ticks, self.n_outputs, self.bernoulli = n_ticks, n_inputs * n_neurons, bernoulli
         means = torch.linspace(low, high, n_neurons)
         self.mean = nn.Parameter(means.repeat(n_inputs, 1))  # [F, P]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.encoders import ENCODERS, Encoder
 from sb3_plastic.snn.layer import PlasticLayer, without_plasticity
@@ -44,7 +45,7 @@ class PlasticSNN(nn.Module):
     :param layer_sizes: neurons per layer
     :param config: all other options
     :param options: options of :class:`~sb3_plastic.snn.config.SNNConfig` by name, in place of those of ``config``
-    :raises ValueError: on an unknown name, or a number out of range
+    :raises UserError: on an unknown name, or a number out of range
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class PlasticSNN(nn.Module):
         self.config = config = (config or SNNConfig()).with_options(options)
         n_layers, n_ticks = len(layer_sizes), config.n_ticks
         if n_layers < 1 or min(layer_sizes) < 1:
-            raise ValueError(f"A network needs at least one layer of at least one neuron, got {list(layer_sizes)}.")
+            raise UserError(f"A network needs at least one layer of at least one neuron, got {list(layer_sizes)}.")
         self.backend = config.backend
         self.encoder: Encoder = ENCODERS[config.encoder](n_inputs, n_ticks, **(config.encoder_kwargs or {}))
         sizes: list[int] = [self.encoder.n_outputs, *layer_sizes]
@@ -88,7 +89,7 @@ class PlasticSNN(nn.Module):
         """
         The backend on which each layer runs, ``fused`` or ``reference``.
 
-        :raises ValueError: if ``backend="fused"`` was asked for, and a layer cannot be
+        :raises UserError: if ``backend="fused"`` was asked for, and a layer cannot be
         """
         return [resolve_backend(self.backend, layer.config, layer.w.device, layer.w.dtype) for layer in self.layers]
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sb3_plastic.errors import UserError
+
 
 class LayerState(NamedTuple):
     """State of one layer, environment axis first. What a layer does not have is empty (a size of 0), never absent."""
@@ -48,12 +50,12 @@ class SNNState(NamedTuple):
         The inverse of :meth:`tensors`.
 
         :param tensors: ``2 + 7 * n_layers`` tensors
-        :raises ValueError: on any other number of tensors
+        :raises UserError: on any other number of tensors
         """
         size = len(LayerState._fields)
         n_layers, rest = divmod(len(tensors) - 2, size)
         if n_layers < 1 or rest:
-            raise ValueError(
+            raise UserError(
                 f"A state of {len(tensors)} tensors: expected 2 + {size} per layer, with at least one layer."
             )
         layers = tuple(LayerState(*tensors[1 + i * size : 1 + (i + 1) * size]) for i in range(n_layers))
@@ -67,7 +69,7 @@ def tensors_from_arrays(arrays: Sequence[np.ndarray], like: Sequence[Tensor]) ->
     :param arrays: what ``predict`` returned, environment axis first
     :param like: a state of the same network and number of environments
     :return: tensors of the types, and on the devices, of ``like``
-    :raises ValueError: if it is a state of another network, or of another number of environments
+    :raises UserError: if it is a state of another network, or of another number of environments
     """
     shapes = [tuple(np.shape(array)) for array in arrays]
     expected = [tuple(tensor.shape) for tensor in like]
@@ -77,7 +79,7 @@ def tensors_from_arrays(arrays: Sequence[np.ndarray], like: Sequence[Tensor]) ->
             what = f"a state of {shapes[0][0]} environment(s) with observations of {n_envs[0]}"
         else:
             what = f"a state of shapes {shapes}, where {expected} are allowed"
-        raise ValueError(
+        raise UserError(
             f"Got {what}. Pass back the state that predict() returned for these very environments, "
             "or None to start afresh."
         )

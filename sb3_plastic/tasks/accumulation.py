@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.tasks.base import Task, Trials
 
 LEFT, RIGHT, RECALL, BACKGROUND = range(4)
@@ -26,7 +27,7 @@ class CueAccumulation(Task):
     :param delay: ticks between the last cue and the recall
     :param query: ticks of the recall
     :param background: probability per tick that an input of the background fires
-    :raises ValueError: if a number of cues is even, which leaves ties
+    :raises UserError: if a number of cues is even, which leaves ties
     """
 
     rate: float = 0.5
@@ -41,7 +42,7 @@ class CueAccumulation(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(n % 2 for n in self.cues):
-            raise ValueError(f"cues must be odd numbers, else there are ties, got {self.cues}.")
+            raise UserError(f"cues must be odd numbers, else there are ties, got {self.cues}.")
 
     @property
     def n_inputs(self) -> int:

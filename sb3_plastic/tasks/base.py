@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from sb3_plastic.errors import UserError
+
 NOT_ASKED = -1
 """A target where there is no question. Losses leave it out: ``torch.nn.functional.cross_entropy(ignore_index=-1)``."""
 
@@ -50,7 +52,7 @@ class Task(ABC):
     :param rate: probability per tick that an input of what is shown fires
     :param drop: probability that such a spike is lost
     :param spurious: probability per tick that an input fires without a signal
-    :raises ValueError: if a probability is not in [0, 1]
+    :raises UserError: if a probability is not in [0, 1]
     """
 
     rate: float = 1.0
@@ -60,7 +62,7 @@ class Task(ABC):
     def __post_init__(self) -> None:
         for name in ("rate", "drop", "spurious"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability in [0, 1], got {getattr(self, name)}.")
+                raise UserError(f"{name} is a probability in [0, 1], got {getattr(self, name)}.")
 
     @property
     def n_groups(self) -> int:

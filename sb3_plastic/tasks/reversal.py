@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.tasks.base import Task, Trials, random_subsets
 
 
@@ -46,7 +47,7 @@ class RewardReversal(Task):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.reversals[0] < self.reversals[1] <= self.n_rounds:
-            raise ValueError(f"reversals must lie in 1 ... n_rounds - 1, got {self.reversals} of {self.n_rounds}.")
+            raise UserError(f"reversals must lie in 1 ... n_rounds - 1, got {self.reversals} of {self.n_rounds}.")
 
     @property
     def n_inputs(self) -> int:

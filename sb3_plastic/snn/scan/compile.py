@@ -197,7 +197,8 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """
-    Torch's threads and these are set apart: networks this small want one of torch's, and all cores for the kernels.
+    Set the threads of the kernels. Torch's own threads are set elsewhere: networks this small want one thread of torch,
+    and all cores for the kernels.
 
     :param n: how many threads the kernels may use, above 0; results do not depend on it
     :raises ValueError: if it is not above 0
