@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -469,6 +470,36 @@ def test_a_training_resumes_bit_for_bit(strategy, seed, stop, tmp_path):
     assert torch.equal(resumed.strategy.sigma, whole.strategy.sigma)
     np.testing.assert_array_equal(env.obs_rms.mean, whole.env.obs_rms.mean)
     assert not torch.equal(mean_of(half), mean_of(whole))
+
+
+TRAINING = """
+import sys
+from stable_baselines3.common.callbacks import CheckpointCallback
+from sb3_plastic import PlasticES
+
+model = PlasticES(
+    "MlpPolicy", "CartPole-v1", population_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[6], gain=3.0)
+)
+model.learn(10**9, CheckpointCallback(100, sys.argv[1], "model"))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", TRAINING, str(tmp_path)])
+    while len(list(tmp_path.glob("model_*_steps.zip"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    last = max(tmp_path.glob("model_*_steps.zip"), key=lambda path: int(path.stem.split("_")[1]))
+    resumed = PlasticES.load(last, make_vec_env("CartPole-v1"), device="cpu")
+    generations = resumed._n_updates + 2
+    resumed.learn(10**9, until(generations), reset_num_timesteps=False)
+    whole = PlasticES(
+        "MlpPolicy", "CartPole-v1", population_size=8, seed=0, device="cpu", policy_kwargs=dict(net_arch=[6], gain=3.0)
+    ).learn(10**9, until(generations))
+    assert torch.equal(mean_of(resumed), mean_of(whole))
 
 
 def test_a_saved_model_acts_the_same_with_any_number_of_environments(tmp_path):

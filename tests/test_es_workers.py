@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -111,6 +113,28 @@ def test_an_error_of_an_environment_is_raised_as_it_was_in_the_worker(cluster):
     env = make_vec_env("CartPole-v1", 2, wrapper_class=blind)
     with pytest.raises(ValueError, match="The observation of environment 0 is nan"):
         cartpole_es(2, env).learn(1)
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_generations_of_one_process_bit_for_bit():
+    """Two nodes of one processor each, started by `ray start` as on two machines: each has one worker."""
+    import ray
+
+    address = "127.0.0.1:6399"
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--disable-usage-stats"]
+    try:
+        for role in (["--head", "--port=6399", "--include-dashboard=false"], [f"--address={address}"]):
+            without_token = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+            subprocess.run([*start, *role], check=True, capture_output=True, env=without_token)
+        ray.init(address, log_to_driver=False, logging_level="ERROR")
+        assert [node["Resources"]["CPU"] for node in ray.nodes() if node["Alive"]] == [1, 1]
+        alone, many = cartpole_es(), cartpole_es(2, ray_address=address)
+        alone.learn(900)
+        many.learn(900)
+        assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in (alone, many)))
+    finally:
+        ray.shutdown()
+        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop"], capture_output=True)
 
 
 def test_versions_that_differ_are_refused():

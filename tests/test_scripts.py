@@ -19,6 +19,9 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
         pytest.param(
             "bench/roofline.py --repeats 1 --neurons 16 --kilobytes 24", "share of the limit", marks=pytest.mark.slow
         ),
+        pytest.param(
+            "bench/es.py --only speed --repeats 1 --population 4 --steps 20", "PlasticES is", marks=pytest.mark.slow
+        ),
         pytest.param("bench/scan.py --only rollout --repeats 1 --threads 1", "fused us", marks=pytest.mark.slow),
         pytest.param(
             "quickstart.py --steps 2048 --episodes 1", "The plastic robot, 10 seconds", marks=pytest.mark.slow
