@@ -34,6 +34,7 @@ COMMANDS = {
     "adapt": ("sb3_plastic.adapt:main", "make a trained model adapt: put the adaptive layer around it"),
     "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
     "export": ("sb3_plastic.artefacts.exporting:main", "write a model as a folder of plain files that runs no code"),
+    "package": ("sb3_plastic.artefacts.packaging:main", "write the folder that a model hub expects, with a card"),
     "convert": ("sb3_plastic.artefacts.converting:main", "write a model as ONNX, for snntorch, or as NIR"),
     "inspect": ("sb3_plastic.artefacts.inspection:main", "what is in a model; runs nothing of it"),
     "study": ("sb3_plastic.studies.cli:main", "run a whole study: temporal, learning, adaptation, meta, ..."),

@@ -45,7 +45,7 @@ ALLOWED = {
     "zoo": "errors algorithms tuning",
     "studies": "seeding errors es snn tasks files perturbations evaluation report ppo zoo versions",
     "interchange": "errors files export policies snn",
-    "artefacts": "algorithms errors files versions safe export evaluation interchange snn",
+    "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange snn",
     "cli": "artefacts adapt errors files help simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""

@@ -23,6 +23,7 @@ from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.interchange import Difference, FrozenPolicy, OnnxPolicy, SnnTorchPolicy, compare, to_nir, to_onnx
+from sb3_plastic.simulator import hush_mujoco
 
 FORMATS = ("onnx", "snntorch", "nir")
 
@@ -81,6 +82,7 @@ def convert_model(
     :return: largest difference between original and copy; None if not compared
     :raises UserError: if the format has no exact form for the policy, or no environment is known but needed
     """
+    hush_mujoco()
     path = model_file(model)
     agent, _ = load_model(path, trust=trust)
     zoo = zoo_files(path)

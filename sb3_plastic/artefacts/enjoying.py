@@ -14,6 +14,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside, wrapped_by, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
+from sb3_plastic.simulator import hush_mujoco
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +62,7 @@ def play(
     :return: returns
     :raises UserError: if no environment is known, or a file is damaged or refused
     """
+    hush_mujoco()
     path = model_file(model)
     zoo = zoo_files(path)
     env_id = env or zoo.env_id(trust)
@@ -70,8 +72,8 @@ def play(
     of_env, of_vec_env = split_wrappers(zoo.wrappers(trust))
 
     def make() -> gym.Env[Any, Any]:
-        made = gym.make(env_id, render_mode="human" if render else None, **zoo.env_kwargs())
-        return wrapped_by(made, of_env)
+        shown: dict[str, Any] = {"render_mode": "human"} if render else {}  # not every environment has that argument
+        return wrapped_by(gym.make(env_id, **shown, **zoo.env_kwargs()), of_env)
 
     venv: VecEnv = wrapped_by(DummyVecEnv([make]), of_vec_env)
     statistics = statistics_beside(path, zoo)

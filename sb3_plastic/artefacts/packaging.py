@@ -1,0 +1,182 @@
+"""`sb3-plastic package`: the folder that a model hub expects, ready to push. Nothing is sent.
+
+sb3-plastic package logs/plastic_ppo/Ant-v5_1 --to hub/ant
+sb3-plastic package adaptive/cheetah --to hub/cheetah --episodes 20
+hf upload USER/ant hub/ant                                             # when you want it there
+
+It holds the model as `sb3-plastic export` writes it, which runs no code; README.md, the model card, with the return
+that was measured; results.json, all episodes of that; and replay.mp4. What is measured and filmed is the folder itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sb3_plastic.adaptive import is_adaptive_folder
+from sb3_plastic.adaptive.files import AGENT
+from sb3_plastic.adaptive.files import CONFIG as ADAPTIVE_CONFIG
+from sb3_plastic.adaptive.files import TENSORS as ADAPTIVE_TENSORS
+from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.artefacts.card import card
+from sb3_plastic.artefacts.contents import contents
+from sb3_plastic.artefacts.enjoying import play
+from sb3_plastic.artefacts.exporting import export_model
+from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.evaluation.environment import zoo_files
+from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.export.folder import CONFIG, TENSORS
+from sb3_plastic.files import replace_file, write_json
+from sb3_plastic.simulator import render_off_screen
+from sb3_plastic.versions import versions
+
+CARD, RESULTS, VIDEO, ATTRIBUTES = "README.md", "results.json", "replay.mp4", ".gitattributes"
+
+EXPORT_FILES = (CONFIG, TENSORS)
+ADAPTIVE_FILES = (ADAPTIVE_CONFIG, ADAPTIVE_TENSORS, *(f"{AGENT}/{name}" for name in EXPORT_FILES))
+
+LARGE_FILES = "".join(f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in ("mp4", "safetensors"))
+"""What git is to keep as large files: a hub refuses binary files that are in git itself."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(argv)
+    results = package_model(
+        args.model,
+        args.to,
+        args.env,
+        args.episodes,
+        args.seed,
+        video_steps=args.video_steps,
+        vec_normalize=args.vecnorm,
+        algo=args.algo,
+        trust=args.trust,
+        command=shlex.join(["sb3-plastic", "package", *argv]),
+    )
+    print(f"Mean return of {results['n_eval_episodes']} episodes: {_return(results)}")
+    print(f"Wrote {args.to}. Nothing was sent. To send it: hf upload USER/NAME {shlex.quote(str(args.to))}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic package", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", type=Path, help="a zip file, a run of RL Zoo, an exported folder, or one of `sb3-plastic adapt`")
+    add("--to", required=True, type=Path, metavar="DIR", help="folder to write; replaces a package there")
+    add("--env", help="environment; by default as noted down with the model")
+    add("--episodes", type=int, default=10, help="that are measured (default: %(default)s)")
+    add("--seed", type=int, default=10_000, help="of the first; the others count on (default: %(default)s)")
+    add("--video-steps", type=int, default=300, metavar="N", help="steps that are filmed (default: %(default)s)")
+    add("--no-video", dest="video_steps", action="store_const", const=0, help="where nothing can be drawn")
+    add("--vecnorm", type=Path, help="file of VecNormalize; by default looked for beside the model")
+    add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
+    add("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
+    return parser
+
+
+def package_model(
+    model: str | Path,
+    to: str | Path,
+    env: str | None = None,
+    episodes: int = 10,
+    seed: int = 10_000,
+    *,
+    video_steps: int = 300,
+    vec_normalize: str | Path | None = None,
+    algo: str | None = None,
+    trust: bool = False,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """
+    Write the folder that a model hub expects.
+
+    :param model: a zip file, a run of RL Zoo, an exported folder, or the folder of an adaptive policy
+    :param to: folder to write; replaces a package there
+    :param env: environment; None: as noted down with the model
+    :param episodes: how many are measured, with the most likely actions
+    :param seed: of the first episode; the others count on
+    :param video_steps: steps that are filmed; 0: no video
+    :param vec_normalize: file with the statistics of VecNormalize; None: looked for beside the model
+    :param algo: a name in ``ALGORITHMS``; None: recognised
+    :param trust: run what the model's files ask for
+    :param command: command line to note down
+    :return: what ``results.json`` holds
+    :raises UserError: if a file is missing or refused, no environment is known, or nothing can be drawn
+    """
+    render_off_screen()
+    check_number("episodes", episodes, at_least=1, integer=True)
+    check_number("video_steps", video_steps, at_least=0, integer=True)
+    folder = Path(to)
+    for stale in (CARD, RESULTS, VIDEO) if (folder / RESULTS).is_file() else ():
+        (folder / stale).unlink(missing_ok=True)  # the card must never be that of another model
+    _put_model(Path(model), folder, vec_normalize, env, algo, trust)
+    env_id = env or zoo_files(folder).env_id(trust)
+    returns = play(str(folder), env, episodes, seed, trust=trust)
+    if video_steps:
+        _film(folder, env, seed, video_steps)
+    results = {
+        "env_id": env_id,
+        "mean_reward": float(np.mean(returns)),
+        "std_reward": float(np.std(returns)),
+        "n_eval_episodes": episodes,
+        "is_deterministic": True,
+        "eval_datetime": datetime.now(UTC).isoformat(timespec="seconds"),
+        "returns": returns,
+        "seed": seed,
+        "command": command,
+        "versions": versions(),
+    }
+    replace_file(folder / ATTRIBUTES, LARGE_FILES)
+    write_json(folder / RESULTS, results)
+    adaptive = is_adaptive_folder(folder)
+    agent = contents(folder / AGENT if adaptive else folder)
+    replace_file(folder / CARD, card(results, agent, adaptive, with_video=video_steps > 0))
+    return results
+
+
+def _put_model(
+    model: Path, folder: Path, vec_normalize: str | Path | None, env: str | None, algo: str | None, trust: bool
+) -> None:
+    """The model as a folder without code: exported, or copied if it is such a folder already."""
+    path = model_file(model)
+    if not path.is_dir():
+        export_model(path, folder, vec_normalize, env, algo, trust)
+        return
+    load_model(path)  # refuses one that is damaged
+    files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / files[0]).is_file()):
+        raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
+    for name in files:
+        replace_file(folder / name, (path / name).read_bytes())
+
+
+def _film(folder: Path, env: str | None, seed: int, steps: int) -> None:
+    from sb3_plastic.evaluation.film_cli import main as film
+
+    of_env = [] if env is None else ["--env", env]
+    arguments = ["--model", str(folder), "--output", str(folder / VIDEO), "--steps", str(steps), "--seed", str(seed)]
+    try:
+        film([*arguments, *of_env])
+    except Exception as error:  # graphics fail in as many ways as there are drivers
+        why = f"{type(error).__name__}: {error}"
+        raise UserError(f"No video could be made ({why}). Without one: --no-video.") from error
+
+
+def _return(results: dict[str, Any]) -> str:
+    return f"{results['mean_reward']:.1f} +/- {results['std_reward']:.1f}"

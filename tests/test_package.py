@@ -1,0 +1,83 @@
+"""`sb3-plastic package`: the folder that a model hub expects, through the command line."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+
+from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.cli import main
+from sb3_plastic.evaluation.loading import load_model
+
+RUN = Path(__file__).parents[1] / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
+
+
+@pytest.fixture(scope="module")
+def cheetah(tmp_path_factory):
+    """The package of the shipped HalfCheetah."""
+    folder = tmp_path_factory.mktemp("hub") / "cheetah"
+    arguments = ["--episodes", "2", "--seed", "0", "--video-steps", "3"]  # seed 0: as the card's code has it
+    assert main(["package", str(RUN), "--to", str(folder), *arguments]) == 0
+    return folder
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_package_holds_model_card_results_and_video(cheetah):
+    names = {"config.json", "policy.safetensors", "README.md", "results.json", "replay.mp4", ".gitattributes"}
+    assert {path.name for path in cheetah.iterdir()} == names
+    assert (cheetah / "replay.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_hub_reads_the_return_from_the_card(cheetah):
+    card, results = ModelCard.load(cheetah / "README.md"), results_of(cheetah)
+    (measured,) = card.data.eval_results
+    assert (measured.dataset_name, measured.metric_type) == ("HalfCheetah-v5", "mean_reward")
+    assert measured.metric_value == f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}"
+    assert card.data.library_name == "stable-baselines3"
+    assert {"reinforcement-learning", "HalfCheetah-v5", "spiking-neural-network"} <= {*card.data.tags}
+    assert results["command"].startswith("sb3-plastic package ")
+    assert results["command"] in card.text
+
+
+def test_the_code_of_the_card_gives_a_return_that_was_measured(cheetah, monkeypatch, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (cheetah / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(cheetah)
+    exec(code, {})
+    results = results_of(cheetah)
+    assert float(capsys.readouterr().out) == pytest.approx(results["returns"][0])
+    assert sum(results["returns"]) / 2 == pytest.approx(results["mean_reward"])
+    assert results["mean_reward"] > 4000
+
+
+def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):
+    venv = make_vec_env("Pendulum-v1", n_envs=2)
+    policy = AdaptivePolicy.fit(PPO("MlpPolicy", venv), venv, n_steps=400, epochs=1, hypotheses=("motors",))
+    policy.save(tmp_path / "adaptive")
+    arguments = ["--to", str(tmp_path / "hub"), "--env", "Pendulum-v1", "--episodes", "1", "--no-video"]
+    for _ in range(2):  # the second replaces the first
+        assert main(["package", str(tmp_path / "adaptive"), *arguments]) == 0
+    assert load_model(tmp_path / "hub")[1] == "adaptive"
+    assert not (tmp_path / "hub" / "replay.mp4").exists()
+    assert "adaptive-control" in ModelCard.load(tmp_path / "hub" / "README.md").data.tags
+    capsys.readouterr()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").write_text("mine")
+    assert main(["package", str(tmp_path / "adaptive"), "--to", str(tmp_path / "other")]) == 2
+    assert "Choose another folder" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_drawn_the_error_names_the_way_out(tmp_path, capsys):
+    env = "sb3_plastic/CueAccumulation-v0"
+    PPO("MlpPolicy", env, n_steps=8, batch_size=8).save(tmp_path / "m.zip")
+    argv = ["package", str(tmp_path / "m.zip"), "--to", str(tmp_path / "hub"), "--env", env, "--episodes", "1"]
+    assert main(argv) == 2
+    assert "Without one: --no-video" in capsys.readouterr().err
+    assert not (tmp_path / "hub" / "README.md").exists()
+    assert main([*argv, "--no-video"]) == 0
