@@ -16,6 +16,7 @@ from sb3_plastic.perturbations.spec import Distribution
 from sb3_plastic.perturbations.suites import SPLITS, _draws, find_scenario, load_suite, suite_names
 
 DIGESTS = {
+    "noise-v1": "c513c0f6c6c5e1be1b5cba8961d1cf14bbd711ccbc901076740241af3ee85ee1",
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
     "nda-v2": "809434171a04b359f89b9d37c00bd3ca6b568570d10f38ae8d34224844d4008c",
     "nda-v1": "e026c3b04b6699779c1b86de155ad558350a9fb7019e33f842efefd6c4424947",

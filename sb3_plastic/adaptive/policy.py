@@ -117,6 +117,23 @@ class AdaptivePolicy:
         }
         return cls(agent, AdaptiveLayer(network, settings), lifetime, report)
 
+    def with_settings(
+        self, settings: LayerSettings, env: VecEnv, n_steps: int = 20_000, seed: int = 0
+    ) -> AdaptivePolicy:
+        """
+        The same forward model under other settings: other hypotheses, for instance. Thresholds are calibrated on new
+        nominal transitions.
+
+        :param settings: plain data; its thresholds are replaced
+        :param env: the nominal environment, raw observations
+        :param n_steps: steps of all environments together
+        :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
+        """
+        with Progress(False) as progress:
+            transitions = _nominal_transitions(self.agent, env, n_steps, seed, progress)
+        calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions)
+        return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, calibrated), self.lifetime, self.report)
+
     # Acting
 
     def initial_state(self, n_envs: int) -> LayerState:

@@ -15,6 +15,11 @@ STUDIES = {
     # name: (what takes its arguments, help); imported when it is called
     "temporal": ("sb3_plastic.studies.temporal.cli:main", "temporal tasks: plastic and static networks under noise"),
     "learning": ("sb3_plastic.studies.learning:main", "HalfCheetah and Ant: plastic, static and MLP, a million steps"),
+    "adaptation": (
+        "sb3_plastic.studies.adaptation:main",
+        "trained agents with and without the adaptive layer",
+    ),
+    "robustness": ("sb3_plastic.studies.adaptation:robustness", "trained agents on robots and networks with faults"),
     "meta": ("sb3_plastic.studies.meta:main", "agents trained under randomised dynamics: does their plasticity adapt?"),
     "severity": ("sb3_plastic.studies.severity:main", "how hard the perturbations of a suite are"),
     "curves": ("sb3_plastic.studies.curves:main", "learning curves of trainings that are there"),

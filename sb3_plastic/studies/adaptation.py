@@ -1,0 +1,174 @@
+"""Does the adaptive layer pay? Trained agents with it, without it, told the truth, and with rival estimators.
+
+sb3-plastic study adaptation --out study --agents plastic=docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1
+sb3-plastic study robustness --out study --agents plastic=logs/a,logs/b "static SNN=logs/c" MLP=logs/d
+sb3-plastic study adaptation --out docs/results/adaptation --report-only    # tables and figures of what is published
+
+An agent is a folder with a trained model: a run of RL Zoo, or what `sb3-plastic adapt` wrote, whose layer is then used.
+Several folders of a label are its trained seeds. Nobody is trained on what is judged. `adaptation` fits a layer to each
+agent (once per seed of --seeds) and judges all arms on nda-v2; `robustness` judges agents as they are, their own
+plasticity frozen, zeroed and off, under all of nda-v1, noise, and faults of the network itself. Both are one study with
+other defaults: --arms and --suites take what the other has. Results gather in --out, whatever was run before.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.perturbations.suites import suite_names
+from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.results import origin, required_results
+from sb3_plastic.studies.runner import one_thread, run_cells
+from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trial_report import report_adaptation, report_robustness
+from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Fit, Trial, Watch, run_fit, run_trial, run_watch
+
+
+class Preset(NamedTuple):
+    """
+    What a study does unless it is told otherwise.
+
+    :param arms: keys of ``ARMS``
+    :param suites: names of suites
+    :param tier: of the suites
+    :param report: prints and draws the results
+    """
+
+    arms: tuple[str, ...]
+    suites: tuple[str, ...]
+    tier: str
+    report: Callable[[Sequence[Result], Path], list[Path]]
+
+
+ADAPTATION = Preset(("frozen", "adaptive", "told", *RIVALS), ("nda-v2",), "quick", report_adaptation)
+ROBUSTNESS = Preset(("controls",), ("nda-v1", "noise-v1", OF_THE_AGENT), "full", report_robustness)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Run the study of adaptation.
+
+    :param argv: arguments; None: those of the process
+    """
+    run_study("adaptation", ADAPTATION, argv)
+
+
+def robustness(argv: Sequence[str] | None = None) -> None:
+    """
+    Run the study of robustness.
+
+    :param argv: arguments; None: those of the process
+    """
+    run_study("robustness", ROBUSTNESS, argv)
+
+
+def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
+    """
+    Run a study of trained agents.
+
+    :param name: of the study
+    :param preset: defaults
+    :param argv: arguments; None: those of the process
+    :raises UserError: if agents are neither named nor in the results
+    """
+    args = _parser(name, preset).parse_args(argv)
+    one_thread()
+    if not args.report_only:
+        if not args.agents:
+            raise UserError("Name the trained agents: --agents LABEL=FOLDER,FOLDER,...")
+        agents = read_agents(args.agents)
+        place, known = place_of(args), {"agents": agents, "logs": args.logs.absolute()}
+        run_cells(list(fits(agents, args)), partial(run_fit, **known), args.out, place, _unexplained)
+        run_cells(list(trials(agents, args)), partial(run_trial, **known), args.out, place, _nominal)
+        run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)
+    results = list(required_results(args.out).values())
+    for path in preset.report(results, args.out):
+        print(f"Wrote {path}")
+    print(origin(results))
+
+
+def layer_seeds(agent: Agent, seeds: Sequence[int]) -> list[int]:
+    """
+    Seeds of the layers around an agent: of those that are there, or else of those to fit.
+
+    :param agent: the agent
+    :param seeds: to fit
+    """
+    return sorted(agent.layers) or list(seeds)
+
+
+def fits(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Fit]:
+    """
+    Layers to fit, if an arm needs them.
+
+    :param agents: of the study
+    :param args: of the command
+    """
+    if any(ARMS[arm].layer is not None for arm in args.arms):
+        for agent in agents:
+            for seed in layer_seeds(agent, args.seeds):
+                yield Fit(agent.robot, agent.label, agent.seed, seed, args.steps)
+
+
+def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]:
+    """
+    What is judged, agent by agent. Faults of the network act on agents without a layer alone.
+
+    :param agents: of the study
+    :param args: of the command
+    """
+    for agent in agents:
+        for arm in args.arms:
+            seeds = [None] if ARMS[arm].layer is None else layer_seeds(agent, args.seeds)
+            for suite in args.suites:
+                if suite == OF_THE_AGENT and seeds != [None]:
+                    continue
+                settings = suite, args.tier, args.episodes, args.first_episode
+                for seed in seeds:
+                    yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings)
+
+
+def watches(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Watch]:
+    """
+    One layer of each label and robot, for the figure.
+
+    :param agents: of the study
+    :param args: of the command
+    """
+    if "adaptive" in args.arms and SUITE_SHOWN in args.suites:
+        first = {(agent.label, agent.robot): agent for agent in reversed(agents)}
+        for agent in first.values():
+            seed = layer_seeds(agent, args.seeds)[0]
+            yield Watch(agent.robot, agent.label, agent.seed, seed, args.episodes, args.first_episode)
+
+
+def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
+    parser = parser_of(name, __doc__)
+    add_out(parser)
+    add = parser.add_argument
+    add("--agents", nargs="+", metavar="LABEL=FOLDER,...", help="trained agents, one folder per trained seed")
+    add("--logs", type=Path, default=Path(f"logs/{name}"), help="layers go there (default: %(default)s)")
+    add("--arms", nargs="+", default=preset.arms, choices=ARMS, metavar="ARM", help=f"of {', '.join(ARMS)}")
+    suites = [*suite_names(), OF_THE_AGENT]
+    add("--suites", nargs="+", default=preset.suites, choices=suites, metavar="SUITE", help=f"of {', '.join(suites)}")
+    add("--tier", default=preset.tier, help="scenarios of the suites, of any robot (default: %(default)s)")
+    add("--episodes", type=int, default=16, help="of each scenario (default: %(default)s)")
+    add("--first-episode", type=int, default=20_000, help="seed of the first episode (default: %(default)s)")
+    add("--steps", type=int, default=400_000, help="of the nominal robot, to fit a layer (default: %(default)s)")
+    add_running(parser, [0, 1, 2])
+    return parser
+
+
+def _unexplained(result: Result) -> str:
+    return f"{result['unexplained'][0]:.1%} of the change unexplained"
+
+
+def _nominal(result: Result) -> str:
+    speeds = [row["forward_reward"] for row in result["scores"] if row["split"] == "nominal"]
+    return f"forward reward {speeds[0]:.0f} unperturbed"

@@ -1,0 +1,101 @@
+"""What the studies of trained agents judge: agents as folders, and arms, which are what is put around an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
+from sb3_plastic.adaptive.files import read_config as read_layer_config
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import find_training, robot_of
+from sb3_plastic.evaluation.loading import model_file
+from sb3_plastic.export import read_config
+from sb3_plastic.safe import raw_data
+
+
+class Arm(NamedTuple):
+    """
+    What is put around an agent, as plain data.
+
+    :param layer: an adaptive layer with these fields of ``LayerSettings``; empty: as it was fitted; None: no layer
+    :param wrappers: around the vector environment, the first innermost
+    :param controls: of the plasticity of layer or agent; None: all that there are
+    """
+
+    layer: Mapping[str, Any] | None = None
+    wrappers: tuple[str, ...] = ()
+    controls: tuple[str, ...] | None = ("intact",)
+
+
+RIVALS = ("lms", "rls", "l1")
+"""Hypotheses that stand for other estimators; each acts throughout, as it was published."""
+
+ARMS: dict[str, Arm] = {
+    "frozen": Arm(),  # the agent as it is; of a plastic one, its own synapses go on
+    "adaptive": Arm({}, controls=("intact", "frozen_at_onset")),
+    "told": Arm(wrappers=("sb3_plastic.evaluation.told.Told",)),
+    **{name: Arm({"hypotheses": (name,), "always": name}) for name in RIVALS},
+    "controls": Arm(controls=None),  # the agent as it is, and its own plasticity frozen, zeroed and off
+    "low_pass": Arm(wrappers=("sb3_plastic.evaluation.low_pass.LowPass",)),
+}
+"""Arms by name."""
+
+
+class Agent(NamedTuple):
+    """
+    A trained agent, and the layers that were fitted to it already.
+
+    :param label: of its method, shared by its trained seeds
+    :param robot: that it moves
+    :param seed: of its training
+    :param model: its file or folder
+    :param layers: folders of adaptive policies around it, by the seed of the forward model
+    """
+
+    label: str
+    robot: str
+    seed: int
+    model: Path
+    layers: dict[int, Path]
+
+
+def read_agents(texts: Sequence[str]) -> list[Agent]:
+    """
+    Agents as they are named on the command line.
+
+    :param texts: ``LABEL=FOLDER,FOLDER,...``; a folder is a run of RL Zoo, a model's zip file, an exported policy,
+        or what `sb3-plastic adapt` wrote, whose layer is then used
+    :return: one per label and trained seed
+    :raises UserError: on another form, a folder without a model, or two models with one label and seed
+    """
+    found: dict[tuple[str, str, int], Agent] = {}
+    for text in texts:
+        label, separator, folders = text.partition("=")
+        if not separator or not label or not folders:
+            raise UserError(f"An agent is LABEL=FOLDER,FOLDER,... (one folder per trained seed), got {text!r}.")
+        for folder in folders.split(","):
+            agent = _read_agent(label, Path(folder))
+            key = (agent.label, agent.robot, agent.seed)
+            known = found.setdefault(key, agent)
+            if known is not agent:
+                if not agent.layers:
+                    raise UserError(
+                        f"{known.model} and {agent.model} are both {label!r} of seed {agent.seed}: name two labels."
+                    )
+                known.layers.update(agent.layers)
+    return list(found.values())
+
+
+def _read_agent(label: str, folder: Path) -> Agent:
+    layers = {}
+    if is_adaptive_folder(folder):
+        layers[int(read_layer_config(folder)["report"]["seed"])] = folder
+        folder = folder / AGENT
+    model = model_file(folder)
+    robot = robot_of(find_training(model).env_id)
+    if not robot:
+        raise UserError(f"{model} moves none of the robots that can be perturbed.")
+    about = read_config(model).get("training", {}) if model.is_dir() else raw_data(model)
+    return Agent(label, robot, int(about.get("seed") or 0), model, layers)

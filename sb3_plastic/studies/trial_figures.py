@@ -1,0 +1,140 @@
+"""The figures of the studies of trained agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sb3_plastic.evaluation.measures import TAIL
+from sb3_plastic.report.document import COLORS, PAGE, new_figure
+from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trial_scores import chosen, over_seeds
+from sb3_plastic.studies.trials import AFTER, BIN, CLOSE, CLOSE_BIN, SHOWN
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "adaptive": dict(color=COLORS[0], linewidth=1.6, zorder=3),
+    "frozen": dict(color=COLORS[1]),
+    "told": dict(color="black", linestyle="--", linewidth=0.9),
+    "lms": dict(color=COLORS[2], linestyle=":"),
+    "rls": dict(color=COLORS[3], linestyle=":"),
+    "l1": dict(color=COLORS[5], linestyle="-."),
+}
+"""How each arm is drawn."""
+
+TITLES = {
+    "reversed": "motors reversed",
+    "wires_signed": "motors plugged in anew,\nsome reversed",
+    "sensors_far_off": "all sensors off by 0.3",
+    "late_1": "commands one step late",
+}
+
+
+def onset_figure(results: Sequence[Result]) -> Figure | None:
+    """
+    Speed around the onset, mean and quartiles of the episodes; below, which hypothesis acts, and what it estimates.
+
+    :param results: of one robot and agent
+    :return: None without curves
+    """
+    trials = [result for result in results if result.get("curves")]
+    watched = next((result for result in results if "watched" in result), None)
+    scenarios = [name for name in SHOWN if any(name in trial["curves"] for trial in trials)]
+    if not scenarios:
+        return None
+    n_rows = 1 if watched is None else 3
+    figure = new_figure(PAGE, 1.9 if watched is None else 4.6)
+    panels = figure.subplots(n_rows, len(scenarios), squeeze=False, sharex="row", sharey="row")
+    for i, scenario in enumerate(scenarios):
+        family = scenario.removesuffix("/onset").rsplit("/", 1)[-1]
+        panels[0, i].set_title(TITLES.get(family, family))
+        _speed(panels[0, i], [trial for trial in trials if scenario in trial["curves"]], scenario)
+        if watched is not None:
+            _acting(panels[1, i], watched, scenario)
+            _estimates(panels[2, i], watched["watched"][scenario]["estimates"])
+    for row, label in zip(panels, ("speed", "share of robots", "estimates"), strict=False):
+        row[0].set_ylabel(label)
+        for axes in row:
+            axes.axvline(0, color="grey", linewidth=0.6)
+    for axes in panels[-1]:
+        axes.set_xlabel("steps since the onset")
+    panels[0, -1].legend(*_named(panels[0]), fontsize=6)
+    if watched is not None:
+        panels[1, -1].legend(*_named(panels[1]), fontsize=5, loc="center right")
+    return figure
+
+
+def _speed(axes: Axes, trials: Sequence[Result], scenario: str) -> None:
+    x = np.arange(-TAIL, AFTER, BIN) + BIN / 2
+    for arm, look in LOOKS.items():
+        curves = [trial["curves"][scenario] for trial in trials if trial["arm"] == arm]
+        if not curves:
+            continue
+        middle, low, high = np.mean(curves, axis=0)
+        axes.plot(x, middle, label=arm, **look)
+        if arm in ("adaptive", "frozen"):
+            axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _acting(axes: Axes, watched: Result, scenario: str) -> None:
+    x = np.arange(-TAIL, CLOSE, CLOSE_BIN) + CLOSE_BIN / 2
+    shares = np.array(watched["watched"][scenario]["acting"])
+    below = np.zeros(len(x))
+    for k, name in enumerate(watched["names"]):
+        color = "lightgrey" if k == 0 else COLORS[(k - 1) % len(COLORS)]
+        label = {"label": name.replace("_and_", " + ")} if shares[k].max() > 0.1 else {}
+        axes.fill_between(x, below, below + shares[k], color=color, linewidth=0, alpha=0.85, **label)
+        below = below + shares[k]
+
+
+def _estimates(axes: Axes, estimates: Sequence[Sequence[float]]) -> None:
+    x = np.arange(-TAIL, CLOSE, CLOSE_BIN) + CLOSE_BIN / 2
+    if not estimates:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "nothing to estimate", ha="center", transform=axes.transAxes)
+    for i, values in enumerate(estimates):
+        axes.plot(x, values, color=COLORS[i % len(COLORS)], linewidth=0.7)
+
+
+def _named(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
+    """Each label of some panels once."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    return list(found.values()), list(found)
+
+
+def robustness_figure(frame: pd.DataFrame) -> Figure:
+    """
+    Speed of each agent in each arm by family, with intervals over seeds; one panel per suite and protocol.
+
+    :param frame: scores of a robot
+    """
+    frame = frame[(frame["control"] == "intact") & ~frame["split"].isin(["nominal", "reference", "sham"])]
+    shown = list(frame[["suite", "protocol"]].drop_duplicates().itertuples(index=False, name=None))
+    families = {key: list(chosen(frame, suite=key[0], protocol=key[1])["family"].unique()) for key in shown}
+    figure = new_figure(PAGE, 0.6 + 0.11 * sum(len(names) + 2 for names in families.values()))
+    ratios = [len(names) + 1 for names in families.values()]
+    panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
+    agents = list(frame[["agent", "arm"]].drop_duplicates().itertuples(index=False, name=None))
+    for axes, key in zip(panels, shown, strict=True):
+        part = chosen(frame, suite=key[0], protocol=key[1])
+        for i, (agent, arm) in enumerate(agents):
+            found = [over_seeds(chosen(part, agent=agent, arm=arm, family=name), "speed") for name in families[key]]
+            values, low, high = np.array([(e.value, e.low, e.high) for e in found]).T
+            y = np.arange(len(found)) + 0.12 * (i - (len(agents) - 1) / 2)
+            errors = np.nan_to_num([values - low, high - values]).clip(min=0)
+            label = agent if arm in ("frozen", "controls") else f"{agent}, {arm}"
+            axes.errorbar(values, y, xerr=errors, fmt="o", markersize=2.5, color=COLORS[i % len(COLORS)], label=label)
+        axes.axvline(1, color="grey", linewidth=0.6)
+        axes.set_yticks(range(len(families[key])), families[key], fontsize=6)
+        axes.invert_yaxis()
+        axes.set_title(f"{key[0]}, {key[1]}")
+    panels[0].legend(ncols=3)
+    panels[-1].set_xlabel("speed, 1: unperturbed")
+    return figure

@@ -1,0 +1,137 @@
+"""The reports of the studies of trained agents: a row per family, a column per arm or agent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sb3_plastic.files import replace_file
+from sb3_plastic.report.document import plot_style, small_png
+from sb3_plastic.report.scores import Estimate
+from sb3_plastic.studies.agents import ARMS
+from sb3_plastic.studies.runner import file_name
+from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
+from sb3_plastic.studies.trial_scores import OWN, chosen, difference, frame_of, over_seeds
+
+Column = Callable[[pd.DataFrame], Estimate]
+"""What a column shows of the rows of a family."""
+
+
+def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
+    """
+    Print a table per robot, agent and suite, and draw what happens around the onset.
+
+    :param results: of the study
+    :param out: figures go there, one per robot and agent
+    :return: the figures
+    """
+    frame, written = frame_of(results), []
+    for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
+        for suite, rows in part.groupby("suite", sort=False):
+            print_table(f"{robot}, {agent}, {suite}", rows, adaptation_columns(rows))
+        own = [result for result in results if (result["robot"], result["agent"]) == (robot, agent)]
+        written += draw(out / f"{file_name(robot, agent)}.png", partial(onset_figure, own))
+    return written
+
+
+def report_robustness(results: Sequence[Result], out: Path) -> list[Path]:
+    """
+    Print a table per robot, suite and protocol, and draw the speeds of each robot.
+
+    :param results: of the study
+    :param out: figures go there, one per robot
+    :return: the figures
+    """
+    frame, written = frame_of(results), []
+    for robot, part in frame.groupby("robot", sort=False):
+        for (suite, protocol), rows in part.groupby(["suite", "protocol"], sort=False):
+            print_table(f"{robot}, {suite}, {protocol}", rows, agent_columns(rows))
+        written += draw(out / f"{robot}.png", partial(robustness_figure, part))
+    return written
+
+
+def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
+    """
+    Speeds of all arms, then what the layer gains.
+
+    :param rows: of one agent and suite
+    """
+    columns: dict[str, Column] = {}
+    for arm in ARMS:
+        if arm in set(rows["arm"]):
+            columns[arm] = _estimate_of("speed", arm=arm)
+        if arm == "adaptive" and {"adaptive", "frozen"} <= set(rows["arm"]):
+            columns["adaptive - frozen"] = _adaptive_minus_frozen
+    for name, score in {"net gain": "net", "recovered": "recovered", "steps": "steps_to_recovery"}.items():
+        columns[name] = _estimate_of(score, arm="adaptive")
+    for arm in ("frozen", "adaptive"):
+        columns[f"upright, {arm}"] = _estimate_of("survived", arm=arm)
+    return columns
+
+
+def agent_columns(rows: pd.DataFrame) -> dict[str, Column]:
+    """
+    Speeds of all agents, in all arms and under all controls.
+
+    :param rows: of one robot, suite and protocol
+    """
+    columns: dict[str, Column] = {}
+    for agent, arm, control in rows[["agent", "arm", "control"]].drop_duplicates().itertuples(index=False):
+        notes = [note for note in (arm, control) if note not in ("frozen", "controls", "intact")]
+        columns[", ".join([agent, *notes])] = _estimate_of("speed", agent=agent, arm=arm, control=control)
+    return columns
+
+
+def _estimate_of(score: str, control: str = "intact", **values: str) -> Column:
+    return lambda rows: over_seeds(chosen(rows, control=control, **values), score)
+
+
+def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
+    rows = chosen(rows, control="intact")
+    return difference(chosen(rows, arm="adaptive"), chosen(rows, arm="frozen"), "speed")
+
+
+def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> None:
+    """
+    Print a Markdown table: a row per family, then one of all that are perturbed.
+
+    :param title: of the first column
+    :param rows: scores
+    :param columns: by name
+    """
+    seeds = len(rows[list(OWN)].drop_duplicates().query("layer_seed >= 0"))
+    agents = rows.groupby("agent")["agent_seed"].nunique().max()
+    print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
+    print(f"| {title} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    shown = rows[~rows["split"].isin(["sham", "reference"])]
+    groups = [(str(family), part) for family, part in shown.groupby("family", sort=False)]
+    changed = shown[shown["split"] != "nominal"]
+    if len(groups) > 2:
+        groups.append(("**all that change**", changed))
+    for family, part in groups:
+        print(f"| {family} | {' | '.join(_text(column(part)) for column in columns.values())} |")
+
+
+def _text(estimate: Estimate) -> str:
+    return "" if estimate.value != estimate.value else str(estimate)
+
+
+def draw(path: Path, make: Callable[[], Figure | None]) -> list[Path]:
+    """
+    Draw a figure into a small PNG, if there is something to draw.
+
+    :param path: of the file
+    :param make: draws it
+    :return: the path, if there is one
+    """
+    with plot_style():
+        figure = make()
+        if figure is None:
+            return []
+        replace_file(path, small_png(figure))
+    return [path]

@@ -1,0 +1,91 @@
+"""Scores of the studies of trained agents as one frame, and their estimates over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from sb3_plastic.evaluation.scores import iqm, mean
+from sb3_plastic.report.scores import Estimate, estimate
+from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trials import SCORES
+
+OWN = ("agent_seed", "layer_seed")
+"""What a seed is: of the agent, and of the forward model where there is a layer."""
+
+
+def frame_of(results: Iterable[Result]) -> pd.DataFrame:
+    """
+    One row per condition of a trial.
+
+    :param results: of the study; fits and watches are left out
+    :return: what names the trial, the condition and its scores; ``family``, the scenario without its suite; ``speed``,
+        forward reward where 1 is that of the same agent alone on the unperturbed robot: from the onset on, or of whole
+        episodes where there is none. An agent that was not tried alone is compared with itself in the same arm
+    """
+    named = ("robot", "agent", "agent_seed", "layer_seed", "arm", "suite")
+    empty = dict.fromkeys(SCORES, float("nan"))
+    rows = [
+        {name: result.get(name) for name in named} | empty | score
+        for result in results
+        for score in result.get("scores", ())
+    ]
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return frame
+    frame["layer_seed"] = frame["layer_seed"].astype(float).fillna(-1).astype(int)
+    families = [
+        scenario.removeprefix(f"{suite}/").removesuffix("/onset")
+        for scenario, suite in zip(frame["scenario"], frame["suite"], strict=True)
+    ]
+    frame = frame.assign(family=families)
+    one = ["robot", "agent", "agent_seed", "suite"]
+    nominal = frame[(frame["split"] == "nominal") & (frame["control"] == "intact")]
+    alone = nominal[nominal["arm"] == "frozen"].groupby(one)["forward_reward"].mean().rename("alone")
+    own = nominal.groupby([*one, "layer_seed", "arm"])["forward_reward"].mean().rename("own")
+    frame = frame.join(alone, on=one).join(own, on=[*one, "layer_seed", "arm"])
+    share = frame["own"] / frame["alone"].fillna(frame["own"])
+    kept = frame["kept"].where(frame["protocol"] == "onset", frame["relative"])
+    return frame.assign(speed=kept * share).drop(columns=["alone", "own"])
+
+
+def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows with these values. :param frame: as above  :param values: by column"""
+    for name, value in values.items():
+        frame = frame[frame[name] == value]
+    return frame
+
+
+def by_seed(frame: pd.DataFrame, score: str) -> pd.DataFrame:
+    """Scores [seeds, families]. :param frame: of one arm and control  :param score: column"""
+    return frame.pivot_table(score, list(OWN), "family") if len(frame) else pd.DataFrame()
+
+
+def over_seeds(frame: pd.DataFrame, score: str) -> Estimate:
+    """
+    The mean over seeds, with its interval; of several families, the interquartile mean of speeds.
+
+    :param frame: of one arm and control
+    :param score: column
+    """
+    matrix = by_seed(frame, score)
+    if matrix.empty:
+        return Estimate(float("nan"))
+    return estimate(matrix, iqm if score == "speed" and matrix.shape[1] > 1 else mean)
+
+
+def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
+    """
+    What one arm has more than another, seed by seed: of the same trained agent.
+
+    :param frame: of the one arm
+    :param other: of the other, which may have no layer
+    :param score: column
+    """
+    one, two = by_seed(frame, score), by_seed(other, score)
+    if one.empty or two.empty:
+        return Estimate(float("nan"))
+    two = two.groupby("agent_seed").mean().reindex(one.index.get_level_values("agent_seed"))
+    return estimate(one.to_numpy() - two[one.columns].to_numpy(dtype=np.float64), mean)

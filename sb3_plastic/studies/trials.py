@@ -1,0 +1,351 @@
+"""The cells of the studies of trained agents: fit a layer, try an arm, watch a layer learn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
+from sb3_plastic.adaptive.layer import LayerSettings
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
+from sb3_plastic.evaluation.controls import Player, undisturbed_torch
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
+from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
+from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.measures import TAIL, aligned, filled
+from sb3_plastic.evaluation.records import Cell, Trace
+from sb3_plastic.evaluation.rollout import Row, rollout
+from sb3_plastic.perturbations.suites import Scenario, load_suite
+from sb3_plastic.studies.agents import ARMS, Agent, Arm
+from sb3_plastic.studies.commands import run_command
+from sb3_plastic.studies.runner import file_name
+from sb3_plastic.studies.table import Result
+
+Array = NDArray[Any]
+
+SCORES = ("kept", "relative", "forward_reward", "survived", "net", "adaptation_gain", "steps_to_recovery", "recovered")
+"""What is kept of a condition: means over episodes; of steps to recovery the median."""
+
+FAULTS = (
+    "weight_noise=0.3",
+    "weights_quantised=8",
+    "weights_quantised=4",
+    "neurons_ablated=0.15",
+    "spikes_dropped=0.1",
+    "thresholds_drift=0.2",
+    "fast_weights_reset=50",
+)
+OF_THE_AGENT = "faults"
+"""The suite of faults of the agent itself, on the unperturbed robot."""
+
+SUITE_SHOWN = "nda-v2"
+SHOWN = {
+    f"{SUITE_SHOWN}/novel/reversed/onset": "motors",
+    f"{SUITE_SHOWN}/novel/wires_signed/onset": "wires",
+    f"{SUITE_SHOWN}/novel/sensors_far_off/onset": "sensor_bias",
+    f"{SUITE_SHOWN}/novel/late_1/onset": "late_1",
+}
+"""Scenarios of the figure, each with the hypothesis whose estimates it shows."""
+
+BIN, AFTER = 25, 500  # steps averaged into one point of a curve, and shown after the onset
+CLOSE, CLOSE_BIN = 250, 5  # the same of estimates
+
+
+@dataclass(frozen=True)
+class Fit:
+    """
+    A layer to fit.
+
+    :param robot: which the agent moves
+    :param agent: label
+    :param agent_seed: of its training
+    :param layer_seed: of forward model and excitation
+    :param steps: of the nominal robot
+    """
+
+    robot: str
+    agent: str
+    agent_seed: int
+    layer_seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file."""
+        return file_name(
+            self.robot, self.agent, f"seed{self.agent_seed}", "layer", f"seed{self.layer_seed}", self.steps
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """
+    An agent in an arm, judged on a suite.
+
+    :param robot: which the agent moves
+    :param agent: label
+    :param agent_seed: of its training
+    :param layer_seed: of the forward model; None: without a layer
+    :param arm: a key of ``ARMS``
+    :param suite: name of a suite, or ``OF_THE_AGENT``
+    :param tier: of the suite
+    :param episodes: of each scenario
+    :param first_episode: seed of the first
+    """
+
+    robot: str
+    agent: str
+    agent_seed: int
+    layer_seed: int | None
+    arm: str
+    suite: str
+    tier: str
+    episodes: int
+    first_episode: int
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file."""
+        layer = "" if self.layer_seed is None else f"layer{self.layer_seed}"
+        episodes = f"{self.episodes}_from_{self.first_episode}"
+        return file_name(
+            self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier, episodes
+        )
+
+
+@dataclass(frozen=True)
+class Watch:
+    """
+    A layer whose estimates are noted down in the scenarios ``SHOWN``.
+
+    :param robot: which the agent moves
+    :param agent: label
+    :param agent_seed: of its training
+    :param layer_seed: of the forward model
+    :param episodes: of each scenario
+    :param first_episode: seed of the first, whose estimates are kept
+    """
+
+    robot: str
+    agent: str
+    agent_seed: int
+    layer_seed: int
+    episodes: int
+    first_episode: int
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file."""
+        return file_name(self.robot, self.agent, f"seed{self.agent_seed}", f"layer{self.layer_seed}", "watched")
+
+
+def run_fit(cell: Fit, agents: Sequence[Agent], logs: Path) -> Result:
+    """
+    Fit a layer with `sb3-plastic adapt`, unless that is done.
+
+    :param cell: which
+    :param agents: of the study
+    :param logs: layers go there
+    :return: ``unexplained``: share of the variance that the forward model leaves, its mean and the worst component's
+    """
+    agent = agent_of(cell, agents)
+    folder = layer_folder(agent, cell.layer_seed, logs)
+    if not is_adaptive_folder(folder):  # its configuration is written last
+        arguments = ["adapt", "--model", str(agent.model), "--steps", str(cell.steps), "--seed", str(cell.layer_seed)]
+        run_command([*arguments, "--out", str(folder)], folder.with_suffix(".log"))
+    report = read_config(folder)["report"]
+    shares = list(report["unexplained"].values())
+    return {"fitted_steps": report["n_steps"], "unexplained": [round(float(np.mean(shares)), 5), max(shares)]}
+
+
+def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
+    """
+    Judge an agent in an arm.
+
+    :param cell: which
+    :param agents: of the study
+    :param logs: where the layers are
+    :return: ``scores``, one row of ``SCORES`` per condition; ``curves``: by scenario of ``SHOWN``, forward reward
+        around the onset, the mean of the episodes and their quartiles
+    """
+    agent, arm = agent_of(cell, agents), ARMS[cell.arm]
+    trained = find_training(agent.model)
+    wrappers = [*trained.wrappers, *trained.vec_wrappers, *arm.wrappers]
+    about = ModelSettings(wrappers=wrappers, label=cell.agent, train_seed=cell.agent_seed)
+    model: Any = agent.model
+    if cell.layer_seed is not None:  # a policy that normalises by itself
+        model = layer_of(layer_folder(agent, cell.layer_seed, logs), arm, trained, cell.layer_seed)
+        about = dataclasses.replace(about, env=trained.env_id, env_kwargs=trained.env_kwargs, algo="adaptive")
+    of_agent = cell.suite == OF_THE_AGENT
+    trials = TrialSettings(
+        suite="nda-v1" if of_agent else cell.suite,
+        tier=cell.tier,
+        scenarios=scenarios_of(cell),
+        controls=arm.controls,
+        seed=cell.first_episode,
+        episodes=cell.episodes,
+        faults=possible_faults(agent.model) if of_agent else (),
+    )
+    records, traces = evaluate_adaptation(model, None, about, trials)
+    return {"scores": scores_of(records), "curves": curves_of(traces)}
+
+
+def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
+    """
+    Note down what a layer estimates.
+
+    :param cell: which
+    :param agents: of the study
+    :param logs: where the layers are
+    :return: ``names`` of the hypotheses; ``watched``: by scenario the share of the robots in which each acts, the
+        estimates of the shown hypothesis in the first episode, and what had changed there
+    """
+    agent = agent_of(cell, agents)
+    policy = AdaptivePolicy.load(layer_folder(agent, cell.layer_seed, logs))
+    trained = dataclasses.replace(find_training(agent.model), vec_normalize=None)
+    by_name = {
+        scenario.name: scenario for scenario in load_suite(SUITE_SHOWN).scenarios if scenario.robot == cell.robot
+    }
+    seeds = range(cell.first_episode, cell.first_episode + cell.episodes)
+    watched = {}
+    with undisturbed_torch(), closing(make_env(trained, len(seeds), steps := 500 + CLOSE)) as venv:
+        for name, hypothesis in SHOWN.items():
+            player = _Watcher(policy, hypothesis)
+            trace = rollout(player, venv, [Row(by_name[name].perturbations, seed) for seed in seeds], steps)
+            acting, means = (
+                _binned(aligned(np.stack(values, 1), trace.onset, TAIL, CLOSE), CLOSE_BIN)
+                for values in (player.acting, player.means)
+            )
+            watched[name] = {
+                "acting": np.nanmean(acting, 0).T.round(2).tolist(),
+                "estimates": means[0].T.round(2).tolist(),
+                "values": str(trace.values[0]),
+            }
+    return {"names": policy.layer.names, "watched": watched}
+
+
+class _Watcher(Player):
+    """Notes down in each step which hypothesis acts, one-hot [B, K], and what one of them estimates, [B, n]."""
+
+    def __init__(self, policy: AdaptivePolicy, hypothesis: str) -> None:
+        super().__init__(policy)
+        self.policy, self.hypothesis = policy, hypothesis
+        self.acting: list[Array] = []
+        self.means: list[Array] = []
+
+    def act(self, observations: Any, starts: Array, perturbed: Array) -> Array:
+        """See :class:`~sb3_plastic.evaluation.controls.Player`."""
+        actions = super().act(observations, starts, perturbed)
+        layer, _ = self.policy.split_state(self.state, len(starts))
+        self.acting.append(np.eye(len(self.policy.layer.names))[layer.acting])
+        self.means.append(self.policy.estimates(self.state)[self.hypothesis].mean.copy())
+        return actions
+
+
+def agent_of(cell: Fit | Trial | Watch, agents: Sequence[Agent]) -> Agent:
+    """The agent of a cell. :param cell: of the study  :param agents: all of them"""
+    return next(a for a in agents if (a.label, a.robot, a.seed) == (cell.agent, cell.robot, cell.agent_seed))
+
+
+def layer_folder(agent: Agent, seed: int, logs: Path) -> Path:
+    """Where a layer is, or is to be fitted. :param agent: inside it  :param seed: of it  :param logs: of the study"""
+    name = file_name(agent.robot, agent.label, f"seed{agent.seed}", f"layer{seed}")
+    return agent.layers.get(seed, logs / name)
+
+
+def layer_of(folder: Path, arm: Arm, trained: TrainedIn, seed: int) -> AdaptivePolicy:
+    """
+    A fitted layer with the settings of an arm, calibrated.
+
+    :param folder: of the layer
+    :param arm: with a layer
+    :param trained: the agent's environment
+    :param seed: of the layer
+    """
+    policy = AdaptivePolicy.load(folder)
+    if not arm.layer:
+        return policy
+    with closing(make_env(dataclasses.replace(trained, vec_normalize=None), 48, 1000)) as venv:
+        return policy.with_settings(LayerSettings(**arm.layer), venv, seed=1000 + seed)
+
+
+def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:
+    """
+    The scenarios of a trial: those that the tier names, for any robot.
+
+    :param cell: the trial
+    :raises UserError: if there are none
+    """
+    suite = load_suite("nda-v1" if cell.suite == OF_THE_AGENT else cell.suite)
+    tier = suite.tiers["smoke" if cell.suite == OF_THE_AGENT else cell.tier]
+    anywhere = dataclasses.replace(suite, tiers={"chosen": dataclasses.replace(tier, robots=(cell.robot,))})
+    chosen = anywhere.select("chosen", cell.robot)
+    if cell.suite == OF_THE_AGENT:
+        chosen = tuple(scenario for scenario in chosen if scenario.split == "nominal")
+    if not chosen:
+        raise UserError(f"{cell.suite} has no scenarios for {cell.robot} in the tier {cell.tier}.")
+    return chosen
+
+
+def possible_faults(path: Path) -> list[str]:
+    """Those of ``FAULTS`` that a model can have: an MLP has no thresholds. :param path: of the agent"""
+    found, (model, _) = [], load_model(path)
+    for fault in FAULTS:
+        try:
+            FaultyModel(model, parse_fault(fault), 0)
+        except UserError:
+            continue
+        found.append(fault)
+    return found
+
+
+def scores_of(records: pd.DataFrame) -> list[Result]:
+    """
+    One row per condition, without the suite's name in that of the scenario.
+
+    :param records: all episodes
+    """
+    table = with_scores(records)
+    last = table["steps"].where(table["removal"] < 0, table["removal"])
+    # Right-censored: who is not back at 90 % when it ends has not recovered.
+    back = (table["steps_to_recovery"] < last - table["onset"]).where(table["steps_to_recovery"].notna())
+    table = table.assign(recovered=back.astype(float))
+    keys = ["protocol", "split", "scenario", "control"]
+    rows = []
+    for values, part in table.groupby(keys, sort=False):
+        means = {**part[list(SCORES)].mean(), "steps_to_recovery": part["steps_to_recovery"].median()}
+        row = dict(zip(keys, values, strict=True)) | {"episodes": len(part)}
+        # NaN is no JSON: a score that does not apply is left out.
+        rows.append(row | {name: round(float(value), 4) for name, value in means.items() if value == value})
+    return rows
+
+
+def curves_of(traces: Mapping[Cell, Trace]) -> Result:
+    """
+    Forward reward around the onset, from 100 steps before, in bins of 25 steps.
+
+    :param traces: of an evaluation
+    :return: by scenario of ``SHOWN``: mean, lower and upper quartile of the episodes
+    """
+    curves = {}
+    for cell, trace in traces.items():
+        if cell.scenario in SHOWN and cell.protocol == "onset" and cell.control == "intact":
+            speed = _binned(aligned(filled(trace.forward_reward), trace.onset, TAIL, AFTER), BIN)
+            quartiles = np.nanquantile(speed, [0.25, 0.75], axis=0)
+            curves[cell.scenario] = np.stack([np.nanmean(speed, 0), *quartiles]).round(3).tolist()
+    return curves
+
+
+def _binned(values: Array, size: int) -> Array:
+    """Mean over the steps of each bin: [E, N * size, ...] -> [E, N, ...]."""
+    return values.reshape(len(values), -1, size, *values.shape[2:]).mean(2)

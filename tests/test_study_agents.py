@@ -1,0 +1,133 @@
+"""The studies of trained agents: who is judged, what a speed is, and that a study runs from agent to figure."""
+
+import json
+
+import numpy as np
+import pytest
+from envs import RandomEnv
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.low_pass import LowPass
+from sb3_plastic.perturbations import env_id, register_envs
+from sb3_plastic.studies.agents import read_agents
+from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.results import keep, read_results
+from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trials import SHOWN, Trial, scenarios_of
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+WIRES = "nda-v2/novel/wires_signed/onset"
+
+
+def agent(folder, seed=0):
+    register_envs()
+    model = PPO("MlpPolicy", env_id("HalfCheetah", latent=True), n_steps=64, seed=seed, device="cpu")
+    zoo = folder / "HalfCheetah"
+    zoo.mkdir(parents=True)
+    (zoo / "args.yml").write_text(f"env: {env_id('HalfCheetah', latent=True)}")
+    model.save(folder / "HalfCheetah.zip")
+    return folder
+
+
+def result(arm, layer_seed=None, nominal=1000.0, kept=0.5, agent_seed=0, **more):
+    where = dict(split="novel", scenario=WIRES, control="intact", protocol="onset")
+    scores = [
+        dict(split="nominal", scenario="nda-v2/nominal", control="intact", protocol="static")
+        | dict(relative=1.0, forward_reward=nominal, survived=1.0, episodes=4),
+        where | dict(kept=kept, relative=0.7, forward_reward=600.0, survived=1.0, episodes=4),
+    ]
+    named = dict(robot="HalfCheetah", agent="plastic", agent_seed=agent_seed, layer_seed=layer_seed, arm=arm)
+    return {**named, "suite": "nda-v2", "scores": scores, "curves": {WIRES: np.ones((3, 24)).tolist()}, **more}
+
+
+def test_an_agent_is_a_label_and_its_folders(tmp_path):
+    folders = [agent(tmp_path / str(seed), seed) for seed in (0, 1)]
+    found = read_agents([f"MLP={folders[0]},{folders[1]}"])
+    assert [(a.label, a.robot, a.seed, a.layers) for a in found] == [
+        ("MLP", "HalfCheetah", seed, {}) for seed in (0, 1)
+    ]
+    with pytest.raises(UserError, match="name two labels"):
+        read_agents([f"MLP={folders[0]},{agent(tmp_path / 'again')}"])
+    with pytest.raises(UserError, match="LABEL=FOLDER"):
+        read_agents([str(folders[0])])
+
+
+def test_a_tier_is_run_on_any_robot():
+    cell = Trial("Hopper", "a", 0, None, "frozen", "nda-v2", "quick", 2, 0)
+    names = {scenario.name for scenario in scenarios_of(cell)}
+    assert set(SHOWN) < names
+    assert all(name.endswith(("/nominal", "/onset")) for name in names)
+
+
+def test_a_speed_is_relative_to_the_agent_alone_on_the_unperturbed_robot():
+    # The layer costs a tenth where nothing happens, and keeps .8 of that.
+    frame = frame_of([result("frozen", nominal=1000, kept=0.5), result("lms", 0, nominal=900, kept=0.8)])
+    speeds = chosen(frame, arm="lms").set_index("family")["speed"]
+    assert speeds["nominal"] == pytest.approx(0.9)
+    assert speeds["novel/wires_signed"] == pytest.approx(0.72)
+
+
+def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around():
+    results = [result("frozen", kept=0.2, agent_seed=seed) for seed in (0, 1)]
+    results += [
+        result("adaptive", layer, kept=0.6 + 0.1 * layer, agent_seed=seed) for seed in (0, 1) for layer in (0, 1)
+    ]
+    frame = chosen(frame_of(results), family="novel/wires_signed")
+    adaptive, frozen = chosen(frame, arm="adaptive"), chosen(frame, arm="frozen")
+    assert by_seed(adaptive, "speed").shape == (4, 1)
+    assert over_seeds(adaptive, "speed").value == pytest.approx(0.65)
+    found = difference(adaptive, frozen, "speed")
+    assert found.value == pytest.approx(0.45)
+    assert found.low > 0.39
+    assert found.high < 0.51
+
+
+@pytest.mark.parametrize(("study", "drawn"), [("adaptation", "HalfCheetah-plastic"), ("robustness", "HalfCheetah")])
+def test_tables_and_figures_are_remade_from_the_results(study, drawn, tmp_path, capsys):
+    share = np.ones((2, 70)).tolist()
+    watched = {name: dict(acting=share, estimates=share, values="") for name in SHOWN}
+    for name, cell in {
+        "a": result("frozen", kept=0.25),
+        "b": result("adaptive", 0, kept=0.875),
+        "c": dict(robot="HalfCheetah", agent="plastic", names=["nominal", "wires"], watched=watched),
+    }.items():
+        keep(tmp_path, json.loads(json.dumps({"cell": name, **cell})))
+    main([study, "--out", str(tmp_path), "--report-only"])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| novel/wires_signed"))
+    assert [cell.strip() for cell in row.split("|")][2:4] == ["0.25", "0.88"]
+    assert (tmp_path / f"{drawn}.png").is_file()
+
+
+def test_a_low_pass_filter_sends_half_of_a_jump_and_starts_anew_with_the_episode():
+    sent = []
+
+    class Noted(RandomEnv):
+        def step(self, action):
+            sent.append(float(action[0]))
+            return super().step(action)
+
+    env = LowPass(DummyVecEnv([lambda: Noted(BOX, BOX, 3)]))
+    env.reset()
+    for _ in range(4):
+        env.step(np.ones((1, 2), np.float32))
+    assert sent == [0.5, 0.75, 0.875, 0.5]
+
+
+def test_a_low_pass_filter_needs_actions_that_can_be_smoothed():
+    with pytest.raises(UserError, match="smooths actions of a Box"):
+        LowPass(DummyVecEnv([lambda: RandomEnv(BOX, spaces.Discrete(2))]))
+
+
+@pytest.mark.slow
+def test_the_study_of_adaptation_fits_judges_and_draws(tmp_path, capsys):
+    folder = agent(tmp_path / "agent")
+    arguments = ["--agents", f"MLP={folder}", "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]
+    arguments += ["--arms", "frozen", "adaptive", "told", "--tier", "smoke", "--episodes", "1", "--steps", "4800"]
+    main(["adaptation", *arguments, "--seeds", "0"])
+    results = read_results(tmp_path / "out")
+    assert {result.get("arm") for result in results.values()} == {None, "frozen", "adaptive", "told"}
+    assert "| novel/wires_signed |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "HalfCheetah-MLP.png").is_file()
