@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             forward_model=args.forward_model,
             seed=args.seed,
             hypotheses=args.hypotheses,
+            always=args.always,
             epochs=args.epochs,
             lifetime=args.lifetime,
             progress_bar=not args.no_progress and sys.stderr.isatty(),
@@ -72,12 +73,10 @@ def summary(policy: AdaptivePolicy) -> str:
     lines = [
         f"Forward model ({policy.layer.model.kind}): leaves {shares.mean():.1%} of the variance of the change "
         f"unexplained, {shares.max():.1%} of the worst component; uses {len(shares)} of {n_observations} components.",
-        f"{'hypothesis':<24}{'surprise threshold':>20}{'evidence needed':>18}",
+        f"Evidence that a hypothesis needs to act: {settings.head_start:.2f}.",
+        f"{'hypothesis':<24}{'surprise threshold':>20}",
     ]
-    lines += [
-        f"{name:<24}{settings.surprise_threshold[name]:>20.2f}{settings.head_start[name] if i else 0:>18.2f}"
-        for i, name in enumerate(policy.layer.names)
-    ]
+    lines += [f"{name:<24}{settings.surprise_threshold[name]:>20.2f}" for name in policy.layer.names]
     return "\n".join(lines)
 
 
@@ -98,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--episode-steps", type=int, default=1000, help="time limit of an episode")
     add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot")
     add("--hypotheses", nargs="+", choices=HYPOTHESES, default=DEFAULT, metavar="NAME", help="what may have changed")
+    add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
     add("--epochs", type=int, default=12, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from toy_robots import NOISE, Robots, Wanderer, play, policy
 
+from sb3_plastic.errors import UserError
+
 G = np.array([-1.0, 1.0])
 
 
@@ -52,6 +54,38 @@ def test_sensors_that_are_off_are_put_right():
     state = play(p, Robots(sensed=lambda o, t: o + bias * (t >= 20)), 60)
     assert p.acting(state) == ["sensor_bias"] * 8
     assert p.estimates(state)["sensor_bias"].mean == pytest.approx(np.tile(bias, (8, 1)), abs=0.15)
+
+
+def test_sensors_that_show_too_much_or_too_little_are_put_right():
+    gain = np.array([0.7, 1.3, 1.0])
+    p = policy(("motors", "sensor_bias", "sensor_gain"))
+    state = play(p, Robots(sensed=lambda o, t: o * np.where(t >= 20, gain, 1.0)), 200)
+    assert p.acting(state) == ["sensor_gain"] * 8
+    assert p.estimates(state)["sensor_gain"].mean.mean(0) == pytest.approx(gain, abs=0.1)
+
+
+@pytest.mark.parametrize("rival", ["lms", "rls"])
+def test_rival_estimators_find_a_reversed_motor_and_act_throughout_where_they_are_told_to(rival):
+    p = policy().with_hypotheses(rival, always=rival)
+    acts = []
+    state = play(p, Robots(applied=reversed_at(50)), 250, lambda u, s: acts.append(p.acting(s)))
+    assert acts[0] == ["nominal"] * 8  # there is nothing to learn from yet
+    assert acts[1:] == [[rival] * 8] * 249
+    assert p.estimates(state)[rival].mean.mean(0) == pytest.approx(G, abs=0.1)
+
+
+def test_l1_takes_a_constant_force_away():
+    def late_errors(p):
+        robots, errors = Robots(applied=lambda u, t: u + np.array([0.3, -0.2])), []
+        play(p, robots, 200, lambda u, s: errors.append(robots.o.copy()))
+        return np.square(np.array(errors[100:]).mean(0)).mean()
+
+    assert late_errors(policy().with_hypotheses("l1", always="l1")) < 0.1 * late_errors(policy().prepared(frozen=True))
+
+
+def test_what_always_acts_must_be_among_the_hypotheses():
+    with pytest.raises(UserError, match="lms"):
+        policy().with_hypotheses("motors", always="lms")
 
 
 @pytest.mark.parametrize("delay", [1, 2, 3])

@@ -62,7 +62,7 @@ class Robots:
 def policy(hypotheses=("motors",), agent=None, threshold=4.0, **kwargs) -> AdaptivePolicy:
     """The layer around the wanderer, with thresholds as a calibration would find them."""
     names = ("nominal", *hypotheses)
-    settings = LayerSettings(tuple(hypotheses), dict.fromkeys(names, threshold), dict.fromkeys(names, 6.0), 2.0)
+    settings = LayerSettings(tuple(hypotheses), dict.fromkeys(names, threshold), head_start=6.0, calm=1.6)
     return AdaptivePolicy(agent or Wanderer(), AdaptiveLayer(linear_model(), settings), **kwargs)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
+from sb3_plastic.adaptive.responsibility import STEP_BOUND
 
 Array = NDArray[Any]
 
@@ -21,14 +22,15 @@ MARGIN = 1.5
 """The threshold is so many times the quantile, since the quantile itself is known from few steps."""
 
 EVIDENCE_QUANTILE = 0.99
-"""Nominal evidence stays below what is asked for in this share of the steps. To act for a few steps on an estimate that
-is hardly wrong costs nothing, to wait for certainty costs the robot's speed."""
+"""Nominal evidence stays below the head start in this share of the steps. To act for a few steps on an estimate that is
+hardly wrong costs nothing, to wait for certainty costs the robot's speed."""
+
+HEAD_START = (2.0, STEP_BOUND / 2)
+"""Its range. However good the forward model is, evidence is asked for; but the first step of a change, which can say
+40, must be heard: what comes a step late has to catch a robot that is falling."""
 
 CALM_QUANTILE = 0.9
 """Nominal surprise is below the dead zone's bound in this share of the steps."""
-
-LEAST_HEAD_START = 2.0
-"""However good the forward model is, evidence is asked for."""
 
 
 def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[LayerState]:
@@ -64,9 +66,9 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
     # Evidence depends on what surprise has opened: with the thresholds just found.
     layer = AdaptiveLayer(layer.model, settings)
     evidence = np.array([state.evidence + state.hint for state in replay(layer, held_out)])  # [T, B, K]
-    head_start = np.maximum(np.quantile(evidence, EVIDENCE_QUANTILE, axis=(0, 1)), LEAST_HEAD_START)
+    head_start = round(float(np.clip(np.quantile(evidence.max(2), EVIDENCE_QUANTILE), *HEAD_START)), 3)
     calm = round(float(np.quantile(surprise[:, 0], CALM_QUANTILE)), 3)
-    return dataclasses.replace(settings, head_start=_named(layer, head_start), calm=calm)
+    return dataclasses.replace(settings, head_start=head_start, calm=calm)
 
 
 def _named(layer: AdaptiveLayer, values: Array) -> dict[str, float]:

@@ -64,13 +64,15 @@ def _learn(
     alone: bool,
 ) -> None:
     n_envs, C, n = H.shape
-    HP, S, variance = np.empty((C, n)), np.empty((C, C)), np.empty(C)
+    HP, HPH, S, variance = np.empty((C, n)), np.empty((C, C)), np.empty((C, C)), np.empty(C)
     added, shrink, solved = np.empty(n), np.empty(n), np.empty(C)
     for b in range(n_envs):
         _product(H[b], P[b], HP)
         nis = 0.0
         for i in range(C):
-            variance[i] = (HP[i] * H[b, i]).sum()
+            variance[i] = 0.0
+            for j in range(n):
+                variance[i] += HP[i, j] * H[b, i, j]
             nis += min(e[b, i] * e[b, i] / (variance[i] + R[b, i]), NIS_BOUND)
         noise[b] = 0.95 * noise[b] + 0.05 * nis / C
         raised = max(noise[b], 1.0)
@@ -102,7 +104,8 @@ def _learn(
             for i in range(C):
                 for j in range(n):
                     HP[i, j] += H[b, i, j] * added[j]
-        _innovation_covariance(HP, H[b], R[b], common_noise[b], S)
+        _lower_product(HP, H[b], HPH)
+        _factor(HPH, R[b], common_noise[b], S)
         likelihood[b] = 0.0
         for i in range(C):
             solved[i] = e[b, i]
@@ -110,7 +113,8 @@ def _learn(
                 solved[i] -= S[i, k] * solved[k]
             solved[i] /= S[i, i]
             likelihood[b] -= 0.5 * solved[i] * solved[i] + np.log(S[i, i])
-        _innovation_covariance(HP, H[b], R[b], raised, S)
+        if raised != common_noise[b]:
+            _factor(HPH, R[b], raised, S)
         _update(mean[b], P[b], e[b], HP, S, solved)
         if alone:
             for j in range(n):
@@ -121,32 +125,50 @@ def _learn(
 @compiled
 def _product(H: Array, P: Array, HP: Array) -> None:
     """HP <- H P."""
-    C, n = H.shape
+    C = len(H)
     for i in range(C):
-        for j in range(n):
-            HP[i, j] = 0.0
-        for k in range(n):
-            h = H[i, k]
-            for j in range(n):
-                HP[i, j] += h * P[k, j]
+        HP[i] = 0.0
+        _add_rows(HP[i], H[i], P)
 
 
 @compiled
-def _innovation_covariance(HP: Array, H: Array, R: Array, raised: float, S: Array) -> None:
-    """S <- Cholesky factor of HP H' + raised R, lower triangle."""
-    C = len(R)
+def _add_rows(total: Array, factors: Array, rows: Array) -> None:
+    """total <- total + factors' rows, four rows at a time: the sum stays in registers for so long."""
+    n_rows, n = rows.shape
+    whole = n_rows - n_rows % 4
+    for i in range(0, whole, 4):
+        f0, f1, f2, f3 = factors[i], factors[i + 1], factors[i + 2], factors[i + 3]
+        for j in range(n):
+            total[j] += f0 * rows[i, j] + f1 * rows[i + 1, j] + f2 * rows[i + 2, j] + f3 * rows[i + 3, j]
+    for i in range(whole, n_rows):
+        for j in range(n):
+            total[j] += factors[i] * rows[i, j]
+
+
+@compiled
+def _lower_product(HP: Array, H: Array, HPH: Array) -> None:
+    """HPH <- HP H', lower triangle."""
+    C, n = H.shape
     for i in range(C):
         for k in range(i + 1):
-            S[i, k] = (HP[i] * H[k]).sum()
-        S[i, i] += raised * R[i]
-    for j in range(C):
-        for k in range(j):
-            S[j, j] -= S[j, k] * S[j, k]
-        S[j, j] = np.sqrt(max(S[j, j], 1e-300))
-        for i in range(j + 1, C):
+            dot = 0.0
+            for j in range(n):
+                dot += HP[i, j] * H[k, j]
+            HPH[i, k] = dot
+
+
+@compiled
+def _factor(HPH: Array, R: Array, raised: float, S: Array) -> None:
+    """S <- Cholesky factor of HPH + raised R, lower triangle."""
+    C = len(R)
+    for i in range(C):
+        for j in range(i + 1):
+            dot = HPH[i, j]
+            if i == j:
+                dot += raised * R[i]
             for k in range(j):
-                S[i, j] -= S[i, k] * S[j, k]
-            S[i, j] /= S[j, j]
+                dot -= S[i, k] * S[j, k]
+            S[i, j] = np.sqrt(max(dot, 1e-300)) if i == j else dot / S[j, j]
 
 
 @compiled
@@ -164,8 +186,8 @@ def _update(mean: Array, P: Array, e: Array, HP: Array, S: Array, solved: Array)
         for j in range(n):
             HP[i, j] /= S[i, i]
             mean[j] += HP[i, j] * solved[i]
+    factors = np.empty(C)
     for j in range(n):
         for i in range(C):
-            factor = HP[i, j]
-            for k in range(n):
-                P[j, k] -= factor * HP[i, k]
+            factors[i] = -HP[i, j]
+        _add_rows(P[j], factors, HP)

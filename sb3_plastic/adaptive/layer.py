@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive.bank import Bank
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses import DEFAULT, Sizes, Transition, make_hypotheses
-from sb3_plastic.adaptive.kernels import learn
-from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, against_nominal, choose
+from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances
+from sb3_plastic.errors import check_choice
 
 Array = NDArray[Any]
 
@@ -38,6 +39,7 @@ class LayerState(NamedTuple):
     :param R: likewise
     :param evidence: of each hypothesis against nominal, [B, K]; see :mod:`~sb3_plastic.adaptive.responsibility`
     :param hint: likewise
+    :param noise: that no hypothesis explains, likewise, [B]
     :param acting: the hypothesis that acts, [B]
     :param synapses: of each hypothesis
     """
@@ -51,6 +53,7 @@ class LayerState(NamedTuple):
     R: Array
     evidence: Array
     hint: Array
+    noise: Array
     acting: Array
     synapses: tuple[Synapses, ...]
 
@@ -74,17 +77,19 @@ class LayerSettings:
 
     :param hypotheses: names that run side by side
     :param surprise_threshold: of each hypothesis by name, nominal first; calibrated
-    :param head_start: evidence that each hypothesis needs, likewise
+    :param head_start: evidence that a hypothesis needs to act; calibrated
     :param calm: nominal surprise below which nothing is learned while nominal acts: a dead zone, in which estimates
         cannot drift and no time is spent; calibrated
     :param lead: evidence that a rival needs more than the one that acts
+    :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
     surprise_threshold: dict[str, float] = field(default_factory=dict)
-    head_start: dict[str, float] = field(default_factory=dict)
+    head_start: float = 3.0
     calm: float = 0.0
     lead: float = 2.0
+    always: str | None = None
 
 
 class AdaptiveLayer:
@@ -102,10 +107,18 @@ class AdaptiveLayer:
         self.hypotheses = make_hypotheses(settings.hypotheses, Sizes(model.n_motors, self.components, self.std))
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         self.rates = [
-            Rates(settings.surprise_threshold.get(h.name, 6.0), h.inflation(), *h.bounds()) for h in self.hypotheses
+            Rates(
+                settings.surprise_threshold.get(h.name, 6.0),
+                h.inflation(),
+                *h.bounds(),
+                start_variance=h.start_variance,
+            )
+            for h in self.hypotheses
         ]
-        self.head_start = np.array([0.0] + [settings.head_start.get(name, 3.0) for name in self.names[1:]])
+        if settings.always is not None:
+            check_choice("hypothesis that always acts", settings.always, self.names)
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
+        self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
 
     def initial_state(self, n_envs: int) -> LayerState:
         """
@@ -124,6 +137,7 @@ class AdaptiveLayer:
             R=np.ones((n_envs, C)),
             evidence=np.zeros((n_envs, K)),
             hint=np.zeros((n_envs, K)),
+            noise=np.ones(n_envs),
             acting=np.zeros(n_envs, np.int64),
             synapses=tuple(
                 initial_synapses(h.start(), n_envs, h.full, rates)
@@ -178,50 +192,27 @@ class AdaptiveLayer:
         y = (o - state.observation)[:, self.components] / self.scale
         known = seen & state.seen
         state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
-        before, (nominal, *_), t = state.synapses[0], self.hypotheses, _transition(state, y)
-        e, H = nominal.innovation(before.mean, t, self.model)
-        noise = np.array([s.noise for s in state.synapses])[state.acting, np.arange(len(o))]  # of the one that acts
-        at_ease, noise = noise < AT_EASE, np.maximum(noise, 1)
-        traces, likelihood = learn(before, e, H, state.R, self.rates[0], noise)
-        begun = state.steps > 0
-        traces = Synapses(*(_where(begun, a, b) for a, b in zip(traces, before, strict=True)))
-        # What is calm stays as it is; its evidence fades.
-        synapses = [s._replace(surprise=traces.surprise, noise=traces.noise) for s in state.synapses]
-        gained, hinted = np.zeros_like(state.evidence), np.zeros_like(state.hint)
-        rows = np.flatnonzero(begun & ((state.acting > 0) | (traces.surprise > self.settings.calm)))
-        if len(rows):
-            part = _rows(state._replace(synapses=(traces, *state.synapses[1:])), rows)
-            learned, gained[rows], hinted[rows] = self._learn(part, y[rows], e[rows], likelihood[rows], noise[rows])
-            synapses[1:] = [_put(s, rows, part) for s, part in zip(synapses[1:], learned, strict=True)]
+        begun, acting = state.steps > 0, state.acting
+        t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R))
+        bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.model, np.maximum(state.noise, 1))
+        bank.learn(0, np.flatnonzero(begun))
+        for k, rows in self._rows_acting(state):
+            bank.learn(k, rows)
+        # A dead zone: while the one that acts is not surprised, the others wait. In noise that lasts nominal expects
+        # it; an estimate whose errors are larger than the forward model's own is no reason to wait.
+        surprise, expected = bank.traces(acting)
+        shaken = begun & (surprise * np.where(acting > 0, np.maximum(expected, 1), 1) > self.settings.calm)
+        for k, start in enumerate(state.synapses[1:], 1):
+            # Where there are no synapses, the comparison is cheap, and made in every step.
+            bank.learn(k, np.flatnonzero((shaken | (start.mean.shape[1] == 0) & (acting > 0)) & (acting != k)))
+        synapses, gained, hinted = bank.finish(acting)
         evidence = accumulate(state.evidence, gained, LEAK)
-        hint = accumulate(state.hint, hinted * at_ease[:, None], HINT_LEAK)
-        acting = choose(evidence + hint, state.acting, self.head_start, self.settings.lead)
-        return state._replace(evidence=evidence, hint=hint, acting=acting, synapses=(traces, *synapses[1:]))
-
-    def _learn(
-        self, state: LayerState, y: Array, e: Array, likelihood: Array, noise: Array
-    ) -> tuple[list[Synapses], Array, Array]:
-        """
-        All hypotheses but nominal.
-
-        :param state: of the rows that are not calm
-        :param y: change of the observation, in standard deviations, [B, C]
-        :param e: nominal innovation [B, C]
-        :param likelihood: its log-likelihood, [B]
-        :param noise: expected before it by the hypothesis that acts, [B]
-        :return: synapses after, and what this step says for each against nominal: evidence and hint, [B, K] each
-        """
-        t = _transition(state, y)
-        synapses, innovations, likelihoods = [], [e], [likelihood]
-        for hypothesis, before, rates in zip(self.hypotheses[1:], state.synapses[1:], self.rates[1:], strict=True):
-            e, H = hypothesis.innovation(before.mean, t, self.model)
-            learned, likelihood = learn(before, e, H, state.R, rates, noise)
-            synapses.append(learned)
-            innovations.append(e)
-            likelihoods.append(likelihood)
-        least_noise = np.maximum(np.min([s.noise for s in (state.synapses[0], *synapses)], axis=0), 1)
-        misfits = -0.5 * (np.square(innovations) / (state.R * least_noise[:, None])).sum(2)
-        return synapses, against_nominal(misfits), against_nominal(np.array(likelihoods))
+        hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)
+        noise = np.where(begun, noise_after(state.noise, bank.least_error()), 1)
+        chosen = choose(evidence + hint, acting, needed(self.settings.head_start, noise), self.settings.lead)
+        if self.settings.always is not None:
+            chosen = np.where(begun, self.names.index(self.settings.always), 0)
+        return state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
 
     def sense(self, state: LayerState, o: Array) -> Array:
         """
@@ -281,24 +272,8 @@ def merge(rows: Array, a: LayerState, b: LayerState) -> LayerState:
 
 def _with_estimates(state: LayerState, of: LayerState) -> LayerState:
     """The same state, with all that was learned as another has it."""
-    return state._replace(evidence=of.evidence, hint=of.hint, acting=of.acting, synapses=of.synapses)
+    return state._replace(evidence=of.evidence, hint=of.hint, noise=of.noise, acting=of.acting, synapses=of.synapses)
 
 
 def _where(rows: Array, a: Array, b: Array) -> Array:
     return np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-
-def _rows(state: LayerState, rows: Array) -> LayerState:
-    return LayerState.from_arrays(tuple(array[rows] for array in state.arrays()))
-
-
-def _put(synapses: Synapses, rows: Array, part: Synapses) -> Synapses:
-    """The same synapses, with some rows replaced."""
-    arrays = [array.copy() for array in synapses]
-    for array, new in zip(arrays, part, strict=True):
-        array[rows] = new
-    return Synapses(*arrays)
-
-
-def _transition(state: LayerState, y: Array) -> Transition:
-    return Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R))

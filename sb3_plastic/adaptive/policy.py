@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sb3_plastic.adaptive.collect import Transitions, collect
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import keep_predictable, train
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.progress import Progress
 from sb3_plastic.adaptive.synapses import Synapses
@@ -67,6 +67,7 @@ class AdaptivePolicy:
         forward_model: str = "mlp",
         seed: int = 0,
         hypotheses: Sequence[str] = DEFAULT,
+        always: str | None = None,
         net_arch: Sequence[int] = (192, 192),
         epochs: int = 12,
         lifetime: bool = False,
@@ -82,6 +83,7 @@ class AdaptivePolicy:
         :param forward_model: ``mlp`` or ``spiking``
         :param seed: of environments, excitation and training
         :param hypotheses: what may have changed, names in ``HYPOTHESES``
+        :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
         :param net_arch: units of each layer of the forward model
         :param epochs: passes over the transitions
         :param lifetime: keep estimates over episodes
@@ -90,6 +92,8 @@ class AdaptivePolicy:
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
         """
         check_choice("forward model", forward_model, BODIES)
+        for name in (*hypotheses, *([] if always is None else [always])):
+            check_choice("hypothesis", name, HYPOTHESES)
         action_space = box("action", model.action_space)
         (n_observations,), (n_motors,) = box("observation", model.observation_space).shape, action_space.shape
         venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
@@ -109,7 +113,8 @@ class AdaptivePolicy:
             train(network, training, epochs, generator=generator, tick=progress.tick)
         network.requires_grad_(False)
         shares = keep_predictable(network, held_out)
-        settings = calibrate(AdaptiveLayer(network, LayerSettings(hypotheses=tuple(hypotheses))), held_out)
+        settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
+        settings = calibrate(AdaptiveLayer(network, settings), held_out)
         report = {
             "n_steps": int(transitions.starts.size),
             "seed": seed,
@@ -191,14 +196,13 @@ class AdaptivePolicy:
         :param n_envs: B
         :raises UserError: if it is a state of other environments, or of another model
         """
-        fresh = self.layer.initial_state(n_envs)
         if state is None:
-            return fresh, None
-        n = len(fresh.arrays())
-        for i, (array, expected) in enumerate(zip(state, fresh.arrays(), strict=False)):
-            if np.shape(array) != expected.shape:
+            return self.layer.initial_state(n_envs), None
+        n = len(self.layer.shapes)
+        for i, (array, row) in enumerate(zip(state, self.layer.shapes, strict=False)):
+            if np.shape(array) != (n_envs, *row):
                 raise UserError(
-                    f"Entry {i} of the state has shape {np.shape(array)}, expected {expected.shape}: pass back what "
+                    f"Entry {i} of the state has shape {np.shape(array)}, expected {(n_envs, *row)}: pass back what "
                     f"predict returned, for the same {n_envs} environments, or state=None to start afresh."
                 )
         if len(state) < n:
@@ -237,6 +241,22 @@ class AdaptivePolicy:
             if len(h.start())
         ]
         return np.stack(norms, 1)
+
+    def with_hypotheses(self, *names: str, always: str | None = None) -> AdaptivePolicy:
+        """
+        The same policy with other hypotheses, on the same forward model: to compare estimators without another fit.
+        Those that :meth:`fit` has not calibrated get a surprise threshold in the middle of the others'.
+
+        :param names: in ``HYPOTHESES``; nominal is always among them
+        :param always: one of them that acts throughout, whatever the evidence
+        :raises UserError: on an unknown name
+        """
+        settings = self.layer.settings
+        known = settings.surprise_threshold
+        middle = float(np.median(list(known.values())))
+        thresholds = {name: known.get(name, middle) for name in ("nominal", *names)}
+        changed = replace(settings, hypotheses=tuple(names), surprise_threshold=thresholds, always=always)
+        return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, changed), self.lifetime, self.report)
 
     def estimates(self, state: tuple[Array, ...]) -> dict[str, Synapses]:
         """What each hypothesis believes, by name. :param state: what :meth:`predict` returned"""

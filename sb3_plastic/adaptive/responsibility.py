@@ -1,15 +1,17 @@
 """
 Responsibilities: which hypothesis explains what happens (multiple-model adaptive estimation, MMAE).
 
-    d_k  = -1/2 sum_i e_ki^2 / Rc_i                              Rc: R times the least expected noise of all hypotheses
-    L_k <- .9 L_k + d_k - d_nominal                              evidence: it has predicted better
-    l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, c_acting)
-    J_k <- .5 J_k + ( l_k - l_nominal if c_acting < 1.5 )         hint: it can explain what has just happened
+    N   <- .95 N + .05 min( 10, min_k mean_i e_ki^2 / R_i )       noise: errors that no hypothesis explains
+    d_k  = -1/2 sum_i e_ki^2 / (R_i max(1, N))
+    L_k <- .9 L_k + d_k - d_nominal                               evidence: it has predicted better
+    l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, N)
+    J_k <- .5 J_k + ( l_k - l_nominal if N < 1.5 )                hint: it can explain what has just happened
 
-Both count. The hint comes with the first innovation after a change, one or two steps before a hypothesis can have
-predicted anything. It pays for all that the hypothesis could have explained beside, and is not listened to while errors
-stay unexplained: noise that lasts is not taken for change. A step says at most 40 against a hypothesis, compared with
-the best one: against nominal, all good ones would reach the bound at once where the robot does something wild.
+Both count. The hint comes with the first innovation after a change, one or two steps before anything can have been
+predicted. It pays for all that the hypothesis could have explained beside. In noise that lasts nothing is hinted, since
+open variances explain anything, and more evidence is asked for: of many hypotheses one has been lucky. A step says
+at most 40 against a hypothesis, compared with the best one: against nominal, all good ones would reach the bound where
+the robot does something wild.
 
 The hypothesis with the most evidence acts; nominal has a head start, and whoever acts has a lead, so that nothing
 flickers. The leak is a floor of probability: without it, a hypothesis that was right for long could not be left.
@@ -27,8 +29,10 @@ Array = NDArray[Any]
 LEAK, HINT_LEAK = 0.9, 0.5
 
 AT_EASE = 1.5
-"""Expected noise of the hypothesis that acts, as a multiple of R, above which nothing is hinted: in noise that lasts,
-synapses with open variances could explain anything."""
+"""Noise, as a multiple of R, above which nothing is hinted, and more evidence is asked for."""
+
+ERROR_BOUND = 10.0
+"""One step's unexplained error counts at most so much, as a multiple of R: a collision is no noise that lasts."""
 
 STEP_BOUND = 40.0
 """What one step can say against a hypothesis, at most: a single collision must not decide."""
@@ -55,18 +59,38 @@ def accumulate(evidence: Array, ratios: Array, leak: float = LEAK) -> Array:
     return leak * evidence + ratios
 
 
+def noise_after(noise: Array, least_error: Array) -> Array:
+    """
+    Noise that lasts, as a multiple of R, [B].
+
+    :param noise: before
+    :param least_error: mean squared innovation of the hypothesis that has predicted best, in units of R, [B]
+    """
+    return 0.95 * noise + 0.05 * np.minimum(least_error, ERROR_BOUND)
+
+
+def needed(head_start: float, noise: Array) -> Array:
+    """
+    Evidence that a hypothesis needs to act in nominal's place, [B].
+
+    :param head_start: without noise
+    :param noise: as a multiple of R, [B]
+    """
+    return head_start * (1 + np.maximum(noise - AT_EASE, 0))
+
+
 def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Array:
     """
     Which hypothesis acts.
 
     :param evidence: [B, K]
     :param acting: index of the one that has acted so far, [B]
-    :param head_start: what each needs more than nominal, [K]; the first is 0
+    :param head_start: what each needs more than nominal, which is the first, [B]
     :param lead: what a rival needs more than the one that acts
     :return: index [B]
     """
     rows = np.arange(len(acting))
-    score = evidence - head_start
+    score = _score(evidence, head_start)
     best = score.argmax(1)
     return np.where(score[rows, best] > score[rows, acting] + lead, best, acting)
 
@@ -76,8 +100,12 @@ def probabilities(evidence: Array, head_start: Array) -> Array:
     Model probabilities that belong to the evidence, [B, K]: for whoever watches.
 
     :param evidence: [B, K]
-    :param head_start: [K]
+    :param head_start: as for :func:`choose`
     """
-    score = evidence - head_start
+    score = _score(evidence, head_start)
     weight = np.exp(score - score.max(1, keepdims=True))
     return weight / weight.sum(1, keepdims=True)
+
+
+def _score(evidence: Array, head_start: Array) -> Array:
+    return np.concatenate([evidence[:, :1], evidence[:, 1:] - head_start[:, None]], 1)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
+from sb3_plastic.adaptive.hypotheses.l1 import L1
 from sb3_plastic.adaptive.hypotheses.late import Late
 from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndDisturbance
-from sb3_plastic.adaptive.hypotheses.sensors import SensorBias
+from sb3_plastic.adaptive.hypotheses.rivals import LeastMeanSquares, RecursiveLeastSquares
+from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
 from sb3_plastic.adaptive.hypotheses.wires import Wires
 from sb3_plastic.errors import check_choice
 
@@ -18,13 +20,20 @@ HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
     "motors_and_disturbance": MotorsAndDisturbance,
     "wires": Wires,
     "sensor_bias": SensorBias,
+    "sensor_gain": SensorGain,
     "late_1": partial(Late, delay=1),
     "late_2": partial(Late, delay=2),
     "late_3": partial(Late, delay=3),
+    "lms": LeastMeanSquares,
+    "rls": RecursiveLeastSquares,
+    "l1": L1,
 }
 """Hypotheses by name. Add your own class here to use it by name."""
 
-DEFAULT = tuple(name for name in HYPOTHESES if name != "nominal")
+RIVALS = ("lms", "rls", "l1")
+"""Estimators of others, for comparison."""
+
+DEFAULT = tuple(name for name in HYPOTHESES if name not in ("nominal", *RIVALS))
 """Those that run by default; nominal always does."""
 
 
@@ -39,4 +48,4 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     return [HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))]
 
 
-__all__ = ["DEFAULT", "HYPOTHESES", "Hypothesis", "Sizes", "Transition", "make_hypotheses"]
+__all__ = ["DEFAULT", "HYPOTHESES", "RIVALS", "Hypothesis", "Sizes", "Transition", "make_hypotheses"]

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.synapses import Rates, Synapses
 
 Array = NDArray[Any]
 
@@ -57,6 +59,8 @@ class Hypothesis:
     name = "nominal"
     full = True
     """Whether its synapses have a full covariance, or variances alone."""
+    start_variance = 1e-4
+    """Of each synapse, at the start of an episode."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
@@ -82,6 +86,22 @@ class Hypothesis:
         """
         p = t.expected
         return t.y - p.f - (p.B @ t.commands[:, 0, :, None])[..., 0], np.zeros((*t.y.shape, 0))
+
+    def learn(
+        self, synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+    ) -> tuple[Synapses, Array]:
+        """
+        One step of learning; by default the rule of :mod:`~sb3_plastic.adaptive.synapses`, compiled.
+
+        :param synapses: before
+        :param e: innovation [B, C]
+        :param H: derivative of the prediction by the means, [B, C, n]
+        :param R: the forward model's variance, [B, C]
+        :param rates: thresholds and bounds
+        :param common_noise: what hypotheses are compared under, at least 1, [B]
+        :return: synapses after, and the log-likelihood of the innovation, [B]
+        """
+        return kernels.learn(synapses, e, H, R, rates, common_noise)
 
     def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
         """

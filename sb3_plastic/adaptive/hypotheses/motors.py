@@ -10,6 +10,9 @@ from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 CAUTION = 0.003
 """Keeps the command finite where an effectiveness crosses 0."""
 
+DAMPING = 0.05
+"""lambda: how dear a command is that fights a disturbance."""
+
 
 def cautious(intended: Array, g: Array, p: Array) -> Array:
     """
@@ -21,6 +24,19 @@ def cautious(intended: Array, g: Array, p: Array) -> Array:
     :param p: its variance [B, A]
     """
     return intended * g * (1 + CAUTION) / (g * g + p + CAUTION)
+
+
+def against_disturbance(d: Array, p: Prediction) -> Array:
+    """
+    What to take from a command so that it fights a disturbance: ``(B' S B + lambda I)^-1 B' S d``, S = 1 / R normalised
+    to mean 1.
+
+    :param d: disturbance of each component, [B, C]
+    :param p: the forward model's prediction
+    """
+    S = 1 / p.R
+    BS = (p.B * (S / S.mean(1, keepdims=True))[..., None]).transpose(0, 2, 1)
+    return np.linalg.solve(BS @ p.B + DAMPING * np.eye(p.B.shape[2]), BS @ d[..., None])[..., 0]
 
 
 class Motors(Hypothesis):
@@ -52,8 +68,6 @@ class MotorsAndDisturbance(Hypothesis):
 
     name = "motors_and_disturbance"
     full = True
-    damping = 0.05
-    """lambda: how dear a command is that fights a disturbance."""
 
     def start(self) -> Array:
         """Every motor does what it is told, and nothing else acts."""
@@ -71,11 +85,6 @@ class MotorsAndDisturbance(Hypothesis):
         return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
 
     def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
-        """
-        ``u = (a - (B' S B + lambda I)^-1 B' S d)`` through the cautious inverse, S = 1 / R normalised to mean 1.
-        """
+        """What fights the disturbance is taken from the action, the rest goes through the cautious inverse."""
         A = self.sizes.n_motors
-        S = 1 / p.R
-        BS = (p.B * (S / S.mean(1, keepdims=True))[..., None]).transpose(0, 2, 1)
-        against = np.linalg.solve(BS @ p.B + self.damping * np.eye(A), BS @ mean[:, A:, None])[..., 0]
-        return cautious(intended - against, mean[:, :A], variance[:, :A])
+        return cautious(intended - against_disturbance(mean[:, A:], p), mean[:, :A], variance[:, :A])

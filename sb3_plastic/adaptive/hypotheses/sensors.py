@@ -37,3 +37,37 @@ class SensorBias(Hypothesis):
     def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
         """The observation without its bias."""
         return o - mean * self.sizes.std
+
+
+class SensorGain(Hypothesis):
+    """Each sensor shows its gain times what is: an extended Kalman filter, as above."""
+
+    name = "sensor_gain"
+    full = True
+
+    def start(self) -> Array:
+        """Every sensor is right."""
+        return np.ones(len(self.sizes.std))
+
+    def inflation(self) -> Array:
+        """Up to .1 per step."""
+        return np.full(len(self.sizes.std), 0.1)
+
+    def bounds(self) -> tuple[float, float]:
+        """A third to three times: no sensor is reversed, none dead, which would show nothing to be put right."""
+        return 1 / 3, 3.0
+
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+        """
+        With the change c = f(o / g) + B(o / g) a of what is: ``e = y - g c``, and
+        ``H_ij = [i = j] c_i - g_i dc_i/do_j o_j / g_j^2``.
+        """
+        c, slope = model.linearise(t.o / mean, t.commands[:, 0])
+        g = mean[:, self.sizes.components]
+        H = -g[:, :, None] * slope * (t.o / (self.sizes.std * mean**2))[:, None, :]
+        H[:, np.arange(c.shape[1]), self.sizes.components] += c
+        return t.y - g * c, H
+
+    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+        """The observation without its gain."""
+        return o / mean
