@@ -323,7 +323,7 @@ def scores_of(records: pd.DataFrame) -> list[Result]:
     keys = ["protocol", "split", "scenario", "control"]
     rows = []
     for values, part in table.groupby(keys, sort=False):
-        means = {**part[list(SCORES)].mean(), "steps_to_recovery": part["steps_to_recovery"].median()}
+        means = {**part[list(SCORES)].mean(), "steps_to_recovery": part["steps_to_recovery"].dropna().median()}
         row = dict(zip(keys, values, strict=True)) | {"episodes": len(part)}
         # NaN is no JSON: a score that does not apply is left out.
         rows.append(row | {name: round(float(value), 4) for name, value in means.items() if value == value})
