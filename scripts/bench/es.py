@@ -183,15 +183,11 @@ def speed(repeats: int, population_size: int, n_steps: int) -> list[dict[str, An
 
 def growth(repeats: int, population_size: int, n_steps: int) -> list[dict[str, Any]]:
     """Populations in one process with as many environments, and workers with equal parts of the population."""
-    sizes = [size for size in (16, 64, 256, 512) if size <= 8 * population_size]
-    made = {f"population {size}": (size, Evolution(size, size, n_steps)) for size in sizes}
-    for n in (1, 2, 4):
-        made[f"{n} workers"] = (
-            population_size,
-            Evolution(population_size, population_size // 4, n_steps, n_workers=n),
-        )
+    cases = {f"population {size}": (size, size, 0) for size in (16, 64, 256, 512) if size <= 8 * population_size}
+    cases |= {f"{n} workers": (population_size, population_size // 4, n) for n in (1, 2, 4)}
     rows = []
-    for name, (size, evolution) in made.items():  # not in turns: Ray's actors would wait in memory
+    for name, (size, n_envs, n_workers) in cases.items():  # not in turns: each has a Ray of its own
+        evolution = Evolution(size, n_envs, n_steps, n_workers)
         times = []
         for _ in range(repeats + 1):
             start = now()
