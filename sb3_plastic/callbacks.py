@@ -176,7 +176,7 @@ def rollout_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: i
         trains = layer.spikes.permute(2, 0, 1, 3).flatten(0, 2).cpu().numpy()  # [C * L * K, N]
         ticks, neurons = np.nonzero(trains)
         raster = figure.add_subplot(grid[i, 0])
-        raster.plot(ticks / K, neurons, ",", color="black")
+        raster.plot(ticks / K, neurons, "|", color="black", markersize=2.5, markeredgewidth=0.8)
         raster.set(xlim=(0, len(rewards)), ylim=(-0.5, trains.shape[1] - 0.5), ylabel=f"layer {i}, neuron")
         if layer.state.h.numel():
             h = layer.state.h[-1].cpu().numpy()  # [M, N]
@@ -192,5 +192,7 @@ def rollout_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: i
         if layer.modulator is not None:
             below.plot(at, layer.modulator.mean(-1).cpu().numpy(), "o-", markersize=3, label=f"modulator, layer {i}")
     below.set(xlabel="environment step of the figure", xlim=(0, len(rewards)))
-    below.legend(loc="upper left", fontsize="small")
+    beside = figure.add_subplot(grid[n, 1])
+    beside.axis("off")
+    beside.legend(*below.get_legend_handles_labels(), loc="upper left", fontsize="small")
     return figure

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import Any
+
+TERMS = {
+    "STDP": "comparison",
+    "three-factor rule": "concepts",
+    "fast weights": "concepts",
+    "meta-RL": "comparison",
+    "asymmetric critic": "extending",
+    "MuJoCo": "install",
+    "ONNX": "interchange",
+    "Ray": "scaling",
+    "reversed motors": "perturbations",
+    "neuromodulation": "concepts",
+}
+"""What users search for, and a page that the site's search must offer for it."""
 
 
 def run_help(*command: str) -> str:
@@ -47,3 +62,29 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"{text} (`{normpath(target).removeprefix('../')}`)" if outside else match.group(0)
 
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", without_outside_link, markdown)
+
+
+def not_found(entries: list[dict[str, str]]) -> list[str]:
+    """
+    The terms whose page the search does not offer.
+
+    :param entries: of the search index: ``location``, ``title`` and ``text`` of each section of the site
+    """
+    texts: dict[str, str] = {}
+    for entry in entries:
+        page = entry["location"].partition(".html")[0]
+        texts[page] = f"{texts.get(page, '')} {entry['title']} {entry['text']}".lower()
+    return [term for term, page in TERMS.items() if term.lower() not in texts.get(page, "")]
+
+
+def on_post_build(config: Any) -> None:
+    """
+    MkDocs calls this when the site is built.
+
+    :raises PluginError: if the search does not lead to where it must
+    """
+    from mkdocs.exceptions import PluginError
+
+    index = json.loads((Path(config["site_dir"]) / "search" / "search_index.json").read_text(encoding="utf-8"))
+    if missing := not_found(index["docs"]):
+        raise PluginError(f"The site's search does not find these terms on their pages (TERMS): {', '.join(missing)}")

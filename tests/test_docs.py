@@ -1,6 +1,7 @@
 """What the documentation shows works: its code runs, its commands and their options exist."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -93,3 +94,12 @@ def test_files_and_headings_that_are_linked_exist(page):
         if anchor and path.suffix == ".md":
             headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", h.lower())) for h in headings}, anchor
+
+
+def test_the_site_is_not_built_if_its_search_misses_a_term():
+    hooks = runpy.run_path(str(ROOT / "scripts" / "site_hooks.py"))
+    entries = [
+        {"location": f"{page}.html#a", "title": "", "text": term.upper()} for term, page in hooks["TERMS"].items()
+    ]
+    assert hooks["not_found"](entries) == []
+    assert hooks["not_found"](entries[1:]) == ["STDP"]

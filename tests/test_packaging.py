@@ -2,8 +2,11 @@
 
 import inspect
 import os
+import re
+import shlex
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import sb3_plastic
+from sb3_plastic.cli import COMMANDS
 from sb3_plastic.perturbations import suite_names
 
 ROOT = Path(__file__).parent.parent
@@ -77,3 +81,69 @@ def test_public_names_are_those_in_all():
         if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
     }
     assert public == {*listed} - {"__version__"}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """
+    Runs a command in a fresh environment with the wheel and without the sources, in an empty folder. Other packages
+    are those of this environment: a line of a .pth file brings them, but none of the .pth files among them, which may
+    lead back to the sources.
+    """
+    base = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", base / "venv"], check=True)
+    python = base / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", wheel], check=True)
+    (packages,) = (base / "venv" / "lib").glob("python*/site-packages")
+    (packages / "others.pth").write_text(
+        "\n".join({sysconfig.get_path(name) for name in ("purelib", "platlib")}) + "\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environ["PATH"] = f"{python.parent}{os.pathsep}{environ['PATH']}"
+    (base / "empty").mkdir()
+
+    def run(*command):
+        return subprocess.run(command, cwd=base / "empty", env=environ, capture_output=True, text=True)
+
+    where = run("python", "-c", "import sb3_plastic; print(sb3_plastic.__file__)").stdout
+    assert Path(where.strip()) == packages / "sb3_plastic" / "__init__.py"
+    return run
+
+
+@pytest.mark.slow
+def test_the_wheel_runs_the_ten_lines_of_the_readme(installed):
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    done = installed("python", "-c", code)
+    assert done.returncode == 0, done.stderr
+    before, after = map(float, re.findall(r"return \w+: ([\d.]+)", done.stdout))
+    assert after > 3 * before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_of_the_wheel_has_help(installed, command):
+    done = installed("sb3-plastic", *command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"sb3-plastic {command}".strip() in done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_evaluates_reports_and_packages_without_a_stray_line(installed):
+    """The last of each command is the line that it ends with."""
+    robot = "logs/plastic_ppo/HalfCheetah-v5_1"
+    for command, last in {
+        "train --env HalfCheetah-v5 -n 512 --seed 1 -params n_envs:2 n_steps:64 batch_size:64": "Saving to logs/",
+        f"evaluate --model {robot} --tier smoke --episodes 1 --steps 40 --label plastic --out results": "Wrote",
+        "report results --out report": "",
+        f"package {robot} --to hub --episodes 1 --video-steps 5": "Wrote hub",
+        "enjoy --model hub --no-render --episodes 1": "Mean return of 1 episodes",
+        "inspect hub": "asks to run code:     no",
+        "perturbations list": "",
+        "study temporal --help": "",
+    }.items():
+        done = installed("sb3-plastic", *shlex.split(command))
+        assert (done.returncode, done.stderr) == (0, ""), command
+        assert last in done.stdout.splitlines()[-1], command
+    made = installed("ls", "-A").stdout.split()
+    assert made == ["hub", "logs", "report", "results"]

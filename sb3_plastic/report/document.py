@@ -153,10 +153,13 @@ class Document:
             files[f"{name}.svg"] = _drawn(figure, "svg")
         data = base64.b64encode(files[f"{name}.{suffix}"]).decode()
         alt = html.escape(re.sub(r"[*`]", "", caption))
-        width = round(figure.get_figwidth() * 130)  # pixels: larger on a screen than on paper
+        inches = figure.get_figwidth()
+        page = ' class="page"' if inches > COLUMN else ""
+        width = round(inches * 147)  # pixels: a figure as wide as a page of paper is as wide as the page on a screen
         self._add(
             f"![{name}](figures/{name}.{suffix})\n\n*{_safe(caption.replace('*', ''))}*{note}",
-            f'<figure>\n<img alt="{alt}" width="{width}" src="data:image/{kind};base64,{data}">\n'
+            f'<figure>\n<div class="wide"><img{page} alt="{alt}" width="{width}" '
+            f'src="data:image/{kind};base64,{data}"></div>\n'
             f"<figcaption>{_inline(caption)}</figcaption>\n</figure>",
             files,
         )
@@ -366,6 +369,7 @@ _CSS = """:root { color-scheme: light dark;
   --ink: #1a1a1a; --paper: #fff; --line: #d0d0d0; --shade: #f3f3f3; --link: #0059a8; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e4e4; --paper: #16181c; --line: #444; --shade: #23262b; --link: #7db8f0; }
+  img { filter: invert(.91) hue-rotate(180deg); } /* dark paper, and hues as they were */
 }
 body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
   color: var(--ink); background: var(--paper); }
@@ -382,9 +386,11 @@ pre { padding: .75rem; overflow-x: auto; } pre code { padding: 0; overflow-wrap:
 figure { margin: 1.5rem 0; }
 figcaption { font-size: .875rem; }
 img { max-width: 100%; height: auto; background: #fff; padding: .5rem; box-sizing: border-box; } /* drawn in black */
+@media (max-width: 44rem) { img.page { max-width: none; width: 44rem; } } /* scrolled rather than illegible */
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 @media print {
   :root { --ink: #000; --paper: #fff; --line: #bbb; --shade: #f3f3f3; --link: #000; }
+  img { filter: none; } img.page { max-width: 100%; width: auto; }
   body { max-width: none; margin: 0; font-size: 9pt; } table { font-size: 6.5pt; } th, td { padding: .1rem .25rem; }
   img, tr { break-inside: avoid; }
   h2, h3, h4 { break-after: avoid; } nav { display: none; }
