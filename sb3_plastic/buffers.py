@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
+from sb3_plastic.adaptive.agents import middle_and_half
+from sb3_plastic.adaptive.beside import transitions_of
+from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.errors import UserError
 from sb3_plastic.observations import Obs, map_obs
 
@@ -33,6 +37,17 @@ def pick(chunked: Tensor, index: Tensor) -> Tensor:
     :return: [L * C, ...], time first
     """
     return chunked.index_select(1, index).flatten(0, 1)
+
+
+def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
+    """The longest chunk, up to ``longest`` steps, that divides both the rollout and the minibatch."""
+    return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
+
+
+def default_batch_size(rollout: int, largest: int = 512) -> int:
+    """The largest minibatch, up to ``largest`` transitions, that divides the rollout; the whole one if none does."""
+    found = max(size for size in range(1, largest + 1) if rollout % size == 0)
+    return found if found > 1 else rollout
 
 
 class ChunkedRolloutBuffer(RolloutBuffer):
@@ -181,6 +196,17 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         scalars = (self.values, self.log_probs, self.advantages, self.returns)
         self._scalars = torch.stack([self._chunked(array) for array in scalars])  # [4, L, n_chunks * B]
         self.generator_ready = True
+
+    def transitions(self, action_space: spaces.Space, squashed: bool = False) -> Transitions:
+        """
+        The rollout as transitions, for a forward model.
+
+        :param action_space: in whose bounds actions are clipped, as the environment took them
+        :param squashed: whether actions are in units of half the control range already
+        """
+        assert isinstance(action_space, spaces.Box)
+        middle, half = (0.0, 1.0) if squashed else middle_and_half(action_space)
+        return transitions_of(self.observations, np.clip((self.actions - middle) / half, -1, 1), self.episode_starts)
 
     @property
     def n_sequences(self) -> int:

@@ -332,7 +332,7 @@ def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
         return [REMEDIES[error.errno]]
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
-    if command not in ("enjoy", "record", "plot"):
+    if command not in ("enjoy", "record", "plot") or "--model" in arguments:
         return []
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", default=FOLDER[1])

@@ -6,13 +6,10 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import (
@@ -22,23 +19,21 @@ from stable_baselines3.common.torch_layers import (
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
+from sb3_plastic.acting import ActingPolicy
+from sb3_plastic.adaptive.beside import LayerBeside, LayerOptions
 from sb3_plastic.asymmetric import SelectKeys, seen_by
 from sb3_plastic.buffers import Sequences
 from sb3_plastic.errors import check_choice, check_names, check_number
-from sb3_plastic.export import Normalization, export_policy
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.decoders import PopulationDecoder
-from sb3_plastic.snn.interventions import fast_weight_norms, state_names, zero_learned
-from sb3_plastic.snn.layer import Synapses
 from sb3_plastic.snn.network import PlasticSNN
-from sb3_plastic.stepper import PolicyStepper, State, initial_state, unvalidated_distributions
+from sb3_plastic.stepper import State, unvalidated_distributions
 from sb3_plastic.teacher import divergence, with_loss
 
 
-class PlasticPolicy(ActorCriticPolicy):
+class PlasticPolicy(ActingPolicy):
     """
     Actor-critic policy whose actor is a plastic spiking network. Its state lives as long as an episode.
 
@@ -60,6 +55,8 @@ class PlasticPolicy(ActorCriticPolicy):
         may be missing. Keys named in neither are seen by both
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
     :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
+    :param adaptive: an adaptive layer whose forward model learns beside the training, from its rollouts: the trained
+        policy goes on when its robot changes. True, or options of :class:`~sb3_plastic.adaptive.beside.LayerOptions`
     :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here
     :param kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig`, or arguments of SB3's ``ActorCriticPolicy``
     :raises ValueError: on an unknown argument or name, or a number out of range
@@ -80,6 +77,7 @@ class PlasticPolicy(ActorCriticPolicy):
         critic_keys: Sequence[str] = (),
         critic_lr_scale: float = 2.0,
         plasticity_lr_scale: float = 3.0,
+        adaptive: bool | dict[str, Any] = False,
         snn_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -99,6 +97,7 @@ class PlasticPolicy(ActorCriticPolicy):
         self.decoder_neurons, self.decoder_gain = decoder_neurons, decoder_gain
         self.critic_lr_scale, self.plasticity_lr_scale = critic_lr_scale, plasticity_lr_scale
         self.actor_keys, self.critic_keys = list(actor_keys), list(critic_keys)
+        self.adaptive = adaptive
         if isinstance(observation_space, spaces.Dict):
             kwargs.setdefault("features_extractor_class", CombinedExtractor)
         if self.actor_keys or self.critic_keys:
@@ -117,7 +116,7 @@ class PlasticPolicy(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         names = (
             *("critic", "decoder", "decoder_neurons", "decoder_gain", "critic_lr_scale", "plasticity_lr_scale"),
-            *("actor_keys", "critic_keys", "share_features_extractor"),
+            *("actor_keys", "critic_keys", "share_features_extractor", "adaptive"),
         )
         own = {name: getattr(self, name) for name in names}
         return super()._get_constructor_parameters() | own | asdict(self.snn_config)
@@ -134,6 +133,9 @@ class PlasticPolicy(ActorCriticPolicy):
             self.action_net = PopulationDecoder(self.snn.n_outputs // self.decoder_neurons, self.decoder_neurons)
         elif self.ortho_init:
             self.action_net.apply(lambda module: self.init_weights(module, gain=self.decoder_gain))
+        self.beside = None
+        if self.adaptive:
+            self.beside = LayerBeside(self.observation_space, self.action_space, LayerOptions.of(self.adaptive))
         # Adam in one call per group instead of a dozen per tensor: these are many, and small.
         fused = {"fused": True} if issubclass(self.optimizer_class, torch.optim.Adam) else {}
         make_optimizer: Callable[..., torch.optim.Optimizer] = self.optimizer_class
@@ -176,7 +178,8 @@ class PlasticPolicy(ActorCriticPolicy):
             "critic": [parameter for module in critic for parameter in module.parameters()],
             "plasticity": self.snn.plasticity_parameters(),
         }
-        taken = {id(parameter) for parameters in groups.values() for parameter in parameters}
+        apart = [] if self.beside is None else [*self.beside.parameters()]  # they learn by another error
+        taken = {id(parameter) for parameters in [apart, *groups.values()] for parameter in parameters}
         groups["actor"] = [parameter for parameter in self.parameters() if id(parameter) not in taken]
         scales = {"critic": self.critic_lr_scale, "plasticity": self.plasticity_lr_scale, "actor": 1.0}
         return [
@@ -189,44 +192,6 @@ class PlasticPolicy(ActorCriticPolicy):
         """All that decides the most likely action, in a fixed order: features, spiking network, decoder."""
         modules: list[nn.Module] = [self.pi_features_extractor, self.snn, self.action_net]
         return [parameter for module in modules for parameter in module.parameters()]
-
-    def networks(self) -> list[PlasticSNN]:
-        """The spiking networks: the actor's and, if it is plastic, the critic's."""
-        return [self.snn] if self.critic_snn is None else [self.snn, self.critic_snn]
-
-    # Stepping. The state of all networks is a flat tuple of tensors, opaque to all but the networks.
-
-    def initial_state(self, n_envs: int, random: bool = True) -> State:
-        """
-        The state at the start of an episode.
-
-        :param n_envs: number of environments, B
-        :param random: draw the keys of random encoders; else they are always the same
-        """
-        return initial_state(self.networks(), n_envs, random)
-
-    def split_state(self, state: State) -> tuple[State, State]:
-        """The actor's part of a state, and the critic's (empty for an MLP)."""
-        return self.stepper().split_state(state)
-
-    def stepper(self) -> PolicyStepper:
-        """What steps the policy with its present parameters, differentiable."""
-        return PolicyStepper(self, self.networks(), self.snn, self.critic_snn)
-
-    def prepared(
-        self, frozen: bool = False, keep_fast_weights: bool | None = None, in_place: bool = False
-    ) -> PolicyStepper:
-        """
-        What steps the policy many times without gradients. The networks' parameters are computed once, here: make
-        another when they have changed.
-
-        :param frozen: nothing that synapses have learned changes
-        :param keep_fast_weights: whether that survives the start of an episode; None: as the policy was made
-        :param in_place: a step overwrites the state that the step before has returned, if that is passed in again: for
-            a caller who does not keep it
-        """
-        actor, *critic = [net.prepared(frozen, keep_fast_weights, in_place) for net in self.networks()]
-        return PolicyStepper(self, self.networks(), actor, critic[0] if critic else None)
 
     def forward(  # type: ignore[override]
         self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
@@ -315,65 +280,6 @@ class PlasticPolicy(ActorCriticPolicy):
         """
         state, starts = self._with_defaults(obs, state, episode_starts)
         return self._values(self.stepper().critic_latent(obs, starts, state))
-
-    # predict, and what experiments with plasticity ask for (sb3_plastic.evaluation.controls)
-
-    def act(
-        self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
-    ) -> tuple[np.ndarray, State]:
-        """See :meth:`~sb3_plastic.stepper.PolicyStepper.act`."""
-        return self.stepper().act(obs, state, episode_starts, deterministic)
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """See :meth:`~sb3_plastic.stepper.PolicyStepper.predict`."""
-        return self.stepper().predict(observation, state, episode_start, deterministic)
-
-    def n_plastic_layers(self) -> int:
-        """How many layers of the actor have fast weights."""
-        return sum(layer.config.rule != "none" for layer in self.snn.layers)
-
-    def zero_fast_weights(self, state: tuple[np.ndarray, ...], rows: NDArray[np.bool_]) -> tuple[np.ndarray, ...]:
-        """
-        Forget what synapses have learned.
-
-        :param state: what ``predict`` returned
-        :param rows: in which environments, [B]
-        :return: the state with fast weights, eligibility and sliding threshold at zero there
-        """
-        return zero_learned(state, state_names(self.networks()), rows)
-
-    def fast_weight_norms(self, state: tuple[np.ndarray, ...]) -> np.ndarray:
-        """
-        Root mean square of the fast weights of the actor's plastic layers.
-
-        :param state: what ``predict`` returned
-        :return: [B, L]
-        """
-        return fast_weight_norms(state, state_names([self.snn]))
-
-    def actor_synapses(self) -> list[Synapses]:
-        """The actor's synapses, layer by layer, for faults; the last layer computes the actions."""
-        # Views, so that a change in place is one of the policy. A population decoder has [outputs, neurons of each].
-        weight, bias = (self.action_net.get_parameter(name) for name in ("weight", "bias"))
-        head = weight.view(-1, 1) if isinstance(self.action_net, PopulationDecoder) else weight.T
-        return [*(layer.synapses() for layer in self.snn.layers), (head, None, bias, 0, False)]
-
-    def export(self, folder: str | Path, normalization: VecNormalize | Normalization | None = None) -> Path:
-        """
-        Write the policy to a folder of plain files, which :func:`sb3_plastic.load_policy` reads without running code.
-
-        :param folder: is made; an earlier export in it is replaced
-        :param normalization: the VecNormalize of its training, if there was one
-        :return: the folder
-        :raises ValueError: if an argument of the policy is no plain data, or a weight is not finite
-        """
-        return export_policy(self, folder, normalization)
 
 
 class PlasticMultiInputPolicy(PlasticPolicy):

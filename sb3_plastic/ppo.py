@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -19,7 +21,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.buffers import ChunkedRolloutBuffer
+from sb3_plastic.buffers import ChunkedRolloutBuffer, default_batch_size, default_chunk_len
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_rewards, check_state
@@ -32,17 +34,6 @@ from sb3_plastic.stepper import State
 from sb3_plastic.teacher import Lessons, Teacher
 
 SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
-
-
-def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
-    """The longest chunk, up to ``longest`` steps, that divides both the rollout and the minibatch."""
-    return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
-
-
-def default_batch_size(rollout: int, largest: int = 512) -> int:
-    """The largest minibatch, up to ``largest`` transitions, that divides the rollout; the whole one if none does."""
-    found = max(size for size in range(1, largest + 1) if rollout % size == 0)
-    return found if found > 1 else rollout
 
 
 class PlasticPPO(WholeFiles, PPO):
@@ -361,6 +352,10 @@ class PlasticPPO(WholeFiles, PPO):
             self.logger.record("train/teacher_weight", self.rollout_buffer.teacher_weight)
             if self.rollout_buffer.teacher_weight:
                 self.logger.record("train/teacher_kl", teacher_kl(self.policy, self.rollout_buffer))
+        if self.policy.beside is not None:
+            rollout = self.rollout_buffer.transitions(self.action_space, self.policy.squash_output)
+            for name, value in self.policy.beside.learn(rollout, self._current_progress_remaining).items():
+                self.logger.record(f"adaptive/{name}", value, exclude="stdout")
         for name, value in snn_statistics(self.policy, self.rollout_buffer).items():
             self.logger.record(name, value, exclude="stdout")  # some twenty lines: for TensorBoard and files
 
@@ -373,6 +368,30 @@ class PlasticPPO(WholeFiles, PPO):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfPlasticPPO:
-        """As in SB3. By default a run's name in TensorBoard tells rule, modulation and seed, too."""
+        """
+        As in SB3. By default a run's name in TensorBoard tells rule, modulation and seed, too. In the end, and before
+        the model is saved, an adaptive layer is calibrated.
+        """
         name = tb_log_name or run_name(self, self.policy)
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        try:
+            return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        finally:
+            self.settle()
+
+    def settle(self) -> None:
+        """Calibrate the adaptive layer, if its forward model has learned since it was calibrated."""
+        found = {} if self.policy.beside is None else self.policy.beside.settle()
+        for name, value in found.items():
+            self.logger.record(f"adaptive/nominal/{name}", value, exclude="stdout")
+        if found:
+            self.logger.dump(self.num_timesteps)
+
+    def save(
+        self,
+        path: str | Path | BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """As in SB3, but atomic, and with an adaptive layer that is calibrated."""
+        self.settle()
+        super().save(path, exclude, include)

@@ -43,13 +43,12 @@ def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[LayerStat
     """
     T, n, _ = transitions.o.shape
     state = layer.initial_state(n)
-    seen = np.ones((n, len(layer.components)), bool)
     for t in range(T):
         o, a, after = (x[t].astype(np.float64) for x in transitions[:3])
         state = layer.reset(state, transitions.starts[t] | (t == 0))
         state = state._replace(acting=np.zeros_like(state.acting))
-        _, state = layer.command(state, o, seen, a)
-        state = layer.observe(state, after, seen)
+        _, state = layer.command(state, o, np.ones((n, len(layer.components)), bool), a)
+        state = layer.observe(state, *layer.fill(state, after))
         yield state
 
 

@@ -51,9 +51,7 @@ def train(
     :param tick: called after each batch with the number of transitions
     """
     o, a, change = flat(transitions)
-    model.mean.copy_(o.mean(0))
-    model.std.copy_(o.std(0).clamp(min=1e-6))
-    model.scale.copy_(change.std(0).clamp(min=1e-6))
+    set_scales(model, o, change)
     y = change / model.scale
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     batch_size = int(np.clip(epochs * len(o) / ENOUGH_UPDATES, 32, 512))
@@ -61,12 +59,7 @@ def train(
     for _ in range(epochs):
         for batch in torch.randperm(len(o), generator=generator).split(batch_size):
             optimizer.param_groups[0]["lr"] = learning_rate * (1 - done / n_batches)
-            f, B, log_R = model(o[batch], a[batch])
-            error = y[batch] - f - (B @ a[batch].unsqueeze(-1)).squeeze(-1)
-            # A third of the bound of 5 standard deviations and beyond are collisions, which must not lead.
-            squared = error.pow(2).clamp(max=25)
-            likelihood = log_R + squared.detach() / log_R.exp()
-            loss = squared.mean() + 0.1 * likelihood.mean()
+            loss = loss_of(model, o[batch], a[batch], y[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -74,6 +67,30 @@ def train(
             if tick is not None:
                 tick(len(batch))
     model.body.finish(model.standardised(o), model.f)
+
+
+def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:
+    """Standardise by what was seen. :param model: in place :param o: [n, O] :param change: [n, O]"""
+    model.mean.copy_(o.mean(0))
+    model.std.copy_(o.std(0).clamp(min=1e-6))
+    model.scale.copy_(change.std(0).clamp(min=1e-6))
+
+
+def loss_of(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
+    """
+    Squared error, bounded, and the likelihood of its noise beside.
+
+    :param model: that predicts all components
+    :param o: observations [n, O]
+    :param a: commands [n, A]
+    :param y: change in standard deviations, [n, O]
+    """
+    f, B, log_R = model(o, a)
+    error = y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
+    # A third of the bound of 5 standard deviations and beyond are collisions, which must not lead.
+    squared = error.pow(2).clamp(max=25)
+    likelihood = log_R + squared.detach() / log_R.exp()
+    return squared.mean() + 0.1 * likelihood.mean()
 
 
 @torch.no_grad()
@@ -95,18 +112,44 @@ def _error(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
     return y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
 
 
+def predictable(model: ForwardModel, held_out: Transitions) -> tuple[Array, Array]:
+    """
+    The components that the model can predict, so that nobody has to list those that matter.
+
+    :param model: trained
+    :param held_out: nominal transitions that it has not seen
+    :return: their indices [C], and the unexplained share of all, [O]
+    """
+    share = unexplained(model, held_out)
+    moves = model.scale.numpy() > 1e-5 * model.std.numpy()
+    return np.flatnonzero((share < WORST_SHARE) & moves & ~echoes(held_out)), share
+
+
+def echoes(transitions: Transitions) -> Array:
+    """
+    Components of the observation that repeat the command, such as the previous action: they say nothing of the body,
+    and would be taken for proof that nothing has changed. Bool [O].
+
+    :param transitions: nominal ones
+    """
+    o, a, change = (x.double() for x in flat(transitions))
+    after = o + change
+    inputs = torch.cat([a, torch.ones(len(a), 1)], 1).double()
+    error = after - inputs @ torch.linalg.lstsq(inputs, after).solution
+    variance = after.var(0)
+    return ((error.square().mean(0) < 1e-6 * variance) & (variance > 0)).numpy()
+
+
 def keep_predictable(model: ForwardModel, held_out: Transitions) -> Array:
     """
-    Drop the components that the model cannot predict, so that nobody has to list those that matter.
+    Drop the components that the model cannot predict.
 
     :param model: trained, changed in place
     :param held_out: nominal transitions that it has not seen
     :return: unexplained share of those that are kept, [C]
     :raises UserError: if none is left
     """
-    share = unexplained(model, held_out)
-    moves = model.scale.numpy() > 1e-5 * model.std.numpy()
-    good = np.flatnonzero((share < WORST_SHARE) & moves)
+    good, share = predictable(model, held_out)
     if not len(good):
         raise UserError(
             f"The forward model predicts no component of the observation (unexplained: {share.min():.2f} at best). "

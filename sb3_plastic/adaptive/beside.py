@@ -1,0 +1,249 @@
+"""
+The adaptive layer inside a policy: its forward model learns beside the training, from the training's own rollouts.
+
+Rollouts are played without the layer: they are nominal, and the replay of PPO's update stays exact. After each update
+``learn`` trains the forward model on a window of recent rollouts; ``settle`` calibrates the thresholds on transitions
+that were held out, and from then on the layer is there. What it has found lies in the module's state, so that a model's
+file holds it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sb3_plastic.adaptive.agents import box
+from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.calibration import calibrate, replay
+from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.fit import flat, loss_of, predictable, set_scales
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.signals import signals_of
+from sb3_plastic.errors import check_choice, check_names, check_number
+
+Array = NDArray[Any]
+
+HELD_OUT = 8
+"""One of so many environments is held out, at least one; of a single environment a fifth of each rollout's steps."""
+
+ENOUGH = 4096
+"""Transitions that are held out, about so many of the last ones: with fewer, no threshold is known."""
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """
+    ``policy_kwargs=dict(adaptive=...)``: plain data.
+
+    :param forward_model: ``mlp`` or ``spiking``
+    :param net_arch: units of each layer of the forward model
+    :param hypotheses: what may have changed, names in ``HYPOTHESES``
+    :param epochs: how often each transition is learned from, on average
+    :param batch_size: transitions per step of Adam
+    :param learning_rate: at the start of the training; it falls to 0
+    :param window: transitions of the last rollouts that are learned from
+    :param lifetime: keep estimates over episodes: a damaged robot stays damaged
+    """
+
+    forward_model: str = "mlp"
+    net_arch: tuple[int, ...] = (192, 192)
+    hypotheses: tuple[str, ...] = DEFAULT
+    epochs: int = 4
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    window: int = 200_000
+    lifetime: bool = False
+
+    @classmethod
+    def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
+        """
+        :param given: True: the defaults; a mapping: some of the options
+        :raises UserError: on an unknown name, or a number out of range
+        """
+        named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
+        check_names("adaptive", named, [field.name for field in fields(cls)])
+        lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if name in named}
+        options = cls(**(named | lists))
+        check_choice("forward model", options.forward_model, BODIES)
+        for name in options.hypotheses:
+            check_choice("hypothesis", name, HYPOTHESES)
+        for name in ("epochs", "batch_size", "window"):
+            check_number(name, getattr(options, name), at_least=1, integer=True)
+        check_number("learning_rate", options.learning_rate, above=0)
+        return options
+
+
+class LayerBeside(nn.Module):
+    """
+    Owns the forward model's parameters and, in its extra state, what the calibration found.
+
+    :param observation_space: of the policy, normalised if the policy's are
+    :param action_space: of the policy
+    :param options: plain data
+    :raises UserError: on spaces that are no Box with one axis
+    """
+
+    def __init__(
+        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], options: LayerOptions
+    ) -> None:
+        super().__init__()
+        (n_observations,), (n_motors,) = (
+            box(name, space).shape for name, space in (("observation", observation_space), ("action", action_space))
+        )
+        with torch.random.fork_rng(devices=[]):  # the policy draws the same weights with a layer and without
+            torch.manual_seed(0)
+            self.model = ForwardModel(n_observations, n_motors, options.forward_model, options.net_arch)
+        self.options = options
+        self.settings: LayerSettings | None = None
+        self.components: list[int] = []
+        self._layer: AdaptiveLayer | None = None
+        self._window: deque[tuple[Tensor, Tensor, Tensor]] = deque()
+        self._held_out: deque[Transitions] = deque()
+        self._optimizer: torch.optim.Adam | None = None
+        self._generator = torch.Generator().manual_seed(0)
+
+    # Learning, beside a training
+
+    def learn(self, rollout: Transitions, remaining: float) -> dict[str, float]:
+        """
+        Train the forward model for a while. The layer is gone until :meth:`settle` calibrates it anew.
+
+        :param rollout: nominal transitions; where ``after`` is not known it is NaN
+        :param remaining: fraction of the training that remains
+        :return: for the log: mean share of the variance that is unexplained, and normalised innovation squared
+        """
+        self.settings = self._layer = None
+        training, held_out = split(rollout)
+        self._window.append(flat(training))
+        self._held_out.append(held_out)
+        _trim(self._window, self.options.window, lambda part: len(part[0]))
+        _trim(self._held_out, ENOUGH, lambda part: part.starts.size)
+        o, a, change = (torch.cat(parts) for parts in zip(*self._window, strict=True))
+        if len(o) < 2:
+            return {}
+        set_scales(self.model, o, change)
+        if self._optimizer is None:
+            self._optimizer = torch.optim.Adam(self.model.parameters(), self.options.learning_rate, fused=True)
+        self._optimizer.param_groups[0]["lr"] = self.options.learning_rate * max(remaining, 0.0)
+        n_updates = max(self.options.epochs * training.starts.size // self.options.batch_size, 1)
+        for _ in range(n_updates):
+            batch = torch.randint(len(o), (self.options.batch_size,), generator=self._generator)
+            loss = loss_of(self.model, o[batch], a[batch], change[batch] / self.model.scale)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+        return _errors(self.model, held_out)
+
+    def settle(self) -> dict[str, float]:
+        """
+        Calibrate the thresholds, if the forward model has learned since: from then on the layer is there.
+
+        :return: for the log: how the layer behaves on nominal transitions; empty if nothing had to be done
+        """
+        if self.settings is not None or not self._held_out:
+            return {}
+        held_out = side_by_side(self._held_out)
+        self.model.body.finish(self.model.standardised(flat(held_out)[0]), self.model.f)
+        components, _ = predictable(self.model, held_out)
+        if not len(components):
+            return {}
+        self.components = components.tolist()
+        layer = self._made(LayerSettings(hypotheses=self.options.hypotheses))
+        self.settings = calibrate(layer, held_out)
+        return signals_of(self.layer(), list(replay(self.layer(), held_out)))
+
+    # The layer
+
+    def is_settled(self) -> bool:
+        """Whether there is a layer: its forward model has been trained, and its thresholds calibrated."""
+        return self.settings is not None
+
+    def layer(self) -> AdaptiveLayer:
+        """The layer, with the parameters of its calibration. It is there if :meth:`is_settled`."""
+        assert self.settings is not None
+        if self._layer is None:
+            self._layer = self._made(self.settings)
+        return self._layer
+
+    def _made(self, settings: LayerSettings) -> AdaptiveLayer:
+        model = copy.deepcopy(self.model).cpu().requires_grad_(False)
+        model.keep(torch.tensor(self.components))
+        return AdaptiveLayer(model.requires_grad_(False), settings)
+
+    # What a model's file holds beside the parameters: a tensor, since files hold numbers alone
+
+    def get_extra_state(self) -> Tensor:
+        """Settings and components as JSON, in bytes."""
+        found = {"settings": asdict(self.settings) if self.settings else None, "components": self.components}
+        return torch.tensor(list(json.dumps(found).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """The inverse of :meth:`get_extra_state`. :param state: bytes"""
+        found = json.loads(bytes(state.tolist()).decode())
+        stored = found["settings"]
+        self.components, self._layer = found["components"], None
+        self.settings = stored and LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
+
+
+def split(rollout: Transitions) -> tuple[Transitions, Transitions]:
+    """
+    What is trained on, and what is held out: whole environments if there are several, so that nobody has seen them.
+
+    :param rollout: T steps of N environments
+    """
+    n_steps, n = rollout.starts.shape
+    if n > 1:
+        cut = n - max(n // HELD_OUT, 1)
+        return Transitions(*(x[:, :cut] for x in rollout)), Transitions(*(x[:, cut:] for x in rollout))
+    cut = max(n_steps * 4 // 5, 1)
+    return Transitions(*(x[:cut] for x in rollout)), Transitions(*(x[cut:] for x in rollout))
+
+
+def side_by_side(rollouts: deque[Transitions]) -> Transitions:
+    """Rollouts of one length as if they were one of more environments. :param rollouts: oldest first"""
+    return Transitions(*(np.concatenate(arrays, 1) for arrays in zip(*rollouts, strict=True)))
+
+
+def transitions_of(observations: Array, commands: Array, starts: Array) -> Transitions:
+    """
+    Transitions of a rollout. What follows the last step of an episode, or of the rollout, is not in it.
+
+    :param observations: [T, N, O]
+    :param commands: in units of half the control range, clipped, [T, N, A]
+    :param starts: whether an episode starts, [T, N]
+    """
+    after = np.where(starts[1:, :, None] > 0, np.nan, observations[1:])
+    o, a, after = (x.astype(np.float32) for x in (observations[:-1], commands[:-1], after))
+    return Transitions(o, a, after, starts[:-1] > 0)
+
+
+def _trim(parts: deque[Any], enough: int, size: Any) -> None:
+    """Forget the oldest parts that are not needed."""
+    while len(parts) > 1 and sum(map(size, parts)) - size(parts[0]) >= enough:
+        parts.popleft()
+
+
+@torch.no_grad()
+def _errors(model: ForwardModel, held_out: Transitions) -> dict[str, float]:
+    o, a, change = flat(held_out)
+    if len(o) < 2:
+        return {}
+    y = change / model.scale
+    f, B, log_R = model(o, a)
+    squared = (y - f - (B @ a.unsqueeze(-1)).squeeze(-1)).square()
+    moves = y.var(0) > 1e-6
+    share = (squared.mean(0) / y.var(0).clamp(min=1e-6))[moves]
+    nis = (squared / log_R.exp())[:, moves].mean(1)
+    return {"unexplained": share.mean().item(), "unexplained_worst": share.max().item(), "nis": nis.median().item()}

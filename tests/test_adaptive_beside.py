@@ -1,0 +1,205 @@
+"""A policy with an adaptive layer inside: its forward model learns from PPO's rollouts, and a trained zip adapts."""
+
+import numpy as np
+import pytest
+import torch
+from envs import random_vec_env, small_ppo
+from stable_baselines3.common.env_util import make_vec_env
+from toy_robots import Robots
+
+from sb3_plastic import PlasticPPO, load_policy
+from sb3_plastic.adaptive.beside import LayerBeside, LayerOptions, transitions_of
+from sb3_plastic.adaptive.fit import echoes
+from sb3_plastic.evaluation.controls import Player, controls_of
+
+SMALL = dict(net_arch=(32,), epochs=20, batch_size=64, hypotheses=("motors", "wires"))
+
+
+def toy_ppo(adaptive=SMALL, **kwargs):
+    import gymnasium as gym
+    from gymnasium import spaces
+
+    class Toy(gym.Env):
+        observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.robots = Robots(1, seed=int(self.np_random.integers(1000)))
+            return self.robots.see()[0].astype(np.float32), {}
+
+        def step(self, action):
+            self.robots.step(np.asarray(action, float)[None])
+            o = self.robots.see()[0]
+            return o.astype(np.float32), -float(np.abs(o).sum()), False, self.robots.t >= 50, {}
+
+    env = make_vec_env(Toy, 8, seed=0)
+    return PlasticPPO(
+        "PlasticPolicy",
+        env,
+        n_steps=64,
+        batch_size=256,
+        n_epochs=2,
+        seed=0,
+        policy_kwargs=dict(net_arch=[16], rule="oja", modulation="simple", adaptive=adaptive, log_std_init=-0.5),
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained():
+    model = toy_ppo()
+    model.learn(8 * 64 * 6)
+    return model
+
+
+def play(model, steps, gain, predictor=None):
+    """Run the policy on robots whose motors have a gain from step 20 on. :return: state, and applied commands"""
+    robots = Robots(6, applied=lambda u, t: u * gain if t >= 20 else u)
+    state, starts, seen = None, np.ones(6, bool), []
+    for _ in range(steps):
+        o = robots.see().astype(np.float32)
+        actions, state = (predictor or model).predict(o, state, starts, deterministic=False)
+        robots.step(actions.astype(float))
+        starts = np.zeros(6, bool)
+        seen.append(actions)
+    return state, np.array(seen)
+
+
+def test_a_trained_policy_finds_out_what_has_changed(trained):
+    state, _ = play(trained, 150, np.array([-1.0, 0.5]))
+    adaptive = trained.policy.adaptive_policy()
+    assert set(adaptive.acting(state)) <= {"motors", "wires"}
+    assert adaptive.estimates(state)["motors"].mean.mean(0) == pytest.approx([-1, 0.5], abs=0.25)
+
+
+def test_nothing_happens_on_the_robot_of_the_training(trained):
+    state, _ = play(trained, 100, np.ones(2))
+    assert trained.policy.adaptive_policy().acting(state).count("nominal") >= 5
+
+
+def test_training_is_bit_for_bit_the_same_with_it_and_without():
+    plain, layered = (toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, {**SMALL, "epochs": 1}))
+    with_layer = dict(layered.policy.named_parameters())
+    for name, parameter in plain.policy.named_parameters():
+        assert parameter.equal(with_layer[name]), name
+
+
+def test_the_first_minibatch_has_log_ratios_of_zero(trained):
+    ratios = []
+    evaluate = trained.policy.evaluate_actions
+
+    def watch(obs, actions):
+        values, log_prob, entropy = evaluate(obs, actions)
+        ratios.append(log_prob.detach())
+        return values, log_prob, entropy
+
+    buffer = trained.rollout_buffer
+    trained.policy.evaluate_actions = watch
+    try:
+        old = []
+        get = buffer.get
+        buffer.get = lambda size: (old.append(batch.old_log_prob) or batch for batch in get(size))
+        trained.learn(8 * 64)
+    finally:
+        del trained.policy.evaluate_actions, buffer.get
+    assert torch.equal(ratios[0], old[0].flatten()) or (ratios[0] - old[0].flatten()).abs().max() < 1e-5
+
+
+def test_a_saved_model_adapts_alike_and_so_does_its_export(trained, tmp_path):
+    trained.save(tmp_path / "m")
+    loaded = PlasticPPO.load(tmp_path / "m")
+    trained.policy.export(tmp_path / "e")
+    exported = load_policy(tmp_path / "e")
+    runs = []
+    for model in (trained, loaded, exported):
+        torch.manual_seed(0)
+        runs.append(play(model, 60, np.array([-1.0, 1.0])))
+    for state, actions in runs[1:]:
+        assert np.array_equal(actions, runs[0][1])
+        assert all(np.array_equal(a, b) for a, b in zip(state, runs[0][0], strict=True))
+
+
+def test_controls_take_the_layer_away(trained):
+    gain = np.array([-1.0, 0.5])
+    assert controls_of(trained).n_plastic_layers() == 3  # motors, wires, and a layer with fast weights
+    frozen = trained.policy.prepared(frozen=True)
+    state, _ = play(trained, 60, gain, frozen)
+    assert trained.policy.adaptive_policy().acting(state) == ["nominal"] * 6
+    state, _ = play(trained, 60, gain)
+    zeroed = trained.policy.zero_fast_weights(state, np.arange(6) == 2)
+    norms = trained.policy.fast_weight_norms(zeroed)
+    assert norms.shape == (6, 3)
+    assert (norms[2] == 0).all()
+    assert (norms[3, :2] > 0).all()
+    assert Player(trained, "off").control == "off"
+
+
+def test_while_it_learns_there_is_no_layer_and_a_save_calibrates_it(tmp_path):
+    model = toy_ppo()
+    seen = []
+
+    def watch(local, _):
+        seen.append(model.policy.adaptive_policy())
+        if model.num_timesteps == 8 * 64 * 2 + 8:
+            model.save(tmp_path / "best")
+        return True
+
+    model.learn(8 * 64 * 3, callback=watch)
+    assert seen[0] is None
+    assert PlasticPPO.load(tmp_path / "best").policy.adaptive_policy() is not None
+    assert model.policy.adaptive_policy() is not None
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "message"),
+    [
+        ({"wings": 1}, "adaptive has no argument 'wings'"),
+        ({"hypotheses": ["wings"]}, "Unknown hypothesis 'wings'"),
+        ({"forward_model": "magic"}, "Unknown forward model 'magic'"),
+        ({"epochs": 0}, "epochs must be"),
+    ],
+)
+def test_options_that_do_not_exist_are_refused(adaptive, message):
+    with pytest.raises(ValueError, match=message):
+        small_ppo(policy_kwargs=dict(adaptive=adaptive))
+
+
+def test_other_spaces_are_refused():
+    from gymnasium import spaces
+
+    with pytest.raises(ValueError, match="Box with one axis as action space"):
+        small_ppo(random_vec_env(action_space=spaces.Discrete(2)), policy_kwargs=dict(adaptive=True))
+
+
+def test_what_follows_an_episode_is_not_learned_from():
+    o = np.arange(12.0).reshape(6, 2, 1)
+    starts = np.zeros((6, 2))
+    starts[3, 1] = 1
+    found = transitions_of(o, np.zeros((6, 2, 1)), starts)
+    assert np.isnan(found.after[2, 1])
+    assert found.after[2, 0] == o[3, 0]
+    assert np.isnan(found.after).sum() == 1
+
+
+def test_components_that_repeat_the_command_are_no_evidence():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(-1, 1, (200, 2, 2))
+    o = rng.normal(size=(200, 2, 3))
+    after = o + 0.1 * rng.normal(size=o.shape)
+    after[..., 2] = 3 * a[..., 1] + 1
+    found = transitions_of(o, a, np.zeros((200, 2)))._replace(after=after[:-1].astype(np.float32))
+    assert echoes(found).tolist() == [False, False, True]
+
+
+def test_a_spiking_forward_model_learns_beside_too():
+    options = LayerOptions.of({**SMALL, "forward_model": "spiking"})
+    env = random_vec_env()
+    beside = LayerBeside(env.observation_space, env.action_space, options)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        a = rng.uniform(-1, 1, (65, 8, 4))
+        o = np.cumsum(0.1 * np.concatenate([np.zeros((1, 8, 4)), a[:-1]]), 0)
+        beside.learn(transitions_of(o, a, np.zeros((65, 8))), 1.0)
+    assert beside.settle()["surprise"] > 0
+    assert beside.is_settled()
