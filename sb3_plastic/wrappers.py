@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -108,6 +109,66 @@ class SplitObservation(gym.ObservationWrapper):
     def observation(self, observation: np.ndarray) -> dict[str, np.ndarray]:
         """The observation in two parts."""
         return {"sensors": observation[: self.n_first], self.key: observation[self.n_first :]}
+
+
+class MidRunChange(gym.Wrapper):
+    """
+    Change an environment in mid-episode: an agent that was trained without it meets a body that it does not know. The
+    next episode begins unchanged. ``info`` says ``steps_since_onset``, -1 before. In RL Zoo::
+
+        env_wrapper:
+          - sb3_plastic.wrappers.MidRunChange: {at: 100, wires: [[-1]]}
+
+    :param env: environment; for ``wires`` with a bounded box of one axis as action space
+    :param at: the first step that is changed, from 0 on
+    :param wires: matrix from commands to motors, both in units of half the control range: applied = wires @ commanded.
+        -1 on its diagonal reverses a motor, a permutation plugs them in anew
+    :param attributes: of the innermost environment, by name, such as ``{"g": 15.0}`` of a pendulum
+    :raises UserError: on wires that do not fit the motors, or an attribute that the environment does not have
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        at: int = 0,
+        wires: Sequence[Sequence[float]] | np.ndarray | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(env)
+        check_number("at", at, at_least=0, integer=True)
+        self.at, self.t, self.attributes = at, 0, dict(attributes or {})
+        for name in self.attributes:
+            if name not in vars(env.unwrapped):
+                raise UserError(f"{env.unwrapped} has no attribute {name!r} that could be changed.")
+        self._nominal = {name: getattr(env.unwrapped, name) for name in self.attributes}
+        self.wires = None if wires is None else np.asarray(wires, np.float64)
+        if self.wires is not None:
+            space, n = env.action_space, len(self.wires)
+            if not isinstance(space, spaces.Box) or space.shape != (n,) or self.wires.shape != (n, n):
+                raise UserError(f"Wires of shape {self.wires.shape} do not fit the action space {space}.")
+            self._middle, self._half = (space.high + space.low) / 2, (space.high - space.low) / 2
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As in gymnasium."""
+        self.t = 0
+        self._set(self._nominal)
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """As in gymnasium."""
+        since = self.t - self.at
+        if since == 0:
+            self._set(self.attributes)
+        if since >= 0 and self.wires is not None:
+            unit = np.clip((np.asarray(action) - self._middle) / self._half, -1, 1)
+            action = (self.wires @ unit * self._half + self._middle).astype(self.env.action_space.dtype)
+        self.t += 1
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, {**info, "steps_since_onset": max(since, -1)}
+
+    def _set(self, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            setattr(self.env.unwrapped, name, value)
 
 
 def n_action_numbers(space: spaces.Space) -> int:

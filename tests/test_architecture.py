@@ -44,7 +44,7 @@ ALLOWED = {
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms tuning",
-    "studies": "adaptive export safe seeding errors es snn tasks files perturbations evaluation report ppo zoo "
+    "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo zoo "
     "versions",
     "interchange": "errors files export policies snn",
     "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange snn",

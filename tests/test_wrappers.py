@@ -10,7 +10,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sb3_plastic import PlasticPPO, PreviousActionReward, VecPreviousActionReward
+from sb3_plastic.errors import UserError
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+from sb3_plastic.wrappers import MidRunChange
 
 
 @pytest.mark.parametrize(
@@ -83,3 +85,64 @@ def test_around_a_vector_environment_it_shows_what_it_shows_around_each(env_id, 
 def test_images_are_refused():
     with pytest.raises(ValueError, match="box observation of one axis, or a dict"):
         PreviousActionReward(RandomEnv(spaces.Box(0, 255, (3, 8, 8), np.uint8), spaces.Discrete(2)))
+
+
+def pendulum_torques(**change):
+    """Angular velocities of a pendulum at rest at its lowest point, with a torque of 1 N m, for six steps."""
+    env = MidRunChange(gym.make("Pendulum-v1"), **change)
+    speeds, since = [], []
+    for episode in range(2):
+        env.reset(seed=episode)
+        env.unwrapped.state = np.array([np.pi, 0.0])
+        for _ in range(3):
+            observation, _, _, _, info = env.step(np.array([1.0], np.float32))
+            speeds.append(observation[2])
+            since.append(info["steps_since_onset"])
+            env.unwrapped.state = np.array([np.pi, 0.0])
+    return speeds, since
+
+
+def test_motors_are_plugged_in_anew_in_mid_episode_and_back_at_the_next():
+    speeds, since = pendulum_torques(at=2, wires=[[-1]])
+    assert speeds == pytest.approx([0.15, 0.15, -0.15] * 2, abs=1e-5)
+    assert since == [-1, -1, 0] * 2
+
+
+def test_wires_act_in_units_of_half_the_control_range():
+    class Record(gym.Env):
+        observation_space, action_space = (
+            gym.spaces.Box(-1, 1, (1,)),
+            gym.spaces.Box(np.array([0, -4]), np.array([2, 4])),
+        )
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(1), {}
+
+        def step(self, action):
+            self.action = action
+            return np.zeros(1), 0.0, False, False, {}
+
+    env = MidRunChange(Record(), wires=[[0, 1], [-0.5, 0]])
+    env.reset()
+    env.step(np.array([2.0, 9.0]))
+    assert env.unwrapped.action == pytest.approx([2.0, -2.0])  # the command was clipped first
+
+
+def test_attributes_change_at_the_onset_and_come_back():
+    env = MidRunChange(gym.make("Pendulum-v1"), at=1, attributes={"g": 3.0})
+    seen = []
+    for _ in range(2):
+        env.reset(seed=0)
+        for _ in range(2):
+            env.step(np.zeros(1, np.float32))
+            seen.append(env.unwrapped.g)
+    assert seen == [10.0, 3.0] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"wires": np.eye(2)}, r"shape \(2, 2\) do not fit"), ({"attributes": {"mass": 1}}, "'mass'")],
+)
+def test_changes_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        MidRunChange(gym.make("Pendulum-v1"), **change)

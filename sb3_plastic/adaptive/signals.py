@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
-from sb3_plastic.adaptive.responsibility import probabilities
+from sb3_plastic.adaptive.responsibility import needed, probabilities
 
 
 def signals_of(layer: AdaptiveLayer, states: Sequence[LayerState]) -> dict[str, float]:
     """
     - ``surprise``: of nominal, near 1 where all is as expected; ``surprise_relative``: as a multiple of its threshold
-    - ``noise``: expected noise, as a multiple of the forward model's
+    - ``noise``: that no hypothesis explains, as a multiple of the forward model's
     - ``acting/<hypothesis>``: share of the steps in which it acts
     - ``responsibility/<hypothesis>``: its mean probability
     - ``estimate/<hypothesis>``: how far its estimates are from nominal, and ``spread/<hypothesis>``: their standard
@@ -28,13 +28,14 @@ def signals_of(layer: AdaptiveLayer, states: Sequence[LayerState]) -> dict[str, 
     values = {
         "surprise": surprise,
         "surprise_relative": surprise / layer.rates[0].threshold,
-        "noise": float(np.mean([s.noise for s in nominal])),
+        "noise": float(np.mean([state.noise for state in states])),
     }
     acting = np.array([state.acting for state in states])
-    chances = np.mean([probabilities(s.evidence + s.hint, layer.head_start) for s in states], axis=(0, 1))
+    head_start = layer.settings.head_start
+    chances = [probabilities(s.evidence + s.hint, needed(head_start, s.noise)).mean(0) for s in states]
     for k, hypothesis in enumerate(layer.hypotheses):
         values[f"acting/{hypothesis.name}"] = float(np.mean(acting == k))
-        values[f"responsibility/{hypothesis.name}"] = float(chances[k])
+        values[f"responsibility/{hypothesis.name}"] = float(np.mean(chances, 0)[k])
         start = hypothesis.start()
         if len(start):
             synapses = [state.synapses[k] for state in states]

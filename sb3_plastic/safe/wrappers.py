@@ -10,6 +10,7 @@ from sb3_plastic.safe.errors import DamagedError, RefusedError
 WRAPPERS: set[str] = {
     "sb3_plastic.wrappers.PreviousActionReward",
     "sb3_plastic.wrappers.VecPreviousActionReward",
+    "sb3_plastic.wrappers.MidRunChange",
     "sb3_plastic.perturbations.vec_env.locomotion_vec_env",
     *(
         f"gymnasium.wrappers.{name}"

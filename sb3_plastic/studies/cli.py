@@ -21,6 +21,10 @@ STUDIES = {
     ),
     "robustness": ("sb3_plastic.studies.adaptation:robustness", "trained agents on robots and networks with faults"),
     "meta": ("sb3_plastic.studies.meta:main", "agents trained under randomised dynamics: does their plasticity adapt?"),
+    "replugged": (
+        "sb3_plastic.studies.replugged:main",
+        "Pendulum, Reacher, Pusher re-plugged in mid-run: SAC, PPO",
+    ),
     "severity": ("sb3_plastic.studies.severity:main", "how hard the perturbations of a suite are"),
     "curves": ("sb3_plastic.studies.curves:main", "learning curves of trainings that are there"),
 }
