@@ -14,8 +14,8 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from sb3_plastic.adaptive.agents import middle_and_half
-from sb3_plastic.adaptive.beside import transitions_of
 from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.rollouts import transitions_of
 from sb3_plastic.errors import UserError
 from sb3_plastic.observations import Obs, map_obs
 

@@ -22,7 +22,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from sb3_plastic.acting import ActingPolicy
-from sb3_plastic.adaptive.beside import LayerBeside, LayerOptions
+from sb3_plastic.adaptive.beside import LayerBeside
+from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.asymmetric import SelectKeys, seen_by
 from sb3_plastic.buffers import Sequences
 from sb3_plastic.errors import check_choice, check_names, check_number
@@ -56,7 +57,7 @@ class PlasticPolicy(ActingPolicy):
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
     :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
     :param adaptive: an adaptive layer whose forward model learns beside the training, from its rollouts: the trained
-        policy goes on when its robot changes. True, or options of :class:`~sb3_plastic.adaptive.beside.LayerOptions`
+        policy goes on when its robot changes. True, or options of :class:`~sb3_plastic.adaptive.options.LayerOptions`
     :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here
     :param kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig`, or arguments of SB3's ``ActorCriticPolicy``
     :raises ValueError: on an unknown argument or name, or a number out of range

@@ -8,8 +8,10 @@ from stable_baselines3.common.env_util import make_vec_env
 from toy_robots import Robots
 
 from sb3_plastic import PlasticPPO, load_policy
-from sb3_plastic.adaptive.beside import LayerBeside, LayerOptions, transitions_of
+from sb3_plastic.adaptive.beside import LayerBeside
 from sb3_plastic.adaptive.fit import echoes
+from sb3_plastic.adaptive.options import LayerOptions
+from sb3_plastic.adaptive.rollouts import transitions_of
 from sb3_plastic.evaluation.controls import Player, controls_of
 
 SMALL = dict(net_arch=(32,), epochs=20, batch_size=64, hypotheses=("motors", "wires"))

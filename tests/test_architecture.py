@@ -44,8 +44,8 @@ ALLOWED = {
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms tuning",
-    "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo zoo "
-    "versions",
+    "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo "
+    "zoo versions",
     "interchange": "errors files export policies snn",
     "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange snn",
     "cli": "artefacts adapt errors files help simulator zoo perturbations evaluation report studies",

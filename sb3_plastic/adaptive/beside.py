@@ -12,77 +12,25 @@ from __future__ import annotations
 import copy
 import json
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sb3_plastic.adaptive.agents import box
-from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate, replay
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import flat, loss_of, predictable, set_scales
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.options import LayerOptions
+from sb3_plastic.adaptive.rollouts import side_by_side, split
 from sb3_plastic.adaptive.signals import signals_of
-from sb3_plastic.errors import check_choice, check_names, check_number
-
-Array = NDArray[Any]
-
-HELD_OUT = 8
-"""One of so many environments is held out, at least one; of a single environment a fifth of each rollout's steps."""
 
 ENOUGH = 4096
 """Transitions that are held out, about so many of the last ones: with fewer, no threshold is known."""
-
-
-@dataclass(frozen=True)
-class LayerOptions:
-    """
-    ``policy_kwargs=dict(adaptive=...)``: plain data.
-
-    :param forward_model: ``mlp`` or ``spiking``
-    :param net_arch: units of each layer of the forward model
-    :param hypotheses: what may have changed, names in ``HYPOTHESES``
-    :param epochs: how often each transition is learned from, on average
-    :param batch_size: transitions per step of Adam
-    :param learning_rate: at the start of the training; it falls to 0
-    :param window: transitions of the last rollouts that are learned from
-    :param lifetime: keep estimates over episodes: a damaged robot stays damaged
-    """
-
-    forward_model: str = "mlp"
-    net_arch: tuple[int, ...] = (192, 192)
-    hypotheses: tuple[str, ...] = DEFAULT
-    epochs: int = 4
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    window: int = 200_000
-    lifetime: bool = False
-
-    @classmethod
-    def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
-        """
-        :param given: True: the defaults; a mapping: some of the options
-        :raises UserError: on an unknown name, or a number out of range
-        """
-        named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
-        check_names("adaptive", named, [field.name for field in fields(cls)])
-        lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if name in named}
-        options = cls(**(named | lists))
-        check_choice("forward model", options.forward_model, BODIES)
-        for name in options.hypotheses:
-            check_choice("hypothesis", name, HYPOTHESES)
-        for name in ("epochs", "batch_size", "window"):
-            check_number(name, getattr(options, name), at_least=1, integer=True)
-        check_number("learning_rate", options.learning_rate, above=0)
-        return options
 
 
 class LayerBeside(nn.Module):
@@ -195,38 +143,6 @@ class LayerBeside(nn.Module):
         stored = found["settings"]
         self.components, self._layer = found["components"], None
         self.settings = stored and LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
-
-
-def split(rollout: Transitions) -> tuple[Transitions, Transitions]:
-    """
-    What is trained on, and what is held out: whole environments if there are several, so that nobody has seen them.
-
-    :param rollout: T steps of N environments
-    """
-    n_steps, n = rollout.starts.shape
-    if n > 1:
-        cut = n - max(n // HELD_OUT, 1)
-        return Transitions(*(x[:, :cut] for x in rollout)), Transitions(*(x[:, cut:] for x in rollout))
-    cut = max(n_steps * 4 // 5, 1)
-    return Transitions(*(x[:cut] for x in rollout)), Transitions(*(x[cut:] for x in rollout))
-
-
-def side_by_side(rollouts: deque[Transitions]) -> Transitions:
-    """Rollouts of one length as if they were one of more environments. :param rollouts: oldest first"""
-    return Transitions(*(np.concatenate(arrays, 1) for arrays in zip(*rollouts, strict=True)))
-
-
-def transitions_of(observations: Array, commands: Array, starts: Array) -> Transitions:
-    """
-    Transitions of a rollout. What follows the last step of an episode, or of the rollout, is not in it.
-
-    :param observations: [T, N, O]
-    :param commands: in units of half the control range, clipped, [T, N, A]
-    :param starts: whether an episode starts, [T, N]
-    """
-    after = np.where(starts[1:, :, None] > 0, np.nan, observations[1:])
-    o, a, after = (x.astype(np.float32) for x in (observations[:-1], commands[:-1], after))
-    return Transitions(o, a, after, starts[:-1] > 0)
 
 
 def _trim(parts: deque[Any], enough: int, size: Any) -> None:

@@ -1,0 +1,54 @@
+"""Options of an adaptive layer inside a policy, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
+from sb3_plastic.errors import check_choice, check_names, check_number
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """
+    ``policy_kwargs=dict(adaptive=...)``: plain data.
+
+    :param forward_model: ``mlp`` or ``spiking``
+    :param net_arch: units of each layer of the forward model
+    :param hypotheses: what may have changed, names in ``HYPOTHESES``
+    :param epochs: how often each transition is learned from, on average
+    :param batch_size: transitions per step of Adam
+    :param learning_rate: at the start of the training; it falls to 0
+    :param window: transitions of the last rollouts that are learned from
+    :param lifetime: keep estimates over episodes: a damaged robot stays damaged
+    """
+
+    forward_model: str = "mlp"
+    net_arch: tuple[int, ...] = (192, 192)
+    hypotheses: tuple[str, ...] = DEFAULT
+    epochs: int = 4
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    window: int = 200_000
+    lifetime: bool = False
+
+    @classmethod
+    def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
+        """
+        :param given: True: the defaults; a mapping: some of the options
+        :raises UserError: on an unknown name, or a number out of range
+        """
+        named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
+        check_names("adaptive", named, [field.name for field in fields(cls)])
+        lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if name in named}
+        options = cls(**(named | lists))
+        check_choice("forward model", options.forward_model, BODIES)
+        for name in options.hypotheses:
+            check_choice("hypothesis", name, HYPOTHESES)
+        for name in ("epochs", "batch_size", "window"):
+            check_number(name, getattr(options, name), at_least=1, integer=True)
+        check_number("learning_rate", options.learning_rate, above=0)
+        return options
