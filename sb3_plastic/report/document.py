@@ -155,7 +155,7 @@ class Document:
         alt = html.escape(re.sub(r"[*`]", "", caption))
         inches = figure.get_figwidth()
         page = ' class="page"' if inches > COLUMN else ""
-        width = round(inches * 147)  # pixels: a figure as wide as a page of paper is as wide as the page on a screen
+        width = round(inches * 151)  # pixels: a figure as wide as a page of paper is as wide as the page on a screen
         self._add(
             f"![{name}](figures/{name}.{suffix})\n\n*{_safe(caption.replace('*', ''))}*{note}",
             f'<figure>\n<div class="wide"><img{page} alt="{alt}" width="{width}" '
