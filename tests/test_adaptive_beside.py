@@ -205,3 +205,10 @@ def test_a_spiking_forward_model_learns_beside_too():
         beside.learn(transitions_of(o, a, np.zeros((65, 8))), 1.0)
     assert beside.settle()["surprise"] > 0
     assert beside.is_settled()
+
+
+def test_a_body_that_cannot_be_predicted_gets_no_layer_and_a_warning():
+    with pytest.warns(UserWarning, match="predicts no component"):
+        model = small_ppo(policy_kwargs=dict(adaptive=SMALL)).learn(96)
+    assert model.policy.adaptive_policy() is None
+    assert len(model.predict(np.zeros((2, 4), np.float32))[0]) == 2

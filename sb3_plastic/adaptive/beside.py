@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections import deque
 from dataclasses import asdict
 from typing import Any
@@ -106,6 +107,12 @@ class LayerBeside(nn.Module):
         self.model.body.finish(self.model.standardised(flat(held_out)[0]), self.model.f)
         components, _ = predictable(self.model, held_out)
         if not len(components):
+            warnings.warn(
+                "The forward model predicts no component of the observation yet, so there is no adaptive layer: train "
+                "longer, or with more epochs of `adaptive`.",
+                stacklevel=2,
+            )
+            self._held_out.clear()
             return {}
         self.components = components.tolist()
         layer = self._made(LayerSettings(hypotheses=self.options.hypotheses))
