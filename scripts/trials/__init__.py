@@ -1,0 +1,1 @@
+"""The parts of ``scripts/campaign.py``: what is done to the package, and what counts as an answer."""
