@@ -1,54 +1,67 @@
 #!/usr/bin/env bash
-# The matrix of versions: Python 3.11, 3.12 and 3.13, each with the lowest and the newest packages that pyproject.toml allows.
-# Each cell is a virtual environment of its own (about 2 GB), in which a selection of the tests runs.
+# The matrix of versions: Python 3.11, 3.12 and 3.13, each with the lowest and the newest packages that pyproject.toml allows
+# and that have wheels for it. Each cell is a virtual environment of its own, in which a selection of the tests runs.
 #
-#   scripts/compat.sh                          all cells whose Python is there
-#   scripts/compat.sh 3.13 newest              one cell
-#   TESTS="tests" scripts/compat.sh 3.11 lowest    the whole suite
+#   scripts/compat.sh                              all cells whose Python is there
+#   scripts/compat.sh 3.13 newest                  one cell
+#   TESTS="tests" scripts/compat.sh 3.11 lowest    other tests
+#   EXTRA="torch<2.6" scripts/compat.sh 3.13 lowest    a cell that fails, as it should: torch 2.5 ...
 #
-# Fails if a cell fails. Prints a line per cell for docs/compatibility.md.
+# Prints a line per cell for docs/compatibility.md. Fails if a cell fails: because a test does, or none could be run.
+#
+#   COMPAT_DIR    folder of the environments; default: a new one. Those that are there are used again
+#   TORCH_INDEX   index of torch alone, such as that of torch's own builds for the CPU, which are a tenth of the size
+#
+# Packages are chosen by uv, which is installed if it is missing. Where they come from is the configuration of uv (UV_...).
 set -u
-cd "$(dirname "$0")/.."
-root=$PWD
+root=$(cd "$(dirname "$0")/.." && pwd)
 work=${COMPAT_DIR:-$(mktemp -d)}
-tests=${TESTS:-tests/test_golden.py tests/test_export.py tests/test_reference.py tests/test_policy.py tests/test_ppo.py tests/test_safe.py}
-torch_index=${TORCH_INDEX:-}   # for instance https://download.pytorch.org/whl/cpu
+tests=${TESTS:-tests/test_golden.py tests/test_reference.py tests/test_policy.py tests/test_export.py tests/test_safe.py tests/test_properties.py}
+test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100 tqdm)
 failed=0
+mkdir -p "$work"
+export UV_PYTHON_DOWNLOADS=${UV_PYTHON_DOWNLOADS:-never} OMP_NUM_THREADS=1
 
-# The lowest versions that pyproject.toml allows, as pip's constraints: "name>=1.2" becomes "name==1.2.*".
-lowest() {
-    "$1" - <<'PY'
-import re, tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-wanted = project["dependencies"] + project["optional-dependencies"]["mujoco"]
-for line in wanted:
-    match = re.match(r"([A-Za-z0-9_-]+)(?:\[[^]]*\])?>=([0-9.]+)", line)
-    if match:
-        print(f"{match[1]}=={match[2]}.*")
-PY
+uv=${UV:-$(command -v uv)}
+if [ -z "$uv" ]; then
+    uv=$work/uv/bin/uv
+    [ -x "$uv" ] || { python3 -m venv "$work/uv" && "$work/uv/bin/pip" install -q uv; } || exit 1
+fi
+
+install() { # python, which, folder
+    local resolution=highest options=()
+    [ "$2" = lowest ] && resolution=lowest-direct
+    [ -x "$3/bin/python" ] || "$uv" venv -q --python "$1" "$3" || return 1
+    # shellcheck disable=SC2206
+    [ -n "${TORCH_INDEX:-}" ] && options=(--index "$TORCH_INDEX" --index-strategy unsafe-best-match)
+    # --no-build: of packages without a wheel for this Python the next version, in place of a compiler.
+    printf '%s\n' "${test_packages[@]}" ${EXTRA:-} >"$3/test-packages.txt"
+    "$uv" pip install -q --python "$3" --no-build --resolution "$resolution" "${options[@]}" \
+        -r "$root/pyproject.toml" --extra mujoco -r "$3/test-packages.txt" || return 1
+    "$uv" pip install -q --python "$3" --no-deps --reinstall-package sb3_plastic --editable "$root"
 }
 
-cell() {
-    local python=$1 which=$2 venv=$work/$1-$2
-    command -v "python$python" >/dev/null || { echo "| $python | $which | not run: there is no python$python | |"; return; }
-    "python$python" -m venv "$venv" || { failed=1; return; }
-    local pip="$venv/bin/pip install -q --disable-pip-version-check"
-    : >"$work/constraints"
-    [ "$which" = lowest ] && lowest "$venv/bin/python" 2>/dev/null >"$work/constraints"
-    [ -n "$torch_index" ] && $pip torch --index-url "$torch_index" -c "$work/constraints"
-    if ! $pip -e ".[mujoco]" sb3-contrib pytest pytest-timeout hypothesis -c "$work/constraints" >"$venv/pip.log" 2>&1; then
-        echo "| $python | $which | cannot be installed: $(grep -m1 ERROR "$venv/pip.log") | |"
+cell() { # python, which
+    local venv=$work/$1-$2 versions result
+    if ! "$uv" python find --system "$1" >/dev/null 2>&1; then
+        echo "| $1 | $2 | not run: there is no Python $1 | |"
+        return
+    fi
+    mkdir -p "$venv"
+    if ! install "$1" "$2" "$venv" >"$venv.install.log" 2>&1; then
+        echo "| $1 | $2 | cannot be installed: $(grep -v '^$' "$venv.install.log" | tail -1) | |"
         failed=1
         return
     fi
-    local versions result
+    cd "$root" || exit 1
     versions=$("$venv/bin/python" -c "
 from sb3_plastic.versions import versions
 found = versions()
-print(', '.join(f'{name} {found[name]}' for name in ('stable_baselines3', 'gymnasium', 'mujoco', 'numpy', 'torch', 'numba')))" 2>&1 | tail -1)
-    result=$(cd "$root" && OMP_NUM_THREADS=1 PYTHONPATH=$root "$venv/bin/python" -m pytest -q -p no:cacheprovider $tests 2>&1 | tee "$venv/tests.log" | tail -1)
-    case $result in *failed* | *error*) failed=1 ;; esac
-    echo "| $python | $which | $versions | $result |"
+print(', '.join(f'{name} {found[name]}' for name in ('python', 'stable_baselines3', 'gymnasium', 'mujoco', 'numpy', 'torch', 'numba')))" 2>&1 | tail -1)
+    # shellcheck disable=SC2086
+    PYTHONPATH=$root "$venv/bin/python" -m pytest -q -p no:cacheprovider $tests >"$venv.tests.log" 2>&1 || failed=1
+    result=$(tail -1 "$venv.tests.log")
+    echo "| $1 | $2 | $versions | $result |"
 }
 
 for python in ${1:-3.11 3.12 3.13}; do
