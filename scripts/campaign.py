@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "damage": partial(damages, journal, made, work, args.seed, min(args.examples, 200)),
         "kills": lambda: each(lambda job: kills(journal, job, work, args.seed, args.kills)),
         "steps": lambda: each(lambda job: steps(journal, job, work, args.seed)),
-        "browser": partial(pages, journal, work),
+        "browser": partial(pages, journal, min(args.examples, 500)),
     }
     for name in args.parts:
         parts[name]()

@@ -14,8 +14,8 @@ from trials.jobs import Job
 from trials.journal import Details, Journal
 from trials.processes import complete, start, wait
 
-FRESH_EVERY = 10
-"""Each tenth trial starts interpreters of its own."""
+FRESH_EVERY = 20
+"""Each twentieth trial starts interpreters of its own."""
 
 
 class Killer:
