@@ -22,7 +22,16 @@ from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
-from sb3_plastic.interchange import Difference, FrozenPolicy, OnnxPolicy, SnnTorchPolicy, compare, to_nir, to_onnx
+from sb3_plastic.interchange import (
+    Difference,
+    FrozenPolicy,
+    NirPolicy,
+    OnnxPolicy,
+    SnnTorchPolicy,
+    compare,
+    to_nir,
+    to_onnx,
+)
 from sb3_plastic.simulator import hush_mujoco
 
 FORMATS = ("onnx", "snntorch", "nir")
@@ -76,7 +85,8 @@ def convert_model(
     :param to: file to write
     :param env: environment; None: as noted down with the model
     :param after: steps of an episode after which the network is frozen
-    :param check: steps of the comparison; 0 for none. Of NIR, which holds the spiking network alone, there is none
+    :param check: steps of the comparison; 0 for none. NIR holds the spiking layers alone: all else of the copy is
+        the policy's
     :param seed: of the episodes
     :param trust: run what the model's files ask for
     :return: largest difference between original and copy; None if not compared
@@ -107,11 +117,12 @@ def convert_model(
         state = _state_after(_Normalized(policy, normalization), make, after, seed) if after else None
         if format_name == "nir":
             to_nir(policy, to, state)
-            return None
-        copy = SnnTorchPolicy(policy, state, normalization)
-        content = io.BytesIO()
-        torch.save(copy.state_dict(), content)
-        replace_file(Path(to), content.getvalue())
+            copy = NirPolicy(to, policy, normalization)
+        else:
+            copy = SnnTorchPolicy(policy, state, normalization)
+            content = io.BytesIO()
+            torch.save(copy.state_dict(), content)
+            replace_file(Path(to), content.getvalue())
         original = FrozenPolicy(policy, state, normalized)
     if not check:
         return None

@@ -2,7 +2,7 @@
 
 from sb3_plastic.interchange.compare import Difference, compare
 from sb3_plastic.interchange.frozen import FrozenLayer, FrozenPolicy, freeze
-from sb3_plastic.interchange.nir import to_nir
+from sb3_plastic.interchange.nir import NirPolicy, to_nir
 from sb3_plastic.interchange.onnx import OnnxPolicy, to_onnx
 from sb3_plastic.interchange.snntorch import SnnTorchPolicy
 
@@ -10,6 +10,7 @@ __all__ = [
     "Difference",
     "FrozenLayer",
     "FrozenPolicy",
+    "NirPolicy",
     "OnnxPolicy",
     "SnnTorchPolicy",
     "compare",

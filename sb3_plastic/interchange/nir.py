@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.export import Normalization
 from sb3_plastic.files import replacing
 from sb3_plastic.interchange.frozen import FrozenLayer, freeze
-from sb3_plastic.interchange.step import check_convertible
+from sb3_plastic.interchange.step import DeterministicStep, check_convertible, read_out
 from sb3_plastic.snn.neurons import NEURONS
 
 DT = 1e-4
@@ -98,27 +99,68 @@ def to_nir(policy: Any, file: str | Path, state: Sequence[np.ndarray] | None = N
     return Path(file)
 
 
-def simulate(file: str | Path, inputs: np.ndarray) -> list[np.ndarray]:
+class NirPolicy:
     """
-    Run a file of :func:`to_nir` by Euler's method, from nothing but what is in it: to check what was written.
+    A frozen policy whose spiking layers are run by Euler's method, from nothing but what is in a file of
+    :func:`to_nir`: what another program makes of it. Encoder, readout and decoder, which are not in the file, are the
+    policy's.
 
-    :param file: the file
-    :param inputs: input of each tick, [K, M]
-    :return: spikes of each layer, [K, N]
+    :param file: of :func:`to_nir`
+    :param policy: the policy that it was written from
+    :param normalization: what the policy wants done to observations first
     """
-    import nir
 
-    graph = nir.read(file)
-    trains = []
-    x = np.asarray(inputs, np.float64)
-    for i in range(sum(name.startswith("weights") for name in graph.nodes)):
-        affine, neurons = graph.nodes[f"weights{i}"], graph.nodes[f"neurons{i}"]
-        v = np.zeros(len(affine.bias))
-        spikes = np.zeros((len(x), len(v)))
-        for k, current in enumerate(x @ affine.weight.T + affine.bias):
-            v = v + DT / neurons.tau * (neurons.v_leak - v + neurons.r * current)
-            spikes[k] = v > neurons.v_threshold
-            v = np.where(spikes[k], neurons.v_reset, v)
-        trains.append(spikes)
-        x = spikes
-    return trains
+    def __init__(self, file: str | Path, policy: Any, normalization: Normalization | None = None) -> None:
+        import nir
+
+        graph = nir.read(file)
+        n_layers = sum(name.startswith("weights") for name in graph.nodes)
+        self.layers = [(graph.nodes[f"weights{i}"], graph.nodes[f"neurons{i}"]) for i in range(n_layers)]
+        self.coding = DeterministicStep(check_convertible(policy, "NIR"), normalization)
+
+    def initial_state(self, n_envs: int) -> tuple[Tensor, ...]:
+        """Membranes of each layer, [B, N], then the readout. :param n_envs: B"""
+        readout = self.coding.policy.snn.readout.initial_state(n_envs, False)
+        return (*(torch.zeros(n_envs, len(affine.bias), dtype=torch.float64) for affine, _ in self.layers), readout)
+
+    def spikes(self, inputs: Tensor, membranes: Sequence[Tensor]) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """
+        Run the layers.
+
+        :param inputs: of each tick, [K, B, M]
+        :param membranes: of each layer, [B, N]
+        :return: spikes of each layer, [K, B, N], and the membranes after
+        """
+        trains, after, x = [], [], inputs.double()
+        for (affine, neurons), v in zip(self.layers, membranes, strict=True):
+            tau, r, leak, threshold, reset = (
+                torch.as_tensor(getattr(neurons, name)) for name in ("tau", "r", "v_leak", "v_threshold", "v_reset")
+            )
+            currents = x @ torch.as_tensor(affine.weight).double().T + torch.as_tensor(affine.bias)
+            spikes = torch.zeros_like(currents)
+            for k, current in enumerate(currents):
+                v = v + DT / tau * (leak - v + r * current)
+                spikes[k] = v > threshold
+                v = torch.where(spikes[k] > 0, reset, v)
+            trains.append(spikes)
+            after.append(v)
+            x = spikes
+        return trains, tuple(after)
+
+    @torch.no_grad()
+    def predict(
+        self, observation: np.ndarray, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, tuple[Tensor, ...]]:
+        """As in SB3; the most likely action, always. The state is a tuple of tensors."""
+        obs = torch.as_tensor(observation)
+        fresh = self.initial_state(len(obs))
+        if state is None:
+            state = fresh
+        elif episode_start is not None:
+            starts = torch.as_tensor(np.asarray(episode_start, bool)).view(-1, 1)
+            state = tuple(torch.where(starts, new, old) for new, old in zip(fresh, state, strict=True))
+        net, none = self.coding.policy.snn, torch.zeros(len(obs), dtype=torch.bool)
+        x, _ = net.encoder(self.coding.features(obs).unsqueeze(0), none.unsqueeze(0), torch.zeros(len(none), 0))
+        trains, membranes = self.spikes(x[0], state[:-1])
+        latent, readout = read_out(net, list(trains[-1].float()), none, state[-1])
+        return self.coding.action(latent).numpy(), (*membranes, readout)
