@@ -15,7 +15,7 @@ from trials.journal import Details, Journal
 from trials.processes import complete, start, wait
 
 FRESH_EVERY = 20
-"""Each twentieth trial starts interpreters of its own."""
+"""Each twentieth trial kills an interpreter of its own, once."""
 
 
 class Killer:
@@ -84,14 +84,14 @@ class Killer:
 
         :param index: of the trial
         """
-        random, fresh = Random(f"{self.seed} {self.job.name} {index}"), index % FRESH_EVERY == 0
+        random, fresh = Random(f"{self.seed} {self.job.name} {index}"), index % FRESH_EVERY == FRESH_EVERY - 1
         out = self.work / f"{self.job.name}_{index}"
         shutil.rmtree(out, ignore_errors=True)
         # An interpreter of its own spends the time before this on imports.
         start_up = self.length_of(True) - self.length_of(False) if fresh else 0.0
         moments: list[float] = []
         wrong = ""
-        while len(moments) < self.job.in_a_row and not wrong:
+        while len(moments) < (1 if fresh else self.job.in_a_row) and not wrong:
             moment = start_up + random.random() * self.length_of(False)
             ended = wait(start(self.job.command(out), self.log, fresh), self.log, moment)
             if ended.code is None:
