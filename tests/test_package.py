@@ -9,7 +9,9 @@ from huggingface_hub import ModelCard
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
+from sb3_plastic import export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.artefacts.packaging import _noted
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation.loading import load_model
 
@@ -54,6 +56,14 @@ def test_the_code_of_the_card_gives_a_return_that_was_measured(cheetah, monkeypa
     assert float(capsys.readouterr().out) == pytest.approx(results["returns"][0])
     assert sum(results["returns"]) / 2 == pytest.approx(results["mean_reward"])
     assert results["mean_reward"] > 4000
+
+
+def test_a_robot_that_is_not_perturbed_goes_by_its_stock_name(cheetah, tmp_path):
+    assert _noted(cheetah, trust=False) == "HalfCheetah-v5"
+    training = {"env_id": "sb3_plastic/PerturbedHalfCheetah-v0"}
+    for kwargs, expected in (({}, "HalfCheetah-v5"), ({"scenario": "nda-v1/train"}, training["env_id"])):
+        export_policy(load_policy(cheetah).policy, tmp_path / "other", training={**training, "env_kwargs": kwargs})
+        assert _noted(tmp_path / "other", trust=False) == expected
 
 
 def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):

@@ -94,11 +94,12 @@ def _what(agent: Contents, adaptive: bool, results: dict[str, Any]) -> str:
 def _measured(results: dict[str, Any]) -> str:
     returns, seed, n = results["returns"], results["seed"], results["n_eval_episodes"]
     least, most = f"{min(returns):.1f}", f"{max(returns):.1f}"
+    seeds = f"Seeds {seed} to {seed + n - 1}" if n > 1 else f"Seed {seed}"
     by = f" by\n\n    {results['command']}\n" if results["command"] else ".\n"
     return (
         "| return, mean | standard deviation | least | most | episodes |\n|---|---|---|---|---|\n"
         f"| {results['mean_reward']:.1f} | {results['std_reward']:.1f} | {least} | {most} | {n} |\n\n"
-        f"Seeds {seed} to {seed + n - 1}, the most likely actions. All returns are in `results.json`. Measured on "
+        f"{seeds}, the most likely actions. All returns are in `results.json`. Measured on "
         f"{results['eval_datetime']}{by}"
     )
 

@@ -30,7 +30,7 @@ from sb3_plastic.artefacts.contents import contents
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.evaluation.environment import zoo_files
+from sb3_plastic.evaluation.environment import perturbable, robot_of, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export.folder import CONFIG, TENSORS
 from sb3_plastic.files import replace_file, write_json
@@ -126,8 +126,8 @@ def package_model(
     for stale in (CARD, RESULTS, VIDEO) if (folder / RESULTS).is_file() else ():
         (folder / stale).unlink(missing_ok=True)  # the card must never be that of another model
     _put_model(Path(model), folder, vec_normalize, env, algo, trust)
-    env_id = env or zoo_files(folder).env_id(trust)
-    returns = play(str(folder), env, episodes, seed, trust=trust)
+    env_id = env or _noted(folder, trust)
+    returns = play(str(folder), env_id, episodes, seed, trust=trust)
     if video_steps:
         _film(folder, env, seed, video_steps)
     results = {
@@ -164,6 +164,14 @@ def _put_model(
         raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
     for name in files:
         replace_file(folder / name, (path / name).read_bytes())
+
+
+def _noted(folder: Path, trust: bool) -> str | None:
+    """The environment noted down; of a robot that could be perturbed, and is not, the stock one: a hub knows that."""
+    zoo = zoo_files(folder)
+    noted = zoo.env_id(trust)
+    robot = "" if noted is None or zoo.env_kwargs() else robot_of(noted)
+    return f"{robot}-v5" if robot and noted == perturbable(f"{robot}-v5") else noted
 
 
 def _film(folder: Path, env: str | None, seed: int, steps: int) -> None:
