@@ -141,7 +141,10 @@ def record(arguments: list[str]) -> int | None:
     prepare()
     warn_of_files(arguments, always=True)
     if {"-h", "--help"} & {*arguments}:
-        print("With --perturb SCENARIO or --model FILE it films side by side: record --perturb x --help.\n")
+        from sb3_plastic.evaluation.film_cli import record_parser
+
+        print("With --perturb or --model it films robots side by side, and takes these arguments:\n")
+        print(record_parser().format_help() + "\nWithout, those of RL Zoo:\n")
     settings = [*ALGO, *FOLDER, *camera_of(arguments), *arguments]
     # This pipeline of RL Zoo's is a script.
     call(lambda: runpy.run_module("rl_zoo3.record_video", run_name="__main__"), "record", settings)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -17,15 +18,18 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import TrainedIn
-from sb3_plastic.evaluation.film import STRIP, Shot, compose, find_onset
+from sb3_plastic.evaluation.controls import Player
+from sb3_plastic.evaluation.environment import TrainedIn, find_training
+from sb3_plastic.evaluation.film import STRIP, Shot, compose, find_onset, shoot
 from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
 from sb3_plastic.evaluation.film_layer import HEIGHT, Belief, shown_hypothesis
+from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.export import load_policy
 from sb3_plastic.perturbations import ROBOTS, env_id
 from sb3_plastic.perturbations.render import damaged_geoms, picture, save
 
-AGENTS = Path(__file__).parents[1] / "docs" / "results" / "learning" / "agents"
+DOCS = Path(__file__).parents[1] / "docs"
+AGENTS = DOCS / "results" / "learning" / "agents"
 CHEETAH = env_id("HalfCheetah")
 
 
@@ -154,6 +158,28 @@ def test_the_hypothesis_that_acts_most_is_shown() -> None:
 def test_enjoy_plays_an_adaptive_policy(capsys, adaptive) -> None:
     assert cli.main(["enjoy", "--model", str(adaptive), "--episodes", "1", "--no-render"]) == 0
     assert "Mean return of 1 episodes" in capsys.readouterr().out
+
+
+def test_the_agent_that_ships_finds_out_how_its_motors_are_plugged_in() -> None:
+    folder = DOCS / "results" / "adaptive" / "HalfCheetah-v5"
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 2_000_000
+    perturbations = perturbations_of("nda-v2/novel/wires_permuted/onset", "HalfCheetah")
+    soon = [replace(p, schedule=replace(p.schedule, at=40)) for p in perturbations]
+    model, _ = load_model(folder)
+    shots = shoot(Player(model), find_training(folder), soon, seed=0, first=119, n_steps=1, width=16, height=16)
+    assert shots[39].belief.acting == "nominal"
+    assert shots[-1].belief.acting == "wires"
+    assert shots[-1].speed > 3
+
+
+def test_the_film_at_the_head_of_the_readme_is_small_and_shows_both_robots() -> None:
+    file = DOCS / "media" / "replugged.gif"
+    assert file.stat().st_size < 2_000_000
+    frames = [np.asarray(frame.convert("RGB")).astype(int) for frame in _frames(str(file))]
+    assert len(frames) == 80
+    for frame in frames:
+        for robot in (frame[16:180, :320], frame[16:180, 320:]):
+            assert (robot[..., 0] > robot[..., 2] + 40).sum() > 200
 
 
 def test_a_gif_shows_what_was_drawn() -> None:

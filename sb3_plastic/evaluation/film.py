@@ -261,7 +261,11 @@ def _draw_curves(draw: Any, film: _Film, now: int, size: tuple[int, int]) -> Non
         x = (t - first) / max(length - 1 - first, 1) * (width - 1)
         return x, top + STRIP - 4 - (speed - low) / (high - low) * (STRIP - 8)
 
-    draw.text((4, top), f"{'speed' if film.unit == 'm/s' else film.unit}, {high:.1f} at the top", fill=(60, 60, 60))
+    draw.text(
+        (4, top + STRIP - 16),
+        f"{'speed' if film.unit == 'm/s' else film.unit}, {high:.1f} at the top",
+        fill=(60, 60, 60),
+    )
     draw.line([place(first, 0.0), place(length - 1, 0.0)], fill=(200, 200, 200))
     onset = film.onset
     if onset is not None and first <= onset <= now:

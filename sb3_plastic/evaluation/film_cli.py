@@ -34,6 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: None: those of the process
     :return: exit status
     """
+    parser = record_parser()
+    args = parser.parse_args(arguments)
+    if not args.model:
+        if args.env is None:
+            parser.error("name the model: --model FILE, or --env ID -f FOLDER for one that RL Zoo trained")
+        args.model = [find_model(args.folder, args.algo, args.env, args.exp_id)]
+        args.env = None  # as RL Zoo wrote beside the model
+    return _film(args, args.perturb)
+
+
+def record_parser() -> argparse.ArgumentParser:
+    """The arguments of ``sb3-plastic record --perturb`` or ``--model``."""
     parser = _parser("sb3-plastic record")
     parser.add_argument(
         "--perturb", metavar="SCENARIO", help="a scenario, or a YAML file of perturbations; without, nothing happens"
@@ -43,13 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-f", "--folder", type=Path, default=Path("logs"), help="where trained agents are (default: logs)"
     )
     parser.add_argument("--exp-id", type=int, default=0, help="number of the run; 0: the latest (default)")
-    args = parser.parse_args(arguments)
-    if not args.model:
-        if args.env is None:
-            parser.error("name the model: --model FILE, or --env ID -f FOLDER for one that RL Zoo trained")
-        args.model = [find_model(args.folder, args.algo, args.env, args.exp_id)]
-        args.env = None  # as RL Zoo wrote beside the model
-    return _film(args, args.perturb)
+    return parser
 
 
 def render(arguments: Sequence[str]) -> int:

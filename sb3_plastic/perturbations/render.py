@@ -117,7 +117,7 @@ def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
             imageio.imwrite(part, frames[-1])
 
 
-def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colours: int = 64) -> None:
+def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colours: int = 96) -> None:
     """
     Write a small GIF: one palette for all frames, and no dithering, so that what stands still costs nothing.
 
@@ -129,7 +129,7 @@ def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colo
     from PIL import Image
 
     sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
-    palette = Image.fromarray(sample).quantize(colours)
+    palette = Image.fromarray(sample).quantize(colours, Image.Quantize.MAXCOVERAGE)  # thin lines keep their colours
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     images[0].save(output, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0, optimize=True)
 
