@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,31 @@ def write_json(path: Path, data: Any) -> None:
     :param data: plain data
     """
     replace_file(path, json.dumps(data, indent=2, sort_keys=True) + "\n")
+
+
+SUMS = "sha256"
+"""Key of a sealed mapping: checksums by file name, its own among them."""
+
+
+def seal(data: Mapping[str, Any], name: str, others: Mapping[str, bytes]) -> dict[str, Any]:
+    """
+    Data with checksums of what belongs together, so that damage is found out: of other files, and of the data.
+
+    :param data: plain data
+    :param name: of the JSON file that they will be in
+    :param others: content of other files by name
+    """
+    sums = {other: hashlib.sha256(content).hexdigest() for other, content in others.items()}
+    whole = {**data, SUMS: sums}
+    return {**whole, SUMS: {**sums, name: digest(whole, name)}}
+
+
+def digest(data: Mapping[str, Any], name: str) -> str:
+    """
+    Checksum of data, whatever the order of their keys.
+
+    :param data: with or without their own checksum
+    :param name: under which that is kept
+    """
+    sums = {other: value for other, value in data.get(SUMS, {}).items() if other != name}
+    return hashlib.sha256(json.dumps({**data, SUMS: sums}, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ from evaluation_helpers import write_results
 from markdown_it import MarkdownIt
 
 from sb3_plastic import cli
+from sb3_plastic.files import seal
 from sb3_plastic.report import read_results, write_report
 from sb3_plastic.report.document import Document
 
@@ -148,6 +149,20 @@ def test_damaged_results_are_refused_in_words(name, folder, tmp_path, capsys):
     assert said.startswith("sb3-plastic report: error: ")
     assert message in said
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"), [("records.csv", b",1.", b",2."), ("summary.json", b'"quick"', b'"quack"')]
+)
+def test_a_changed_digit_or_letter_is_found_out(name, old, new, folder, tmp_path, capsys):
+    file, table = folder / "summary.json", (folder / "records.csv").read_bytes()
+    file.write_text(json.dumps(seal(json.loads(file.read_text()), "summary.json", {"records.csv": table})))
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "whole")]) == 0
+    content = (folder / name).read_bytes()
+    assert old in content
+    (folder / name).write_bytes(content.replace(old, new, 1))
+    assert cli.main(["report", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert f"{name} is damaged or not what it should be: its checksum does not fit" in capsys.readouterr().err
 
 
 def test_records_keep_every_digit(folder):

@@ -25,6 +25,8 @@ from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
+    RECORDS,
+    SUMMARY,
     Cell,
     Trace,
     records_of,
@@ -33,7 +35,7 @@ from sb3_plastic.evaluation.records import (
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
-from sb3_plastic.files import write_json
+from sb3_plastic.files import seal, write_json
 from sb3_plastic.perturbations.suites import load_suite
 
 
@@ -113,7 +115,9 @@ def evaluate_adaptation(
         write_records(folder, records)
         seconds = time.perf_counter() - started
         write_json(folder / "timing.json", {"seconds": seconds, "env_steps": n_steps, "per_second": n_steps / seconds})
-        write_json(folder / "summary.json", _summary(read_json(folder / "settings.json"), run, traces, command))
+        summary = _summary(read_json(folder / "settings.json"), run, traces, command)
+        table = (folder / RECORDS).read_bytes()
+        write_json(folder / SUMMARY, seal(summary, SUMMARY, {RECORDS: table}))
     return Evaluation(records, traces)
 
 

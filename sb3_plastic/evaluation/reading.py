@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,8 @@ import pandas as pd
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MEASURES
-from sb3_plastic.evaluation.records import COLUMNS, CONTROLS, PROTOCOLS, Cell, Trace
+from sb3_plastic.evaluation.records import COLUMNS, CONTROLS, PROTOCOLS, RECORDS, SUMMARY, Cell, Trace
+from sb3_plastic.files import SUMS, digest
 from sb3_plastic.safe import DamagedError
 
 AGAIN = "Delete it and start the same `sb3-plastic evaluate` again: it goes on with what is complete."
@@ -111,6 +113,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping, but {type(data).__name__}. {AGAIN}")
     return data
+
+
+def check_sums(folder: Path, summary: dict[str, Any]) -> None:
+    """
+    Check that the records and the summary are as the evaluation wrote them. Earlier evaluations have
+    no checksums.
+
+    :param folder: of the results
+    :param summary: content of ``summary.json``
+    :raises DamagedError: naming the file that is not
+    """
+    sums = summary.get(SUMS)
+    if sums is None:
+        return
+    found = {SUMMARY: digest(summary, SUMMARY) if isinstance(sums, dict) else None}
+    found[RECORDS] = hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest()
+    for name, value in found.items():
+        if not isinstance(sums, dict) or sums.get(name) != value:
+            reason = f"its checksum does not fit: it was changed since. {AGAIN.removesuffix('.')}"
+            raise DamagedError(str(folder / name), reason)
 
 
 def load_trace(path: Path | str) -> tuple[Cell, Trace]:

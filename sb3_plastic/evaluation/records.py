@@ -5,7 +5,8 @@
     DIR/summary.json    how they came about, keys: settings (all that decides results: label, algo, train_seed, env_id,
                         suite, tier, controls, protocols, base_seed, episodes, deterministic, checksums of model and
                         VecNormalize, ...), versions, commit (null outside of git), env_specs (by name), command,
-                        unstable_cells (file name: number of broken simulations)
+                        unstable_cells (file name: number of broken simulations), sha256 (of records.csv and of this
+                        file: a report refuses what was changed since)
     DIR/timing.json     wall time; the only file that differs between two runs of the same command
 
 Traces are written first, and records are a function of them: `records_of`. Everything is written under a temporary name
@@ -30,6 +31,8 @@ from sb3_plastic.evaluation.measures import MEASURES, episode_measures
 from sb3_plastic.files import replace_file
 
 Array = NDArray[Any]
+
+RECORDS, SUMMARY = "records.csv", "summary.json"
 
 CONTROLS = ("intact", "frozen_at_onset", "zeroed_at_onset", "off", "carried", "reset")
 """What is done to a model's plasticity, see controls.py. The last two belong to the protocol ``lifetime``."""
@@ -244,4 +247,4 @@ def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:
 
 def write_records(folder: Path, records: pd.DataFrame) -> None:
     """Write ``records.csv``. :param folder: the results folder :param records: as `records_of` returns them"""
-    replace_file(folder / "records.csv", records.to_csv(index=False, lineterminator="\n").encode())
+    replace_file(folder / RECORDS, records.to_csv(index=False, lineterminator="\n").encode())

@@ -18,7 +18,7 @@ import safetensors.torch
 from torch import Tensor
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.files import replace_file
+from sb3_plastic.files import digest, replace_file, seal
 from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS = "config.json", "policy.safetensors"
@@ -44,9 +44,7 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     check_finite(tensors, "export")
     # Copies: tensors that share memory, as a features extractor's of actor and critic do, are refused by the format.
     content = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
-    whole = {"format": FORMAT, "format_version": VERSION, **config}
-    whole["sha256"] = {TENSORS: hashlib.sha256(content).hexdigest()}
-    whole["sha256"][CONFIG] = digest(whole)
+    whole = seal({"format": FORMAT, "format_version": VERSION, **config}, CONFIG, {TENSORS: content})
     replace_file(folder / TENSORS, content)
     replace_file(folder / CONFIG, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
 
@@ -98,16 +96,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             "pip install --upgrade sb3_plastic"
         )
     sums = config.get("sha256")
-    if not isinstance(sums, dict) or sums.get(CONFIG) != digest(config):
+    if not isinstance(sums, dict) or sums.get(CONFIG) != digest(config, CONFIG):
         raise DamagedError(str(file), "its checksum does not fit: it was changed after the export")
     return config
-
-
-def digest(config: Mapping[str, Any]) -> str:
-    """Checksum of a configuration, whatever the order of its keys. :param config: with or without its own checksum"""
-    sums = {name: value for name, value in config.get("sha256", {}).items() if name != CONFIG}
-    text = json.dumps({**config, "sha256": sums}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_finite(tensors: Mapping[str, Tensor], doing: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.reading import AGAIN, load_trace, read_json, read_records
+from sb3_plastic.evaluation.reading import AGAIN, check_sums, load_trace, read_json, read_records
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, file_name_of
 from sb3_plastic.evaluation.scores import with_scores
 
@@ -180,6 +180,7 @@ def _summary(folder: Path) -> dict[str, Any]:
     for part in ("settings", "versions"):
         if not isinstance(summary.get(part), dict):
             raise ReportError(f"{folder / 'summary.json'} has no {part}, which tell what may be compared. {AGAIN}")
+    check_sums(folder, summary)
     return summary
 
 

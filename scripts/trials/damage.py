@@ -73,7 +73,8 @@ def trace(folder: Path) -> str:
 def results(folder: Path) -> str:
     """What a report reads of an evaluation. :param folder: of its results"""
     found = read_results([folder])
-    return found.records.drop(columns="folder").to_csv()
+    shown = [{part: one.get(part) for part in ("settings", "versions", "commit")} for one in found.summaries.values()]
+    return found.records.drop(columns="folder").to_csv() + repr(shown)
 
 
 def damages(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted: int) -> None:
