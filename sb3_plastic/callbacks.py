@@ -31,6 +31,15 @@ CHARTS = {
 }
 """Charts of a layer on the Custom Scalars page, and the statistics in each."""
 
+LAYER_CHARTS = {
+    "prediction error": [r"adaptive/unexplained", r"adaptive/unexplained_worst", r"adaptive/nis"],
+    "surprise": [r"adaptive/nominal/surprise", r"adaptive/before/surprise", r"adaptive/after/surprise"],
+    "acting": [r"adaptive/(nominal|before|after)/acting/.*"],
+    "responsibilities": [r"adaptive/(nominal|before|after)/responsibility/.*"],
+    "estimates": [r"adaptive/(nominal|before|after)/(estimate|spread)/.*"],
+}
+"""Likewise of the adaptive layer; regular expressions."""
+
 
 class PlasticityCallback(BaseCallback):
     """
@@ -89,7 +98,8 @@ class PlasticityCallback(BaseCallback):
         if self.layout:
             for output in self.logger.output_formats:
                 if isinstance(output, TensorBoardOutputFormat):
-                    output.writer.add_custom_scalars(chart_layout(len(model.policy.snn.layers)))
+                    layout = chart_layout(len(model.policy.snn.layers), model.policy.beside is not None)
+                    output.writer.add_custom_scalars(layout)
 
     def _on_step(self) -> bool:
         return True
@@ -129,18 +139,20 @@ def settings_of(model: PlasticPPO) -> dict[str, bool | str | float | None]:
     return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in found.items()}
 
 
-def chart_layout(n_layers: int) -> dict[str, dict[str, list[Any]]]:
+def chart_layout(n_layers: int, adaptive: bool = False) -> dict[str, dict[str, list[Any]]]:
     """
     Charts for the Custom Scalars page, one group per layer.
 
     :param n_layers: layers of the network
+    :param adaptive: whether there is an adaptive layer, too
     """
+    last = {"adaptive layer": {chart: ["Multiline", names] for chart, names in LAYER_CHARTS.items()}}
     return {
         f"layer {i}": {
             chart: ["Multiline", [f"snn/layer{i}_{name}" for name in names]] for chart, names in CHARTS.items()
         }
         for i in range(n_layers)
-    }
+    } | (last if adaptive else {})
 
 
 def histograms_of(layer: LayerSignals) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from toy_robots import Robots
 
 from sb3_plastic import PlasticPPO, load_policy
+from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.beside import LayerBeside
 from sb3_plastic.adaptive.fit import echoes
 from sb3_plastic.adaptive.options import LayerOptions
@@ -81,7 +82,7 @@ def test_nothing_happens_on_the_robot_of_the_training(trained):
 
 
 def test_training_is_bit_for_bit_the_same_with_it_and_without():
-    plain, layered = (toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, {**SMALL, "epochs": 1}))
+    plain, layered = (toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, SMALL))
     with_layer = dict(layered.policy.named_parameters())
     for name, parameter in plain.policy.named_parameters():
         assert parameter.equal(with_layer[name]), name
@@ -212,3 +213,8 @@ def test_a_body_that_cannot_be_predicted_gets_no_layer_and_a_warning():
         model = small_ppo(policy_kwargs=dict(adaptive=SMALL)).learn(96)
     assert model.policy.adaptive_policy() is None
     assert len(model.predict(np.zeros((2, 4), np.float32))[0]) == 2
+
+
+def test_a_model_that_adapts_by_itself_gets_no_second_layer(trained):
+    with pytest.raises(ValueError, match="adapts by itself"):
+        AdaptivePolicy.fit(trained, trained.get_env())

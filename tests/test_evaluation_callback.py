@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_plastic import PlasticPPO
+from sb3_plastic import PlasticityCallback, PlasticPPO
 from sb3_plastic.evaluation import AdaptationEvalCallback
 from sb3_plastic.perturbations import env_id
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
@@ -51,6 +51,25 @@ def test_training_is_the_same_with_and_without(tmp_path):
     watched = parameters(AdaptationEvalCallback(16, steps=20, protocols=("static",)))
     assert np.array_equal(plain[0], watched[0])
     assert np.array_equal(plain[1], watched[1])
+
+
+def test_of_an_adaptive_layer_surprise_who_acts_and_estimates_come_to_tensorboard(tmp_path):
+    venv = VecNormalize(make_vec_env(CHEETAH, 4, seed=0, vec_env_cls=LocomotionVecEnv))
+    adaptive = dict(net_arch=[], epochs=40, batch_size=64, learning_rate=1e-2, hypotheses=("motors", "wires"))
+    policy_kwargs = dict(net_arch=[8], adaptive=adaptive)
+    settings = dict(n_steps=128, batch_size=128, n_epochs=1, policy_kwargs=policy_kwargs, tensorboard_log=str(tmp_path))
+    evaluation = AdaptationEvalCallback(200, steps=20, protocols=("static",), episodes=1)
+    callbacks = [evaluation, PlasticityCallback(histograms=False, figure=False, hparams=False)]
+    PlasticPPO("PlasticPolicy", venv, seed=0, **settings).learn(4 * 255, callback=callbacks)
+    log = events(tmp_path)
+    assert 0 < log.Scalars("adaptive/unexplained")[0].value < 2
+    for when in ("nominal", "before", "after"):
+        shares = [log.Scalars(f"adaptive/{when}/acting/{name}")[0].value for name in ("nominal", "motors", "wires")]
+        assert sum(shares) == pytest.approx(1)
+        assert log.Scalars(f"adaptive/{when}/surprise")[0].value > 0
+        assert log.Scalars(f"adaptive/{when}/spread/motors")[0].value > 0
+    layout = log.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert b"adaptive layer" in layout
 
 
 def test_a_frequency_is_at_least_one():

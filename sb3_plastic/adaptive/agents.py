@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
@@ -16,13 +16,29 @@ from sb3_plastic.export import ExportedPolicy, Normalization
 Array = NDArray[Any]
 
 
+@runtime_checkable
+class HasLayer(Protocol):
+    """What may have an adaptive layer: AdaptivePolicy, and policies that learn one beside their training."""
+
+    def adaptive_policy(self) -> Any:
+        """The AdaptivePolicy, None while there is none."""
+
+
+def layer_around(policy: Any) -> Any:
+    """The AdaptivePolicy of a policy; None if it has no layer. :param policy: any"""
+    return policy.adaptive_policy() if isinstance(policy, HasLayer) else None
+
+
 def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     """
     A model as the layer takes it: its policy, with the normalisation of its training inside.
 
     :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
     :param normalize: the VecNormalize of its training
+    :raises UserError: if it has an adaptive layer already
     """
+    if layer_around(getattr(model, "policy", None)) is not None:
+        raise UserError("The model adapts by itself: its policy was trained with `adaptive`. Use it as it is.")
     normalization = Normalization() if normalize is None else Normalization.of(normalize)
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)

@@ -258,6 +258,10 @@ class AdaptivePolicy:
         changed = replace(settings, hypotheses=tuple(names), surprise_threshold=thresholds, always=always)
         return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, changed), self.lifetime, self.report)
 
+    def adaptive_policy(self) -> AdaptivePolicy:
+        """This: see :func:`~sb3_plastic.adaptive.agents.layer_around`."""
+        return self
+
     def estimates(self, state: tuple[Array, ...]) -> dict[str, Synapses]:
         """What each hypothesis believes, by name. :param state: what :meth:`predict` returned"""
         return dict(zip(self.layer.names, self.split_state(state, len(state[0]))[0].synapses, strict=True))

@@ -5,18 +5,31 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 
+from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
+from sb3_plastic.evaluation.environment import find_training, robot_of
 from sb3_plastic.evaluation.evaluate import evaluate_adaptation
+from sb3_plastic.evaluation.layer_signals import layer_signals
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
+from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.perturbations.suites import find_scenario
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """An algorithm that calibrates an adaptive layer when it is asked to."""
+
+    def settle(self) -> None:
+        """Calibrate, if the layer has learned since it was calibrated."""
 
 
 class AdaptationEvalCallback(BaseCallback):
@@ -31,6 +44,9 @@ class AdaptationEvalCallback(BaseCallback):
     ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around
     the onset for each control. The same seeds each time, so that evaluations differ by the model alone.
 
+    An adaptive layer that the model learns (``adaptive`` of PlasticPolicy) is calibrated first. Of it, under
+    ``adaptive/before`` and ``adaptive/after`` an onset: surprise, who acts, responsibilities, estimates.
+
     :param eval_freq: evaluate every so many calls, i.e. steps of the vector environment
     :param env: environment; None: that of the training, if it is one that can be perturbed
     :param env_kwargs: arguments of it; None: those of the training
@@ -38,6 +54,7 @@ class AdaptationEvalCallback(BaseCallback):
     :param suite: name of a suite
     :param tier: ``smoke``: 4 scenarios of 2 episodes, some seconds
     :param controls: None: the model as it is, and frozen at the onset where it has plasticity
+    :param watched: scenario with an onset, in an episode of which an adaptive layer is watched
     :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`
     :raises UserError: at the start of training, on what the evaluation refuses
     """
@@ -51,13 +68,14 @@ class AdaptationEvalCallback(BaseCallback):
         suite: str = "nda-v1",
         tier: str = "smoke",
         controls: Sequence[str] | None = None,
+        watched: str = "nda-v2/novel/reversed/onset",
         verbose: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(verbose)
         if eval_freq < 1:
             raise UserError(f"eval_freq is a number of calls, at least 1, got {eval_freq}.")
-        self.eval_freq, self.controls = eval_freq, controls
+        self.eval_freq, self.controls, self.watched = eval_freq, controls, watched
         self.settings = dict(env=env, env_kwargs=env_kwargs, wrappers=wrappers, suite=suite, tier=tier, **kwargs)
         self.records: pd.DataFrame | None = None
         """Of the last evaluation."""
@@ -76,21 +94,24 @@ class AdaptationEvalCallback(BaseCallback):
 
     def evaluate(self) -> None:
         """Evaluate now, and log."""
+        if isinstance(self.model, Settles):
+            self.model.settle()
         controls = self.controls
         if controls is None:
             controls = ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
         normalizer = self.model.get_vec_normalize_env()
         with tempfile.TemporaryDirectory() as folder:
+            file: Path | None = None
             if normalizer is not None:
                 # Through a file, as any evaluation gets it: the training's own goes on learning undisturbed.
                 file = Path(folder) / "vecnormalize.pkl"
                 normalizer.save(str(file))
-                records, traces = evaluate_adaptation(
-                    self.model, controls=controls, vec_normalize=file, **self.settings
-                )
-            else:
-                records, traces = evaluate_adaptation(self.model, controls=controls, **self.settings)
+            given = self.settings if file is None else {**self.settings, "vec_normalize": file}
+            records, traces = evaluate_adaptation(self.model, controls=controls, **given)
+            signals = self._layer_signals(file)
         self.records = records
+        for name, value in signals.items():
+            self.logger.record(f"adaptive/{name}", value, exclude="stdout")
         for name, value in adaptation_scalars(records).items():
             self.logger.record(f"adaptation/{name}", value)
         figure = onset_figure(traces)
@@ -99,6 +120,14 @@ class AdaptationEvalCallback(BaseCallback):
         if self.verbose:
             print(f"Adaptation at {self.num_timesteps} steps: {adaptation_scalars(records)}")
         self.logger.dump(self.num_timesteps)
+
+    def _layer_signals(self, statistics: Path | None) -> dict[str, float]:
+        if layer_around(self.model.policy) is None:
+            return {}
+        given = {name: self.settings[name] for name in ("env", "env_kwargs", "wrappers")}
+        trained = find_training(None, ModelSettings(**given, vec_normalize=statistics))
+        perturbations = find_scenario(self.watched, robot_of(trained.env_id)).perturbations
+        return layer_signals(self.model, trained, perturbations)
 
 
 def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.synapses import variances
 from sb3_plastic.evaluation.controls import Player
 
@@ -52,8 +52,8 @@ def belief_of(player: Player) -> Belief | None:
     :param player: after a step
     :return: None without a layer, or if it is frozen or off
     """
-    policy = player.plastic
-    if not isinstance(policy, AdaptivePolicy) or player.control in ("frozen_at_onset", "off"):
+    policy = layer_around(player.plastic)
+    if policy is None or player.control in ("frozen_at_onset", "off"):
         return None
     estimates = {
         name: (s.mean[0], np.sqrt(variances(s.covariance)[0]))
