@@ -348,4 +348,4 @@ def curves_of(traces: Mapping[Cell, Trace]) -> Result:
 
 def _binned(values: Array, size: int) -> Array:
     """Mean over the steps of each bin: [E, N * size, ...] -> [E, N, ...]."""
-    return values.reshape(len(values), -1, size, *values.shape[2:]).mean(2)
+    return values.reshape(len(values), values.shape[1] // size, size, *values.shape[2:]).mean(2)
