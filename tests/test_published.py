@@ -16,6 +16,7 @@ STUDIES = {
     # folder: study, its table
     "temporal": ("temporal", "results.csv"),
     "learning": ("learning", "results.csv"),
+    "adaptation": ("adaptation", "results.csv"),
     "meta": ("meta", "scores.csv"),
     "halfcheetah_100k": ("curves", "curves.csv"),
 }
