@@ -14,6 +14,11 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
     ("command", "printed"),
     [
         ("bench/env.py --robots HalfCheetah --n-envs 2 --n-steps 32 --rounds 1", "of the limit"),
+        pytest.param(
+            "bench/callback.py --env CartPole-v1 --n-steps 32 --rollouts 1 --repeats 1",
+            "PlasticityCallback costs",
+            marks=pytest.mark.slow,
+        ),
         ("bench/evaluate.py --tier smoke --rounds 1 --steps 30", "times as fast"),
         pytest.param("bench/train.py --n-steps 32 --repeats 1", "PlasticPPO is", marks=pytest.mark.slow),
         pytest.param(

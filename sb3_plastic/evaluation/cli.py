@@ -58,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         command=shlex.join(["sb3-plastic", "evaluate", *argv]),
     )
     print(summary(results.records).dropna(axis=1, how="all").round(2).to_string(na_rep=""))
-    print(f"Wrote {counts(results.records)}, to {args.out}. Next: sb3-plastic report {args.out}")
+    print(f"Wrote {counts(results.records)}, to {args.out}.", end=" ")
+    if (results.records["split"] == "nominal").any():
+        print(f"Next: sb3-plastic report {args.out}")
+    else:
+        print("For a report, evaluate the protocol `static`, too, in a tier with the scenario `nominal`.")
     return 0
 
 

@@ -239,7 +239,7 @@ def _check_nominal(records: pd.DataFrame) -> None:
         if not (rows["split"] == "nominal").any():
             raise ReportError(
                 f"No nominal episodes of {label!r}, seed {seed}, {group}: nothing can be said relative to the "
-                "unperturbed robot. Evaluate a tier with the scenario `nominal`."
+                "unperturbed robot. Evaluate a tier with the scenario `nominal`, by the protocol `static`, too."
             )
 
 
