@@ -29,8 +29,8 @@ HEAD_START = (2.0, STEP_BOUND / 2)
 """Its range. However good the forward model is, evidence is asked for; but the first step of a change, which can say
 40, must be heard: what comes a step late has to catch a robot that is falling."""
 
-CALM_QUANTILE = 0.9
-"""Nominal surprise is below the dead zone's bound in this share of the steps."""
+CALM_QUANTILE = 0.97
+"""Nominal errors stay within the dead zone in this share of the steps."""
 
 
 def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[LayerState]:
@@ -59,14 +59,16 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
     :param layer: with a trained forward model
     :param held_out: nominal transitions that the model has not seen
     """
-    surprise = np.array([[s.surprise for s in state.synapses] for state in replay(layer, held_out)])  # [T, K, B]
+    traces = np.array([[(s.surprise, s.noise) for s in state.synapses] for state in replay(layer, held_out)])
+    surprise, noise = traces[:, :, 0], traces[:, :, 1]  # [T, K, B]
     thresholds = MARGIN * np.quantile(surprise, QUANTILE, axis=(0, 2))
     settings = dataclasses.replace(layer.settings, surprise_threshold=_named(layer, thresholds))
     # Evidence depends on what surprise has opened: with the thresholds just found.
     layer = AdaptiveLayer(layer.model, settings)
     evidence = np.array([state.evidence + state.hint for state in replay(layer, held_out)])  # [T, B, K]
     head_start = round(float(np.clip(np.quantile(evidence.max(2), EVIDENCE_QUANTILE), *HEAD_START)), 3)
-    calm = round(float(np.quantile(surprise[:, 0], CALM_QUANTILE)), 3)
+    errors = surprise[:, 0] * np.maximum(noise[:, 0], 1)
+    calm = round(float(np.quantile(errors, CALM_QUANTILE)), 3)
     return dataclasses.replace(settings, head_start=head_start, calm=calm)
 
 

@@ -78,8 +78,8 @@ class LayerSettings:
     :param hypotheses: names that run side by side
     :param surprise_threshold: of each hypothesis by name, nominal first; calibrated
     :param head_start: evidence that a hypothesis needs to act; calibrated
-    :param calm: nominal surprise below which nothing is learned while nominal acts: a dead zone, in which estimates
-        cannot drift and no time is spent; calibrated
+    :param calm: errors of the hypothesis that acts (its surprise, in units of R) below which the others wait: a dead
+        zone, in which estimates cannot drift and no time is spent; calibrated
     :param lead: evidence that a rival needs more than the one that acts
     :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
     """
@@ -198,10 +198,9 @@ class AdaptiveLayer:
         bank.learn(0, np.flatnonzero(begun))
         for k, rows in self._rows_acting(state):
             bank.learn(k, rows)
-        # A dead zone: while the one that acts is not surprised, the others wait. In noise that lasts nominal expects
-        # it; an estimate whose errors are larger than the forward model's own is no reason to wait.
+        # A dead zone: while who acts has errors no larger than the forward model's own, the others wait.
         surprise, expected = bank.traces(acting)
-        shaken = begun & (surprise * np.where(acting > 0, np.maximum(expected, 1), 1) > self.settings.calm)
+        shaken = begun & (surprise * np.maximum(expected, 1) > self.settings.calm)
         for k, start in enumerate(state.synapses[1:], 1):
             # Where there are no synapses, the comparison is cheap, and made in every step.
             bank.learn(k, np.flatnonzero((shaken | (start.mean.shape[1] == 0) & (acting > 0)) & (acting != k)))
