@@ -52,8 +52,16 @@ def test_the_pages_that_teach_have_examples():
     assert {"README.md", "install.md", "first_hour.md", "evaluation.md"} <= {page.name for page, _ in blocks("bash")}
 
 
+LONG = "# takes a minute or two\n"
+"""The first line of an example that trains: it runs with the slow tests."""
+
+
 @pytest.mark.parametrize(
-    "code", [pytest.param(code, id=f"{page.stem}-{i}") for i, (page, code) in enumerate(blocks("python"))]
+    "code",
+    [
+        pytest.param(code, id=f"{page.stem}-{i}", marks=[pytest.mark.slow] * code.startswith(LONG))
+        for i, (page, code) in enumerate(blocks("python"))
+    ],
 )
 def test_the_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
