@@ -45,6 +45,15 @@ def replace_file(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def is_taken(path: Path) -> bool:
+    """
+    Whether there is a file, or a folder that holds anything but the hidden file that a killed :func:`replacing` leaves.
+
+    :param path: where something is to be written
+    """
+    return path.is_file() or (path.is_dir() and any(not inside.name.startswith(".") for inside in path.iterdir()))
+
+
 def write_json(path: Path, data: Any) -> None:
     """
     Write JSON at once, with sorted keys, so that equal data give equal files.

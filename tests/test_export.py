@@ -206,6 +206,15 @@ def test_any_flipped_bit_or_cut_is_found_out(folder, name):
             assert json.loads(content) == json.loads(whole)  # a blank between two entries became another
 
 
+def test_what_a_killed_export_leaves_is_no_obstacle(tmp_path):
+    policy = MODELS["PlasticPPO"]().policy
+    (tmp_path / ".policy.4f1d2a3b.safetensors").write_bytes(b"half")
+    load_policy(policy.export(tmp_path))
+    (tmp_path / "policy.safetensors").unlink()
+    with pytest.raises(ValueError, match="is not empty, and no exported policy"):
+        policy.export(tmp_path)
+
+
 def test_a_missing_file_is_named(folder):
     (folder / "policy.safetensors").unlink()
     with pytest.raises(DamagedError, match=r"no policy\.safetensors"):

@@ -33,7 +33,7 @@ from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.environment import perturbable, robot_of, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export.folder import CONFIG, TENSORS
-from sb3_plastic.files import replace_file, write_json
+from sb3_plastic.files import is_taken, replace_file, write_json
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.versions import versions
 
@@ -160,7 +160,7 @@ def _put_model(
         return
     load_model(path)  # refuses one that is damaged
     files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / files[0]).is_file()):
+    if is_taken(folder) and not (folder / files[0]).is_file():
         raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
     for name in files:
         replace_file(folder / name, (path / name).read_bytes())

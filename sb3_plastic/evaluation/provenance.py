@@ -13,7 +13,7 @@ from sb3_plastic.evaluation.environment import TrainedIn
 from sb3_plastic.evaluation.loading import sha256_of
 from sb3_plastic.evaluation.reading import read_json
 from sb3_plastic.evaluation.settings import TrialSettings
-from sb3_plastic.files import write_json
+from sb3_plastic.files import is_taken, write_json
 from sb3_plastic.versions import versions
 
 
@@ -73,8 +73,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     """
     file = folder / "settings.json"
     if not file.is_file():
-        # A kill while this file was written has left its temporary file behind, which is hidden.
-        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+        if is_taken(folder):
             raise UserError(f"{folder} is not empty, and no results folder. Choose another for the results.")
         write_json(file, settings)
         return

@@ -18,7 +18,7 @@ import safetensors.torch
 from torch import Tensor
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.files import digest, replace_file, seal
+from sb3_plastic.files import digest, is_taken, replace_file, seal
 from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS = "config.json", "policy.safetensors"
@@ -39,7 +39,7 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     :param tensors: by name
     :raises UserError: if the folder holds something else, or a tensor is not finite
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / TENSORS).is_file()):
+    if is_taken(folder) and not (folder / TENSORS).is_file():
         raise UserError(f"{folder} is not empty, and no exported policy. Choose another folder.")
     check_finite(tensors, "export")
     # Copies: tensors that share memory, as a features extractor's of actor and critic do, are refused by the format.
