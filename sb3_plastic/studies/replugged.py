@@ -176,9 +176,7 @@ def agent_of(cell: Cell, path: Path) -> tuple[BaseAlgorithm, VecEnv]:
         path.parent.mkdir(parents=True, exist_ok=True)
         given: dict[str, Any] = {"policy_kwargs": {"net_arch": NET_ARCH}, "seed": cell.seed, "device": "cpu"}
         if cell.algo == "sac":
-            model: BaseAlgorithm = SAC(
-                "MlpPolicy", cell.env, learning_rate=1e-3, seed=cell.seed, device="cpu", **policy
-            )
+            model: BaseAlgorithm = SAC("MlpPolicy", cell.env, learning_rate=1e-3, **given)
             model.learn(length)
         else:
             training = VecNormalize(make_vec_env(cell.env, 8, seed=cell.seed), gamma=PPO_ARGUMENTS[cell.env]["gamma"])
