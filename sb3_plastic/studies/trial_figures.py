@@ -59,12 +59,13 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
     for row, label in zip(panels, ("speed", "share of robots", "estimates"), strict=False):
         row[0].set_ylabel(label)
         for axes in row:
-            axes.axvline(0, color="grey", linewidth=0.6)
+            if axes.axison:
+                axes.axvline(0, color="grey", linewidth=0.6)
     for axes in panels[-1]:
         axes.set_xlabel("steps since the onset")
-    panels[0, -1].legend(*_named(panels[0]), fontsize=6)
+    panels[0, 0].legend(*_named(panels[0]), fontsize=6, loc="center right")
     if watched is not None:
-        panels[1, -1].legend(*_named(panels[1]), fontsize=5, loc="center right")
+        panels[2, -1].legend(*_named(panels[1]), fontsize=6, loc="lower center", title="which hypothesis acts")
     return figure
 
 
@@ -95,7 +96,7 @@ def _estimates(axes: Axes, estimates: Sequence[Sequence[float]]) -> None:
     x = np.arange(-TAIL, CLOSE, CLOSE_BIN) + CLOSE_BIN / 2
     if not estimates:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "nothing to estimate", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 1.02, "nothing to estimate", ha="center", fontsize=7, transform=axes.transAxes)
     for i, values in enumerate(estimates):
         axes.plot(x, values, color=COLORS[i % len(COLORS)], linewidth=0.7)
 
