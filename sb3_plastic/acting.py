@@ -14,6 +14,7 @@ from torch import Tensor
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.beside import LayerBeside
 from sb3_plastic.adaptive.layer import AdaptiveLayer
+from sb3_plastic.adaptive.options import ACTOR
 from sb3_plastic.export import Normalization, export_policy
 from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.interventions import fast_weight_norms, state_names, zero_learned
@@ -52,7 +53,7 @@ class ActingPolicy(ActorCriticPolicy):
 
     def split_state(self, state: State) -> tuple[State, State]:
         """The actor's part of a state, and the critic's (empty for an MLP)."""
-        return self.stepper().split_state(state)
+        return self._bare().split_state(state)
 
     def stepper(self) -> PolicyStepper:
         """What steps the policy with its present parameters, differentiable."""
@@ -90,7 +91,10 @@ class ActingPolicy(ActorCriticPolicy):
         """
         assert self.beside is not None
         agent = Unlayered(stepper)
-        return AdaptivePolicy(agent, self.beside.layer(), self.beside.options.lifetime)
+        options = self.beside.options
+        # The last tensor of the actor's state is its readout's.
+        features_at = len(self.split_state(self.initial_state(1))[0]) - 1 if options.forward_model == ACTOR else None
+        return AdaptivePolicy(agent, self.beside.layer(), options.lifetime, features_at=features_at)
 
     def adaptive_policy(self) -> AdaptivePolicy | None:
         """The layer around this policy, to ask it for ``estimates`` and ``acting``; None while there is none."""

@@ -197,16 +197,20 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         self._scalars = torch.stack([self._chunked(array) for array in scalars])  # [4, L, n_chunks * B]
         self.generator_ready = True
 
-    def transitions(self, action_space: spaces.Space, squashed: bool = False) -> Transitions:
+    def transitions(
+        self, action_space: spaces.Space, squashed: bool = False, features: np.ndarray | None = None
+    ) -> Transitions:
         """
         The rollout as transitions, for a forward model.
 
         :param action_space: in whose bounds actions are clipped, as the environment took them
         :param squashed: whether actions are in units of half the control range already
+        :param features: that follow each observation, [T, B, F]
         """
         assert isinstance(action_space, spaces.Box)
         middle, half = (0.0, 1.0) if squashed else middle_and_half(action_space)
-        return transitions_of(self.observations, np.clip((self.actions - middle) / half, -1, 1), self.episode_starts)
+        seen = self.observations if features is None else np.concatenate([self.observations, features], 2)
+        return transitions_of(seen, np.clip((self.actions - middle) / half, -1, 1), self.episode_starts)
 
     @property
     def n_sequences(self) -> int:

@@ -6,6 +6,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.options import ACTOR
 from sb3_plastic.buffers import ChunkedRolloutBuffer
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.snn.network import LayerSignals
@@ -67,6 +69,24 @@ def layer_signals(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, index: Te
         features = features.unflatten(0, chunk.episode_starts.shape)
         state = SNNState.from_tensors(policy.split_state(chunk.state)[0])
         return policy.snn.prepared().signals(features, chunk.episode_starts, state)
+
+
+def nominal_transitions(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer) -> Transitions:
+    """
+    The last rollout, for the forward model of an adaptive layer; with the actor's filtered spikes if it reads them.
+
+    :param policy: with a layer
+    :param buffer: a complete rollout
+    """
+    features = None
+    if policy.beside is not None and policy.beside.options.forward_model == ACTOR:
+        chunk = buffer.sequences(torch.arange(buffer.n_sequences))
+        with torch.no_grad(), evaluating(policy):
+            latents = policy.prepared().latents(chunk.observations, chunk.episode_starts, chunk.state)[0]
+        by_chunk = latents.unflatten(0, (buffer.chunk_len, -1, buffer.n_envs)).transpose(0, 1)  # [n_chunks, L, B, N]
+        gain = float(policy.snn.readout.gain)  # type: ignore[attr-defined]
+        features = by_chunk.flatten(0, 1).cpu().numpy() / gain
+    return buffer.transitions(policy.action_space, policy.squash_output, features)
 
 
 def run_name(algorithm: BaseAlgorithm, policy: PlasticPolicy) -> str:

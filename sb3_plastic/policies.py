@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from sb3_plastic.acting import ActingPolicy
 from sb3_plastic.adaptive.beside import LayerBeside
-from sb3_plastic.adaptive.options import LayerOptions
+from sb3_plastic.adaptive.options import ACTOR, LayerOptions
 from sb3_plastic.asymmetric import SelectKeys, seen_by
 from sb3_plastic.buffers import Sequences
-from sb3_plastic.errors import check_choice, check_names, check_number
+from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.network import PlasticSNN
@@ -136,7 +136,12 @@ class PlasticPolicy(ActingPolicy):
             self.action_net.apply(lambda module: self.init_weights(module, gain=self.decoder_gain))
         self.beside = None
         if self.adaptive:
-            self.beside = LayerBeside(self.observation_space, self.action_space, LayerOptions.of(self.adaptive))
+            options, n_features = LayerOptions.of(self.adaptive), self.snn.n_outputs
+            if options.forward_model == ACTOR and self.snn_config.readout != "leaky":
+                raise UserError(
+                    f"forward_model='actor' reads a leaky readout, got readout={self.snn_config.readout!r}."
+                )
+            self.beside = LayerBeside(self.observation_space, self.action_space, options, n_features)
         # Adam in one call per group instead of a dozen per tensor: these are many, and small.
         fused = {"fused": True} if issubclass(self.optimizer_class, torch.optim.Adam) else {}
         make_optimizer: Callable[..., torch.optim.Optimizer] = self.optimizer_class

@@ -25,7 +25,7 @@ from sb3_plastic.buffers import ChunkedRolloutBuffer, default_batch_size, defaul
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_rewards, check_state
-from sb3_plastic.monitor import run_name, snn_statistics, teacher_kl
+from sb3_plastic.monitor import nominal_transitions, run_name, snn_statistics, teacher_kl
 from sb3_plastic.observations import Obs, check_observation, stack_obs
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
@@ -353,7 +353,7 @@ class PlasticPPO(WholeFiles, PPO):
             if self.rollout_buffer.teacher_weight:
                 self.logger.record("train/teacher_kl", teacher_kl(self.policy, self.rollout_buffer))
         if self.policy.beside is not None:
-            rollout = self.rollout_buffer.transitions(self.action_space, self.policy.squash_output)
+            rollout = nominal_transitions(self.policy, self.rollout_buffer)
             for name, value in self.policy.beside.learn(rollout, self._current_progress_remaining).items():
                 self.logger.record(f"adaptive/{name}", value, exclude="stdout")
         for name, value in snn_statistics(self.policy, self.rollout_buffer).items():

@@ -218,3 +218,18 @@ def test_a_body_that_cannot_be_predicted_gets_no_layer_and_a_warning():
 def test_a_model_that_adapts_by_itself_gets_no_second_layer(trained):
     with pytest.raises(ValueError, match="adapts by itself"):
         AdaptivePolicy.fit(trained, trained.get_env())
+
+
+def test_the_actors_own_spikes_can_be_the_features():
+    options = {**SMALL, "forward_model": "actor", "learning_rate": 1e-2}
+    model = toy_ppo(adaptive=options).learn(8 * 64 * 4)
+    state, _ = play(model, 150, np.array([-1.0, 0.5]))
+    adaptive = model.policy.adaptive_policy()
+    assert len(adaptive.layer.mean) == 3 + 16
+    assert adaptive.layer.components.max() < 3
+    assert set(adaptive.acting(state)) <= {"motors", "wires"}
+    assert adaptive.estimates(state)["motors"].mean.mean(0) == pytest.approx([-1, 0.5], abs=0.25)
+    with pytest.raises(ValueError, match="leaky readout"):
+        small_ppo(policy_kwargs=dict(readout="rate", adaptive={"forward_model": "actor"}))
+    with pytest.raises(ValueError, match="Unknown hypothesis 'late_1'"):
+        LayerOptions.of({"forward_model": "actor", "hypotheses": ["late_1"]})

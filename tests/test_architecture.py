@@ -36,7 +36,7 @@ ALLOWED = {
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",
     "policies": "acting adaptive teacher errors asymmetric snn observations buffers stepper export",
-    "monitor": "teacher snn buffers stepper policies",
+    "monitor": "adaptive teacher snn buffers stepper policies",
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
     "callbacks": "errors snn monitor ppo",

@@ -26,7 +26,7 @@ from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import flat, loss_of, predictable, set_scales
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
-from sb3_plastic.adaptive.options import LayerOptions
+from sb3_plastic.adaptive.options import ACTOR, LayerOptions
 from sb3_plastic.adaptive.rollouts import side_by_side, split
 from sb3_plastic.adaptive.signals import signals_of
 
@@ -41,11 +41,16 @@ class LayerBeside(nn.Module):
     :param observation_space: of the policy, normalised if the policy's are
     :param action_space: of the policy
     :param options: plain data
+    :param n_features: of the actor's, which follow the observation in the transitions; 0 unless it is asked for them
     :raises UserError: on spaces that are no Box with one axis
     """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], action_space: spaces.Space[Any], options: LayerOptions
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        options: LayerOptions,
+        n_features: int = 0,
     ) -> None:
         super().__init__()
         (n_observations,), (n_motors,) = (
@@ -53,7 +58,11 @@ class LayerBeside(nn.Module):
         )
         with torch.random.fork_rng(devices=[]):  # the policy draws the same weights with a layer and without
             torch.manual_seed(0)
-            self.model = ForwardModel(n_observations, n_motors, options.forward_model, options.net_arch)
+            if options.forward_model == ACTOR:
+                self.model = ForwardModel(n_observations + n_features, n_motors, net_arch=())
+            else:
+                self.model = ForwardModel(n_observations, n_motors, options.forward_model, options.net_arch)
+        self.n_observations = n_observations
         self.options = options
         self.settings: LayerSettings | None = None
         self.components: list[int] = []
@@ -93,7 +102,7 @@ class LayerBeside(nn.Module):
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
-        return _errors(self.model, held_out)
+        return _errors(self.model, held_out, self.n_observations)
 
     def settle(self) -> dict[str, float]:
         """
@@ -106,6 +115,7 @@ class LayerBeside(nn.Module):
         held_out = side_by_side(self._held_out)
         self.model.body.finish(self.model.standardised(flat(held_out)[0]), self.model.f)
         components, _ = predictable(self.model, held_out)
+        components = components[components < self.n_observations]
         if not len(components):
             warnings.warn(
                 "The forward model predicts no component of the observation yet, so there is no adaptive layer: train "
@@ -115,7 +125,7 @@ class LayerBeside(nn.Module):
             self._held_out.clear()
             return {}
         self.components = components.tolist()
-        layer = self._made(LayerSettings(hypotheses=self.options.hypotheses))
+        layer = self._made(LayerSettings(hypotheses=self.options.names()))
         self.settings = calibrate(layer, held_out)
         return signals_of(self.layer(), list(replay(self.layer(), held_out)))
 
@@ -159,14 +169,14 @@ def _trim(parts: deque[Any], enough: int, size: Any) -> None:
 
 
 @torch.no_grad()
-def _errors(model: ForwardModel, held_out: Transitions) -> dict[str, float]:
+def _errors(model: ForwardModel, held_out: Transitions, n_observations: int) -> dict[str, float]:
     o, a, change = flat(held_out)
     if len(o) < 2:
         return {}
     y = change / model.scale
     f, B, log_R = model(o, a)
     squared = (y - f - (B @ a.unsqueeze(-1)).squeeze(-1)).square()
-    moves = y.var(0) > 1e-6
+    moves = (y.var(0) > 1e-6) & (torch.arange(y.shape[1]) < n_observations)
     share = (squared.mean(0) / y.var(0).clamp(min=1e-6))[moves]
     nis = (squared / log_R.exp())[:, moves].mean(1)
     return {"unexplained": share.mean().item(), "unexplained_worst": share.max().item(), "nis": nis.median().item()}

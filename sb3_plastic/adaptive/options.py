@@ -10,15 +10,20 @@ from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.errors import check_choice, check_names, check_number
 
+ACTOR = "actor"
+OF_COMMANDS = ("motors", "motors_and_disturbance", "wires")
+"""Hypotheses that ask the forward model about the present observation alone."""
+
 
 @dataclass(frozen=True)
 class LayerOptions:
     """
     ``policy_kwargs=dict(adaptive=...)``: plain data.
 
-    :param forward_model: ``mlp`` or ``spiking``
+    :param forward_model: ``mlp``, ``spiking``, or ``actor``: linear in the observation and the actor's own spikes, as
+        its leaky readout filters them. What asks the model about other observations (sensors, delays) is left out
     :param net_arch: units of each layer of the forward model
-    :param hypotheses: what may have changed, names in ``HYPOTHESES``
+    :param hypotheses: what may have changed, names in ``HYPOTHESES``; None: all that the forward model can serve
     :param epochs: how often each transition is learned from, on average
     :param batch_size: transitions per step of Adam
     :param learning_rate: at the start of the training; it falls to 0
@@ -28,12 +33,16 @@ class LayerOptions:
 
     forward_model: str = "mlp"
     net_arch: tuple[int, ...] = (192, 192)
-    hypotheses: tuple[str, ...] = DEFAULT
+    hypotheses: tuple[str, ...] | None = None
     epochs: int = 4
     batch_size: int = 256
     learning_rate: float = 1e-3
     window: int = 200_000
     lifetime: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """The hypotheses."""
+        return self.hypotheses or (OF_COMMANDS if self.forward_model == ACTOR else DEFAULT)
 
     @classmethod
     def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
@@ -43,11 +52,11 @@ class LayerOptions:
         """
         named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         check_names("adaptive", named, [field.name for field in fields(cls)])
-        lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if name in named}
+        lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if named.get(name)}
         options = cls(**(named | lists))
-        check_choice("forward model", options.forward_model, BODIES)
-        for name in options.hypotheses:
-            check_choice("hypothesis", name, HYPOTHESES)
+        check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
+        for name in options.names():
+            check_choice("hypothesis", name, OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
         for name in ("epochs", "batch_size", "window"):
             check_number(name, getattr(options, name), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)

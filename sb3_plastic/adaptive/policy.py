@@ -43,16 +43,28 @@ class AdaptivePolicy:
     :param layer: the layer
     :param lifetime: keep estimates over episodes: a damaged robot stays damaged
     :param report: what :meth:`fit` found out, for whoever wants to know how good the forward model is
+    :param features_at: the forward model reads features of the agent, too: their place in the agent's state
     """
 
     def __init__(
-        self, agent: Any, layer: AdaptiveLayer, lifetime: bool = False, report: dict[str, Any] | None = None
+        self,
+        agent: Any,
+        layer: AdaptiveLayer,
+        lifetime: bool = False,
+        report: dict[str, Any] | None = None,
+        features_at: int | None = None,
     ) -> None:
         self.agent, self.layer = agent, layer
         self.lifetime, self.report = lifetime, dict(report or {})
         self.observation_space = box("observation", agent.observation_space)
         self.action_space = box("action", agent.action_space)
-        expected, got = (len(layer.mean), layer.model.n_motors), self.observation_space.shape + self.action_space.shape
+        self.features_at, self._n_observations = features_at, len(layer.mean)
+        if features_at is not None:
+            (self._n_observations,) = self.observation_space.shape
+        expected, got = (
+            (self._n_observations, layer.model.n_motors),
+            self.observation_space.shape + self.action_space.shape,
+        )
         if got != expected:
             raise UserError(f"The forward model has {expected} observations and motors, the agent {got}.")
         self._middle, self._half = middle_and_half(self.action_space)
@@ -165,11 +177,11 @@ class AdaptivePolicy:
         o = np.asarray(observation, np.float64)
         single = o.ndim == 1
         o = o[None] if single else o
-        if o.ndim != 2 or o.shape[1] != len(self.layer.mean):
-            raise UserError(
-                f"Observations are [{len(self.layer.mean)}] or [n_envs, {len(self.layer.mean)}], got "
-                f"{np.shape(observation)}."
-            )
+        n = self._n_observations
+        if o.ndim != 2 or o.shape[1] != n:
+            raise UserError(f"Observations are [{n}] or [n_envs, {n}], got {np.shape(observation)}.")
+        if self.features_at is not None:  # not known before the agent has acted, and not needed
+            o = np.concatenate([o, np.tile(self.layer.mean[n:], (len(o), 1))], 1)
         layer, agent_state = self.split_state(state, len(o))
         starts = np.zeros(len(o), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
         if len(starts) != len(o):
@@ -178,10 +190,12 @@ class AdaptivePolicy:
         o, seen = self.layer.fill(layer, o)
         if not self._frozen:
             layer = self.layer.observe(layer, o, seen)
-        sensed = self.layer.sense(layer, o)
+        sensed = self.layer.sense(layer, o)[:, :n]
         actions, agent_state = self.agent.predict(
             sensed, state=agent_state, episode_start=starts, deterministic=deterministic
         )
+        if self.features_at is not None and agent_state is not None:
+            o = np.concatenate([o[:, :n], agent_state[self.features_at]], 1)
         intended = (np.asarray(actions, np.float64) - self._middle) / self._half
         command, layer = self.layer.command(layer, o, seen, intended)
         changed = layer.acting > 0  # where nominal acts, the action is the model's own, bit for bit
