@@ -33,6 +33,7 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     frame, written = frame_of(results), []
     for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
         for suite, rows in part.groupby("suite", sort=False):
+            rows = rows[rows["split"] != "sham"]
             print_table(f"{robot}, {agent}, {suite}", rows, adaptation_columns(rows))
         own = [result for result in results if (result["robot"], result["agent"]) == (robot, agent)]
         written += draw(out / f"{file_name(robot, agent)}.png", partial(onset_figure, own))
@@ -108,9 +109,9 @@ def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> N
     agents = rows.groupby("agent")["agent_seed"].nunique().max()
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
     print(f"| {title} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-    shown = rows[~rows["split"].isin(["sham", "reference"])]
+    shown = rows[rows["split"] != "reference"]
     groups = [(str(family), part) for family, part in shown.groupby("family", sort=False)]
-    changed = shown[shown["split"] != "nominal"]
+    changed = shown[~shown["split"].isin(["nominal", "sham"])]
     if len(groups) > 2:
         groups.append(("**all that change**", changed))
     for family, part in groups:

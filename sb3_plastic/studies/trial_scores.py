@@ -23,7 +23,7 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     :param results: of the study; fits and watches are left out
     :return: what names the trial, the condition and its scores; ``family``, the scenario without its suite; ``speed``,
         forward reward where 1 is that of the same agent alone on the unperturbed robot: from the onset on, or of whole
-        episodes where there is none. An agent that was not tried alone is compared with itself in the same arm
+        episodes where there is none, or too early a one. An agent that was not tried alone is compared with itself
     """
     named = ("robot", "agent", "agent_seed", "layer_seed", "arm", "suite")
     empty = dict.fromkeys(SCORES, float("nan"))
@@ -47,8 +47,7 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     own = nominal.groupby([*one, "layer_seed", "arm"])["forward_reward"].mean().rename("own")
     frame = frame.join(alone, on=one).join(own, on=[*one, "layer_seed", "arm"])
     share = frame["own"] / frame["alone"].fillna(frame["own"])
-    kept = frame["kept"].where(frame["protocol"] == "onset", frame["relative"])
-    return frame.assign(speed=kept * share).drop(columns=["alone", "own"])
+    return frame.assign(speed=frame["kept"].fillna(frame["relative"]) * share).drop(columns=["alone", "own"])
 
 
 def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
