@@ -66,7 +66,7 @@ class RecursiveLeastSquares(Motors):
     name = "rls"
     full = True
     start_variance = 1.0
-    forgetting = 0.98
+    forgetting = 0.8
 
     def learn(
         self, synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
