@@ -7,7 +7,7 @@ from envs import random_vec_env, small_ppo
 from stable_baselines3.common.env_util import make_vec_env
 from toy_robots import Robots
 
-from sb3_plastic import PlasticPPO, load_policy
+from sb3_plastic import PlasticES, PlasticPPO, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.beside import LayerBeside
 from sb3_plastic.adaptive.fit import echoes
@@ -233,3 +233,8 @@ def test_the_actors_own_spikes_can_be_the_features():
         small_ppo(policy_kwargs=dict(readout="rate", adaptive={"forward_model": "actor"}))
     with pytest.raises(ValueError, match="Unknown hypothesis 'late_1'"):
         LayerOptions.of({"forward_model": "actor", "hypotheses": ["late_1"]})
+
+
+def test_evolution_refuses_a_layer_that_could_not_learn():
+    with pytest.raises(ValueError, match="sb3-plastic adapt"):
+        PlasticES("PlasticPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[8], adaptive=True))

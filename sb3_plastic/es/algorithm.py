@@ -165,6 +165,11 @@ class PlasticES(WholeFiles):
         policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
         if not isinstance(policy, PlasticPolicy):
             raise TypeError(f"PlasticES evolves a PlasticPolicy, got {type(policy).__name__}.")
+        if policy.beside is not None:
+            raise UserError(
+                "PlasticES has no rollouts from which an adaptive layer could learn (policy_kwargs: adaptive). Train "
+                "without it, then put the layer around the model: `sb3-plastic adapt`, AdaptivePolicy.fit."
+            )
         self.policy = policy.to(self.device)
         if self.verbose >= 1:
             print(f"Plastic scan of the layers: {', '.join(self.policy.snn.resolved_backends())}")
