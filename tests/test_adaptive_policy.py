@@ -11,6 +11,7 @@ from toy_robots import Robots, play, policy
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.cli import main
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.loading import load_model
 
 SMALL = dict(n_steps=3200, epochs=8, net_arch=(32,))
@@ -42,6 +43,12 @@ def test_fit_is_repeatable(pendulums, fitted):
     again = AdaptivePolicy.fit(*pendulums, **SMALL)
     assert again.report == fitted.report
     assert again.layer.settings == fitted.layer.settings
+
+
+@pytest.mark.parametrize("names", [dict(hypotheses=("motor",)), dict(always="motor")])
+def test_an_unknown_hypothesis_is_refused_before_the_robot_moves(pendulums, names):
+    with pytest.raises(UserError, match="'motor'"):
+        AdaptivePolicy.fit(*pendulums, n_steps=10**9, **names)
 
 
 def test_frozen_it_is_the_model_on_normalised_observations(pendulums, fitted):
