@@ -99,19 +99,21 @@ def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
 
 def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> None:
     """
-    Print a Markdown table: a row per family, then one of all that are perturbed.
+    Print a Markdown table: a row per family, then one of all that are perturbed. Without these, nothing is printed.
 
     :param title: of the first column
     :param rows: scores
     :param columns: by name
     """
+    shown = rows[rows["split"] != "reference"]
+    changed = shown[~shown["split"].isin(["nominal", "sham"])]
+    if changed.empty:
+        return
     seeds = len(rows[list(OWN)].drop_duplicates().query("layer_seed >= 0"))
     agents = rows.groupby("agent")["agent_seed"].nunique().max()
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
     print(f"| {title} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-    shown = rows[rows["split"] != "reference"]
     groups = [(str(family), part) for family, part in shown.groupby("family", sort=False)]
-    changed = shown[~shown["split"].isin(["nominal", "sham"])]
     if len(groups) > 2:
         groups.append(("**all that change**", changed))
     for family, part in groups:
