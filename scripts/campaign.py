@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=1, help="of each command on bad disks, and two at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
-    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="kill these alone: train, es, evaluate, ...")
+    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="of kills, disks and pairs these alone")
     args = parser.parse_args(argv)
     # One thread each, also so that this process can be forked.
     torch.set_num_threads(1)
@@ -103,8 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parts: dict[str, Callable[[], object]] = {
         "doors": partial(doors, journal, args.examples, args.seed),
-        "disks": partial(disks, journal, made, work, args.seed, args.runs),
-        "pairs": partial(pairs, journal, made, work, args.seed, args.runs),
+        "disks": partial(disks, journal, made, work, args.seed, args.runs, args.only),
+        "pairs": partial(pairs, journal, made, work, args.seed, args.runs, args.only),
         "damage": partial(damages, journal, made, work, args.seed, min(args.examples, 200)),
         "kills": lambda: each(lambda job: kills(journal, job, work, args.seed, args.kills)),
         "steps": lambda: each(lambda job: steps(journal, job, work, args.seed)),

@@ -5,12 +5,14 @@
 #   scripts/compat.sh                              all cells whose Python is there
 #   scripts/compat.sh 3.13 newest                  one cell
 #   TESTS="tests" scripts/compat.sh 3.11 lowest    other tests
-#   EXTRA="torch<2.6" scripts/compat.sh 3.13 lowest    a cell that fails, as it should: torch 2.5 ...
+#   EXTRA="numpy<2" scripts/compat.sh 3.13 lowest    a cell that fails, as it should
 #
 # Prints a line per cell for docs/compatibility.md. Fails if a cell fails: because a test does, or none could be run.
 #
 #   COMPAT_DIR    folder of the environments; default: a new one. Those that are there are used again
 #   TORCH_INDEX   index of torch alone, such as that of torch's own builds for the CPU, which are a tenth of the size
+#
+# A deprecation fails no test: old packages are bound to call what newer ones have deprecated. Every other warning does.
 #
 # Packages are chosen by uv, which is installed if it is missing. Where they come from is the configuration of uv (UV_...).
 set -u
@@ -49,7 +51,7 @@ cell() { # python, which
     fi
     mkdir -p "$venv"
     if ! install "$1" "$2" "$venv" >"$venv.install.log" 2>&1; then
-        echo "| $1 | $2 | cannot be installed: $(grep -v '^$' "$venv.install.log" | tail -1) | |"
+        echo "| $1 | $2 | cannot be installed: $(grep -m1 cause "$venv.install.log" || tail -1 "$venv.install.log") | |"
         failed=1
         return
     fi
@@ -59,7 +61,8 @@ from sb3_plastic.versions import versions
 found = versions()
 print(', '.join(f'{name} {found[name]}' for name in ('python', 'stable_baselines3', 'gymnasium', 'mujoco', 'numpy', 'torch', 'numba')))" 2>&1 | tail -1)
     # shellcheck disable=SC2086
-    PYTHONPATH=$root "$venv/bin/python" -m pytest -q -p no:cacheprovider $tests >"$venv.tests.log" 2>&1 || failed=1
+    PYTHONPATH=$root "$venv/bin/python" -m pytest -q -p no:cacheprovider \
+        -W default::DeprecationWarning -W default::FutureWarning $tests >"$venv.tests.log" 2>&1 || failed=1
     result=$(tail -1 "$venv.tests.log")
     echo "| $1 | $2 | $versions | $result |"
 }

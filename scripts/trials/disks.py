@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -140,7 +140,9 @@ class Disks:
         return not wrong, 1, {"how": how, "said": ended.printed[-300:], "wrong": wrong}
 
 
-def disks(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted: int) -> None:
+def disks(
+    journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted: int, only: Sequence[str] | None
+) -> None:
     """
     Run the commands on bad disks.
 
@@ -149,9 +151,12 @@ def disks(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted:
     :param work: scratch
     :param seed: of the sizes
     :param wanted: trials of each command
+    :param only: the names of the commands; None: all
     """
     results = work / "evaluate_on_a_good_disk"
     for name, job in commands(jobs, results).items():
+        if only is not None and name not in only:
+            continue
         where = Disks(job, work, seed)
         journal.run(f"full disk: {name}", wanted, where.full)
         journal.run(f"read-only folder: {name}", wanted, where.locked)

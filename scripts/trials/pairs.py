@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,9 @@ from trials.journal import Details, Journal
 from trials.processes import Command, complete, start, wait
 
 
-def pairs(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted: int) -> None:
+def pairs(
+    journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted: int, only: Sequence[str] | None
+) -> None:
     """
     Start each command twice, the second one a moment later.
 
@@ -23,8 +26,11 @@ def pairs(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wanted:
     :param work: scratch
     :param seed: of the moments
     :param wanted: trials of each command
+    :param only: the names of the commands; None: all
     """
     for name in ("export", "evaluate", "study"):
+        if only is not None and name not in only:
+            continue
         job = jobs[name]
         log = work / f"{name}.log"
         whole = work / f"{name}_alone"
