@@ -26,7 +26,7 @@ from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.progress import Progress
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice
-from sb3_plastic.export import export_policy, load_policy
+from sb3_plastic.export import ExportedPolicy, export_policy, load_policy
 from sb3_plastic.safe import DamagedError
 
 Array = NDArray[Any]
@@ -145,7 +145,10 @@ class AdaptivePolicy:
         :param env: the nominal environment, raw observations
         :param n_steps: steps of all environments together
         :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
+        :raises UserError: if the forward model reads features of the agent
         """
+        if self.features_at is not None:
+            raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
         with Progress(False) as progress:
             transitions = _nominal_transitions(self.agent, env, n_steps, seed, progress)
         calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions)
@@ -270,7 +273,9 @@ class AdaptivePolicy:
         middle = float(np.median(list(known.values())))
         thresholds = {name: known.get(name, middle) for name in ("nominal", *names)}
         changed = replace(settings, hypotheses=tuple(names), surprise_threshold=thresholds, always=always)
-        return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, changed), self.lifetime, self.report)
+        other = copy(self)
+        other.layer = AdaptiveLayer(self.layer.model, changed)
+        return other
 
     def adaptive_policy(self) -> AdaptivePolicy:
         """This: see :func:`~sb3_plastic.adaptive.agents.layer_around`."""
@@ -291,8 +296,13 @@ class AdaptivePolicy:
         Write the policy into a folder of plain files, which run no code: see :mod:`sb3_plastic.adaptive.files`.
 
         :param folder: made if it does not exist
-        :raises UserError: if the agent's policy holds something that is no plain data
+        :raises UserError: if the agent is no policy of a model, or holds something that is no plain data
         """
+        if not isinstance(self.agent, ExportedPolicy):
+            raise UserError(
+                f"The agent of this layer is {type(self.agent).__name__}, which cannot be written. A policy that "
+                "adapts by itself (policy_kwargs=dict(adaptive=...)) holds its layer: save or export that one."
+            )
         network = self.layer.model
         export_policy(self.agent.policy, Path(folder) / AGENT, self.agent.normalization, self.agent.training)
         config = {
