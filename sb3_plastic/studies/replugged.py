@@ -107,7 +107,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique within the study."""
-        return file_name(self.env, self.algo, f"seed{self.seed}")
+        return file_name(self.env, self.algo, f"seed{self.seed}", f"scale{self.scale:g}", self.episodes)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
