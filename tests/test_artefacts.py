@@ -16,6 +16,7 @@ from sb3_plastic.evaluation import evaluate_adaptation
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
 ZIP = RUN / "HalfCheetah-v5.zip"
+ADAPTIVE = RUN.parents[3] / "adaptive" / "HalfCheetah-v5"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,42 @@ def test_inspect_gives_parameters_in_their_own_units(exported):
         values = tensor.detach().double().numpy()
         np.testing.assert_allclose(learned[name]["mean"], values.mean(), rtol=1e-6)
         np.testing.assert_allclose(learned[name]["max"], values.max(), rtol=1e-6)
+
+
+def test_inspect_tells_of_an_adaptive_policy_its_agent_and_its_layer(capsys):
+    config = json.loads((ADAPTIVE / "adaptive.json").read_text())
+    assert main(["inspect", str(ADAPTIVE), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["layers"][0]["rule"], found["asks to run code"]) == ("adaptive", "oja", {})
+    assert {name: found["sha256"][name] for name in config["sha256"]} == config["sha256"]
+    layer = found["adaptive layer"]
+    assert layer["forward model"] == "mlp, layers of 192, 192"
+    assert layer["nominal steps learned from"] == config["report"]["n_steps"]
+    assert layer["share unexplained, by observation"]["9"] == config["report"]["unexplained"]["9"]
+    assert layer["surprise threshold of each hypothesis"]["wires"] == config["settings"]["surprise_threshold"]["wires"]
+    assert main(["inspect", str(ADAPTIVE)]) == 0
+    out = capsys.readouterr().out
+    assert "share unexplained, mean:              0.0255" in out
+    assert "sb3_plastic            0.1.0" in out
+
+
+@pytest.mark.parametrize("name", ["adaptive.safetensors", "agent/config.json", "agent/policy.safetensors"])
+def test_inspect_refuses_an_adaptive_policy_that_was_changed(name, tmp_path, capsys):
+    shutil.copytree(ADAPTIVE, tmp_path / "changed")
+    file = tmp_path / "changed" / name
+    file.write_bytes(file.read_bytes()[:-1] + b" ")
+    assert main(["inspect", str(tmp_path / "changed")]) == 2
+    assert file.name in capsys.readouterr().err
+
+
+def test_inspect_refuses_a_layer_without_its_settings(tmp_path, capsys):
+    shutil.copytree(ADAPTIVE, tmp_path / "changed")
+    file = tmp_path / "changed" / "adaptive.json"
+    config = json.loads(file.read_text())
+    del config["settings"]["calm"]
+    file.write_text(json.dumps(config))
+    assert main(["inspect", str(tmp_path / "changed")]) == 2
+    assert "calm" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_answered(tmp_path, capsys):

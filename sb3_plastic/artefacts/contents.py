@@ -15,6 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sb3_plastic.adaptive import is_adaptive_folder
+from sb3_plastic.adaptive.files import AGENT, read_layer
+from sb3_plastic.adaptive.files import CONFIG as LAYER_CONFIG
+from sb3_plastic.adaptive.files import TENSORS as LAYER_TENSORS
 from sb3_plastic.evaluation.loading import model_file
 from sb3_plastic.export.folder import CONFIG, TENSORS, read_folder
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, raw_data, read_literal, read_yaml
@@ -37,9 +41,9 @@ PACKAGES = {
 @dataclass
 class Contents:
     """
-    What is in a model, an export, or a run of RL Zoo.
+    What is in a model, an export, a run of RL Zoo, or the folder of an adaptive policy.
 
-    :param kind: ``model``, ``export`` or ``run``
+    :param kind: ``model``, ``export``, ``run`` or ``adaptive``
     :param policy: name of its class
     :param arguments: of the policy
     :param tensors: the policy's, by name
@@ -47,6 +51,7 @@ class Contents:
     :param versions: of the packages with which it was made
     :param code: what in it would run code: place -> what it asks for
     :param files: the files, by the names under which they are shown
+    :param layer: the adaptive layer around it, by the titles under which it is shown; empty without one
     """
 
     kind: str
@@ -57,6 +62,7 @@ class Contents:
     versions: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    layer: dict[str, Any] = field(default_factory=dict)
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each file."""
@@ -70,14 +76,14 @@ class Contents:
 
 def contents(path: Path) -> Contents:
     """
-    Look into a model's zip file, an exported folder, or a run of RL Zoo.
+    Look into a model's zip file, an exported folder, a run of RL Zoo, or a folder of `sb3-plastic adapt`.
 
     :param path: of any of these
     :raises UserError: if it is none of them, or damaged
     """
     file = model_file(path)
     if file.is_dir():
-        return _of_export(file)
+        return _of_adaptive(file) if is_adaptive_folder(file) else _of_export(file)
     return _of_run(file) if path.is_dir() else _of_model(file)
 
 
@@ -101,6 +107,33 @@ def _of_export(folder: Path) -> Contents:
         raise DamagedError(str(folder / CONFIG), f"no policy ({type(error).__name__}: {error})") from error
     files = {name: folder / name for name in (CONFIG, TENSORS)}
     return Contents("export", name, arguments, tensors, facts, config.get("versions", {}), files=files)
+
+
+def _of_adaptive(folder: Path) -> Contents:
+    """The wrapped agent, and the layer around it."""
+    config, tensors = read_layer(folder)
+    found = _of_export(folder / AGENT)
+    try:
+        model, settings, report = config["forward_model"], config["settings"], config["report"]
+        shares = {int(i): float(share) for i, share in report.get("unexplained", {}).items()}
+        found.layer = {
+            "forward model": f"{model['body']}, layers of {', '.join(map(str, model['net_arch']))}",
+            "parameters": sum(tensor.numel() for tensor in tensors.values()),
+            "nominal steps learned from": report.get("n_steps"),
+            "seed": report.get("seed"),
+            "share unexplained, mean": sum(shares.values()) / len(shares) if shares else None,
+            "share unexplained, by observation": shares,
+            "surprise threshold of each hypothesis": dict(settings["surprise_threshold"]),
+            "who acts": {name: settings[name] for name in ("head_start", "calm", "lead")},
+            "always acts": settings["always"],
+            "kept over episodes": config["lifetime"],
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(str(folder / LAYER_CONFIG), f"no layer ({type(error).__name__}: {error})") from error
+    layer_files = {name: folder / name for name in (LAYER_CONFIG, LAYER_TENSORS)}
+    found.files = layer_files | {f"{AGENT}/{name}": path for name, path in found.files.items()}
+    found.kind = "adaptive"
+    return found
 
 
 def _space_text(plain: Mapping[str, Any]) -> str:
@@ -170,7 +203,7 @@ def _of_model(path: Path) -> Contents:
     facts = {
         "observation space": str(values.get("observation_space", "not readable as data")),
         "action space": str(values.get("action_space", "not readable as data")),
-        "trained steps": values.get("num_timesteps"),
+        "nominal steps learned from": values.get("num_timesteps"),
         "updates": values.get("_n_updates"),
         "seed": values.get("seed"),
         "environments": values.get("n_envs"),

@@ -1,6 +1,8 @@
-"""`sb3-plastic inspect`: what is in a model, an exported folder or a run of RL Zoo. It never runs what they hold.
+"""`sb3-plastic inspect`: what is in a model, an exported folder, a run of RL Zoo or an adaptive policy. It never runs
+what they hold.
 
 sb3-plastic inspect logs/plastic_ppo/Ant-v5_1
+sb3-plastic inspect docs/results/adaptive/HalfCheetah-v5
 sb3-plastic inspect agent.zip --json
 """
 
@@ -29,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sb3-plastic inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, help="a zip file, a folder of `sb3-plastic export`, or a run of RL Zoo")
+    parser.add_argument(
+        "model",
+        type=Path,
+        help="a zip file, a run of RL Zoo, or a folder of `sb3-plastic export`, `adapt` or `package`",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     found = inspect_model(args.model)
@@ -40,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def inspect_model(path: str | Path) -> dict[str, Any]:
     """
     What is in a model, as plain data: architecture, parameters, what was learned, versions, checksums, and what in it
-    asks to run code.
+    asks to run code. Of an adaptive policy, the agent, and the layer around it: ``adaptive layer``.
 
-    :param path: a zip file, an exported folder, or a run of RL Zoo
+    :param path: a zip file, an exported folder, a run of RL Zoo, or a folder of `sb3-plastic adapt`
     :raises UserError: if it is none of these, or damaged
     """
     found = contents(Path(path))
@@ -54,6 +60,7 @@ def inspect_model(path: str | Path) -> dict[str, Any]:
         "arguments": found.arguments,
         "parameters": _counts(found.tensors),
         "layers": [layer for prefix in ("snn", "critic_snn") for layer in _layers(found, prefix)],
+        "adaptive layer": found.layer,
         "asks to run code": found.code,
         "versions": {"made with": found.versions, "here": versions()},
         "sha256": found.checksums(),
@@ -136,6 +143,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  {'':<14}{'mean':>10}{'std':>10}{'min':>10}{'max':>10}")
         for name, numbers in layer["learned"].items():
             lines.append(f"  {name:<14}" + "".join(f"{numbers[column]:>10.4f}" for column in numbers))
+    if found["adaptive layer"]:
+        lines += ["adaptive layer:", *_layer_lines(found["adaptive layer"])]
     lines.append("versions:" + " " * 16 + "made with     here")
     made, here = found["versions"]["made with"], found["versions"]["here"]
     for name in [*made, *(name for name in here if name not in made)]:
@@ -146,4 +155,14 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines += [f"  {place}: {what}" for place, what in found["asks to run code"].items()]
     else:
         lines.append("asks to run code:     no")
+    return lines
+
+
+def _layer_lines(layer: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, value in layer.items():
+        if not isinstance(value, dict):
+            lines.append(f"  {name + ':':<38}{f'{value:.4f}' if isinstance(value, float) else value}")
+            continue
+        lines += [f"  {name}:", *(f"    {key!s:<36}{number:>8.3f}" for key, number in value.items())]
     return lines
