@@ -197,7 +197,7 @@ def test_a_model_of_rl_zoo_is_evaluated_as_it_was_trained(tmp_path):
     folder.mkdir()
     model.save(tmp_path / "m.zip")
     venv.save(str(folder / "vecnormalize.pkl"))
-    args = {"env": CHEETAH, "env_kwargs": {"scenario": "nda-v1/train"}}
+    args = {"env": CHEETAH, "env_kwargs": {"scenario": "nda-v1/train", "max_episode_steps": 7}}
     config = {"env_wrapper": ["sb3_plastic.wrappers.PreviousActionReward"], "normalize": True}
     for name, content in (("args.yml", args), ("config.yml", config)):
         pairs = [[key, value] for key, value in content.items()]

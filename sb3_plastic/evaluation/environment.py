@@ -175,7 +175,7 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
     :param heightfield: whether the ground is a height field
     """
     register_envs()
-    kwargs = {**trained.env_kwargs}
+    kwargs = {name: value for name, value in trained.env_kwargs.items() if name != "max_episode_steps"}
     ours = bool(robot_of(trained.env_id))
     if ours:
         kwargs["terrain"] = heightfield

@@ -25,6 +25,7 @@ STUDIES = {
         "sb3_plastic.studies.replugged:main",
         "Pendulum, Reacher, Pusher re-plugged in mid-run: SAC, PPO",
     ),
+    "evolution": ("sb3_plastic.studies.evolution:main", "PlasticES beside ARS; agents evolved on damage"),
     "severity": ("sb3_plastic.studies.severity:main", "how hard the perturbations of a suite are"),
     "curves": ("sb3_plastic.studies.curves:main", "learning curves of trainings that are there"),
 }

@@ -1,0 +1,69 @@
+"""Damage to a HalfCheetah: what agents of the study of evolution are evolved on, and what they are judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
+from sb3_plastic.perturbations.spec import parse
+from sb3_plastic.perturbations.suites import Scenario
+from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trials import scores_of
+
+ROBOT = "HalfCheetah"
+WEAK = 0.3
+JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
+
+Entry = dict[str, Any]
+
+
+def weak(joint: str) -> Entry:
+    """A motor with a third of its strength. :param joint: one of ``JOINTS``"""
+    return {"kind": "strength", "target": joint, "value": WEAK}
+
+
+def motor_off(joint: str) -> Entry:
+    """A motor that does nothing. :param joint: one of ``JOINTS``"""
+    return {"kind": "motor_off", "target": joint}
+
+
+SEEN: dict[str, Entry] = {"weak_bthigh": weak("bthigh"), "off_ffoot": motor_off("ffoot")}
+"""Evolved on, beside the undamaged robot."""
+
+UNSEEN: dict[str, Entry] = {
+    **{f"weak_{joint}": weak(joint) for joint in JOINTS[1:]},
+    **{f"off_{joint}": motor_off(joint) for joint in JOINTS[:-1]},
+    **{f"locked_{joint}": {"kind": "joint_lock", "target": joint} for joint in ("bshin", "fshin")},
+}
+"""Judged on, never evolved on."""
+
+TRAINED_ON: list[list[Entry]] = [[], *([entry] for entry in SEEN.values())]
+"""The argument ``scenarios`` of PlasticES."""
+
+
+def scenarios() -> tuple[Scenario, ...]:
+    """Nominal, and each damage from the start and from an onset; those that were seen are of the split ``train``."""
+    made = [Scenario("damage/nominal", ROBOT, "nominal", False, ())]
+    for split, damages in (("train", SEEN), ("novel", UNSEEN)):
+        for name, entry in damages.items():
+            late = entry | {"schedule": {"form": "onset", "at": {"uniform": [250, 500]}}}
+            made.append(Scenario(f"damage/{name}", ROBOT, split, False, parse([entry])))
+            made.append(Scenario(f"damage/{name}/onset", ROBOT, split, True, parse([late])))
+    return tuple(made)
+
+
+def judge(model: Path, statistics: Path, env_id: str, episodes: int, first: int) -> list[Result]:
+    """
+    Judge a trained agent on all damage, a plastic one also with its plasticity frozen, zeroed and off.
+
+    :param model: its file
+    :param statistics: of its VecNormalize
+    :param env_id: environment of its training
+    :param episodes: of each condition
+    :param first: seed of the first
+    :return: see :func:`sb3_plastic.studies.trials.scores_of`
+    """
+    about = ModelSettings(env=env_id, vec_normalize=statistics, wrappers=())
+    trials = TrialSettings(scenarios=scenarios(), episodes=episodes, seed=first)
+    return scores_of(evaluate_adaptation(model, None, about, trials).records)

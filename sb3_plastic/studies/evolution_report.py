@@ -1,0 +1,157 @@
+"""The report of the study of evolution: curves over steps and over time, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sb3_plastic.files import replace_file
+from sb3_plastic.report.document import COLORS, PAGE, new_figure, plot_style, small_png
+from sb3_plastic.studies.table import Result
+
+Groups = dict[str, list[Result]]
+"""Trainings by agent."""
+
+
+def report(results: Sequence[Result], out: Path) -> list[Path]:
+    """
+    Print the tables of all parts, and draw the learning curves of each environment.
+
+    :param results: of the study
+    :param out: ``ENVIRONMENT.png`` goes there
+    :return: files that were written
+    """
+    learning: dict[str, Groups] = {}
+    damaged: Groups = {}
+    for result in results:
+        if result["part"] == "learning":
+            learning.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
+        else:
+            damaged.setdefault(result["agent"], []).append(result)
+    paths = [draw(env_id, groups, out / f"{env_id}.png") for env_id, groups in learning.items()]
+    for env_id, groups in learning.items():
+        print("\n".join(["", *learning_table(env_id, groups)]))
+    if damaged:
+        print("\n".join(["", *damage_table(damaged)]))
+    return paths
+
+
+def draw(env_id: str, groups: Groups, path: Path) -> Path:
+    """
+    Returns over steps, and over minutes of processor time: a thin line per seed.
+
+    :param env_id: environment
+    :param groups: trainings by agent
+    :param path: of the PNG
+    :return: the path
+    """
+    with plot_style():
+        figure = new_figure(PAGE, 2.6)
+        by_steps, by_time = figure.subplots(1, 2, sharey=True)
+        for (agent, runs), color in zip(sorted(groups.items(), reverse=True), COLORS, strict=False):
+            for i, run in enumerate(runs):
+                points, label = run["points"], f"{agent} ({len(runs)} seeds)" if i == 0 else None
+                by_steps.plot(np.array(points["steps"]) / 1e6, points["returns"], color=color, lw=1.1, label=label)
+                by_time.plot(points["minutes"], points["returns"], color=color, lw=1.1)
+        by_steps.set(xlabel="million environment steps", ylabel=f"return, {env_id}")
+        by_time.set(xlabel="minutes of processor time")
+        by_steps.legend()
+        replace_file(path, small_png(figure))
+    return path
+
+
+def learning_table(env_id: str, groups: Groups) -> list[str]:
+    """
+    Returns after the training; and from the curves at the steps, and at the time, that all trainings have reached.
+
+    :param env_id: environment
+    :param groups: trainings by agent
+    :return: lines of Markdown
+    """
+    runs = [run for group in groups.values() for run in group]
+    steps, minutes = (min(run["points"][name][-1] for run in runs) for name in ("steps", "minutes"))
+    header = [
+        "million steps",
+        "minutes",
+        "return, by seed",
+        f"at {steps / 1e6:.1f}M steps",
+        f"at {minutes:.1f} minutes",
+    ]
+    lines = [f"| {env_id} | {' | '.join(header)} |", "|---|---|---|---|---|---|"]
+    for agent, group in sorted(groups.items(), reverse=True):
+        ends = [np.mean([run["points"][name][-1] for run in group]) for name in ("steps", "minutes")]
+        seeds = _each(group, lambda run: float(np.mean(run["returns"])))
+        equal = [
+            _each(group, lambda run, name=name, at=at: value_at(run, name, at))  # type: ignore[misc]
+            for name, at in (("steps", steps), ("minutes", minutes))
+        ]
+        lines.append(f"| {agent} | {ends[0] / 1e6:.1f} | {ends[1]:.1f} | {seeds} | {' | '.join(equal)} |")
+    return lines
+
+
+def value_at(run: Result, name: str, at: float) -> float:
+    """
+    The last point of a curve that is not beyond a place.
+
+    :param run: a training
+    :param name: ``steps`` or ``minutes``
+    :param at: the place
+    """
+    points = run["points"]
+    return float(np.array(points["returns"])[np.array(points[name]) <= at][-1])
+
+
+def damage_table(groups: Groups) -> list[str]:
+    """
+    Speed without damage and under it from the start; share of the speed that is kept from an onset on, under each
+    control. Of several damages the mean.
+
+    :param groups: trainings by agent
+    :return: lines of Markdown
+    """
+    lines = [
+        "| | million steps | undamaged, m/s | seen damage, m/s | unseen, m/s | unseen / undamaged | kept from an onset "
+        "of unseen damage: intact | frozen | zeroed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for agent, runs in sorted(groups.items(), reverse=True):
+        steps = np.mean([run["points"]["steps"][-1] for run in runs]) / 1e6
+        values = [
+            _each(runs, lambda run, split=split: score(run, split), ".2f")  # type: ignore[misc]
+            for split in ("nominal", "train", "novel")
+        ]
+        values.append(_each(runs, lambda run: score(run, "novel") / score(run, "nominal"), ".2f"))
+        values += [
+            _each(runs, lambda run, name=name: score(run, "novel", name), ".2f")  # type: ignore[misc]
+            for name in ("intact", "frozen_at_onset", "zeroed_at_onset")
+        ]
+        lines.append(f"| {agent} | {steps:.1f} | {' | '.join(values)} |")
+    return lines
+
+
+def score(run: Result, split: str, control: str | None = None) -> float:
+    """
+    The mean over the damages of a split.
+
+    :param run: a training
+    :param split: ``nominal``, ``train`` or ``novel``
+    :param control: after an onset, the share of the speed that is kept; None: from the start, speed in m/s
+    :return: NaN if there is none
+    """
+    frame = pd.DataFrame(run["scores"])
+    frame = frame[(frame["split"] == split) & (frame["protocol"] == ("static" if control is None else "onset"))]
+    rows = frame[frame["control"] == (control or "intact")]
+    if control is None:
+        return float(rows["forward_reward"].mean() / 1000)
+    return float(rows["kept"].mean()) if "kept" in rows else float("nan")  # nobody moved
+
+
+def _each(runs: Iterable[Result], value: Callable[[Result], float], form: str = ".0f") -> str:
+    """The mean over trainings, and each in brackets; a dash if there is none."""
+    values = [value(run) for run in sorted(runs, key=lambda run: run["seed"])]
+    if np.isnan(values).any():
+        return "-"
+    return f"{np.mean(values):{form}} ({', '.join(f'{one:{form}}' for one in values)})"

@@ -1,0 +1,69 @@
+"""The study of evolution: trainings go on from their checkpoints, and the tables compare what can be compared."""
+
+import json
+
+from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.damage import SEEN, UNSEEN, scenarios
+from sb3_plastic.studies.evolution_report import damage_table, learning_table
+from sb3_plastic.studies.evolution_training import newest, recipe, train
+from sb3_plastic.studies.results import read_results
+
+
+def small(algo):
+    sizes = dict(population_size=2, n_envs=2, n_episodes=1, learning_rate=0.1) if algo == "plastic_es" else {}
+    return recipe(algo, "Pendulum-v1", sizes)
+
+
+def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path):
+    for steps in (400, 1200):
+        train(small("plastic_es"), tmp_path / "stopped", steps, 3, 0, steps // 400, 1)
+    whole = train(small("plastic_es"), tmp_path / "whole", 1200, 3, 0, 3, 1)
+    assert whole.name == "steps_1200"
+    resumed = newest(tmp_path / "stopped")
+    points, again = (json.loads((path / "progress.json").read_text())["points"] for path in (whole, resumed))
+    assert points["steps"] == again["steps"] == [0, 400, 800, 1200]
+    assert points["returns"] == again["returns"]
+
+
+def test_a_training_ends_when_its_processor_time_is_used_up(tmp_path):
+    trained = train(small("ars"), tmp_path, 10**9, 0, 1e-3, 10, 1)
+    assert 0 < int(trained.name.removeprefix("steps_")) < 10**6
+
+
+def test_the_study_trains_judges_and_reports(tmp_path, capsys):
+    arguments = ["evolution", "--envs", "Pendulum-v1", "--agents", "ARS", "--steps", "1600", "--episodes", "2"]
+    main([*arguments, "--seeds", "0", "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")])
+    (result,) = read_results(tmp_path / "out").values()
+    assert len(result["returns"]) == 2
+    assert "| ARS | 0.0 |" in capsys.readouterr().out
+    assert (tmp_path / "out" / "Pendulum-v1.png").is_file()
+
+
+def run_of(seed, steps, minutes, returns):
+    return {"seed": seed, "returns": [returns[-1]], "points": dict(steps=steps, minutes=minutes, returns=returns)}
+
+
+def test_equal_steps_and_equal_time_are_those_that_all_have_reached():
+    fast = [run_of(0, [0, 1e6, 4e6], [0, 1, 4], [0, 10, 40])]
+    slow = [run_of(0, [0, 1e6], [0, 4], [0, 20])]
+    lines = learning_table("x", {"PlasticES": fast, "ARS": slow})
+    assert "at 1.0M steps | at 4.0 minutes" in lines[0]
+    assert lines[2] == "| PlasticES | 4.0 | 4.0 | 40 (40) | 10 (10) | 40 (40) |"
+    assert lines[3] == "| ARS | 1.0 | 4.0 | 20 (20) | 20 (20) | 20 (20) |"
+
+
+def test_damage_that_was_seen_is_judged_apart_from_damage_that_was_not():
+    assert len(UNSEEN) >= 8
+    assert not SEEN.keys() & UNSEEN.keys()
+    late = [scenario for scenario in scenarios() if scenario.onset]
+    assert len(late) == len(SEEN) + len(UNSEEN) == sum(s.split != "nominal" and not s.onset for s in scenarios())
+
+    def row(split, protocol, speed=0.0, kept=None, control="intact"):
+        return dict(split=split, protocol=protocol, control=control, forward_reward=speed, kept=kept)
+
+    scores = [row("nominal", "static", 4000.0), row("train", "static", 3000.0), row("novel", "static", 1000.0)]
+    scores += [row("novel", "static", 3000.0)]
+    scores += [row("novel", "onset", 0, 0.5), row("novel", "onset", 0, 0.25, "frozen_at_onset")]
+    run = {"seed": 0, "scores": scores, "points": {"steps": [0, 2e6]}}
+    expected = "| x | 2.0 | 4.00 (4.00) | 3.00 (3.00) | 2.00 (2.00) | 0.50 (0.50) | 0.50 (0.50) | 0.25 (0.25) | - |"
+    assert damage_table({"x": [run]})[-1] == expected
