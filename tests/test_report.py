@@ -7,16 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 from evaluation_helpers import write_results
+from PIL import Image
 
 from sb3_plastic import cli
 from sb3_plastic.evaluation.reading import read_records
 from sb3_plastic.evaluation.scores import NET
-from sb3_plastic.report import ReportError, read_results, stats, write_report
+from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
 from sb3_plastic.report.figures import (
@@ -24,9 +26,9 @@ from sb3_plastic.report.figures import (
     SHAM_TITLE,
     agents,
     gain,
+    gallery,
     looks,
     profiles,
-    scenario_curves,
     scenario_gains,
     survival,
 )
@@ -103,7 +105,7 @@ def pair(evaluations, tmp_path):
 
 class TestThePage:
     def test_every_figure_is_there_to_be_printed_and_is_shown(self, report):
-        names = {path.stem for path in (report / "figures").iterdir()}
+        names = {path.stem for path in (report / "figures").glob("*.svg")}
         robot = {
             *(
                 "agents",
@@ -113,7 +115,7 @@ class TestThePage:
                 "profiles",
                 "survival",
                 "recovery",
-                "scenario-curves",
+                "gallery",
                 "scenario-gains",
             ),
             *(f"{kind}-{label}" for kind in ("controls", "fast-weights") for label in ("adapting", "rigid")),
@@ -128,9 +130,30 @@ class TestThePage:
         text = (report / "report.html").read_text()
         assert "<title>T &amp; t</title>" in text
         sources = re.findall(r'src="(.{0,30})', text)
-        assert len(sources) == 13
-        assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+        assert Counter(source.split(";")[0] for source in sources) == {"data:image/svg+xml": 13, "data:image/png": 4}
         assert not re.findall(r"<(script|link|iframe)|https?://", text)
+
+    def test_the_robot_is_seen_whole_and_with_what_is_damaged_in_red(self, report):
+        found = [
+            np.asarray(Image.open(path).convert("RGB")).astype(int)
+            for path in sorted((report / "figures").glob("halfcheetah-robot-*.png"))
+        ]
+        red = [(p[..., 0] > 60 + 2.0 * p[..., 1:].max(-1)).mean() for p in found]
+        assert red[0] == 0
+        assert len(red) > 1
+        assert min(red[1:]) > 0.0005
+        text = (report / "report.md").read_text()
+        assert "From left to right: HalfCheetah, nothing perturbed; " in text
+        assert text.index("halfcheetah-robot-1.png") < text.index("halfcheetah-gallery.svg") < text.index("how well")
+
+    def test_where_nothing_can_be_drawn_a_line_says_so(self, pair, tmp_path, monkeypatch):
+        def fails(*_):
+            raise RuntimeError("no renderer")
+
+        monkeypatch.setattr(pictures, "_drawn", fails)
+        text = write_report(pair[1:], tmp_path / "out", formats=["md"])[0].read_text()
+        assert "There is no picture, since nothing can be drawn here (RuntimeError)." in text
+        assert "robot-0" not in text
 
     def test_it_says_where_it_comes_from_and_which_simulations_broke(self, report, results):
         text = (report / "report.md").read_text()
@@ -194,6 +217,7 @@ class TestWhatIsSaid:
         for path in (pair[0] / "traces").glob("*sham*"):
             path.unlink()
         text = write_report(pair[:1], tmp_path / "out", formats=["md"])[0].read_text()
+        assert "**Whether adapting adapts is open: there is no sham, so" in text
         assert "adapting: no claim. There is no sham with these onsets" in text
         assert "there is no net gain to show" in text
         assert "(figures/halfcheetah-raw-gain.svg)" in text
@@ -298,7 +322,7 @@ class TestTables:
         assert all("sham" not in set(table["split"]) for table in tables)
         row = controls(results, ROBOT).set_index(["agent", "split"]).loc["rigid", "sham"]
         assert (row["net gain"], row["raw gain"]) == ("–", "0.00 [0.00, 0.00]")  # noqa: RUF001
-        drawn = [agents, scenario_curves, scenario_gains]
+        drawn = [agents, gallery, scenario_gains]
         titles = [
             axes.get_title() for draw in drawn for axes in draw(read_onsets(results, ROBOT), looks(results, ROBOT)).axes
         ]
@@ -333,6 +357,13 @@ class TestTables:
 
 
 class TestCurves:
+    def test_the_gallery_has_a_panel_for_each_scenario_with_the_frozen_model_beside_the_intact_one(self, results):
+        axes = [a for a in gallery(read_onsets(results, ROBOT), looks(results, ROBOT)).axes if a.get_visible()]
+        assert len(axes) == 14
+        assert {line.get_label() for line in axes[0].lines if "_" not in line.get_label()} == {
+            *("adapting", "rigid", "static", "oracle", "adapting, frozen", "rigid, frozen")
+        }
+
     def test_the_gain_is_that_of_the_policy_that_was_made(self, results):
         onsets = read_onsets(results, ROBOT)
         (found,) = [

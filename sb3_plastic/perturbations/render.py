@@ -21,6 +21,7 @@ from sb3_plastic.perturbations.kinds import Active
 from sb3_plastic.perturbations.registration import env_id, register_envs
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError
+from sb3_plastic.simulator import render_off_screen
 
 DAMAGED = (0.9, 0.1, 0.1)  # red; the transparency of a lost limb stays
 SUFFIXES = (".png", ".mp4", ".gif")
@@ -88,9 +89,54 @@ def film(
         env.close()
 
 
-def _soon(p: Perturbation) -> Perturbation:
+def stills(
+    robot: str,
+    scenarios: Mapping[str, Sequence[Perturbation]],
+    *,
+    most: int = 3,
+    seed: int = 0,
+    width: int = 320,
+    height: int = 240,
+) -> dict[str, NDArray[np.uint8]]:
+    """
+    Pictures of the robot as an episode starts: nothing perturbed, and under those scenarios that damage parts of it, in
+    red.
+
+    :param robot: one of ``ROBOTS``
+    :param scenarios: what acts, by name; an onset is moved to the first step
+    :param most: damaged robots
+    :param seed: of what is drawn
+    :param width: in pixels
+    :param height: in pixels
+    :return: [height, width, 3] by name; the first, of the whole robot, is ``""``
+    """
+    render_off_screen()
+    register_envs()
+    size = {"width": width, "height": height}
+    env = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size)
+    found: dict[str, NDArray[np.uint8]] = {}
+    try:
+        inner = env.unwrapped
+        assert isinstance(inner, PerturbableEnv)
+        for name, perturbations in {"": (), **scenarios}.items():
+            if len(found) > most:
+                break
+            try:
+                env.reset(seed=seed, options={"perturbations": [_soon(p, 0) for p in perturbations]})
+            except PerturbationError:  # terrain, which this model has not, and which damages nothing
+                continue
+            env.step(np.zeros(env.action_space.shape or (), np.float32))
+            active = [a for a in inner.perturber.active if a.activation != 0]
+            if not name or any(len(damaged_geoms(a, inner.robot)) for a in active):
+                found[name] = picture(inner)
+        return found
+    finally:
+        env.close()
+
+
+def _soon(p: Perturbation, at: int = BEFORE) -> Perturbation:
     """The perturbation with its onset moved to an early step, if it has an onset."""
-    return p if p.schedule.at is None else replace(p, schedule=replace(p.schedule, at=BEFORE))
+    return p if p.schedule.at is None else replace(p, schedule=replace(p.schedule, at=at))
 
 
 def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:

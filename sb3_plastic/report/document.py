@@ -33,10 +33,13 @@ import numpy as np
 import pandas as pd
 from cycler import cycler
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
+from sb3_plastic.report.template import CSS
+from sb3_plastic.report.template import PAGE as PAGE_HTML
 
 FORMATS = ("md", "html")
 
@@ -143,10 +146,7 @@ class Document:
         :param caption: what is seen, with units, and what an interval is
         :raises UserError: if another figure has this name, or if it is no name of a file
         """
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise UserError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
-        if any(f"{name}.png" in block.files for block in self._blocks):
-            raise UserError(f"There are two figures {name!r}: give each a name of its own.")
+        self._check_name(name)
         suffix, kind, note = ("png", "png", "") if self.small else ("svg", "svg+xml", f" ([PNG](figures/{name}.png))")
         files = {f"{name}.png": small_png(figure) if self.small else _drawn(figure, "png")}
         if not self.small:
@@ -163,6 +163,39 @@ class Document:
             f"<figcaption>{_inline(caption)}</figcaption>\n</figure>",
             files,
         )
+
+    def pictures(self, name: str, pictures: Mapping[str, NDArray[np.uint8]], caption: str) -> None:
+        """
+        Add photographs in a row, as small PNGs. Dark paper leaves them as they are.
+
+        :param name: of their files, which are numbered, without suffix
+        :param pictures: what is written below each -> the picture [H, W, 3]
+        :param caption: what they show
+        :raises UserError: if a figure has such a name, or if it is no name of a file
+        """
+        self._check_name(f"{name}-0")
+        files = {f"{name}-{i}.png": _photo(pixels) for i, pixels in enumerate(pictures.values())}
+        shown = zip(pictures, files.items(), strict=True)
+        photos = [
+            f'<figure><img class="photo" alt="{html.escape(below)}" '
+            f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
+            f"<figcaption>{_inline(below)}</figcaption></figure>"
+            for below, (_, content) in shown
+        ]
+        row = "\n".join(photos)
+        links = " ".join(f"![{file.removesuffix('.png')}](figures/{file})" for file in files)
+        below = "; ".join(map(_safe, pictures))
+        self._add(
+            f"{links}\n\n*{_safe(caption.replace('*', ''))} From left to right: {below}.*",
+            f'<figure>\n<div class="pictures">\n{row}\n</div>\n<figcaption>{_inline(caption)}</figcaption>\n</figure>',
+            files,
+        )
+
+    def _check_name(self, name: str) -> None:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
+        if any(f"{name}.png" in block.files for block in self._blocks):
+            raise UserError(f"There are two figures {name!r}: give each a name of its own.")
 
     @contextmanager
     def details(self, summary: str) -> Iterator[None]:
@@ -186,7 +219,7 @@ class Document:
         contents = re.findall(r'^<h2 id="(.*?)">(.*?)</h2>$', body, re.MULTILINE)
         links = "\n".join(f'<a href="#{anchor}">{text}</a>' for anchor, text in contents)
         title = html.escape(self.title)
-        return _PAGE.format(title=title, css=_CSS, contents=f"<nav>\n{links}\n</nav>" if links else "", body=body)
+        return PAGE_HTML.format(title=title, css=CSS, contents=f"<nav>\n{links}\n</nav>" if links else "", body=body)
 
     def write(self, folder: str | Path, formats: Collection[str] = FORMATS) -> list[Path]:
         """
@@ -251,6 +284,12 @@ def small_png(figure: Figure, dpi: int = 150) -> bytes:
         figure.savefig(full, format="png", dpi=dpi)
         Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
         return small.getvalue()
+
+
+def _photo(pixels: NDArray[np.uint8]) -> bytes:
+    with io.BytesIO() as file:
+        Image.fromarray(pixels).quantize(64).save(file, format="png", optimize=True)
+        return file.getvalue()
 
 
 def plain(name: str) -> str:
@@ -346,53 +385,3 @@ def _html_table(header: list[str], is_number: list[bool], cells: list[list[str]]
     head, body = f"<thead>{row('th', header)}</thead>", "\n".join(row("td", values) for values in cells)
     table = f"<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>"
     return f'<figure>\n{above}<div class="wide">{table}</div>\n</figure>'
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{css}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{contents}
-{body}
-</body>
-</html>
-"""
-
-_CSS = """:root { color-scheme: light dark;
-  --ink: #1a1a1a; --paper: #fff; --line: #d0d0d0; --shade: #f3f3f3; --link: #0059a8; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e4e4; --paper: #16181c; --line: #444; --shade: #23262b; --link: #7db8f0; }
-  img { filter: invert(.91) hue-rotate(180deg); } /* dark paper, and hues as they were */
-}
-body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
-  color: var(--ink); background: var(--paper); }
-h2 { margin-top: 2.5rem; line-height: 1.25; border-bottom: 1px solid var(--line); }
-a { color: var(--link); } nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; }
-.wide { overflow-x: auto; margin-top: .5rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
-th { background: var(--shade); vertical-align: bottom; }
-td { white-space: nowrap; } .long { white-space: normal; } .number { text-align: right; }
-code, pre { font: .875em/1.4 ui-monospace, monospace; background: var(--shade); }
-code { padding: .1em .25em; overflow-wrap: anywhere; }
-pre { padding: .75rem; overflow-x: auto; } pre code { padding: 0; overflow-wrap: normal; }
-figure { margin: 1.5rem 0; }
-figcaption { font-size: .875rem; }
-img { max-width: 100%; height: auto; background: #fff; padding: .5rem; box-sizing: border-box; } /* drawn in black */
-@media (max-width: 44rem) { img.page { max-width: none; width: 44rem; } } /* scrolled rather than illegible */
-details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
-@media print {
-  :root { --ink: #000; --paper: #fff; --line: #bbb; --shade: #f3f3f3; --link: #000; }
-  img { filter: none; } img.page { max-width: 100%; width: auto; }
-  body { max-width: none; margin: 0; font-size: 9pt; } table { font-size: 6.5pt; } th, td { padding: .1rem .25rem; }
-  img, tr { break-inside: avoid; }
-  h2, h3, h4 { break-after: avoid; } nav { display: none; }
-}
-"""

@@ -27,6 +27,7 @@ CONTROLS: dict[str, tuple[str, Look]] = {
     "off": ("plasticity off", dict(color=COLORS[3], linestyle=":")),
 }
 ORACLE: Look = dict(color="black", linestyle=(0, (5, 1)), linewidth=0.9)
+FROZEN: Look = dict(linestyle=(0, (1, 1)), linewidth=1.2)
 SINCE_ONSET = "steps since the onset"
 
 
@@ -77,9 +78,19 @@ def scenario_gains(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | N
     return _by_scenario(_of_each(onsets, look, lambda o: o.net), "net adaptation gain")
 
 
-def scenario_curves(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
-    """Forward reward around the onset in each scenario. :param onsets: of a robot :param look: of the labels"""
-    return _by_scenario(_of_each(onsets, look, _perturbed), "forward reward per step")
+def gallery(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
+    """
+    Forward reward around the onset in each scenario; of plastic labels frozen, too.
+
+    :param onsets: of a robot
+    :param look: of the labels
+    """
+    lines = _of_each(onsets, look, _perturbed)
+    for label in look:
+        own = [onset for onset in onsets if onset.label == label and onset.split != "sham"]
+        if any("frozen_at_onset" in onset.forward for onset in own):
+            lines.append((f"{label}, frozen", look[label] | FROZEN, own, _forward("frozen_at_onset")))
+    return _by_scenario(lines, "forward reward per step")
 
 
 def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
@@ -204,7 +215,7 @@ def _by_split(lines: Iterable[Line], ylabel: str) -> Figure | None:
 
 
 def _by_scenario(lines: Iterable[Line], ylabel: str) -> Figure | None:
-    return _panels(lines, ylabel, lambda onset: _short(onset.scenario), columns=4, height=1.15)
+    return _panels(lines, ylabel, lambda onset: _short(onset.scenario), columns=4, height=1.3)
 
 
 def _panels(

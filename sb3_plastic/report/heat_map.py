@@ -28,8 +28,8 @@ def heat_map(results: Results, group: str) -> Figure | None:
     means = means.groupby(level=[0, 1, 2, 3]).mean()
     splits = splits_of(intact)
     kinds_of = {protocol: _kinds(intact[intact["protocol"] == protocol]) for protocol in protocols}
-    if max(means.groupby(level=[0, 1]).size()) < 2:
-        return None  # one cell for each agent: the tables show it
+    if len(splits) < 2 or max(means.groupby(level=[0, 1]).size()) < 2:
+        return None  # how far is the same for all, or one cell for each agent: gallery and tables show it
     n_chunks = -(-len(labels) // max(2, 24 // len(splits)))  # so many cells of a number each fit on a page
     n_columns = -(-len(labels) // n_chunks)
     chunks = [labels[i : i + n_columns] for i in range(0, len(labels), n_columns)]

@@ -14,6 +14,7 @@ from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import BIN, read_onsets
 from sb3_plastic.report.document import Document
 from sb3_plastic.report.heat_map import heat_map
+from sb3_plastic.report.pictures import CAPTION, robot_pictures
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import against, cells, controls, headline, other_protocols
 from sb3_plastic.report.verdict import key_figures, verdict
@@ -75,7 +76,8 @@ CAPTIONS = {
     "from 0 on): one minus the Kaplan-Meier estimate of each trained seed over all scenarios with an onset, "
     f"right-censored at the end of the perturbation; mean over seeds. {BAND}",
     "lifetime": f"Forward reward over the episodes of a life, fast weights carried across episodes or reset. {BAND}",
-    "scenario-curves": f"Forward reward around the onset in each scenario, intact models. {BAND}",
+    "gallery": "Forward reward around the onset in each scenario, and of plastic models the same with the fast weights "
+    f"frozen at the onset. {STEPS} {BAND}",
     "scenario-gains": f"Net adaptation gain in each scenario with a sham of the same onsets. {BAND}",
 }
 
@@ -101,6 +103,7 @@ def compose(results: Results, title: str | None = None) -> Document:
     for group in results.groups:
         document.heading(group)
         section = _Section(document, results, group)
+        section.at_a_glance()
         section.how_well()
         section.around_the_onset()
         section.how_hard_and_how_often()
@@ -139,6 +142,14 @@ class _Section:
         self.document, self.results, self.group = document, results, group
         self.look = figures.looks(results, group)
         self.onsets = read_onsets(results, group)
+
+    def at_a_glance(self) -> None:
+        pictures = robot_pictures(self.results, self.group)
+        if isinstance(pictures, str):
+            self.document.paragraph(pictures)
+        else:
+            self.document.pictures(f"{_slug(self.group)}-robot", pictures, CAPTION)
+        self._figure("gallery", figures.gallery(self.onsets, self.look))
 
     def how_well(self) -> None:
         self._heading("how well")
@@ -216,7 +227,6 @@ class _Section:
 
     def appendix(self) -> None:
         with self.document.details(f"Every scenario of {self.group}"):
-            self._figure("scenario-curves", figures.scenario_curves(self.onsets, self.look))
             self._figure("scenario-gains", figures.scenario_gains(self.onsets, self.look))
             self._table(cells(self.results, self.group), "Means over trained seeds of their means over episodes.")
 

@@ -17,7 +17,8 @@ ANSWERS = {
     "shown": "adaptation is shown for {}",
     "not shown": "adaptation is not shown for {}: what freezing the fast weights costs is no more than the sham's, or "
     "does not grow after the onset",
-    "open": f"whether {{}} adapts is open: there are fewer than {CLAIM} trained seeds, or no sham",
+    "few": f"whether {{}} adapts is open: there are fewer than {CLAIM} trained seeds",
+    "no sham": "whether {} adapts is open: there is no sham, so what freezing costs where nothing changes is not known",
     "not asked": "nothing is said of adaptation in {}, not run with frozen fast weights",
 }
 
@@ -29,7 +30,7 @@ def verdict(results: Results) -> str:
         for label in results.labels_of(group):
             name = label if len(results.groups) == 1 else f"{label} ({group})"
             agents[_answer(results, group, label)].append(name)
-    if not any(agents[answer] for answer in ("shown", "not shown", "open")):
+    if not any(agents[answer] for answer in ("shown", "not shown", "few", "no sham")):
         return "Nothing can be said of adaptation: no agent was run with its fast weights frozen at the onset."
     parts = [ANSWERS[answer].format(_and(names)) for answer, names in agents.items() if names]
     text = "; ".join(parts)
@@ -57,7 +58,9 @@ def _answer(results: Results, group: str, label: str) -> str:
     if label not in results.plastic_labels(group):
         return "not asked"
     splits = adapts_in(results, group, label)
-    return "open" if splits is None else "shown" if splits else "not shown"
+    if splits is None:
+        return "no sham" if results.sham_of(group, label=label).empty else "few"
+    return "shown" if splits else "not shown"
 
 
 def _and(names: Sequence[str]) -> str:
