@@ -287,8 +287,9 @@ def small_png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def _photo(pixels: NDArray[np.uint8]) -> bytes:
-    with io.BytesIO() as file:
-        Image.fromarray(pixels).quantize(64).save(file, format="png", optimize=True)
+    with io.BytesIO() as file:  # the smallest parts keep their colours
+        small = Image.fromarray(pixels).quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small.save(file, format="png", optimize=True)
         return file.getvalue()
 
 
