@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from sb3_plastic.errors import UserError, check_names, check_number
+from sb3_plastic.export import Normalization
 
 LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_plastic")
 """Where the class of a saved teacher is looked up, by its name."""
@@ -40,15 +41,15 @@ class Teacher:
     :param algo: class of a saved model: ``PPO``, ``SAC``, ``PlasticPPO``, ...
     :param weight: of the KL term at the start, above 0
     :param until: fraction of the training, above 0, after which the weight is 0
-    :param normalization: the VecNormalize of the teacher's own training, or its file. Like a saved model, the file is
-        unpickled: use only files that you trust
+    :param normalization: the VecNormalize of the teacher's own training, its file or an exported folder, which are read
+        as data. A saved model is unpickled: use only one that you trust
     """
 
     model: Any
     algo: str = "PPO"
     weight: float = 1.0
     until: float = 0.5
-    normalization: VecNormalize | str | None = None
+    normalization: VecNormalize | Normalization | str | Path | None = None
 
     def __post_init__(self) -> None:
         check_number("The teacher's weight", self.weight, above=0)
@@ -85,7 +86,9 @@ class Teacher:
                 raise UserError(f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}.")
             model = classes[0].load(model, device="cpu")
         if isinstance(normalization, str | Path):
-            normalization = VecNormalize.load(str(normalization), None)  # type: ignore[arg-type]
+            normalization = Normalization.load(Path(normalization))
+        elif isinstance(normalization, VecNormalize):
+            normalization = Normalization.of(normalization)
         return Lessons(model, normalization)
 
 
@@ -104,7 +107,7 @@ class Lessons:
     :param normalization: of the teacher's observations
     """
 
-    def __init__(self, model: Any, normalization: VecNormalize | None) -> None:
+    def __init__(self, model: Any, normalization: Normalization | None) -> None:
         self.predict: Callable[..., Any] = getattr(model, "predict", None) or (lambda obs, **_: (model(obs), None))
         self.normalization = normalization
         self.state: Any = None
@@ -116,7 +119,7 @@ class Lessons:
         :return: actions [B, ...]
         """
         if self.normalization is not None:
-            obs = self.normalization.normalize_obs(obs)
+            obs = self.normalization(obs)
         actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
         return np.asarray(actions)
 

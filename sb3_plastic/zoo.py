@@ -14,6 +14,7 @@ replaces the whole mapping, so a search would tune another network than the one 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import copy
@@ -30,6 +31,9 @@ try:
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 except ImportError as error:
     raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
+
+from stable_baselines3.common.callbacks import CheckpointCallback
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
@@ -134,7 +138,10 @@ class Hyperparameters(dict[str, Any]):
 
 
 class ExperimentManager(HostManager):
-    """RL Zoo's, which finds our configurations, and merges ``policy_kwargs``. Other algorithms see no difference."""
+    """
+    RL Zoo's, which finds our configurations, and merges ``policy_kwargs``. Other algorithms see no difference but one:
+    a training can go on from a checkpoint, which has the statistics of VecNormalize with it.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -179,6 +186,22 @@ class ExperimentManager(HostManager):
         check_names(self.algo, processed)
         return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
 
+    def create_callbacks(self) -> None:
+        """As in RL Zoo, but checkpoints keep the statistics of VecNormalize, with which a training can go on."""
+        super().create_callbacks()
+        for callback in self.callbacks:
+            if isinstance(callback, CheckpointCallback):
+                callback.save_vecnormalize = True
+
+    def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        beside = statistics_of(Path(self.trained_agent))
+        if beside is None:
+            return super()._maybe_normalize(env, eval_env)
+        print(f"Loading VecNormalize stats of the checkpoint, {beside}")
+        normalized = VecNormalize.load(str(beside), env)
+        normalized.training, normalized.norm_reward = not eval_env, normalized.norm_reward and not eval_env
+        return normalized
+
     def create_log_folder(self) -> None:
         """As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run."""
         if self.optimize_hyperparameters:
@@ -216,6 +239,18 @@ class ExperimentManager(HostManager):
         command += ["--storage", str(self.storage), "--study-name", str(self.study_name)]
         changes = [f"{name}:{value!r}" for name, value in (self.custom_hyperparams or {}).items()]
         return [*command, *(["-params", *changes] if changes else []), "--trial-id"]
+
+
+def statistics_of(checkpoint: Path) -> Path | None:
+    """
+    The statistics of VecNormalize that SB3's CheckpointCallback wrote with a checkpoint: ``rl_model_8_steps.zip`` ->
+    ``rl_model_vecnormalize_8_steps.pkl``.
+
+    :param checkpoint: the model
+    :return: the file, None if there is none
+    """
+    file = checkpoint.parent / (re.sub(r"(\d+_steps)$", r"vecnormalize_\1", checkpoint.stem) + ".pkl")
+    return file if "vecnormalize_" in file.stem and file.is_file() else None
 
 
 def check_names(algo: str, hyperparams: Params) -> None:

@@ -19,7 +19,8 @@ set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=${COMPAT_DIR:-$(mktemp -d)}
 tests=${TESTS:-tests/test_golden.py tests/test_reference.py tests/test_policy.py tests/test_export.py tests/test_safe.py tests/test_properties.py}
-test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100 tqdm)
+test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100)
+compiled=(arch matplotlib mujoco numba numpy pandas pyyaml safetensors scipy torch)
 failed=0
 mkdir -p "$work"
 export UV_PYTHON_DOWNLOADS=${UV_PYTHON_DOWNLOADS:-never} OMP_NUM_THREADS=1
@@ -36,10 +37,10 @@ install() { # python, which, folder
     [ -x "$3/bin/python" ] || "$uv" venv -q --python "$1" "$3" || return 1
     # shellcheck disable=SC2206
     [ -n "${TORCH_INDEX:-}" ] && options=(--index "$TORCH_INDEX" --index-strategy unsafe-best-match)
-    # --no-build: of packages without a wheel for this Python the next version, in place of a compiler.
+    # Of packages in C without a wheel for this Python the next version, in place of a compiler.
     printf '%s\n' "${test_packages[@]}" ${EXTRA:-} >"$3/test-packages.txt"
-    "$uv" pip install -q --python "$3" --no-build --resolution "$resolution" "${options[@]}" \
-        -r "$root/pyproject.toml" --extra mujoco -r "$3/test-packages.txt" || return 1
+    "$uv" pip install -q --python "$3" "${compiled[@]/#/--only-binary=}" --resolution "$resolution" "${options[@]}" \
+        -r "$root/pyproject.toml" --extra zoo -r "$3/test-packages.txt" || return 1
     "$uv" pip install -q --python "$3" --no-deps --reinstall-package sb3_plastic --editable "$root"
 }
 

@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.simulator import hush_mujoco
 from sb3_plastic.studies.curves import draw_curves, read_curve
+from sb3_plastic.studies.lifetime import end_with_parent
 
 ENV = "HalfCheetah-v5"
 AGENTS = {"plastic": [], "static": ["-params", "policy_kwargs:dict(rule='none')"]}
@@ -39,7 +40,7 @@ def train(folder: Path, steps: int, arguments: list[str]) -> None:
     command += ["-f", str(folder), "-tb", str(folder / "tensorboard"), "--progress", "--verbose", "0", *arguments]
     print(f"\n$ {shlex.join(command)}", flush=True)
     command[0] = str(Path(sys.executable).with_name(command[0]))
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, preexec_fn=end_with_parent)
 
 
 def evaluate(folder: Path, n_episodes: int) -> dict[str, list[float]]:
@@ -52,10 +53,8 @@ def evaluate(folder: Path, n_episodes: int) -> dict[str, list[float]]:
     """
     run = folder / "plastic_ppo" / f"{ENV}_1"
     # Five robots at once; all agents meet the same ones.
-    env = VecNormalize.load(
-        str(run / ENV / "vecnormalize.pkl"), make_vec_env(ENV, n_envs=min(5, n_episodes), seed=1000 + SEED)
-    )
-    env.training = env.norm_reward = False
+    robots = make_vec_env(ENV, n_envs=min(5, n_episodes), seed=1000 + SEED)
+    env = Normalization.load(run / ENV / "vecnormalize.pkl").around(robots)
     trained = PlasticPPO.load(run / f"{ENV}.zip", device="cpu")
     untrained = PlasticPPO("PlasticPolicy", env, policy_kwargs=trained.policy_kwargs, seed=SEED, device="cpu")
     returns: dict[str, list[float]] = {}

@@ -31,7 +31,7 @@ ALLOWED = {
     "finite": "errors",
     "stamp": "errors versions",
     "asymmetric": "errors",
-    "teacher": "errors",
+    "teacher": "errors export",
     "clipping": "errors",
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",

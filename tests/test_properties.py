@@ -6,6 +6,7 @@ The profile here is small. ``scripts/campaign.py`` runs the same tests with thou
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.snn.scan import LayerConfig, plastic_scan
 from sb3_plastic.snn.state import SNNState
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from trials.damaging import DAMAGES, damaged
+
 EXAMPLES = int(os.environ.get("SB3_PLASTIC_EXAMPLES", "20"))
 door = settings(
     max_examples=EXAMPLES,
@@ -50,26 +54,7 @@ plain = st.recursive(
 )
 
 
-damages = st.tuples(
-    st.sampled_from(["flip", "cut", "repeat", "drop", "zero"]), st.floats(0, 1, exclude_max=True), st.integers(1, 64)
-)
-
-
-def damaged(whole, damage):
-    """A file with a bit changed, a part missing, twice or empty."""
-    how, where, size = damage
-    content, at = bytearray(whole), int(where * len(whole))
-    if how == "flip":
-        content[at] ^= 1 << size % 8
-    elif how == "cut":
-        del content[at:]
-    elif how == "repeat":
-        content[at:at] = content[at : at + size]
-    elif how == "drop":
-        del content[at : at + size]
-    else:
-        content[at : at + size] = bytes(len(content[at : at + size]))
-    return bytes(content)
+damages = st.tuples(st.sampled_from(DAMAGES), st.floats(0, 1, exclude_max=True), st.integers(1, 64))
 
 
 # The network
@@ -247,7 +232,7 @@ PICKLE = cloudpickle.dumps({"a": np.arange(5), "b": spaces.Box(-1, 1, (2,)), "c"
 
 
 @door
-@given(damages.map(lambda damage: damaged(PICKLE, damage)) | st.binary(max_size=60))
+@given(damages.map(lambda damage: damaged(PICKLE, *damage)) | st.binary(max_size=60))
 def test_any_pickle_is_data_or_an_error(content):
     try:
         read_pickle(content, "file")
@@ -292,7 +277,7 @@ def folder(policy, tmp_path_factory):
 @given(st.sampled_from(["config.json", "policy.safetensors"]), damages)
 def test_a_damaged_export_is_found_out(folder, name, damage):
     whole = (folder / name).read_bytes()
-    content = damaged(whole, damage)
+    content = damaged(whole, *damage)
     with tempfile.TemporaryDirectory() as temporary:
         copy = shutil.copytree(folder, Path(temporary) / "agent")
         (copy / name).write_bytes(content)
@@ -311,7 +296,7 @@ MODEL = (AGENT / "HalfCheetah-v5.zip").read_bytes()
 def test_a_damaged_model_gives_its_objects_or_an_error(damage):
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.zip"
-        path.write_bytes(damaged(MODEL, damage))
+        path.write_bytes(damaged(MODEL, *damage))
         try:
             safe_objects(path)
         except UserError:
@@ -345,7 +330,7 @@ TRACE = _trace()
 def test_a_damaged_trace_is_found_out(damage):
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "trace.npz"
-        path.write_bytes(damaged(TRACE, damage))
+        path.write_bytes(damaged(TRACE, *damage))
         try:
             load_trace(path)
         except UserError:

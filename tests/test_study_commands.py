@@ -1,8 +1,14 @@
 """The studies that train agents with `sb3-plastic train`, at their smallest size."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.studies import lifetime
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
@@ -31,6 +37,60 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     main(["learning", *arguments])
     assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
     assert read_results(tmp_path / "out") == results
+
+
+def processes_about(folder):
+    """Command lines of living processes that name a folder."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(file.read_bytes().decode(errors="replace"))
+        except OSError:  # it ended meanwhile
+            continue
+    return [line for line in found if str(folder) in line]
+
+
+def until(condition):
+    while not condition():
+        time.sleep(0.05)
+
+
+PARENT = """
+import runpy, subprocess, sys
+
+if len(sys.argv) > 2:  # without the whole package, which takes seconds to import
+    end_with_parent = runpy.run_path(sys.argv[2])["end_with_parent"]
+    subprocess.run([sys.executable, __file__, sys.argv[1]], preexec_fn=end_with_parent)
+print("the child runs", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+def test_a_child_ends_with_its_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    command = [sys.executable, str(script), str(tmp_path), lifetime.__file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "the child runs\n"
+        assert len(processes_about(tmp_path)) == 2
+        parent.kill()
+        assert parent.stdout.read() == ""  # the end of the output: nobody holds it any more
+    until(lambda: not processes_about(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_killed_study_leaves_no_training_behind(jobs, tmp_path):
+    arguments = ["--envs", "HalfCheetah-v5", "--agents", "static SNN", "--seeds", "0", "1", "--jobs", jobs]
+    arguments += ["--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]
+    study = subprocess.Popen([sys.executable, "-m", "sb3_plastic.cli", "study", "learning", *arguments])
+    until(lambda: len([*tmp_path.glob("logs/*/plastic_ppo/*/*.monitor.csv")]) == int(jobs) * 8)
+    assert len(processes_about(tmp_path)) == 1 + int(jobs)
+    study.kill()
+    study.wait()
+    until(lambda: not processes_about(tmp_path))
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
+from sb3_plastic.safe import RefusedError
 from sb3_plastic.teacher import Teacher, with_loss
 
 SETTINGS = dict(n_epochs=5, learning_rate=1e-2, policy_kwargs=dict(readout="rate"))
@@ -72,6 +73,23 @@ def test_a_saved_model_teaches_discrete_actions(tmp_path):
     assert kl[-1] < 0.9 * kl[0], kl
     model.save(tmp_path / "student.zip")
     assert PlasticPPO.load(tmp_path / "student.zip").teacher is None
+
+
+def test_a_teachers_observations_are_normalised_by_the_statistics_in_its_file(tmp_path):
+    env = VecNormalize(random_vec_env())
+    env.reset()
+    for _ in range(8):
+        observations = env.step(np.zeros((3, 4), np.float32))[0]
+    env.save(str(tmp_path / "statistics.pkl"))
+    for given in (env, str(tmp_path / "statistics.pkl"), tmp_path / "statistics.pkl"):
+        lessons = Teacher(model=lambda obs: obs, normalization=given).lessons()
+        np.testing.assert_array_equal(lessons.actions(env.get_original_obs(), np.zeros(3, bool)), observations)
+
+
+def test_a_teachers_statistics_that_ask_to_run_code_are_refused(tmp_path):
+    (tmp_path / "statistics.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(RefusedError, match=r"os\.system"):
+        Teacher(model=swing, normalization=str(tmp_path / "statistics.pkl")).lessons()
 
 
 def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():

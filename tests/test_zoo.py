@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
+from sb3_plastic.safe import read_pickle
+
 ENV = "HalfCheetah-v5"
 COMMAND = Path(sys.executable).with_name("sb3-plastic")
 ROOT = Path(__file__).parent.parent
@@ -47,7 +49,19 @@ def zoo(*arguments, cwd, code=0, **environ):
 def trained(tmp_path_factory):
     """A folder in which an agent was trained, two episodes long for each robot."""
     cwd = tmp_path_factory.mktemp("trained")
-    arguments = ["--seed", "1", "-tb", "tensorboard", "--eval-freq", "2048", "--eval-episodes", "2", *SMALL]
+    arguments = [
+        "--seed",
+        "1",
+        "-tb",
+        "tensorboard",
+        "--save-freq",
+        "2048",
+        "--eval-freq",
+        "2048",
+        "--eval-episodes",
+        "2",
+        *SMALL,
+    ]
     output = zoo("train", "--env", ENV, "-n", "4096", *arguments, cwd=cwd)
     (cwd / "output.txt").write_text(output)
     return cwd
@@ -110,6 +124,23 @@ def test_training_continues_from_a_model(trained, tmp_path):
     assert before.snn_config == after.snn_config
     w_before, w_after = before.snn.layers[0].w, after.snn.layers[0].w
     assert 0 < (w_before - w_after).abs().max() < 0.1  # it learned on, from there
+
+
+def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path):
+    shutil.copytree(trained / RUN, tmp_path / "killed")
+    shutil.rmtree(tmp_path / "killed" / ENV)  # a training that was killed has not come to its own statistics
+    checkpoint = tmp_path / "killed" / "rl_model_2048_steps.zip"
+    statistics = [
+        checkpoint.with_name("rl_model_vecnormalize_2048_steps.pkl"),
+        tmp_path / RUN / ENV / "vecnormalize.pkl",
+    ]
+    small = ["-params", "n_envs:2", "n_steps:16", "batch_size:32", "n_epochs:1"]
+    output = zoo("train", "--env", ENV, "-n", "32", "-i", checkpoint, "--eval-freq", "-1", *small, cwd=tmp_path)
+    assert f"Loading VecNormalize stats of the checkpoint, {statistics[0]}" in output
+    before, after = (read_pickle(path.read_bytes(), "statistics") for path in statistics)
+    assert 0 < after["obs_rms"]["count"] - before["obs_rms"]["count"] <= 2 * 17 + 1  # what it saw since, and a reset
+    assert after["training"]
+    assert after["norm_reward"]
 
 
 def test_parameters_change_only_what_they_name(tmp_path):

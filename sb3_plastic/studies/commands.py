@@ -10,12 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sb3_plastic.studies.lifetime import end_with_parent
 from sb3_plastic.zoo import config_file
 
 
 def run_command(arguments: Sequence[str], log: Path) -> None:
     """
-    Run ``sb3-plastic`` with one thread, its output in a file.
+    Run ``sb3-plastic`` with one thread, its output in a file. It ends with this process.
 
     :param arguments: of the command
     :param log: the file
@@ -27,7 +28,9 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
         output.write(f"$ sb3-plastic {shlex.join(arguments)}\n")
         output.flush()
         command = [sys.executable, "-m", "sb3_plastic.cli", *arguments]
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | threads).returncode
+        code = subprocess.run(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | threads, preexec_fn=end_with_parent
+        ).returncode
     if code:
         raise RuntimeError(f"sb3-plastic {shlex.join(arguments)} failed:\n{log.read_text()[-2000:]}")
 

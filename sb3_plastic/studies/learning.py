@@ -22,8 +22,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.studies.candidates import SEARCHED, candidates
@@ -148,8 +148,7 @@ def evaluate(algo: str, trained: Path, env_id: str, seed: int, n_episodes: int) 
     :param n_episodes: of each kind
     """
     venv = make_vec_env(env_id, n_envs=min(5, n_episodes))
-    env = VecNormalize.load(str(trained / env_id / "vecnormalize.pkl"), venv)
-    env.training = env.norm_reward = False
+    env = Normalization.load(trained / env_id / "vecnormalize.pkl").around(venv)
     algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
     model = algorithm.load(trained / f"{env_id}.zip", device="cpu")
     returns: dict[str, list[float]] = {}

@@ -25,6 +25,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.export import Normalization
 from sb3_plastic.files import replacing
 from sb3_plastic.seeding import seed_each
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
@@ -188,9 +189,7 @@ def agent_of(cell: Cell, path: Path) -> tuple[BaseAlgorithm, VecEnv]:
             model.save(stream)
     if cell.algo == "sac":
         return SAC.load(file, device="cpu"), venv
-    normalized = VecNormalize.load(str(statistics), venv)
-    normalized.training = normalized.norm_reward = False
-    return PPO.load(file, device="cpu"), normalized
+    return PPO.load(file, device="cpu"), Normalization.load(statistics).around(venv)
 
 
 def play(policy: AdaptivePolicy, env_id: str, changes: Sequence[Mapping[str, Any]], steps: int, seed: int) -> Array:

@@ -25,6 +25,7 @@ import torch
 
 from sb3_plastic.evaluation.provenance import commit
 from sb3_plastic.snn.scan import set_num_threads
+from sb3_plastic.studies.lifetime import end_with_parent
 from sb3_plastic.studies.results import gather, keep, read_results
 from sb3_plastic.studies.table import Result
 from sb3_plastic.versions import versions
@@ -79,7 +80,7 @@ class LocalProcesses:
                 yield cell, run(cell)
             return
         # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
-        with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), one_thread) as pool:
+        with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), begin_worker) as pool:
             futures = {pool.submit(run, cell): cell for cell in cells}
             try:
                 for future in as_completed(futures):
@@ -146,6 +147,12 @@ def file_name(*parts: object) -> str:
     :param parts: what tells the cell from others; empty ones are left out
     """
     return "-".join(re.sub(r"\W+", "_", str(part)).strip("_") for part in parts if part != "")
+
+
+def begin_worker() -> None:
+    """In a process that runs cells: one thread, and an end with the study's."""
+    end_with_parent()
+    one_thread()
 
 
 def one_thread() -> None:

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_plastic.export import Normalization
 from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.suites import load_suite
@@ -78,8 +78,7 @@ def forward_rewards(path: Path, conditions: Sequence[dict[str, Any]], args: argp
     n = len(conditions) * args.episodes
     env_kwargs = {"max_episode_steps": args.steps}
     venv = make_vec_env(env_id(args.robot, latent=True), n, env_kwargs=env_kwargs, vec_env_cls=LocomotionVecEnv)
-    env = VecNormalize.load(str(next(path.parent.glob("*/vecnormalize.pkl"))), venv)
-    env.training = env.norm_reward = False
+    env = Normalization.load(next(path.parent.glob("*/vecnormalize.pkl"))).around(venv)
     model = PPO.load(path, device="cpu")
     venv.set_options([condition for condition in conditions for _ in range(args.episodes)])
     seed_each(venv, (args.seed + i for _ in conditions for i in range(args.episodes)))

@@ -18,32 +18,10 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.evaluation.reading import load_trace
 from sb3_plastic.report import read_results
+from trials.damaging import DAMAGES, damaged
 from trials.jobs import CHEETAH, Job
 from trials.journal import Details, Journal
 from trials.processes import complete
-
-
-def damaged(whole: bytes, random: Random) -> bytes:
-    """
-    A file of the same program that something happened to.
-
-    :param whole: its content
-    :param random: what happens
-    """
-    content, at = bytearray(whole), random.randrange(len(whole))
-    size = random.randrange(1, 64)
-    how = random.choice(["flip", "cut", "repeat", "drop", "zero"])
-    if how == "flip":
-        content[at] ^= 1 << random.randrange(8)
-    elif how == "cut":
-        del content[at:]
-    elif how == "repeat":
-        content[at:at] = content[at : at + size]
-    elif how == "drop":
-        del content[at : at + size]
-    else:
-        content[at : at + size] = bytes(len(content[at : at + size]))
-    return bytes(content)
 
 
 def digest(tensors: Any) -> str:
@@ -114,7 +92,9 @@ def damages(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wante
             copy = work / "damaged"
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(source, copy)
-            content = damaged((source / name).read_bytes(), Random(f"{seed} {kind} {index}"))
+            random = Random(f"{seed} {kind} {index}")
+            how, where, size = random.choice(DAMAGES), random.random(), random.randrange(1, 64)
+            content = damaged((source / name).read_bytes(), how, where, size)
             (copy / name).write_bytes(content)
             if content == (source / name).read_bytes():
                 return True, 0, {}
