@@ -24,7 +24,7 @@ ALLOWED = {
     "simulator": "",
     "perturbations": "errors files seeding simulator",
     "adaptive": "errors files safe export snn",
-    "evaluation": "seeding errors algorithms files versions safe export wrappers perturbations adaptive",
+    "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive",
     "adapt": "algorithms adaptive evaluation",
     "report": "errors files perturbations evaluation",
     "buffers": "errors observations adaptive",

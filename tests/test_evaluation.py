@@ -9,6 +9,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 import yaml
 from evaluation_helpers import AdaptivePolicy, StaticPolicy, tracking_scenarios
 from sb3_contrib import TQC, TRPO, RecurrentPPO
@@ -18,7 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm
@@ -237,6 +238,15 @@ def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
 def test_errors_teach(static_model, settings, says):
     with pytest.raises(ValueError, match=says):
         evaluate_adaptation(static_model, **{**dict(env=CHEETAH, tier="smoke", steps=5), **settings})
+
+
+@pytest.mark.parametrize("name", ["value_net.bias", "log_std"])
+def test_weights_that_are_not_finite_are_not_evaluated(name):
+    model = PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8, policy_kwargs={**TINY})
+    with torch.no_grad():
+        dict(model.policy.named_parameters())[name][0] = np.nan
+    with pytest.raises(NotFiniteError, match=f"nothing to evaluate: 1 of .* parameter '{name}'"):
+        evaluate_adaptation(model, env=CHEETAH, tier="smoke", steps=5)
 
 
 # The folder, through the command line

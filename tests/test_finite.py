@@ -32,6 +32,8 @@ class Faulty(RandomEnv):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = super().step(action)
         if self.is_faulty:
+            if self.fault == "everything" and self.t >= 5:
+                obs, reward = np.full_like(obs, self.value), self.value
             if self.fault == "reward" and self.t == 5:
                 reward = self.value
             if (self.fault == "observation" and self.t == 5) or (self.fault == "last observation" and truncated):
@@ -60,6 +62,15 @@ def test_a_reward_stops_training_in_its_rollout(value, normalized):
 def test_an_observation_stops_training_in_its_rollout(fault, normalized):
     with pytest.raises(NotFiniteError, match="observation of environment 1 is nan at index"):
         small_ppo(faulty_env(fault, normalized=normalized)).learn(96)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_an_environment_that_has_broken_for_good_stops_training_in_its_rollout(normalized):
+    model = small_ppo(faulty_env("everything", normalized=normalized))
+    with pytest.raises(NotFiniteError, match="of environment 1 is nan"):
+        model.learn(96)
+    assert model.num_timesteps == 12
 
 
 @pytest.mark.parametrize("fault", ["reward", "observation"])

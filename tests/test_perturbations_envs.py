@@ -1,6 +1,7 @@
 """Perturbed environments: parity, effect, exact restoration, no leaks."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import cloudpickle
@@ -581,6 +582,10 @@ def test_the_limits_of_every_kind_leave_the_simulation_whole(robot) -> None:
         ({"kind": "wind", "value": 5, "params": {"density": 0}}, "wind needs a medium"),
         ({"kind": "wind", "value": 5, "params": {"denstiy": 1}}, "Did you mean 'density'"),
         ({"kind": "push", "value": 1, "params": {"direction": [0, 0, 0]}}, "not all 0"),
+        ({"kind": "push", "value": 1, "params": {"direction": "x"}}, "direction of 'push' must be 3 numbers, got 'x'"),
+        ({"kind": "payload", "value": 1, "params": {"offset": [0, 0, math.nan]}}, "offset .* finite number, got nan"),
+        ({"kind": "wind", "value": 5, "params": {"density": None}}, "density of 'wind' must be a finite number"),
+        ({"kind": "wires", "params": {"seed": -1}}, "seed of 'wires' must be a whole number from 0 on"),
         ({"kind": "obs_noise", "value": 1, "target": 999}, "Unknown component: 999.*ankle_1"),
     ],
 )

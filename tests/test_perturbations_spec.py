@@ -73,6 +73,7 @@ def test_perturbations_are_frozen_and_leave_the_callers_data_alone() -> None:
         ({"value": 1}, "'kind' is missing"),
         ({"kind": "mass", "value": "heavy"}, "finite number, got 'heavy'"),
         ({"kind": "mass", "value": True}, "finite number, got True"),
+        ({"kind": "mass", "value": 2, "params": None}, "'params' must be a mapping.*got None"),
         ({"kind": "mass", "value": {"unifrom": [1, 2]}}, "Did you mean 'uniform'"),
         ({"kind": "mass", "value": {"uniform": [2, 1]}}, r"low <= high, got \[2.0, 1.0\]"),
         ({"kind": "mass", "value": {"uniform": 2}}, "must be a list, got 2"),

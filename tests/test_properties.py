@@ -184,7 +184,12 @@ schedules = st.fixed_dictionaries(
 )
 entries = st.fixed_dictionaries(
     {"kind": st.sampled_from(KINDS) | scalars},
-    optional={"value": st.floats(-3, 3) | plain, "target": st.text(max_size=6) | plain, "schedule": schedules | plain},
+    optional={
+        "value": st.floats(-3, 3) | plain,
+        "target": st.text(max_size=6) | plain,
+        "schedule": schedules | plain,
+        "params": plain,
+    },
 )
 
 

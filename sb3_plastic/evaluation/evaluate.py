@@ -36,6 +36,7 @@ from sb3_plastic.evaluation.records import (
 from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
 from sb3_plastic.files import seal, write_json
+from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import load_suite
 
 
@@ -69,7 +70,8 @@ def evaluate_adaptation(
     :param command: command line to note down
     :param settings: fields of `ModelSettings` and `TrialSettings` by name, which replace those of the two
     :return: records, one row per episode with the columns ``records.COLUMNS``, and the traces of all cells
-    :raises UserError: on an unknown name, spaces that do not fit, or a folder with results of other settings
+    :raises UserError: on an unknown name, spaces that do not fit, a folder with results of other settings, or weights
+        that are not finite
     """
     started = time.perf_counter()
     about, trials = changed(about or ModelSettings(), trials or TrialSettings(), settings)
@@ -77,6 +79,9 @@ def evaluate_adaptation(
     algo = about.algo
     if path is not None:
         model, algo = load_model(path, algo, about.trust)
+    policy = getattr(model, "policy", None)
+    if isinstance(policy, torch.nn.Module):
+        check_parameters(policy.named_parameters(), "There is nothing to evaluate")
     algo = algo or type(model).__name__
     trained = find_training(path, about)
     robot = robot_of(trained.env_id)

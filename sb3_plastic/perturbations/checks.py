@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sb3_plastic.perturbations.kinds import KINDS, Kind
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.schedules import SIGNED
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, extremes_of, unknown
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, extremes_of, number, unknown
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ def check(p: Perturbation, plant: Plant) -> None:
         raise PerturbationError("the model was compiled without terrain; make the environment with terrain=True.")
     _check_schedule(p, kind)
     op = _check_value(p, kind, plant)
-    for name in p.params:
+    for name, value in p.params.items():
         if name not in kind.params:
             raise unknown(f"parameter of {kind.name!r}:", name, kind.params)
+        _check_param(f"{name} of {kind.name!r}", value, kind.params[name])
     targets = p.target.args if isinstance(p.target, Distribution) else (p.target,)
     for target in targets:
         ids = find_ids(kind, target, plant)
@@ -67,6 +68,20 @@ def check(p: Perturbation, plant: Plant) -> None:
                 f"the list has {len(p.value)} values, but the target is {len(ids)} {kind.target}s. Give one value for "
                 "each, in their order: that of the action, of the observation, or of the target's own list."
             )
+
+
+def _check_param(what: str, value: Any, default: Any) -> None:
+    """Refuse what is not of the default's kind; which words there are, the kind itself checks."""
+    if default is None:  # a seed; drawn by default
+        if value is not None and not (isinstance(value, int) and value >= 0):
+            raise PerturbationError(f"{what} must be a whole number from 0 on, or left out, got {value!r}.")
+    elif isinstance(default, tuple):
+        if not isinstance(value, tuple) or len(value) != len(default):
+            raise PerturbationError(f"{what} must be {len(default)} numbers, got {value!r}.")
+        for part in value:
+            number(part, what)
+    elif not isinstance(default, str):
+        number(value, what)
 
 
 def _check_schedule(p: Perturbation, kind: Kind) -> None:

@@ -272,6 +272,8 @@ class Perturbation:
             schedule = _build(Schedule, schedule, "field of a schedule")
         if not isinstance(schedule, Schedule):
             raise PerturbationError(f"A schedule is a mapping such as {{form: onset, at: 300}}, got {schedule!r}.")
+        if not isinstance(self.params, Mapping):
+            raise PerturbationError(f"'params' must be a mapping such as {{seed: 3}}, got {self.params!r}.")
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "target", tuple(target) if isinstance(target, list) else target)
         object.__setattr__(self, "schedule", schedule)
