@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import dataclass, field
 
 import gymnasium as gym
@@ -54,18 +52,15 @@ class Seen:
 
 
 class Look(BaseCallback):
-    def __init__(self, act=lambda callback: None):
+    def __init__(self):
         super().__init__()
-        self.seen, self.act = Seen(), act
+        self.seen = Seen()
 
     def _on_step(self):
         infos = self.locals["infos"]
         self.seen.timesteps.append(self.num_timesteps)
         self.seen.episodes += [(i, info["episode"]["r"]) for i, info in enumerate(infos) if "episode" in info]
         return True
-
-    def _on_rollout_start(self):
-        self.act(self)
 
     def _on_rollout_end(self):
         self.seen.fitness.append(self.locals["fitness"].tolist())
@@ -84,25 +79,27 @@ def test_two_workers_give_the_generations_of_none_bit_for_bit(cluster):
     assert [e["l"] for e in alone.ep_info_buffer] == [e["l"] for e in many.ep_info_buffer]
 
 
+class KillOne(BaseCallback):
+    """Kills a worker of this training when the other has finished the first sub-batch of four."""
+
+    def _on_training_start(self):
+        import ray
+
+        self.evaluator = self.locals["evaluator"]
+        self.pid = ray.get(self.evaluator._workers[0].__ray_call__.remote(lambda worker: os.getpid()))
+
+    def _on_step(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self.pid = None
+        return True
+
+
 def test_a_worker_that_is_killed_in_a_generation_costs_time_alone(cluster):
-    """The first worker that is found is killed as soon as it plays."""
-    killed = []
-
-    def kill(callback):
-        def wait_and_kill():
-            time.sleep(0.05)
-            pid = os.popen("pgrep -f 'ray::Worker.play'").read().split()
-            if pid and not killed:
-                killed.append(int(pid[0]))
-                os.kill(killed[0], signal.SIGKILL)
-
-        if not killed:
-            threading.Thread(target=wait_and_kill).start()
-
-    alone, many = cartpole_es(population_size=32), cartpole_es(2, population_size=32)
-    alone.learn(3000)
-    many.learn(3000, Look(kill))
-    assert killed
+    alone, many, kill = cartpole_es(), cartpole_es(2), KillOne()
+    alone.learn(1)
+    many.learn(1, kill)
+    assert kill.evaluator.n_lost == 1
     assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in (alone, many)))
 
 
@@ -112,7 +109,7 @@ def test_an_error_of_an_environment_is_raised_as_it_was_in_the_worker(cluster):
 
     env = make_vec_env("CartPole-v1", 2, wrapper_class=blind)
     with pytest.raises(ValueError, match="The observation of environment 0 is nan"):
-        cartpole_es(2, env).learn(1)
+        cartpole_es(1, env).learn(1)
 
 
 @pytest.mark.slow
