@@ -64,6 +64,22 @@ def test_sensors_that_show_too_much_or_too_little_are_put_right():
     assert p.estimates(state)["sensor_gain"].mean.mean(0) == pytest.approx(gain, abs=0.1)
 
 
+def test_plugs_are_known_after_three_steps():
+    p, estimates = policy(("motors", "plugs")), []
+    robots = Robots(applied=lambda u, t: u[:, ::-1] * G if t >= 50 else u)
+    state = play(p, robots, 60, lambda u, s: estimates.append(p.estimates(s)["plugs"].mean))
+    assert np.median(np.abs(estimates[53] - [0.0, -1.0, 1.0, 0.0]).max(1)) < 0.2
+    assert p.acting(state) == ["plugs"] * 8
+
+
+def test_a_sensor_that_goes_wrong_is_known_from_its_jump():
+    bias, estimates = np.array([0.5, -0.4, 0.6]), []
+    p = policy(("motors", "sensor_bias"))
+    robots = Robots(sensed=lambda o, t: o + bias * (t >= 20))
+    play(p, robots, 24, lambda u, s: estimates.append(p.estimates(s)["sensor_bias"].mean * p.layer.std))
+    assert estimates[20].mean(0) == pytest.approx(bias, abs=0.15)
+
+
 @pytest.mark.parametrize("rival", ["lms", "rls"])
 def test_rival_estimators_find_a_reversed_motor_and_act_throughout_where_they_are_told_to(rival):
     p = policy().with_hypotheses(rival, always=rival)

@@ -1,5 +1,7 @@
 """The layer's equations against those of a filter library, on random problems."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,11 @@ from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import train
 from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.hypotheses.plugs import balanced, connections, posterior
 from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
 from sb3_plastic.adaptive.synapses import (
     Rates,
+    Synapses,
     inflate,
     initial_synapses,
     kalman_update,
@@ -133,23 +137,75 @@ def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_nois
     assert shaken.surprise[0] == pytest.approx(1, rel=0.01)
 
 
+@pytest.mark.parametrize("jumps", [False, True])
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 6, 23])
-def test_the_compiled_rule_is_the_rule(n, full):
+def test_the_compiled_rule_is_the_rule(n, full, jumps):
     rng = np.random.default_rng(n)
     rates = Rates(3.0, rng.uniform(0.1, 0.3, n), -1.6, 1.6)
     one = other = initial_synapses(rng.normal(size=n), 4, full, rates)
     for t in range(20):
         e, H = rng.normal(size=(4, 7)) * (4 if t % 6 > 3 else 0.5), rng.normal(size=(4, 7, n))
         R, common = rng.uniform(0.1, 1, (4, 7)), rng.uniform(1, 2, 4)
+        jump = rng.normal(size=(4, 7, n)) if jumps else None
         (one, likelihood), (other, compiled) = (
-            f(s, e, H, R, rates, common) for f, s in ((learn, one), (kernels.learn, other))
+            f(s, e, H, R, rates, common, jump) for f, s in ((learn, one), (kernels.learn, other))
         )
         assert compiled == pytest.approx(likelihood)
         for a, b in zip(one, other, strict=True):
             assert a.shape == b.shape
             assert b == pytest.approx(a, abs=1e-9)
     assert n == 0 or one.covariance.max() > 0.01
+
+
+def test_a_jump_within_the_step_is_the_kalman_filters_with_the_jump_as_a_state_of_its_own():
+    p, jump = problem(), np.random.default_rng(1).normal(size=(3, 4, 5))
+    rates = Rates(threshold=-75.0, inflation=np.full(5, 0.2), low=-99, high=99, process_noise=0, max_variance=1e9)
+    synapses = Synapses(p["mean"], p["covariance"], np.full(3, -100.0), np.zeros(3))  # all opens in this step
+    e = p["z"] - (p["H"] @ p["mean"][..., None])[..., 0]
+    after, _ = learn(synapses, e, p["H"], p["R"], rates, np.ones(3), jump)
+    for i in range(3):
+        kf = KalmanFilter(dim_x=10, dim_z=4)
+        kf.x = np.concatenate([p["mean"][i], np.zeros(5)])[:, None]
+        kf.P = np.zeros((10, 10))
+        kf.P[:5, :5], kf.P[5:, 5:] = p["covariance"][i] + 0.2 * np.eye(5), 0.2 * np.eye(5)
+        kf.H, kf.R = np.concatenate([p["H"][i], jump[i]], 1), np.diag(p["R"][i])
+        kf.update(p["z"][i][:, None])
+        both = np.concatenate([np.eye(5), np.eye(5)], 1)
+        assert after.mean[i] == pytest.approx((both @ kf.x)[:, 0])
+        assert after.covariance[i] == pytest.approx(both @ kf.P @ both.T, abs=1e-8)
+
+
+def test_beliefs_about_plugs_are_those_of_all_signed_permutations():
+    rng, A, variance = np.random.default_rng(0), 3, 0.05
+    patterns = [
+        np.diag(signs)[list(order)]
+        for order in itertools.permutations(range(A))
+        for signs in itertools.product((1.0, -1.0), repeat=A)
+    ]
+    logs = np.zeros(len(patterns))
+    p = balanced(np.ones((1, 2, A, A)))
+    truth = patterns[29]
+    errors = []
+    for _ in range(4):
+        a = rng.uniform(-1, 1, A)
+        seen = truth @ a + variance**0.5 * rng.normal(size=A)
+        logs -= [((seen - G @ a) ** 2).sum() / (2 * variance) for G in patterns]
+        weight = np.exp(logs - logs.max())
+        exact = np.einsum("i,ijk->jk", weight / weight.sum(), patterns)
+        p = posterior(p, seen[None], np.full((1, A), variance), a[None])
+        errors.append(np.abs(p[0, 0] - p[0, 1] - exact).max())
+    assert max(errors) < 0.25  # a product of connections is not a permutation, but near it
+    assert errors[-1] < 0.05
+    assert p[0, 0] - p[0, 1] == pytest.approx(truth, abs=0.05)
+
+
+def test_beliefs_about_plugs_are_kept_as_a_mean_and_a_variance_each():
+    p = balanced(np.random.default_rng(0).uniform(0.01, 1, (4, 2, 3, 3)))
+    mean = (p[:, 0] - p[:, 1]).reshape(4, 9)
+    assert connections(mean, p.sum(1).reshape(4, 9) - mean**2, 3) == pytest.approx(p)
+    assert p.sum((1, 2)) == pytest.approx(1)
+    assert p.sum((1, 3)) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("body", ["mlp", "spiking"])

@@ -59,7 +59,7 @@ class Bank:
         part = Synapses(*(array[rows] for array in before))
         e, H = hypothesis.innovation(part.mean, t, self.model)
         R = t.expected.R
-        part, self.likelihoods[k, rows] = hypothesis.learn(part, e, H, R, self.rates[k], self.noise[rows])
+        part, self.likelihoods[k, rows] = hypothesis.learn(part, e, H, t, self.rates[k], self.noise[rows])
         self.misfits[k, rows] = -0.5 * (e * e / R).sum(1)
         self.learned[k, rows] = True
         arrays = [array.copy() for array in before]

@@ -29,7 +29,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def learn(
-    synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+    synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array, jump: Array | None = None
 ) -> tuple[Synapses, Array]:
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
     n_envs, n = synapses.mean.shape
@@ -38,7 +38,8 @@ def learn(
     if alone:
         np.einsum("bii->bi", P)[...] = synapses.covariance
     mean, surprise, noise = (x.astype(np.float64) for x in (synapses.mean, synapses.surprise, synapses.noise))
-    arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
+    jump = np.zeros((n_envs, 0, n)) if jump is None else jump
+    arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, jump, R, rates.inflation))
     likelihood = np.empty(n_envs)
     numbers = rates.threshold, rates.process_noise, rates.max_variance
     _learn(mean, P, surprise, noise, likelihood, common_noise, *arguments, *numbers, alone)
@@ -56,6 +57,7 @@ def _learn(
     common_noise: Array,
     e: Array,
     H: Array,
+    jump: Array,
     R: Array,
     inflation: Array,
     threshold: float,
@@ -79,6 +81,7 @@ def _learn(
         nis = 0.0
         for i in range(C):
             nis += min(e[b, i] * e[b, i] / (variance[i] + raised * R[b, i]), NIS_BOUND)
+        before = _opened(threshold, surprise[b])
         surprise[b] = 0.5 * surprise[b] + 0.5 * nis / C
         if n == 0:
             likelihood[b] = 0.0
@@ -86,7 +89,7 @@ def _learn(
                 common_R = common_noise[b] * R[b, i]
                 likelihood[b] -= 0.5 * (e[b, i] * e[b, i] / common_R + np.log(common_R))
             continue
-        opened = 1 / (1 + np.exp(min(max(2 * (threshold - surprise[b]), -30.0), 30.0)))
+        opened = _opened(threshold, surprise[b])
         beyond = False
         for j in range(n):
             added[j] = process_noise + opened * inflation[j]
@@ -105,6 +108,9 @@ def _learn(
                 for j in range(n):
                     HP[i, j] += H[b, i, j] * added[j]
         _lower_product(HP, H[b], HPH)
+        rise = max(opened - before, 0.0)
+        if jump.shape[1] > 0 and rise > 0.0:
+            _add_jump(jump[b], rise * inflation, HP, HPH, P[b])
         _factor(HPH, R[b], common_noise[b], S)
         likelihood[b] = 0.0
         for i in range(C):
@@ -120,6 +126,26 @@ def _learn(
             for j in range(n):
                 for k in range(n):
                     P[b, j, k] = max(P[b, j, j], 0.0) if j == k else 0.0
+
+
+@compiled
+def _opened(threshold: float, surprise: float) -> float:
+    """How far surprise opens the variances."""
+    return 1 / (1 + np.exp(min(max(2 * (threshold - surprise), -30.0), 30.0)))
+
+
+@compiled
+def _add_jump(jump: Array, q: Array, HP: Array, HPH: Array, P: Array) -> None:
+    """A change of the means with variances q within the step: HP += J Q, HPH += J Q J' (lower triangle), P += Q."""
+    C, n = jump.shape
+    for i in range(C):
+        for k in range(i + 1):
+            for j in range(n):
+                HPH[i, k] += jump[i, j] * q[j] * jump[k, j]
+        for j in range(n):
+            HP[i, j] += jump[i, j] * q[j]
+    for j in range(n):
+        P[j, j] += q[j]
 
 
 @compiled

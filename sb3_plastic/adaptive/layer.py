@@ -104,7 +104,9 @@ class AdaptiveLayer:
         self.model, self.settings = model, settings
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
-        self.hypotheses = make_hypotheses(settings.hypotheses, Sizes(model.n_motors, self.components, self.std))
+        self.hypotheses = make_hypotheses(
+            settings.hypotheses, Sizes(model.n_motors, self.components, self.std, self.scale)
+        )
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         self.rates = [
             Rates(

@@ -11,7 +11,7 @@ from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.errors import check_choice, check_names, check_number
 
 ACTOR = "actor"
-OF_COMMANDS = ("motors", "motors_and_disturbance", "wires")
+OF_COMMANDS = ("motors", "motors_and_disturbance", "plugs", "wires")
 """Hypotheses that ask the forward model about the present observation alone."""
 
 

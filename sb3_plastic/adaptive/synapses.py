@@ -130,14 +130,37 @@ def kalman_update(mean: Array, covariance: Array, e: Array, H: Array, R: Array) 
     :return: mean and covariance after
     """
     HP = projected(H, covariance)
-    S = HP @ H.transpose(0, 2, 1)
-    np.einsum("bii->bi", S)[...] += R
+    return updated(mean, covariance, e, HP, plus_diagonal(HP @ H.transpose(0, 2, 1), R))
+
+
+def updated(mean: Array, covariance: Array, e: Array, HP: Array, S: Array) -> tuple[Array, Array]:
+    """
+    The same, of covariances that are known already.
+
+    :param mean: [B, n]
+    :param covariance: [B, n, n] or [B, n]
+    :param e: innovation [B, C]
+    :param HP: its covariance with the means, [B, C, n]
+    :param S: its own covariance, [B, C, C]
+    """
     gain = np.linalg.solve(S, HP)  # K', [B, C, n]
     mean = mean + (e[:, None, :] @ gain)[:, 0]
     if covariance.ndim == 2:
         return mean, np.maximum(covariance - (gain * HP).sum(1), 0)
     covariance = covariance - HP.transpose(0, 2, 1) @ gain
     return mean, (covariance + covariance.transpose(0, 2, 1)) / 2
+
+
+def plus_diagonal(matrices: Array, diagonal: Array) -> Array:
+    """Matrices [B, n, n] with something added to their diagonals, [B, n]."""
+    matrices = matrices.copy()
+    np.einsum("bii->bi", matrices)[...] += diagonal
+    return matrices
+
+
+def opened_by(surprise: Array, rates: Rates) -> Array:
+    """How far surprise [B] opens the variances, 0 to 1."""
+    return 1 / (1 + np.exp(np.clip(2 * (rates.threshold - surprise), -30, 30)))
 
 
 def log_likelihood(e: Array, S: Array) -> Array:
@@ -151,7 +174,7 @@ def log_likelihood(e: Array, S: Array) -> Array:
 
 
 def learn(
-    synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+    synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array, jump: Array | None = None
 ) -> tuple[Synapses, Array]:
     """
     One step of the rule at the head of this module.
@@ -162,17 +185,22 @@ def learn(
     :param R: the forward model's variance, [B, C]
     :param rates: how they learn
     :param common_noise: what hypotheses are compared under: the expected noise of the one that acts, at least 1, [B]
+    :param jump: derivative of the measurement by a change of the means within the step, [B, C, n]; None: there is none
     :return: synapses after, and the log-likelihood of the innovation before the means were updated, [B]
     """
     mean, covariance, surprise, noise = synapses
     of_synapses = (projected(H, covariance) * H).sum(2)
     noise = 0.95 * noise + 0.05 * nis(e, of_synapses + R)
     common_R, R = R * common_noise[:, None], R * np.maximum(noise, 1)[:, None]
-    surprise = 0.5 * surprise + 0.5 * nis(e, of_synapses + R)
-    opened = 1 / (1 + np.exp(np.clip(2 * (rates.threshold - surprise), -30, 30)))
+    before, surprise = opened_by(surprise, rates), 0.5 * surprise + 0.5 * nis(e, of_synapses + R)
+    opened = opened_by(surprise, rates)
     covariance = inflate(covariance, rates.process_noise + opened[:, None] * rates.inflation, rates.max_variance)
-    S = projected(H, covariance) @ H.transpose(0, 2, 1)
-    np.einsum("bii->bi", S)[...] += common_R
-    likelihood = log_likelihood(e, S)
-    mean, covariance = kalman_update(mean, covariance, e, H, R)
+    HP = projected(H, covariance)
+    S = HP @ H.transpose(0, 2, 1)
+    if jump is not None:  # a change within this step: known by the jump alone
+        q = np.maximum(opened - before, 0)[:, None] * rates.inflation
+        HP, S = HP + jump * q[:, None], S + (jump * q[:, None]) @ jump.transpose(0, 2, 1)
+        covariance = covariance + q if covariance.ndim == 2 else plus_diagonal(covariance, q)
+    likelihood = log_likelihood(e, plus_diagonal(S, common_R))
+    mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R))
     return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood

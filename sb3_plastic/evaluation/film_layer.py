@@ -106,7 +106,7 @@ def draw_panel(draw: Any, beliefs: Sequence[Belief], now: int, box: tuple[int, i
     mean, std = beliefs[until - 1].estimates[name]
     n = round(len(mean) ** 0.5)
     square = left + wide + 4, top + 3, width - wide - 6
-    if name == "wires":
+    if name in ("plugs", "wires"):
         _draw_matrix(draw, mean.reshape(n, n), std.reshape(n, n), square)
     else:
         _draw_bars(draw, mean, std, square)

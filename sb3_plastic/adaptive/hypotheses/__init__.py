@@ -9,6 +9,7 @@ from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
 from sb3_plastic.adaptive.hypotheses.l1 import L1
 from sb3_plastic.adaptive.hypotheses.late import Late
 from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndDisturbance
+from sb3_plastic.adaptive.hypotheses.plugs import Plugs
 from sb3_plastic.adaptive.hypotheses.rivals import LeastMeanSquares, RecursiveLeastSquares
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
 from sb3_plastic.adaptive.hypotheses.wires import Wires
@@ -18,6 +19,7 @@ HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
     "nominal": Hypothesis,
     "motors": Motors,
     "motors_and_disturbance": MotorsAndDisturbance,
+    "plugs": Plugs,
     "wires": Wires,
     "sensor_bias": SensorBias,
     "sensor_gain": SensorGain,

@@ -42,11 +42,13 @@ class Sizes(NamedTuple):
     :param n_motors: A
     :param components: of the observation that are predicted, [C]
     :param std: standard deviation of each component of the observation, [O]
+    :param scale: standard deviation of its change in a step, of those that are predicted, [C]
     """
 
     n_motors: int
     components: Array
     std: Array
+    scale: Array
 
 
 class Hypothesis:
@@ -87,8 +89,19 @@ class Hypothesis:
         p = t.expected
         return t.y - p.f - (p.B @ t.commands[:, 0, :, None])[..., 0], np.zeros((*t.y.shape, 0))
 
+    def jump(self, mean: Array, t: Transition) -> Array | None:
+        """
+        What a change of the synapses *within* the last step does to it: a sensor that has just gone wrong jumps by its
+        bias. None: nothing else than a change before it.
+
+        :param mean: [B, n]
+        :param t: the last step
+        :return: derivative of the change of the observation, [B, C, n]
+        """
+        return None
+
     def learn(
-        self, synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+        self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
         """
         One step of learning; by default the rule of :mod:`~sb3_plastic.adaptive.synapses`, compiled.
@@ -96,12 +109,12 @@ class Hypothesis:
         :param synapses: before
         :param e: innovation [B, C]
         :param H: derivative of the prediction by the means, [B, C, n]
-        :param R: the forward model's variance, [B, C]
+        :param t: the last step
         :param rates: thresholds and bounds
         :param common_noise: what hypotheses are compared under, at least 1, [B]
         :return: synapses after, and the log-likelihood of the innovation, [B]
         """
-        return kernels.learn(synapses, e, H, R, rates, common_noise)
+        return kernels.learn(synapses, e, H, t.expected.R, rates, common_noise, self.jump(synapses.mean, t))
 
     def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
         """

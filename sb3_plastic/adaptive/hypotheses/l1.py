@@ -42,11 +42,11 @@ class L1(Hypothesis):
         return e - mean, H
 
     def learn(
-        self, synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+        self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
         """The filter."""
         mean = synapses.mean + self.omega * e
-        return moved(synapses, mean, synapses.covariance, e, R, rates, common_noise)
+        return moved(synapses, mean, synapses.covariance, e, t.expected.R, rates, common_noise)
 
     def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
         """Against the disturbance."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from sb3_plastic.adaptive.forward_model import Prediction
-from sb3_plastic.adaptive.hypotheses.base import Array
+from sb3_plastic.adaptive.hypotheses.base import Array, Transition
 from sb3_plastic.adaptive.hypotheses.motors import Motors, cautious
 from sb3_plastic.adaptive.synapses import Rates, Synapses, kalman_update, nis
 
@@ -48,9 +48,10 @@ class LeastMeanSquares(Motors):
     rate = 0.6
 
     def learn(
-        self, synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+        self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
         """Down the gradient of the squared error, in units of what the model cannot know."""
+        R = t.expected.R
         weighted = H / R[..., None]
         step = self.rate * (e[:, None, :] @ weighted)[:, 0] / ((weighted * H).sum((1, 2)) + 1e-3)[:, None]
         return moved(synapses, synapses.mean + step, synapses.covariance, e, R, rates, common_noise)
@@ -69,14 +70,14 @@ class RecursiveLeastSquares(Motors):
     forgetting = 0.8
 
     def learn(
-        self, synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array
+        self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
         """The Kalman filter's update; then all are a little less certain, within the bound."""
-        mean, covariance = kalman_update(synapses.mean, synapses.covariance, e, H, R)
+        mean, covariance = kalman_update(synapses.mean, synapses.covariance, e, H, t.expected.R)
         covariance = covariance / self.forgetting
         largest = np.einsum("bii->bi", covariance).max(1)
         covariance *= np.minimum(rates.max_variance / largest, 1)[:, None, None]
-        return moved(synapses, mean, covariance, e, R, rates, common_noise)
+        return moved(synapses, mean, covariance, e, t.expected.R, rates, common_noise)
 
     def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
         """Certain of the estimate."""

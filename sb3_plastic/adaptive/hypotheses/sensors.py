@@ -34,6 +34,13 @@ class SensorBias(Hypothesis):
         change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
         return t.y - change, -slope
 
+    def jump(self, mean: Array, t: Transition) -> Array:
+        """A sensor that goes wrong jumps by its bias."""
+        i, std = self.sizes.components, self.sizes.std
+        jump = np.zeros((len(mean), len(i), len(std)))
+        jump[:, np.arange(len(i)), i] = std[i] / self.sizes.scale
+        return jump
+
     def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
         """The observation without its bias."""
         return o - mean * self.sizes.std
@@ -67,6 +74,13 @@ class SensorGain(Hypothesis):
         H = -g[:, :, None] * slope * (t.o / (self.sizes.std * mean**2))[:, None, :]
         H[:, np.arange(c.shape[1]), self.sizes.components] += c
         return t.y - g * c, H
+
+    def jump(self, mean: Array, t: Transition) -> Array:
+        """A sensor that goes wrong jumps by its gain times what it should show."""
+        i = self.sizes.components
+        jump = np.zeros((len(mean), len(i), len(self.sizes.std)))
+        jump[:, np.arange(len(i)), i] = (t.o[:, i] / self.sizes.scale + t.y) / mean[:, i]
+        return jump
 
     def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
         """The observation without its gain."""
