@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -34,6 +35,18 @@ def open_study(storage: str, name: str) -> optuna.Study:
 def n_finished(study: optuna.Study) -> int:
     """How many trials are finished or pruned; interrupted ones are not. :param study: any"""
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def seed_of(seed: int, n_trials: int) -> int:
+    """
+    The seed of a search that goes on, or runs beside others: with equal seeds it would draw what is there already.
+
+    :param seed: of the command
+    :param n_trials: trials that are there, running ones too
+    :return: the seed itself, if there are none
+    """
+    # No sum: the second process of seed 1 would meet the first of seed 2.
+    return int(np.random.SeedSequence([seed, n_trials]).generate_state(1)[0] // 2) if n_trials else seed
 
 
 def budget(n_trials: int, finished: int, n_timesteps: int, n_evaluations: int, episodes: int) -> str:

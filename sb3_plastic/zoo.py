@@ -225,7 +225,7 @@ class ExperimentManager(HostManager):
         print(f"Study: {self.study_name!r} in {self.storage}. The same command goes on with it after an interruption.")
         if self.max_total_trials is None:
             self.n_trials = max(wanted - finished, 0)
-        self.seed += finished  # else what goes on would draw again what is there
+        self.seed = tuning.seed_of(self.seed, len(study.get_trials(deepcopy=False)))
         print(f"To do: {max(wanted - finished, 0)} trials.", flush=True)
         try:
             super().hyperparameters_optimization()

@@ -24,6 +24,7 @@ from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.es.evaluator import environment_seeds, reset_options
 from sb3_plastic.es.evolved import get_vector, set_vector
 from sb3_plastic.es.population import Population
+from sb3_plastic.export import export_policy
 
 
 class Paid(gym.Env):
@@ -287,6 +288,9 @@ def test_plasticity_evolves_over_the_weights_of_a_model_trained_without_it(tmp_p
     model = small_es(start_from=tmp_path / "static.zip", evolve="plasticity")
     assert torch.equal(model.policy.snn.layers[0].w, trained.policy.snn.layers[0].w)
     assert torch.equal(model.policy.action_net.weight, trained.policy.action_net.weight)
+    export_policy(trained.policy, tmp_path / "exported")
+    exported = small_es(start_from=tmp_path / "exported", evolve="plasticity")
+    assert torch.equal(exported.policy.snn.layers[0].w, trained.policy.snn.layers[0].w)
     fixed = {"snn.layers.0.w", "snn.layers.0.b", "action_net.weight", "action_net.bias"}
     assert not changed(model) & fixed
     with pytest.raises(ValueError, match=r"does not fit: the policy's snn\.layers\.0\.alpha .* nothing of this name"):
@@ -435,7 +439,9 @@ def test_the_log_tells_of_generations(tmp_path):
     model.logger.close()
     log = np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True, deletechars="")
     names = ("generation", "sigma", "grad_norm", "learning_rate", "fitness_best", "fitness_mean", "fitness_std")
+    names += ("fitness_worst", "update_norm", "diversity")
     expected = {f"train/{name}" for name in names} | {"rollout/ep_rew_mean", "rollout/ep_len_mean"}
+    expected |= {"snn/layer0_spike_rate", "snn/layer0_h_norm"}
     assert expected | {"time/fps", "time/total_timesteps"} <= set(log.dtype.names)
     assert log["train/generation"].tolist() == list(range(1, model._n_updates + 1))
     assert log["time/total_timesteps"][-1] == model.num_timesteps

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from sb3_plastic.safe import read_pickle
+from sb3_plastic.tuning import open_study
 
 ENV = "HalfCheetah-v5"
 COMMAND = Path(sys.executable).with_name("sb3-plastic")
@@ -268,6 +269,22 @@ def test_tune_searches_around_the_configuration(tmp_path):
     zoo(*command, *small, cwd=tmp_path)
     tried = saved(tmp_path / "trials" / f"trial_{best}" / "best_model.zip")["policy_kwargs"]
     assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
+
+
+@pytest.mark.slow
+def test_two_processes_search_together(tmp_path):
+    arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-n", "100", "--n-evaluations", "1"]
+    arguments += ["--max-total-trials", "4", "--storage", "study.log", "--study-name", "both", "--pruner", "none"]
+    searches = [
+        subprocess.Popen([COMMAND, "tune", *arguments, "--seed", seed], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for seed in ("1", "2")
+    ]
+    for search in searches:
+        assert "Train with it" in search.communicate()[0]
+    trials = open_study(str(tmp_path / "study.log"), "both").trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * len(trials)
+    assert 4 <= len(trials) <= 5  # both may begin the last one
+    assert len({trial.params["sigma"] for trial in trials}) == len(trials)
 
 
 # A script of one's own
