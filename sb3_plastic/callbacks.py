@@ -1,11 +1,14 @@
-"""PlasticityCallback: histograms, a spike raster, fast weights and grouped charts in TensorBoard."""
+"""PlasticityCallback: histograms, a spike raster, fast weights, films and grouped charts in TensorBoard."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, HParam, TensorBoardOutputFormat
 from torch import Tensor
@@ -53,6 +56,7 @@ class PlasticityCallback(BaseCallback):
     - ``snn/layer{i}/`` histograms of ``w``, ``alpha``, ``eta``, ``h`` and of the neurons' spike ``rates``
     - ``snn/rollout``: a figure of the first environment's last steps: spikes of each layer, the fast weights at the
       end, and the modulator beside the reward
+    - ``snn/episode``: a film of an evaluation episode, if ``video`` asks for it
 
     Once, at the start: the settings for the HParams page, and charts grouped by layer for the Custom Scalars page.
 
@@ -62,7 +66,9 @@ class PlasticityCallback(BaseCallback):
     :param hparams: write the settings
     :param layout: write the grouped charts
     :param n_steps: environment steps that the figure shows, at most a rollout's
-    :raises UserError: at the start of training of another algorithm
+    :param video: environment steps of the film, at most; 0: no film
+    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``, for the film
+    :raises UserError: at the start of training of another algorithm, or of what cannot be filmed
     """
 
     def __init__(
@@ -73,12 +79,16 @@ class PlasticityCallback(BaseCallback):
         hparams: bool = True,
         layout: bool = True,
         n_steps: int = 128,
+        video: int = 0,
+        wrappers: Sequence[str | Mapping[str, Any]] | None = None,
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
         check_number("every", every, at_least=1, integer=True)
         check_number("n_steps", n_steps, at_least=1, integer=True)
+        check_number("video", video, at_least=0, integer=True)
         self.every, self.n_steps = every, n_steps
+        self.video, self.wrappers = video, wrappers
         self.histograms, self.figure, self.hparams, self.layout = histograms, figure, hparams, layout
         self._n_rollouts = 0
 
@@ -96,18 +106,37 @@ class PlasticityCallback(BaseCallback):
             found = HParam(settings_of(model), dict.fromkeys(METRICS, 0.0))
             self.logger.record("hparams", found, exclude=ONLY_TENSORBOARD)
         if self.layout:
-            for output in self.logger.output_formats:
-                if isinstance(output, TensorBoardOutputFormat):
-                    layout = chart_layout(len(model.policy.snn.layers), model.policy.beside is not None)
-                    output.writer.add_custom_scalars(layout)
+            for output in self._outputs():
+                layout = chart_layout(len(model.policy.snn.layers), model.policy.beside is not None)
+                output.writer.add_custom_scalars(layout)
+
+        if self.video and self._outputs():
+            self._film(1)  # what cannot be filmed is told before the training, not after
+
+    def _film(self, n_steps: int) -> bytes | None:
+        from sb3_plastic.evaluation.training_film import film_training  # of interest to those alone who film
+
+        return film_training(self._algorithm(), n_steps, self.wrappers)
+
+    def _outputs(self) -> list[TensorBoardOutputFormat]:
+        return [output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
 
     def _on_step(self) -> bool:
         return True
 
     def _on_rollout_end(self) -> None:
         self._n_rollouts += 1
-        if self._n_rollouts % self.every or not (self.histograms or self.figure):
+        if self._n_rollouts % self.every:
             return
+        if self.video and (outputs := self._outputs()):
+            film = self._film(self.video)
+            if film is not None:
+                for output in outputs:
+                    write_film(output, "snn/episode", film, self.num_timesteps)
+        if self.histograms or self.figure:
+            self._show_rollout()
+
+    def _show_rollout(self) -> None:
         model = self._algorithm()
         buffer = model.rollout_buffer
         n_chunks = min(-(-self.n_steps // buffer.chunk_len), buffer.buffer_size // buffer.chunk_len)
@@ -122,6 +151,24 @@ class PlasticityCallback(BaseCallback):
             rewards = buffer.rewards[-n_chunks * buffer.chunk_len :, 0]
             figure = rollout_figure(layers, rewards, buffer.chunk_len)
             self.logger.record("snn/rollout", Figure(figure, close=True), exclude=ONLY_TENSORBOARD)
+
+
+def write_film(output: TensorBoardOutputFormat, name: str, film: bytes, step: int) -> None:
+    """
+    Put a film on TensorBoard's Images page. SB3's ``Video`` does not: its writer asks for a moviepy below 2.
+
+    :param output: SB3's
+    :param name: of the film
+    :param film: a GIF
+    :param step: of the training
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    with Image.open(io.BytesIO(film)) as picture:
+        width, height = picture.size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=film)
+    assert output.writer.file_writer is not None
+    output.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
 
 def settings_of(model: PlasticPPO) -> dict[str, bool | str | float | None]:

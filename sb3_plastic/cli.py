@@ -327,12 +327,16 @@ def worded(error: Exception) -> str:
 
 def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
     """What the user may want to do about an error."""
+    import gymnasium
+
     if isinstance(error, NameError | SyntaxError):
         return [
             "Values are Python: a string needs quotes of its own, as in -params \"policy_kwargs:dict(rule='none')\"."
         ]
     if isinstance(error, OSError) and error.errno in REMEDIES:
         return [REMEDIES[error.errno]]
+    if isinstance(error, gymnasium.error.DependencyNotInstalled):
+        return []  # it names the package
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
     if command not in ("enjoy", "record", "plot") or "--model" in arguments:

@@ -24,7 +24,8 @@ ALLOWED = {
     "simulator": "",
     "perturbations": "errors files seeding simulator",
     "adaptive": "errors files safe export snn",
-    "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive",
+    "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
+    "simulator",
     "adapt": "algorithms adaptive evaluation",
     "report": "errors files perturbations evaluation",
     "buffers": "errors observations adaptive",
@@ -39,7 +40,7 @@ ALLOWED = {
     "monitor": "adaptive teacher snn buffers stepper policies",
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
-    "callbacks": "errors snn monitor ppo",
+    "callbacks": "errors snn monitor ppo evaluation",
     "es": "seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",

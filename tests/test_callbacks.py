@@ -1,11 +1,16 @@
 """What PlasticityCallback writes, read back from real event files."""
 
+import io
+
 import pytest
 from envs import small_ppo
+from PIL import Image
 from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_plastic import PlasticityCallback
+from sb3_plastic import PlasticityCallback, PreviousActionReward
 from sb3_plastic.errors import UserError
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -52,6 +57,33 @@ def test_training_is_the_same_with_it_and_without(tmp_path, chunk_states):
     plain = trained_with(tmp_path / "b", None, chunk_states=chunk_states)
     for (name, a), b in zip(watched.policy.named_parameters(), plain.policy.parameters(), strict=True):
         assert a.equal(b), name
+
+
+def test_a_film_of_an_episode_is_written_if_asked_for_and_changes_nothing(tmp_path):
+    def trained(folder, video):
+        env = VecNormalize(make_vec_env("HalfCheetah-v5", n_envs=2, seed=0))
+        model = small_ppo(env, policy_kwargs=dict(rule="oja"))
+        model.set_logger(configure(str(folder), ["tensorboard"]))
+        return model.learn(
+            3 * 64, callback=PlasticityCallback(every=2, histograms=False, figure=False, hparams=False, video=video)
+        )
+
+    filmed, plain = trained(tmp_path / "a", video=90), trained(tmp_path / "b", video=0)
+    [film] = read(tmp_path / "a").Images("snn/episode")  # of three rollouts, the second
+    with Image.open(io.BytesIO(film.encoded_image_string)) as gif:
+        assert (gif.format, gif.size, gif.n_frames) == ("GIF", (film.width, film.height), 30)  # of each third step
+    assert "snn/episode" not in read(tmp_path / "b").Tags()["images"]
+    for (name, a), b in zip(filmed.policy.named_parameters(), plain.policy.parameters(), strict=True):
+        assert a.equal(b), name
+
+
+def test_what_cannot_be_filmed_is_told_before_the_training(tmp_path):
+    with pytest.raises(UserError, match="not registered"):
+        trained_with(tmp_path, PlasticityCallback(video=10))
+    env = make_vec_env("HalfCheetah-v5", wrapper_class=PreviousActionReward)
+    model = small_ppo(env, "MultiInputPolicy", tensorboard_log=str(tmp_path))
+    with pytest.raises(UserError, match="name the wrappers"):
+        model.learn(64, callback=PlasticityCallback(video=10))
 
 
 def test_another_algorithm_is_refused():

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 import perturbation_helpers
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image
 from stable_baselines3 import PPO
 
@@ -253,3 +254,14 @@ def test_robots_are_made_without_a_word_and_without_a_log_file(tmp_path) -> None
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_film_of_cartpole_without_pygame_names_what_to_install(capsys, monkeypatch):
+    def without(*_):
+        raise gym.error.DependencyNotInstalled("pygame is not installed, run `pip install pygame`")
+
+    monkeypatch.setattr(CartPoleEnv, "render", without)
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").save("cartpole")
+    assert cli.main(["record", "--model", "cartpole.zip", "--env", "CartPole-v1"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("sb3-plastic record: error: pygame is not installed, run `pip install")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,6 +20,7 @@ from sb3_plastic.evaluation.layer_signals import layer_signals
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.training_film import statistics_of
 from sb3_plastic.perturbations.suites import find_scenario
 
 
@@ -99,13 +99,7 @@ class AdaptationEvalCallback(BaseCallback):
         controls = self.controls
         if controls is None:
             controls = ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
-        normalizer = self.model.get_vec_normalize_env()
-        with tempfile.TemporaryDirectory() as folder:
-            file: Path | None = None
-            if normalizer is not None:
-                # Through a file, as any evaluation gets it: the training's own goes on learning undisturbed.
-                file = Path(folder) / "vecnormalize.pkl"
-                normalizer.save(str(file))
+        with statistics_of(self.model) as file:
             given = self.settings if file is None else {**self.settings, "vec_normalize": file}
             records, traces = evaluate_adaptation(self.model, controls=controls, **given)
             signals = self._layer_signals(file)

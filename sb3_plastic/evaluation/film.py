@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -137,6 +138,12 @@ def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: 
             if any(active.timing.level(t) != 0 for active in base.envs[0].unwrapped.perturber.active):  # type: ignore[attr-defined]
                 return t
     return 0
+
+
+def fps_of(env_id: str) -> float:
+    """Steps of an environment in a second of its own time. :param env_id: its id"""
+    with closing(gym.make(env_id)) as env:
+        return float(env.metadata.get("render_fps", 30))
 
 
 def shoot_all(

@@ -114,7 +114,7 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
 
 
 def _film(args: argparse.Namespace, scenario: str | None) -> int:
-    from sb3_plastic.evaluation.film import compose, shoot_all
+    from sb3_plastic.evaluation.film import compose, fps_of, shoot_all
     from sb3_plastic.perturbations.render import check_suffix, save
 
     check_suffix(args.output)
@@ -148,16 +148,10 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
         )
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
     frames = compose(shots, first, title, args.every, "m/s" if robot else "reward")
-    save(frames, _fps(f"{robot}-v5" if robot else env_id) / args.every, args.output)
+    save(frames, fps_of(f"{robot}-v5" if robot else env_id) / args.every, args.output)
     last = max(map(len, shots.values()))
     print(f"Saved {args.output}: steps {first} to {last}, {', '.join(arms)}")
     return 0
-
-
-def _fps(env_id: str) -> float:
-    import gymnasium as gym
-
-    return float(gym.make(env_id).metadata["render_fps"])
 
 
 def perturbations_of(scenario: str, robot: str) -> tuple[Perturbation, ...]:

@@ -1,6 +1,7 @@
 """What does PlasticityCallback cost? Trains with and without it, in turns, and prints the share of processor time.
 
     OMP_NUM_THREADS=1 python scripts/bench/callback.py --env HalfCheetah-v5
+    OMP_NUM_THREADS=1 python scripts/bench/callback.py --video 200
 
 Rollouts are of 8 environments with 256 steps each and updates of 10 epochs, as in zoo_configs. Each training has as
 many rollouts as the callback lets pass between two figures, so that it draws one; both write the event files of
@@ -64,13 +65,17 @@ def main() -> None:
     parser.add_argument("--n-steps", type=int, default=256, help="steps of each environment in a rollout")
     parser.add_argument("--rollouts", type=int, default=PlasticityCallback().every, help="of each training")
     parser.add_argument("--repeats", type=int, default=5, help="trainings with and without")
+    parser.add_argument("--video", type=int, default=0, help="steps of the film; 0: none")
     args = parser.parse_args()
     hush_mujoco()
-    train(args.env, args.n_steps, PlasticityCallback(every=1), 1)  # compiles the kernels, loads matplotlib
+    train(
+        args.env, args.n_steps, PlasticityCallback(every=1, video=args.video), 1
+    )  # compiles the kernels, loads matplotlib
     without, with_it = [], []
     for _ in range(args.repeats):
         without.append(train(args.env, args.n_steps, None, args.rollouts))
-        with_it.append(train(args.env, args.n_steps, PlasticityCallback(every=args.rollouts), args.rollouts))
+        callback = PlasticityCallback(every=args.rollouts, video=args.video)
+        with_it.append(train(args.env, args.n_steps, callback, args.rollouts))
     whole, logger = (median(values) for values in zip(*without, strict=True))
     own = median(spent for _, spent in with_it)
     print(f"{args.rollouts} rollouts: {whole:.2f} s, the logger {logger:.3f} s, with the callback {own:.3f} s")
