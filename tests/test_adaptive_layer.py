@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from toy_robots import NOISE, Robots, Wanderer, play, policy
 
+from sb3_plastic.adaptive.hypotheses import Sizes
+from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
 from sb3_plastic.errors import UserError
 
 G = np.array([-1.0, 1.0])
@@ -78,6 +80,13 @@ def test_a_sensor_that_goes_wrong_is_known_from_its_jump():
     robots = Robots(sensed=lambda o, t: o + bias * (t >= 20))
     play(p, robots, 24, lambda u, s: estimates.append(p.estimates(s)["sensor_bias"].mean * p.layer.std))
     assert estimates[20].mean(0) == pytest.approx(bias, abs=0.15)
+
+
+def test_what_cannot_be_predicted_is_shown_at_its_mean_while_sensors_are_wrong():
+    sizes = Sizes(1, components=np.array([0, 2]), mean=np.array([5.0, 6.0, 7.0]), std=np.ones(3), scale=np.ones(2))
+    o = np.ones((1, 3))
+    assert SensorBias(sizes).sense(np.array([[0.5, -0.5]]), o, None, None)[0].tolist() == [0.5, 6.0, 1.5]
+    assert SensorGain(sizes).sense(np.array([[0.5, 2.0]]), o, None, None)[0].tolist() == [2.0, 6.0, 0.5]
 
 
 @pytest.mark.parametrize("rival", ["lms", "rls"])

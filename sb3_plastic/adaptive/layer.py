@@ -105,7 +105,7 @@ class AdaptiveLayer:
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
         self.hypotheses = make_hypotheses(
-            settings.hypotheses, Sizes(model.n_motors, self.components, self.std, self.scale)
+            settings.hypotheses, Sizes(model.n_motors, self.components, self.mean, self.std, self.scale)
         )
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         self.rates = [

@@ -41,12 +41,14 @@ class Sizes(NamedTuple):
 
     :param n_motors: A
     :param components: of the observation that are predicted, [C]
-    :param std: standard deviation of each component of the observation, [O]
+    :param mean: of each component of the observation, [O]
+    :param std: standard deviation of each, [O]
     :param scale: standard deviation of its change in a step, of those that are predicted, [C]
     """
 
     n_motors: int
     components: Array
+    mean: Array
     std: Array
     scale: Array
 

@@ -1,29 +1,56 @@
-"""Sensors that are off by a constant, or show too much or too little."""
+"""
+Sensors that are off by a constant, or show too much or too little: an extended Kalman filter through the forward model's
+jacobian. The corrected observation goes to the actor and to the model.
+
+Components that the forward model does not predict (constants, contact forces) cannot be put right. While sensors are
+taken to be wrong, the actor is shown their nominal means.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
+from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Transition
 
 
-class SensorBias(Hypothesis):
+class Sensors(Hypothesis):
     """
-    Each sensor is off by a constant, in its standard deviations: an extended Kalman filter through the forward model's
-    jacobian. The corrected observation goes to the actor and to the model.
+    What both have in common: a synapse for each component that is predicted.
+
+    :param sizes: of the robot
     """
 
-    name = "sensor_bias"
     full = True
 
-    def start(self) -> Array:
-        """Every sensor is right."""
-        return np.zeros(len(self.sizes.std))
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__(sizes)
+        self.others = np.setdiff1d(np.arange(len(sizes.std)), sizes.components)
 
     def inflation(self) -> Array:
         """Up to .1 per step."""
-        return np.full(len(self.sizes.std), 0.1)
+        return np.full(len(self.sizes.components), 0.1)
+
+    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+        """The observation without what is wrong with it."""
+        sensed = o.copy()
+        sensed[:, self.sizes.components] = self.corrected(mean, o[:, self.sizes.components])
+        sensed[:, self.others] = self.sizes.mean[self.others]
+        return sensed
+
+    def corrected(self, mean: Array, o: Array) -> Array:
+        """Without what is wrong. :param mean: [B, C] :param o: components that are predicted, [B, C]"""
+        raise NotImplementedError
+
+
+class SensorBias(Sensors):
+    """Each sensor is off by a constant, in its standard deviations."""
+
+    name = "sensor_bias"
+
+    def start(self) -> Array:
+        """Every sensor is right."""
+        return np.zeros(len(self.sizes.components))
 
     def bounds(self) -> tuple[float, float]:
         """Three standard deviations of what the nominal robot shows."""
@@ -32,33 +59,28 @@ class SensorBias(Hypothesis):
     def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
         """``e = y - f(o - b) - B(o - b) a``, linearised at the bias known so far: ``H = -d(f + B a)/do``."""
         change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
-        return t.y - change, -slope
+        return t.y - change, -slope[:, :, self.sizes.components]
 
     def jump(self, mean: Array, t: Transition) -> Array:
         """A sensor that goes wrong jumps by its bias."""
-        i, std = self.sizes.components, self.sizes.std
-        jump = np.zeros((len(mean), len(i), len(std)))
-        jump[:, np.arange(len(i)), i] = std[i] / self.sizes.scale
-        return jump
+        return np.tile(np.diag(self._std() / self.sizes.scale), (len(mean), 1, 1))
 
-    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
-        """The observation without its bias."""
-        return o - mean * self.sizes.std
+    def corrected(self, mean: Array, o: Array) -> Array:
+        """Without the bias."""
+        return o - mean * self._std()
+
+    def _std(self) -> Array:
+        return self.sizes.std[self.sizes.components]
 
 
-class SensorGain(Hypothesis):
-    """Each sensor shows its gain times what is: an extended Kalman filter, as above."""
+class SensorGain(Sensors):
+    """Each sensor shows its gain times what is."""
 
     name = "sensor_gain"
-    full = True
 
     def start(self) -> Array:
         """Every sensor is right."""
-        return np.ones(len(self.sizes.std))
-
-    def inflation(self) -> Array:
-        """Up to .1 per step."""
-        return np.full(len(self.sizes.std), 0.1)
+        return np.ones(len(self.sizes.components))
 
     def bounds(self) -> tuple[float, float]:
         """A third to three times: no sensor is reversed, none dead, which would show nothing to be put right."""
@@ -69,19 +91,19 @@ class SensorGain(Hypothesis):
         With the change c = f(o / g) + B(o / g) a of what is: ``e = y - g c``, and
         ``H_ij = [i = j] c_i - g_i dc_i/do_j o_j / g_j^2``.
         """
-        c, slope = model.linearise(t.o / mean, t.commands[:, 0])
-        g = mean[:, self.sizes.components]
-        H = -g[:, :, None] * slope * (t.o / (self.sizes.std * mean**2))[:, None, :]
-        H[:, np.arange(c.shape[1]), self.sizes.components] += c
-        return t.y - g * c, H
+        i = self.sizes.components
+        c, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
+        H = -mean[:, :, None] * slope[:, :, i] * (t.o[:, i] / (self.sizes.std[i] * mean**2))[:, None, :]
+        H[:, np.arange(len(i)), np.arange(len(i))] += c
+        return t.y - mean * c, H
 
     def jump(self, mean: Array, t: Transition) -> Array:
-        """A sensor that goes wrong jumps by its gain times what it should show."""
-        i = self.sizes.components
-        jump = np.zeros((len(mean), len(i), len(self.sizes.std)))
-        jump[:, np.arange(len(i)), i] = (t.o[:, i] / self.sizes.scale + t.y) / mean[:, i]
+        """A sensor that goes wrong jumps by what its gain makes of what it should show."""
+        i = np.arange(len(self.sizes.components))
+        jump = np.zeros((len(mean), len(i), len(i)))
+        jump[:, i, i] = (t.o[:, self.sizes.components] / self.sizes.scale + t.y) / mean
         return jump
 
-    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
-        """The observation without its gain."""
+    def corrected(self, mean: Array, o: Array) -> Array:
+        """Without the gain."""
         return o / mean
