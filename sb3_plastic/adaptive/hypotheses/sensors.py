@@ -1,6 +1,6 @@
 """
-Sensors that are off by a constant, or show too much or too little: an extended Kalman filter through the forward model's
-jacobian. The corrected observation goes to the actor and to the model.
+Sensors that are off by a constant, or show too much or too little: an extended Kalman filter through the forward
+model's jacobian. The corrected observation goes to the actor and to the model.
 
 Components that the forward model does not predict (constants, contact forces) cannot be put right. While sensors are
 taken to be wrong, the actor is shown their nominal means.
