@@ -183,6 +183,10 @@ class ExperimentManager(HostManager):
 
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
         processed, wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
+        # RL Zoo takes them from a configuration from 2.8 on; before, from the command line alone, which wins.
+        env_kwargs = processed.pop("env_kwargs", {})
+        self.env_kwargs = self.env_kwargs or env_kwargs
+        self.eval_env_kwargs = self.eval_env_kwargs or env_kwargs
         check_names(self.algo, processed)
         return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
 

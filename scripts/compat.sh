@@ -7,7 +7,7 @@
 #   TESTS="tests" scripts/compat.sh 3.11 lowest    other tests
 #   EXTRA="numpy<2" scripts/compat.sh 3.13 lowest    a cell that fails, as it should
 #
-# Prints a line per cell for docs/compatibility.md. Fails if a cell fails: because a test does, or none could be run.
+# Prints a table for docs/compatibility.md, a line per cell. Fails if a cell fails: because a test does, or none could be run.
 #
 #   COMPAT_DIR    folder of the environments; default: a new one. Those that are there are used again
 #   TORCH_INDEX   index of torch alone, such as that of torch's own builds for the CPU, which are a tenth of the size
@@ -18,7 +18,13 @@
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=${COMPAT_DIR:-$(mktemp -d)}
-tests=${TESTS:-tests/test_golden.py tests/test_reference.py tests/test_policy.py tests/test_export.py tests/test_safe.py tests/test_properties.py}
+# The network, its training, saved models, perturbations, evaluation, and RL Zoo's commands in processes of their own.
+zoo=tests/test_zoo.py::test
+selection=(tests/test_{golden,reference,policy,ppo,finite,export,safe,properties,perturbations_envs,evaluation}.py
+    "${zoo}_train_writes_what_rl_zoo_reads" "${zoo}_train_logs_the_network_to_tensorboard" "${zoo}_enjoy_prints_returns"
+    "${zoo}_training_continues_from_a_checkpoint_with_its_statistics" "${zoo}_the_agents_in_the_repository_walk"
+    "${zoo}_every_configuration_makes_a_model[plastic_es]")
+tests=${TESTS:-${selection[*]}}
 test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100)
 compiled=(arch matplotlib mujoco numba numpy pandas pyyaml safetensors scipy torch)
 failed=0
@@ -58,9 +64,10 @@ cell() { # python, which
     fi
     cd "$root" || exit 1
     versions=$("$venv/bin/python" -c "
-from sb3_plastic.versions import versions
-found = versions()
-print(', '.join(f'{name} {found[name]}' for name in ('python', 'stable_baselines3', 'gymnasium', 'mujoco', 'numpy', 'torch', 'numba')))" 2>&1 | tail -1)
+from importlib.metadata import version
+from platform import python_version
+names = ('stable_baselines3', 'rl_zoo3', 'gymnasium', 'mujoco', 'numpy', 'torch', 'numba')
+print(', '.join([python_version(), *(f'{name} {version(name)}' for name in names)]))" 2>&1 | tail -1)
     # shellcheck disable=SC2086
     PYTHONPATH=$root "$venv/bin/python" -m pytest -q -p no:cacheprovider \
         -W default::DeprecationWarning -W default::FutureWarning $tests >"$venv.tests.log" 2>&1 || failed=1
@@ -68,6 +75,8 @@ print(', '.join(f'{name} {found[name]}' for name in ('python', 'stable_baselines
     echo "| $1 | $2 | $versions | $result |"
 }
 
+echo "| Python | versions | what was installed | tests |"
+echo "|---|---|---|---|"
 for python in ${1:-3.11 3.12 3.13}; do
     for which in ${2:-lowest newest}; do
         cell "$python" "$which"
