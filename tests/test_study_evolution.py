@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
+
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.damage import SEEN, UNSEEN, scenarios
-from sb3_plastic.studies.evolution_report import damage_table, learning_table
+from sb3_plastic.studies.evolution_report import damage_table, learning_table, share
 from sb3_plastic.studies.evolution_training import newest, recipe, train
 from sb3_plastic.studies.results import read_results
 
@@ -67,3 +69,4 @@ def test_damage_that_was_seen_is_judged_apart_from_damage_that_was_not():
     run = {"seed": 0, "scores": scores, "points": {"steps": [0, 2e6]}}
     expected = "| x | 2.0 | 4.00 (4.00) | 3.00 (3.00) | 2.00 (2.00) | 0.50 (0.50) | 0.50 (0.50) | 0.25 (0.25) | - |"
     assert damage_table({"x": [run]})[-1] == expected
+    assert np.isnan(share({"scores": [row("nominal", "static", 10.0), row("novel", "static", 20.0)]}))  # it stands

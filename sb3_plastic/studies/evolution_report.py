@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, PAGE, new_figure, plot_style, small_png
 from sb3_plastic.studies.table import Result
@@ -123,13 +124,19 @@ def damage_table(groups: Groups) -> list[str]:
             _each(runs, lambda run, split=split: score(run, split), ".2f")  # type: ignore[misc]
             for split in ("nominal", "train", "novel")
         ]
-        values.append(_each(runs, lambda run: score(run, "novel") / score(run, "nominal"), ".2f"))
+        values.append(_each(runs, share, ".2f"))
         values += [
             _each(runs, lambda run, name=name: score(run, "novel", name), ".2f")  # type: ignore[misc]
             for name in ("intact", "frozen_at_onset", "zeroed_at_onset")
         ]
         lines.append(f"| {agent} | {steps:.1f} | {' | '.join(values)} |")
     return lines
+
+
+def share(run: Result) -> float:
+    """Of the undamaged speed, under unseen damage from the start. :param run: a training  :return: NaN if it stands"""
+    undamaged = score(run, "nominal")
+    return score(run, "novel") / undamaged if undamaged >= MOVING else float("nan")
 
 
 def score(run: Result, split: str, control: str | None = None) -> float:
