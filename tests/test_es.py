@@ -16,7 +16,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -432,11 +432,23 @@ def test_the_policy_is_the_mean_at_every_step_and_eval_callback_saves_it(tmp_pat
     assert any(torch.equal(best, mean) for mean in means)
 
 
+class Written(KVWriter):
+    """What was logged last."""
+
+    def write(self, key_values, key_excluded, step=0):
+        self.last = dict(key_values)
+
+    def close(self):
+        pass
+
+
 def test_the_log_tells_of_generations(tmp_path):
     model = small_es(cartpole(), strategy="pgpe", n_episodes=2)
     model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.logger.output_formats.append(written := Written())
     model.learn(1000)
     model.logger.close()
+    assert written.last["train/fitness"].shape == (8,)  # a tensor: TensorBoard's histogram
     log = np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True, deletechars="")
     names = ("generation", "sigma", "grad_norm", "learning_rate", "fitness_best", "fitness_mean", "fitness_std")
     names += ("fitness_worst", "update_norm", "diversity")
