@@ -51,7 +51,7 @@ OF_THE_AGENT = "faults"
 SUITE_SHOWN = "nda-v2"
 SHOWN = {
     f"{SUITE_SHOWN}/novel/reversed/onset": "motors",
-    f"{SUITE_SHOWN}/novel/wires_signed/onset": "wires",
+    f"{SUITE_SHOWN}/novel/wires_signed/onset": "plugs",
     f"{SUITE_SHOWN}/novel/sensors_far_off/onset": "sensor_bias",
     f"{SUITE_SHOWN}/novel/late_1/onset": "late_1",
 }
