@@ -38,7 +38,8 @@ def train(folder: Path, steps: int, arguments: list[str]) -> None:
     """Train as a user would, with the command that is printed."""
     command = ["sb3-plastic", "train", "--env", ENV, "-n", str(steps), "--seed", str(SEED), "--eval-freq", "-1"]
     command += ["-f", str(folder), "-tb", str(folder / "tensorboard"), "--progress", "--verbose", "0", *arguments]
-    print(f"\n$ {shlex.join(command)}", flush=True)
+    # With double quotes around what holds single ones, so that people can read it.
+    print("\n$", *(f'"{word}"' if "'" in word else shlex.quote(word) for word in command), flush=True)
     command[0] = str(Path(sys.executable).with_name(command[0]))
     subprocess.run(command, check=True, preexec_fn=end_with_parent)
 

@@ -17,7 +17,7 @@ setup_venv() {
     stamp=$venv/.installed-${extras//,/-}
     state="$root $(sha256sum <"$root/pyproject.toml")"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$state" ]; then
-        echo "Installing sb3_plastic[$extras] into $venv ..."
+        echo "Installing sb3_plastic[$extras] into $venv: some minutes, most of them for PyTorch ..."
         "$venv/bin/python" -m pip install --quiet --editable "$root[$extras]" </dev/null || return 1
         echo "$state" >"$stamp.new" && mv "$stamp.new" "$stamp"
     fi

@@ -19,6 +19,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.es.evaluator import environment_seeds, reset_options
@@ -593,6 +594,7 @@ def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path):
     small = ["--eval-freq", "20", "--eval-episodes", "1", "-params", "n_envs:4", "population_size:4"]
     output = run("train", *es, "-n", "100", *small, "policy_kwargs:dict(n_ticks=1)", cwd=tmp_path)
     assert "train/" in output
+    assert stray_lines(output) == []
     folder = tmp_path / "logs" / "plastic_es" / "CartPole-v1_1"
     trained = PlasticES.load(folder / "CartPole-v1.zip", device="cpu")
     assert trained.policy_kwargs["n_ticks"] == 1

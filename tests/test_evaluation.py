@@ -17,6 +17,7 @@ from stable_baselines3 import A2C, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
 from sb3_plastic.errors import NotFiniteError, UserError
@@ -299,6 +300,7 @@ def test_a_killed_evaluation_goes_on_and_leaves_the_same_files(static_model, tmp
         result = subprocess.run(command(model), cwd=folder, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
     assert "forward reward" in result.stdout
+    assert stray_lines(result.stdout + result.stderr) == []
     assert contents(killed / "results") == contents(whole / "results")
     records = read_records(whole / "results")
     assert not records.duplicated(["protocol", "scenario", "control", "eval_seed", "episode"]).any()
