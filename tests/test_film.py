@@ -141,10 +141,12 @@ def test_videos_are_written_as_mp4_too(adaptive) -> None:
     reader.close()
 
 
-def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys) -> None:
+def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys, monkeypatch) -> None:
     PPO("MlpPolicy", "InvertedPendulum-v5").save("p.zip")
     argv = ["record", "--model", "p.zip", "--env", "InvertedPendulum-v5", "--output", "p.gif", "--steps", "3"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert cli.main(argv) == 0
+    assert "film: 100%" in capsys.readouterr().err
     assert _frames("p.gif")[0].size == (480, 480 + STRIP)
     assert cli.main([*argv, "--perturb", "nda-v2/novel/late_1/onset"]) == 2
     assert "Only perturbable robots" in capsys.readouterr().err

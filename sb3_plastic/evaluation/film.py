@@ -9,7 +9,7 @@ Every arm plays the same episode: until the onset, the same model under differen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive.progress import Progress
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, make_env, robot_of
@@ -65,6 +66,7 @@ def shoot(
     every: int = 1,
     width: int = 320,
     height: int = 240,
+    tick: Callable[[int], None] | None = None,
 ) -> list[Shot]:
     """
     Play one episode, and take pictures of a part of it.
@@ -78,6 +80,7 @@ def shoot(
     :param every: take a picture of each so many steps
     :param width: in pixels
     :param height: in pixels
+    :param tick: called after each step, with 1
     :return: the steps from 0 on
     :raises UserError: if an environment that is no perturbable robot is to be perturbed
     """
@@ -97,6 +100,8 @@ def shoot(
         for t in range(first + n_steps):
             actions = player.act(observations, starts, np.array([since >= 0]))
             observations, rewards, starts, infos = venv.step(actions)
+            if tick is not None:
+                tick(1)
             if starts[0]:
                 break
             info, since, norms = infos[0], infos[0].get("steps_since_onset", -1), player.norms()
@@ -156,6 +161,7 @@ def shoot_all(
     every: int = 1,
     width: int = 320,
     height: int = 240,
+    progress_bar: bool = False,
 ) -> tuple[dict[str, list[Shot]], int]:
     """
     Film all arms in the same episode, around the onset.
@@ -168,15 +174,19 @@ def shoot_all(
     :param every: take a picture of each so many steps
     :param width: of each picture, in pixels
     :param height: likewise
+    :param progress_bar: show progress (needs tqdm)
     :return: the shots of each arm, and the first filmed step
     """
     check_number("every", every, at_least=1, integer=True)
     first = max(find_onset(next(iter(arms.values()))[1], perturbations, seed) - before, 0) if perturbations else 0
     size: dict[str, Any] = {"every": every, "width": width, "height": height}
-    return {
-        name: shoot(player, trained, perturbations, seed=seed, first=first, n_steps=n_steps, **size)
-        for name, (player, trained) in arms.items()
-    }, first
+    shots = {}
+    with Progress(progress_bar) as progress:
+        progress.begin("film", len(arms) * (first + n_steps))
+        for name, (player, trained) in arms.items():
+            part: dict[str, Any] = {"seed": seed, "first": first, "n_steps": n_steps, "tick": progress.tick}
+            shots[name] = shoot(player, trained, perturbations, **part, **size)
+    return shots, first
 
 
 def compose(

@@ -15,6 +15,7 @@ Of an adaptive layer, lines and a ribbon show its estimates, with a standard dev
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -145,6 +146,7 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
             every=args.every,
             width=args.width,
             height=args.height,
+            progress_bar=sys.stderr.isatty(),
         )
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
     frames = compose(shots, first, title, args.every, "m/s" if robot else "reward")
