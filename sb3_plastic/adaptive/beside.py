@@ -127,7 +127,8 @@ class LayerBeside(nn.Module):
         self.components = components.tolist()
         layer = self._made(LayerSettings(hypotheses=self.options.names()))
         self.settings = calibrate(layer, held_out)
-        return signals_of(self.layer(), list(replay(self.layer(), held_out)))
+        layer = self.layer()
+        return signals_of(layer, list(replay(layer, held_out)))
 
     # The layer
 

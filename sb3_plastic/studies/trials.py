@@ -146,7 +146,10 @@ class Watch:
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
-        return file_name(self.robot, self.agent, f"seed{self.agent_seed}", f"layer{self.layer_seed}", "watched")
+        episodes = f"{self.episodes}_from_{self.first_episode}"
+        return file_name(
+            self.robot, self.agent, f"seed{self.agent_seed}", f"layer{self.layer_seed}", "watched", episodes
+        )
 
 
 def run_fit(cell: Fit, agents: Sequence[Agent], logs: Path) -> Result:
