@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sb3_plastic import cli
 from sb3_plastic.es.strategies import STRATEGIES
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import RULES
@@ -91,6 +92,43 @@ def test_the_command_and_its_options_exist(words):
             assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text), (
                 f"{word} is no option: {shlex.join(words)}"
             )
+
+
+AT_ONCE = ("list", "describe", "inspect", "export", "convert")
+"""Commands that take seconds."""
+
+
+def from_the_repository_alone() -> list[tuple[Path, list[str]]]:
+    """Those commands that need no files but the repository's."""
+    found = [(page, words) for page, words in commands() if {*words[:2]} & {*AT_ONCE}]
+    return [
+        (page, words)
+        for page, words in found
+        if words[0] == "perturbations" or any(word.startswith("docs/") and (ROOT / word).exists() for word in words)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=f"{page.stem}-{i}") for i, (page, words) in enumerate(from_the_repository_alone())]
+)
+def test_the_quick_command_runs(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(DOCS)
+    assert cli.main(words) in (0, None)
+
+
+@pytest.mark.slow
+def test_the_first_commands_of_the_readme_make_a_film_and_a_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(DOCS)
+    first = blocks("bash")[0][1]
+    words = [shlex.split(line, comments=True)[1:] for line in first.splitlines() if line.startswith("sb3-plastic ")]
+    assert [command[0] for command in words] == ["record", "evaluate", "report"]
+    for command in words:
+        assert cli.main(command) == 0
+    assert Path("replugged.gif").stat().st_size > 100_000
+    assert "HalfCheetah, nothing perturbed" in Path("report/report.html").read_text()
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
