@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             always=args.always,
             epochs=args.epochs,
             lifetime=args.lifetime,
+            learn_rule=args.learn_rule,
             progress_bar=not args.no_progress and sys.stderr.isatty(),
         )
     about = {
@@ -77,6 +78,9 @@ def summary(policy: AdaptivePolicy) -> str:
         f"{'hypothesis':<24}{'surprise threshold':>20}",
     ]
     lines += [f"{name:<24}{settings.surprise_threshold[name]:>20.2f}" for name in policy.layer.names]
+    for name, rule in settings.rule.items():
+        numbers = ", ".join(f"{key} {value:g}" for key, value in rule.items())
+        lines.append(f"Learned for {name}: {numbers or 'nothing, calibration alone is as good'}.")
     return "\n".join(lines)
 
 
@@ -100,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
     add("--epochs", type=int, default=12, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
+    add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
     add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from toy_robots import Robots, play, policy
 
 from sb3_plastic import PlasticPPO
-from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.loading import load_model
@@ -115,16 +115,19 @@ def test_a_state_is_a_tuple_of_arrays_with_the_environment_axis_first():
     assert all(len(array) == 5 for array in play(p, Robots(5), 3))
 
 
-def test_adapt_from_the_command_line(tmp_path, capsys, pendulums):
+def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
+    monkeypatch.setattr(hindsight, "UPDATES", 8)
     model, venv = pendulums
     model.save(tmp_path / "m.zip")
     venv.save(str(tmp_path / "m.pkl"))
-    arguments = ["--env", "Pendulum-v1", "--steps", "1600", "--n-envs", "8", "--epochs", "8", "--episode-steps", "200"]
+    arguments = ["--env", "Pendulum-v1", "--steps", "3600", "--n-envs", "8", "--epochs", "3", "--episode-steps", "200"]
+    arguments += ["--learn-rule"]
     assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "unexplained" in out
-    assert "wires" in out
+    assert "Learned for wires" in out
     loaded, algorithm = load_model(tmp_path / "a")
     assert algorithm == "adaptive"
     assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
     assert loaded.agent.training["env_id"] == "Pendulum-v1"
+    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_disturbance", "wires"}

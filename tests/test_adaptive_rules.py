@@ -142,7 +142,7 @@ def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_nois
 @pytest.mark.parametrize("n", [0, 1, 6, 23])
 def test_the_compiled_rule_is_the_rule(n, full, jumps):
     rng = np.random.default_rng(n)
-    rates = Rates(3.0, rng.uniform(0.1, 0.3, n), -1.6, 1.6)
+    rates = Rates(3.0, rng.uniform(0.1, 0.3, n), -1.6, 1.6, noise_scale=1.7)
     one = other = initial_synapses(rng.normal(size=n), 4, full, rates)
     for t in range(20):
         e, H = rng.normal(size=(4, 7)) * (4 if t % 6 > 3 else 0.5), rng.normal(size=(4, 7, n))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.hindsight import DECODERS, learn_rule_of, sequences_of
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
 
@@ -52,17 +53,21 @@ def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[LayerStat
         yield state
 
 
-def calibrate(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
+def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = False) -> LayerSettings:
     """
     Settings whose thresholds nominal surprise and nominal evidence hardly ever reach.
 
     :param layer: with a trained forward model
     :param held_out: nominal transitions that the model has not seen
+    :param learn_rule: learn the rule of motors, disturbance and wires, too: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
     traces = np.array([[(s.surprise, s.noise) for s in state.synapses] for state in replay(layer, held_out)])
     surprise, noise = traces[:, :, 0], traces[:, :, 1]  # [T, K, B]
     thresholds = MARGIN * np.quantile(surprise, QUANTILE, axis=(0, 2))
     settings = dataclasses.replace(layer.settings, surprise_threshold=_named(layer, thresholds))
+    if learn_rule:
+        without = dataclasses.replace(settings, rule={})
+        settings = with_learned_rules(AdaptiveLayer(layer.model, without), held_out)
     # Evidence depends on what surprise has opened: with the thresholds just found.
     layer = AdaptiveLayer(layer.model, settings)
     evidence = np.array([state.evidence + state.hint for state in replay(layer, held_out)])  # [T, B, K]
@@ -70,6 +75,26 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
     errors = surprise[:, 0] * np.maximum(noise[:, 0], 1)
     calm = round(float(np.quantile(errors, CALM_QUANTILE)), 3)
     return dataclasses.replace(settings, head_start=head_start, calm=calm)
+
+
+def with_learned_rules(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:
+    """
+    Settings with the learned rules of those hypotheses that have one.
+
+    :param layer: calibrated, nothing learned
+    :param held_out: nominal transitions that the model has not seen
+    :raises UserError: if no episode among them is long enough
+    """
+    settings, sequences = layer.settings, sequences_of(layer.model, held_out)
+    for hypothesis, rates in zip(layer.hypotheses, layer.rates, strict=True):
+        if hypothesis.name in DECODERS:
+            learned = learn_rule_of(hypothesis, rates, sequences)
+            settings = dataclasses.replace(
+                settings,
+                rule={**settings.rule, hypothesis.name: learned.rule},
+                surprise_threshold={**settings.surprise_threshold, hypothesis.name: learned.threshold},
+            )
+    return settings
 
 
 def _named(layer: AdaptiveLayer, values: Array) -> dict[str, float]:

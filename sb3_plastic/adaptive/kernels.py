@@ -41,7 +41,7 @@ def learn(
     jump = np.zeros((n_envs, 0, n)) if jump is None else jump
     arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, jump, R, rates.inflation))
     likelihood = np.empty(n_envs)
-    numbers = rates.threshold, rates.process_noise, rates.max_variance
+    numbers = rates.threshold, rates.process_noise, rates.max_variance, rates.noise_scale
     _learn(mean, P, surprise, noise, likelihood, common_noise, *arguments, *numbers, alone)
     covariance = np.einsum("bii->bi", P).copy() if alone else P
     return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood
@@ -63,6 +63,7 @@ def _learn(
     threshold: float,
     process_noise: float,
     max_variance: float,
+    noise_scale: float,
     alone: bool,
 ) -> None:
     n_envs, C, n = H.shape
@@ -119,8 +120,8 @@ def _learn(
                 solved[i] -= S[i, k] * solved[k]
             solved[i] /= S[i, i]
             likelihood[b] -= 0.5 * solved[i] * solved[i] + np.log(S[i, i])
-        if raised != common_noise[b]:
-            _factor(HPH, R[b], raised, S)
+        if noise_scale * raised != common_noise[b]:
+            _factor(HPH, R[b], noise_scale * raised, S)
         _update(mean[b], P[b], e[b], HP, S, solved)
         if alone:
             for j in range(n):

@@ -17,7 +17,7 @@ from sb3_plastic.adaptive.bank import Bank
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses import DEFAULT, Sizes, Transition, make_hypotheses
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
-from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances
+from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
 from sb3_plastic.errors import check_choice
 
 Array = NDArray[Any]
@@ -81,6 +81,8 @@ class LayerSettings:
     :param calm: errors of the hypothesis that acts (its surprise, in units of R) below which the others wait: a dead
         zone, in which estimates cannot drift and no time is spent; calibrated
     :param lead: evidence that a rival needs more than the one that acts
+    :param rule: what was learned of a hypothesis's rule, by its name: see
+        :func:`~sb3_plastic.adaptive.synapses.with_rule`; empty: calibration alone
     :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
     """
 
@@ -90,6 +92,7 @@ class LayerSettings:
     calm: float = 0.0
     lead: float = 2.0
     always: str | None = None
+    rule: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class AdaptiveLayer:
@@ -109,11 +112,14 @@ class AdaptiveLayer:
         )
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         self.rates = [
-            Rates(
-                settings.surprise_threshold.get(h.name, 6.0),
-                h.inflation(),
-                *h.bounds(),
-                start_variance=h.start_variance,
+            with_rule(
+                Rates(
+                    settings.surprise_threshold.get(h.name, 6.0),
+                    h.inflation(),
+                    *h.bounds(),
+                    start_variance=h.start_variance,
+                ),
+                settings.rule.get(h.name, {}),
             )
             for h in self.hypotheses
         ]
@@ -247,7 +253,8 @@ class AdaptiveLayer:
                 u = intended.copy()
             s = state.synapses[k]
             at = Prediction(p.f[rows], p.B[rows], p.R[rows])
-            u[rows] = self.hypotheses[k].decode(s.mean[rows], variances(s.covariance[rows]), intended[rows], at)
+            variance = variances(s.covariance[rows]) * self.rates[k].caution
+            u[rows] = self.hypotheses[k].decode(s.mean[rows], variance, intended[rows], at)
         u = np.clip(u, -1, 1)
         return u, state._replace(
             steps=state.steps + 1,

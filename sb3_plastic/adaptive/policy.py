@@ -83,6 +83,7 @@ class AdaptivePolicy:
         net_arch: Sequence[int] = (192, 192),
         epochs: int = 12,
         lifetime: bool = False,
+        learn_rule: bool = False,
         progress_bar: bool = False,
     ) -> AdaptivePolicy:
         """
@@ -99,6 +100,8 @@ class AdaptivePolicy:
         :param net_arch: units of each layer of the forward model
         :param epochs: passes over the transitions
         :param lifetime: keep estimates over episodes
+        :param learn_rule: learn rates, noises and caution of the synapses by gradient, on changes in hindsight, beside
+            their calibration; a minute
         :param progress_bar: show progress (needs tqdm)
         :return: the policy that adapts
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
@@ -126,7 +129,7 @@ class AdaptivePolicy:
         network.requires_grad_(False)
         shares = keep_predictable(network, held_out)
         settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
-        settings = calibrate(AdaptiveLayer(network, settings), held_out)
+        settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
         report = {
             "n_steps": int(transitions.starts.size),
             "seed": seed,
@@ -135,7 +138,7 @@ class AdaptivePolicy:
         return cls(agent, AdaptiveLayer(network, settings), lifetime, report)
 
     def with_settings(
-        self, settings: LayerSettings, env: VecEnv, n_steps: int = 20_000, seed: int = 0
+        self, settings: LayerSettings, env: VecEnv, n_steps: int = 20_000, seed: int = 0, learn_rule: bool = False
     ) -> AdaptivePolicy:
         """
         The same forward model under other settings: other hypotheses, for instance. Thresholds are calibrated on new
@@ -145,13 +148,14 @@ class AdaptivePolicy:
         :param env: the nominal environment, raw observations
         :param n_steps: steps of all environments together
         :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
+        :param learn_rule: as for :meth:`fit`
         :raises UserError: if the forward model reads features of the agent
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
         with Progress(False) as progress:
             transitions = _nominal_transitions(self.agent, env, n_steps, seed, progress)
-        calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions)
+        calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
         return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, calibrated), self.lifetime, self.report)
 
     # Acting

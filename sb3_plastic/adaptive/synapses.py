@@ -7,17 +7,22 @@ derivative by the means:
     nis  = mean_i e_i^2 / (H P H' + R max(1, c))_ii            normalised innovation squared
     r   <- .5 r + .5 nis                                       surprise
     P   <- bounded( P + q + inflation sigmoid(2 (r - threshold)) )           covariance inflation
-    K    = P H' (H P H' + R max(1, c))^-1,   m <- m + K e,   P <- P - K H P
+    K    = P H' (H P H' + k R max(1, c))^-1,   m <- m + K e,   P <- P - K H P
+
+k is 1 unless the rule has been learned, see :mod:`~sb3_plastic.adaptive.hindsight`.
 
 Environment axis B first; C components of the observation, n synapses.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sb3_plastic.errors import check_names, check_number
 
 Array = NDArray[Any]
 
@@ -49,9 +54,11 @@ class Rates(NamedTuple):
     :param inflation: what surprise adds to each variance per step, at most, [n]
     :param process_noise: what is added without surprise
     :param start_variance: at the start of an episode
-    :param max_variance: bound of each variance
     :param low: smallest mean
     :param high: largest mean
+    :param max_variance: bound of each variance
+    :param noise_scale: k, what the gain takes the forward model's variance for, as a multiple
+    :param caution: the decoder takes the variances for so many times what they are
     """
 
     threshold: float
@@ -61,6 +68,27 @@ class Rates(NamedTuple):
     process_noise: float = 1e-5
     start_variance: float = 1e-4
     max_variance: float = 1.0
+    noise_scale: float = 1.0
+    caution: float = 1.0
+
+
+LEARNABLE = ("inflation", "process_noise", "max_variance", "noise_scale", "caution")
+"""Of the rates, beside the threshold: what a learned rule may set."""
+
+
+def with_rule(rates: Rates, rule: Mapping[str, float]) -> Rates:
+    """
+    Rates as they were learned.
+
+    :param rates: as they are without
+    :param rule: some of ``LEARNABLE`` by name, above 0; ``inflation`` is a factor, the others replace what there was
+    :raises UserError: on an unknown name, or a number out of range
+    """
+    check_names("a learned rule", rule, LEARNABLE)
+    for name, value in rule.items():
+        check_number(f"{name} of a learned rule", value, above=0)
+    changed: dict[str, Any] = {**rule, "inflation": rates.inflation * rule.get("inflation", 1.0)}
+    return rates._replace(**changed)
 
 
 def initial_synapses(mean: Array, n_envs: int, full: bool, rates: Rates) -> Synapses:
@@ -202,5 +230,5 @@ def learn(
         HP, S = HP + jump * q[:, None], S + (jump * q[:, None]) @ jump.transpose(0, 2, 1)
         covariance = covariance + q if covariance.ndim == 2 else plus_diagonal(covariance, q)
     likelihood = log_likelihood(e, plus_diagonal(S, common_R))
-    mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R))
+    mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R * rates.noise_scale))
     return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood
