@@ -10,8 +10,9 @@ from filterpy.kalman import KalmanFilter, MMAEFilterBank
 from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import train
-from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses.plugs import balanced, connections, posterior
+from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
+from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
 from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
 from sb3_plastic.adaptive.synapses import (
     Rates,
@@ -137,9 +138,8 @@ def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_nois
     assert shaken.surprise[0] == pytest.approx(1, rel=0.01)
 
 
-@pytest.mark.parametrize("jumps", [False, True])
 @pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize("n", [0, 1, 6, 23])
+@pytest.mark.parametrize(("n", "jumps"), [(0, False), (1, False), (6, False), (7, True), (23, False)])
 def test_the_compiled_rule_is_the_rule(n, full, jumps):
     rng = np.random.default_rng(n)
     rates = Rates(3.0, rng.uniform(0.1, 0.3, n), -1.6, 1.6, noise_scale=1.7)
@@ -147,7 +147,7 @@ def test_the_compiled_rule_is_the_rule(n, full, jumps):
     for t in range(20):
         e, H = rng.normal(size=(4, 7)) * (4 if t % 6 > 3 else 0.5), rng.normal(size=(4, 7, n))
         R, common = rng.uniform(0.1, 1, (4, 7)), rng.uniform(1, 2, 4)
-        jump = rng.normal(size=(4, 7, n)) if jumps else None
+        jump = rng.normal(size=(4, 7)) if jumps else None
         (one, likelihood), (other, compiled) = (
             f(s, e, H, R, rates, common, jump) for f, s in ((learn, one), (kernels.learn, other))
         )
@@ -159,19 +159,19 @@ def test_the_compiled_rule_is_the_rule(n, full, jumps):
 
 
 def test_a_jump_within_the_step_is_the_kalman_filters_with_the_jump_as_a_state_of_its_own():
-    p, jump = problem(), np.random.default_rng(1).normal(size=(3, 4, 5))
-    rates = Rates(threshold=-75.0, inflation=np.full(5, 0.2), low=-99, high=99, process_noise=0, max_variance=1e9)
+    p, jump = problem(n=4), np.random.default_rng(1).normal(size=(3, 4))
+    rates = Rates(threshold=-75.0, inflation=np.full(4, 0.2), low=-99, high=99, process_noise=0, max_variance=1e9)
     synapses = Synapses(p["mean"], p["covariance"], np.full(3, -100.0), np.zeros(3))  # all opens in this step
     e = p["z"] - (p["H"] @ p["mean"][..., None])[..., 0]
     after, _ = learn(synapses, e, p["H"], p["R"], rates, np.ones(3), jump)
     for i in range(3):
-        kf = KalmanFilter(dim_x=10, dim_z=4)
-        kf.x = np.concatenate([p["mean"][i], np.zeros(5)])[:, None]
-        kf.P = np.zeros((10, 10))
-        kf.P[:5, :5], kf.P[5:, 5:] = p["covariance"][i] + 0.2 * np.eye(5), 0.2 * np.eye(5)
-        kf.H, kf.R = np.concatenate([p["H"][i], jump[i]], 1), np.diag(p["R"][i])
+        kf = KalmanFilter(dim_x=8, dim_z=4)
+        kf.x = np.concatenate([p["mean"][i], np.zeros(4)])[:, None]
+        kf.P = np.zeros((8, 8))
+        kf.P[:4, :4], kf.P[4:, 4:] = p["covariance"][i] + 0.2 * np.eye(4), 0.2 * np.eye(4)
+        kf.H, kf.R = np.concatenate([p["H"][i], np.diag(jump[i])], 1), np.diag(p["R"][i])
         kf.update(p["z"][i][:, None])
-        both = np.concatenate([np.eye(5), np.eye(5)], 1)
+        both = np.concatenate([np.eye(4), np.eye(4)], 1)
         assert after.mean[i] == pytest.approx((both @ kf.x)[:, 0])
         assert after.covariance[i] == pytest.approx(both @ kf.P @ both.T, abs=1e-8)
 
@@ -198,6 +198,26 @@ def test_beliefs_about_plugs_are_those_of_all_signed_permutations():
     assert max(errors) < 0.25  # a product of connections is not a permutation, but near it
     assert errors[-1] < 0.05
     assert p[0, 0] - p[0, 1] == pytest.approx(truth, abs=0.05)
+
+
+def test_the_compiled_filter_over_plugs_is_the_filter():
+    rng, n, C, A = np.random.default_rng(0), 5, 7, 3
+    h = Plugs(Sizes(A, np.arange(C), np.zeros(C), np.ones(C), np.ones(C)))
+    rates = Rates(3.0, h.inflation(), *h.bounds())
+    one = other = initial_synapses(h.start(), n, h.full, rates)
+    for t in range(12):
+        expected = Prediction(*(rng.normal(size=s) for s in ((n, C), (n, C, A))), rng.uniform(0.05, 0.5, (n, C)))
+        commands = rng.uniform(-1, 1, (n, 1, A))
+        y = expected.f + (expected.B @ commands[:, 0, ::-1, None])[..., 0] * (t > 5) + 0.2 * rng.normal(size=(n, C))
+        step, common = Transition(np.zeros((n, C)), y, commands, expected), rng.uniform(1, 2, n)
+        (one, likelihood), (other, compiled) = (
+            f(s, h.innovation(s.mean, step, None)[0], step, rates, common)
+            for f, s in ((plugs.learn, one), (plugs_kernel.learn, other))
+        )
+        assert compiled == pytest.approx(likelihood)
+        for a, b in zip(one, other, strict=True):
+            assert b == pytest.approx(a, abs=1e-8)
+    assert one.mean.min() < 0.1
 
 
 def test_beliefs_about_plugs_are_kept_as_a_mean_and_a_variance_each():

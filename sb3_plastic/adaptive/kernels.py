@@ -38,7 +38,7 @@ def learn(
     if alone:
         np.einsum("bii->bi", P)[...] = synapses.covariance
     mean, surprise, noise = (x.astype(np.float64) for x in (synapses.mean, synapses.surprise, synapses.noise))
-    jump = np.zeros((n_envs, 0, n)) if jump is None else jump
+    jump = np.zeros((n_envs, 0)) if jump is None else jump
     arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, jump, R, rates.inflation))
     likelihood = np.empty(n_envs)
     numbers = rates.threshold, rates.process_noise, rates.max_variance, rates.noise_scale
@@ -137,16 +137,11 @@ def _opened(threshold: float, surprise: float) -> float:
 
 @compiled
 def _add_jump(jump: Array, q: Array, HP: Array, HPH: Array, P: Array) -> None:
-    """A change of the means with variances q within the step: HP += J Q, HPH += J Q J' (lower triangle), P += Q."""
-    C, n = jump.shape
-    for i in range(C):
-        for k in range(i + 1):
-            for j in range(n):
-                HPH[i, k] += jump[i, j] * q[j] * jump[k, j]
-        for j in range(n):
-            HP[i, j] += jump[i, j] * q[j]
-    for j in range(n):
-        P[j, j] += q[j]
+    """A change of the means with variances q within the step: HP += J Q, HPH += J Q J', P += Q. J is diagonal."""
+    for i in range(len(jump)):
+        HPH[i, i] += jump[i] * q[i] * jump[i]
+        HP[i, i] += jump[i] * q[i]
+        P[i, i] += q[i]
 
 
 @compiled

@@ -213,7 +213,8 @@ def learn(
     :param R: the forward model's variance, [B, C]
     :param rates: how they learn
     :param common_noise: what hypotheses are compared under: the expected noise of the one that acts, at least 1, [B]
-    :param jump: derivative of the measurement by a change of the means within the step, [B, C, n]; None: there is none
+    :param jump: derivative of each component by a change of its own synapse within the step, [B, C], where n = C; None:
+        a change shows from the next step on
     :return: synapses after, and the log-likelihood of the innovation before the means were updated, [B]
     """
     mean, covariance, surprise, noise = synapses
@@ -227,7 +228,7 @@ def learn(
     S = HP @ H.transpose(0, 2, 1)
     if jump is not None:  # a change within this step: known by the jump alone
         q = np.maximum(opened - before, 0)[:, None] * rates.inflation
-        HP, S = HP + jump * q[:, None], S + (jump * q[:, None]) @ jump.transpose(0, 2, 1)
+        HP, S = plus_diagonal(HP, jump * q), plus_diagonal(S, jump**2 * q)
         covariance = covariance + q if covariance.ndim == 2 else plus_diagonal(covariance, q)
     likelihood = log_likelihood(e, plus_diagonal(S, common_R))
     mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R * rates.noise_scale))

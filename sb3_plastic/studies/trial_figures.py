@@ -95,8 +95,7 @@ def _acting(axes: Axes, watched: Result, scenario: str) -> None:
 def _estimates(axes: Axes, estimates: Sequence[Sequence[float]]) -> None:
     x = np.arange(-TAIL, CLOSE, CLOSE_BIN) + CLOSE_BIN / 2
     if not estimates:
-        axes.set_axis_off()
-        axes.text(0.5, 1.02, "nothing to estimate", ha="center", fontsize=7, transform=axes.transAxes)
+        axes.set_axis_off()  # late commands have nothing to estimate
     for i, values in enumerate(estimates):
         axes.plot(x, values, color=COLORS[i % len(COLORS)], linewidth=0.7)
 

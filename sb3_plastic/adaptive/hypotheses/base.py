@@ -98,7 +98,7 @@ class Hypothesis:
 
         :param mean: [B, n]
         :param t: the last step
-        :return: derivative of the change of the observation, [B, C, n]
+        :return: derivative of the change of each component by its own synapse, [B, C]
         """
         return None
 

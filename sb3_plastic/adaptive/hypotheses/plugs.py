@@ -18,23 +18,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import Prediction
-from sb3_plastic.adaptive.hypotheses.base import Array, Transition
+from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.hypotheses import plugs_kernel
+from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
+from sb3_plastic.adaptive.hypotheses.plugs_kernel import LEAST, MODEL_ERROR, RIDGE, balanced
 from sb3_plastic.adaptive.hypotheses.wires import Wires
-from sb3_plastic.adaptive.kernels import compiled
-from sb3_plastic.adaptive.synapses import Rates, Synapses, nis
-
-LEAST = 1e-9
-"""The smallest probability: nothing is impossible."""
-
-BALANCES = 8
-"""How often rows and columns are balanced: less than a thousandth is left."""
-
-RIDGE = 1e-2
-"""What is added to B' W B: a motor that shows nothing has a variance of 100."""
-
-MODEL_ERROR = 0.01
-"""Variance of what a motor seems to have done, beside V: the effect B of a motor is itself known to a tenth."""
+from sb3_plastic.adaptive.synapses import Rates, Synapses, nis, opened_by
 
 
 class Plugs(Wires):
@@ -51,33 +40,57 @@ class Plugs(Wires):
         """Certainly the wrong way round to certainly the right one."""
         return -1.0, 1.0
 
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+        """``e = y - f - B G a``; the filter needs no derivative."""
+        e, H = Hypothesis.innovation(self, mean, t, model)
+        A = self.sizes.n_motors
+        a = t.commands[:, 0, :, None]
+        return e + (t.expected.B @ (a - mean.reshape(-1, A, A) @ a))[..., 0], H
+
     def learn(
         self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
-        """The filter above. The likelihood is a lower bound: the fit less what it costs to have changed one's mind."""
-        R, A = t.expected.R, self.sizes.n_motors
-        noise = 0.95 * synapses.noise + 0.05 * nis(e, R + _explained(H, synapses.covariance))
-        known = R * np.maximum(noise, 1)[:, None]
-        surprise = 0.5 * synapses.surprise + 0.5 * nis(e, known + _explained(H, synapses.covariance))
-        opened = 1 / (1 + np.exp(np.clip(2 * (rates.threshold - surprise), -30, 30)))
-        before = connections(synapses.mean, synapses.covariance, A)
-        tau = (rates.process_noise + opened * rates.inflation[0])[:, None, None, None]
-        before = (1 - tau) * before + tau / (2 * A)
-
-        seen, variance = motors_seen(t, known)
-        after = posterior(before, seen, variance + MODEL_ERROR, t.commands[:, 0])
-        mean = (after[:, 0] - after[:, 1]).reshape(len(e), -1)
-        spread = np.maximum(after.sum(1).reshape(len(e), -1) - mean**2, 0)
-        left = e - (H @ (mean - synapses.mean)[..., None])[..., 0]
-        S = R * common_noise[:, None]
-        fit = -0.5 * ((left**2 + _explained(H, spread)) / S + np.log(S)).sum(1)
-        price = (after * np.log(after / before)).sum((1, 2, 3))
-        return Synapses(mean, spread, surprise, noise), fit - price
+        """The filter above, compiled."""
+        return plugs_kernel.learn(synapses, e, t, rates, common_noise)
 
     def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
         """The minimum of E |a - G u|^2. Every signed permutation has G' G = 1, so that it is ``u = E[G]' a``."""
         A = self.sizes.n_motors
         return (mean.reshape(-1, A, A).transpose(0, 2, 1) @ intended[..., None])[..., 0]
+
+
+def learn(synapses: Synapses, e: Array, t: Transition, rates: Rates, common_noise: Array) -> tuple[Synapses, Array]:
+    """
+    One step of the filter at the head of this module, which ``plugs_kernel.learn`` has compiled.
+
+    :param synapses: before
+    :param e: innovation [B, C]
+    :param t: the last step
+    :param rates: how they learn; ``inflation``: how likely it is, under surprise, that somebody has plugged anew
+    :param common_noise: what hypotheses are compared under, [B]
+    :return: synapses after, and a lower bound of the log-likelihood, [B]: the fit, less what it costs to have changed
+        one's mind
+    """
+    B, R, a = t.expected.B, t.expected.R, t.commands[:, 0]
+    A = B.shape[2]
+    noise = 0.95 * synapses.noise + 0.05 * nis(e, R + _explained(B, synapses.covariance, a))
+    known = R * np.maximum(noise, 1)[:, None]
+    surprise = 0.5 * synapses.surprise + 0.5 * nis(e, known + _explained(B, synapses.covariance, a))
+    opened = opened_by(surprise, rates)
+    before = connections(synapses.mean, synapses.covariance, A)
+    tau = (rates.process_noise + opened * rates.inflation[0])[:, None, None, None]
+    before = (1 - tau) * before + tau / (2 * A)
+
+    seen, variance = motors_seen(t, known)
+    after = posterior(before, seen, variance + MODEL_ERROR, a)
+    mean = (after[:, 0] - after[:, 1]).reshape(len(e), -1)
+    spread = np.maximum(after.sum(1).reshape(len(e), -1) - mean**2, 0)
+    moved = (mean - synapses.mean).reshape(-1, A, A) @ a[..., None]
+    left = e - (B @ moved)[..., 0]
+    S = R * common_noise[:, None]
+    fit = -0.5 * ((left**2 + _explained(B, spread, a)) / S + np.log(S)).sum(1)
+    price = (after * np.log(after / before)).sum((1, 2, 3))
+    return Synapses(mean, spread, surprise, noise), fit - price
 
 
 def connections(mean: Array, variance: Array, n_motors: int) -> Array:
@@ -121,30 +134,7 @@ def posterior(before: Array, seen: Array, variance: Array, commands: Array) -> A
     return balanced(np.maximum(before * likelihood, LEAST))
 
 
-def balanced(p: Array) -> Array:
-    """
-    Scale rows and columns in turn, until both sum to nearly 1.
-
-    :param p: of connections, right and wrong way round, [B, 2, A, A]
-    """
-    p = np.array(p, dtype=np.float64)
-    _balance(p)
-    return p
-
-
-@compiled
-def _balance(p: Array) -> None:
-    n_envs, _, n, _ = p.shape
-    for b in range(n_envs):
-        for _ in range(BALANCES):
-            for j in range(n):
-                total = p[b, 0, j].sum() + p[b, 1, j].sum()
-                p[b, :, j] /= total
-            for k in range(n):
-                total = p[b, 0, :, k].sum() + p[b, 1, :, k].sum()
-                p[b, :, :, k] /= total
-
-
-def _explained(H: Array, variance: Array) -> Array:
+def _explained(B: Array, variance: Array, commands: Array) -> Array:
     """What the spread of the synapses makes of a prediction's variance, [B, C]."""
-    return (H * H @ variance[..., None])[..., 0]
+    of_motors = variance.reshape(len(B), -1, B.shape[2]) @ (commands**2)[..., None]
+    return (B**2 @ of_motors)[..., 0]

@@ -63,7 +63,7 @@ class SensorBias(Sensors):
 
     def jump(self, mean: Array, t: Transition) -> Array:
         """A sensor that goes wrong jumps by its bias."""
-        return np.tile(np.diag(self._std() / self.sizes.scale), (len(mean), 1, 1))
+        return np.tile(self._std() / self.sizes.scale, (len(mean), 1))
 
     def corrected(self, mean: Array, o: Array) -> Array:
         """Without the bias."""
@@ -99,10 +99,7 @@ class SensorGain(Sensors):
 
     def jump(self, mean: Array, t: Transition) -> Array:
         """A sensor that goes wrong jumps by what its gain makes of what it should show."""
-        i = np.arange(len(self.sizes.components))
-        jump = np.zeros((len(mean), len(i), len(i)))
-        jump[:, i, i] = (t.o[:, self.sizes.components] / self.sizes.scale + t.y) / mean
-        return jump
+        return (t.o[:, self.sizes.components] / self.sizes.scale + t.y) / mean
 
     def corrected(self, mean: Array, o: Array) -> Array:
         """Without the gain."""
