@@ -171,13 +171,13 @@ def test_the_agent_that_ships_finds_out_how_its_motors_are_plugged_in() -> None:
     soon = [replace(p, schedule=replace(p.schedule, at=40)) for p in perturbations]
     model, _ = load_model(folder)
     shots = shoot(Player(model), find_training(folder), soon, seed=0, first=119, n_steps=1, width=16, height=16)
-    assert [shots[39].belief.acting, shots[-1].belief.acting] == ["nominal", "wires"]
+    assert [shots[39].belief.acting, shots[-1].belief.acting] == ["nominal", "plugs"]
     assert shots[-1].speed > 3
     signals = layer_signals(model, find_training(folder), soon, after=40)
     assert signals["before/acting/nominal"] == 1
-    assert signals["after/acting/wires"] > 0.5
+    assert signals["after/acting/plugs"] > 0.5
     assert signals["after/surprise"] > 3 * signals["before/surprise"]
-    assert signals["after/estimate/wires"] > 10 * signals["before/estimate/wires"]
+    assert signals["after/estimate/plugs"] > 10 * signals["before/estimate/plugs"]
 
 
 def test_the_film_at_the_head_of_the_readme_is_small_and_shows_both_robots() -> None:
