@@ -82,7 +82,7 @@ def _learn(
         nis = 0.0
         for i in range(C):
             nis += min(e[b, i] * e[b, i] / (variance[i] + raised * R[b, i]), NIS_BOUND)
-        before = _opened(threshold, surprise[b])
+        before = opened_by(threshold, surprise[b])
         surprise[b] = 0.5 * surprise[b] + 0.5 * nis / C
         if n == 0:
             likelihood[b] = 0.0
@@ -90,7 +90,7 @@ def _learn(
                 common_R = common_noise[b] * R[b, i]
                 likelihood[b] -= 0.5 * (e[b, i] * e[b, i] / common_R + np.log(common_R))
             continue
-        opened = _opened(threshold, surprise[b])
+        opened = opened_by(threshold, surprise[b])
         beyond = False
         for j in range(n):
             added[j] = process_noise + opened * inflation[j]
@@ -130,7 +130,7 @@ def _learn(
 
 
 @compiled
-def _opened(threshold: float, surprise: float) -> float:
+def opened_by(threshold: float, surprise: float) -> float:
     """How far surprise opens the variances."""
     return 1 / (1 + np.exp(min(max(2 * (threshold - surprise), -30.0), 30.0)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sb3_plastic.adaptive.hypotheses.base import Array, Transition
-from sb3_plastic.adaptive.kernels import compiled
+from sb3_plastic.adaptive.kernels import compiled, opened_by
 from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses
 
 LEAST = 1e-9
@@ -83,10 +83,8 @@ def _learn(
             W[i] = 1 / (R[b, i] * raised)
             nis += min(e[b, i] * e[b, i] / (R[b, i] * raised + of_plugs[i]), NIS_BOUND)
         surprise[b] = 0.5 * surprise[b] + 0.5 * nis / C
-        opened = 1 / (1 + np.exp(min(max(2 * (threshold - surprise[b]), -30.0), 30.0)))
-        tau = process_noise + opened * reopened
+        tau = process_noise + opened_by(threshold, surprise[b]) * reopened
         _motors_seen(B[b], W, y[b], V, seen)
-        least = np.inf
         for j in range(A):
             for k in range(A):
                 square = spread[b, j, k] + mean[b, j, k] ** 2

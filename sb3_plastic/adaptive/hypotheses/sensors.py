@@ -40,7 +40,7 @@ class Sensors(Hypothesis):
 
     def corrected(self, mean: Array, o: Array) -> Array:
         """Without what is wrong. :param mean: [B, C] :param o: components that are predicted, [B, C]"""
-        raise NotImplementedError
+        raise NotImplementedError  # this class is no hypothesis: those below say how
 
 
 class SensorBias(Sensors):
