@@ -1,11 +1,13 @@
 """PlasticSNN: the network keeps the promises that training relies on, whatever its rule and modulation."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
 from sb3_plastic import PlasticSNN, SNNState
+from sb3_plastic.errors import UserError
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.encoders import PopulationEncoder, counter_uniform
@@ -216,6 +218,15 @@ def test_the_population_code_fires_as_often_as_its_gaussian_says():
     assert spikes.shape == (1, 10, 1, 3)
     # exp(-1/2) = .607 of ten ticks is 6, the neuron whose mean is met fires at each.
     assert spikes.sum(1).flatten().tolist() == [6.0, 10.0, 6.0]
+
+
+def test_an_analog_population_feeds_its_activities_as_currents():
+    encoder = PopulationEncoder(n_inputs=1, n_ticks=2, n_neurons=3, low=-1.0, high=1.0, analog=True)
+    currents, _ = encoder(torch.zeros(1, 1, 1), torch.zeros(1, 1, dtype=torch.bool), encoder.initial_state(1))
+    expected = torch.tensor([math.exp(-0.5), 1.0, math.exp(-0.5)])
+    torch.testing.assert_close(currents[0, :, 0], expected.expand(2, 3))
+    with pytest.raises(UserError, match="choose one"):
+        PopulationEncoder(1, n_ticks=2, bernoulli=True, analog=True)
 
 
 def test_bernoulli_spikes_follow_their_probability_and_are_replayed_from_the_key():

@@ -57,6 +57,7 @@ def test_all_observation_spaces_learn_and_predict(name, policy):
     [
         dict(critic="plastic"),
         dict(encoder="population", encoder_kwargs=dict(bernoulli=True, n_neurons=4)),
+        dict(encoder="population", encoder_kwargs=dict(analog=True, n_neurons=4)),
         dict(share_features_extractor=False),
         dict(recurrent=True, external_modulation=True, learn=["beta", "rho"]),
         dict(net_arch=dict(pi=[8], vf=[6, 6, 6]), rule=["bcm"]),

@@ -96,7 +96,8 @@ def counter_uniform(key: Tensor, n: int) -> Tensor:
 class PopulationEncoder(nn.Module):
     """
     Gaussian population code, as in PopSAN (Tang et al., 2020): each feature f drives P neurons with learned means and
-    widths to an activity ``a = exp(-((f - mean) / width)^2 / 2)`` in (0, 1], which is their spike probability per tick.
+    widths to an activity ``a = exp(-((f - mean) / width)^2 / 2)`` in (0, 1], which is their spike probability per tick,
+    or itself the current that enters the first layer (``analog``, as in MDC-SAN: Zhang et al., 2022).
 
     :param n_inputs: number of features, F
     :param n_ticks: ticks per environment step, K
@@ -104,6 +105,8 @@ class PopulationEncoder(nn.Module):
     :param low, high: range of the features that the means cover at the start, in the features' units
     :param bernoulli: draw the spikes at random; else they are spread evenly over the ticks. The key of the random
         numbers is the encoder's state: it goes on over episodes, and to replay a sequence is to replay its spikes.
+    :param analog: no spikes; the activities are currents that stay for the whole step
+    :raises UserError: on a range or a number of neurons that makes no code, or ``bernoulli`` with ``analog``
     """
 
     def __init__(
@@ -114,13 +117,16 @@ class PopulationEncoder(nn.Module):
         low: float = -3.0,
         high: float = 3.0,
         bernoulli: bool = False,
+        analog: bool = False,
     ) -> None:
         super().__init__()
         check_number("low", low)
         check_number("high", high)
+        if bernoulli and analog:
+            raise UserError("bernoulli draws spikes and analog has none: choose one of them.")
         if n_neurons < 2 or not low < high:
             raise UserError(f"A population code needs n_neurons >= 2 and low < high, got {n_neurons}, {low}, {high}.")
-        self.n_ticks, self.n_outputs, self.bernoulli = n_ticks, n_inputs * n_neurons, bernoulli
+        self.n_ticks, self.n_outputs, self.bernoulli, self.analog = n_ticks, n_inputs * n_neurons, bernoulli, analog
         means = torch.linspace(low, high, n_neurons)
         self.mean = nn.Parameter(means.repeat(n_inputs, 1))  # [F, P]
         # Neighbours overlap at one standard deviation; the logarithm keeps the width above 0.
@@ -137,11 +143,13 @@ class PopulationEncoder(nn.Module):
         :param features: [T, B, F]
         :param episode_start: bool [T, B]
         :param state: int64 [B, 1] or [B, 0]
-        :return: spikes [T, K, B, F * P], state
+        :return: spikes [T, K, B, F * P] (``analog``: activities, a view), state
         """
         T, K = features.shape[0], self.n_ticks
         distance = (features.unsqueeze(-1) - self.mean) * torch.exp(-self.log_width)  # [T, B, F, P]
         activity = torch.exp(-0.5 * distance**2).flatten(2).unsqueeze(1).expand(-1, K, -1, -1)  # [T, K, B, F * P]
+        if self.analog:
+            return activity, state
         ticks = torch.arange(K, device=features.device)
         if self.bernoulli:
             steps = torch.arange(T, device=features.device).view(T, 1, 1)

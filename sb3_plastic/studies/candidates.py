@@ -33,8 +33,8 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
             small = f"policy_kwargs:dict({policy}, alpha_init=0.05)"
             tried |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
             tried |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
-            tried |= _parity(falling)
-        return tried
+            tried |= _plasticity(falling)
+        return tried | _parity(falling, policy, spiking)
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
@@ -47,17 +47,42 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     return both | {"batch": [falling, "batch_size:128"]}
 
 
-def _parity(falling: str) -> dict[str, list[str]]:
+def _plasticity(falling: str) -> dict[str, list[str]]:
     """Why may plasticity cost on Ant? One change of the recipe each: a hypothesis."""
     second = "rule=['none', 'oja'], modulation=['none', 'simple']"  # a static first layer, which has most synapses
-    wide = "net_arch=dict(pi=[128, 128], vf=[64, 64])"
     changes = {
         "second_layer": second,
-        "128": f"rule='oja', {wide}",
-        "second_layer_128": f"{second}, {wide}",
+        "second_layer_128": f"{second}, {_net_arch([128, 128])}",
         "rho_.002": "rule='oja', rho=0.002",  # fast weights remember 250 steps, not 25
         "eta_.01": "rule='oja', eta_init=0.01",
         "lr_1": "rule='oja', plasticity_lr_scale=1.0",
+        # It starts as the static network and leaves it slowly. Adam moves a gain by its rate whatever its gradient, and
+        # Ant's first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights of .07.
+        "quiet": "rule='oja', alpha_init=0.02, plasticity_lr_scale=0.3",
     }
-    tried = {name: [falling, f"policy_kwargs:dict({change})"] for name, change in changes.items()}
-    return tried | {"target_kl": [falling, "target_kl:0.05"]}
+    return {name: [falling, f"policy_kwargs:dict({change})"] for name, change in changes.items()}
+
+
+def _parity(falling: str, policy: str, spiking: bool) -> dict[str, list[str]]:
+    """What may lift an agent on Ant, one change of the recipe each. An MLP has no counterpart of the last four."""
+    if not spiking:
+        policy, falling = "ortho_init=True", "learning_rate:'lin_3e-4'"
+    changes = {
+        "128": _net_arch([128, 128]),
+        "256": _net_arch([256, 256]),
+        "3_layers": _net_arch([64, 64, 64]),
+        "wide_critic": "net_arch=dict(pi=[64, 64], vf=[256, 256])",
+    }
+    if spiking:
+        changes |= {
+            "analog": "encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)",
+            "lag": "readout_kwargs=dict(decay=0.5)",  # the readout's: 1.4 ticks instead of 4.5
+            "slope_1": "slope=1.0",
+            "4_ticks": "n_ticks=4",
+        }
+    tried = {name: [falling, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
+    return tried | {"target_kl": [falling, "target_kl:0.05"], "batch_1024": [falling, "batch_size:1024"]}
+
+
+def _net_arch(actor: list[int]) -> str:
+    return f"net_arch=dict(pi={actor}, vf=[64, 64])"
