@@ -30,7 +30,7 @@ HEAD_START = (2.0, STEP_BOUND / 2)
 """Its range. However good the forward model is, evidence is asked for; but the first step of a change, which can say
 40, must be heard: what comes a step late has to catch a robot that is falling."""
 
-CALM_QUANTILE = 0.97
+CALM_QUANTILE = 0.99
 """Nominal errors stay within the dead zone in this share of the steps."""
 
 

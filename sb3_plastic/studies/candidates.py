@@ -5,6 +5,10 @@ from __future__ import annotations
 SEARCHED = ("oja + simple", "static SNN", "MLP")
 """Agents with a search of their own; RL Zoo tuned its PPO already."""
 
+QUIET = "alpha_init=0.02, plasticity_lr_scale=0.3"
+"""It starts as the static network and leaves it slowly. Adam moves a gain by its rate whatever its gradient, and Ant's
+first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights of .07."""
+
 
 def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     """
@@ -42,6 +46,8 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
         "gamma": [falling, "gamma:0.98"],
         "4_epochs": [falling, "n_epochs:4"],
     }
+    if label == "oja + simple":
+        both["quiet"] = [falling, f"policy_kwargs:dict({policy}, {QUIET})"]
     if spiking:
         return both | {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"]}
     return both | {"batch": [falling, "batch_size:128"]}
@@ -56,9 +62,10 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
         "rho_.002": "rule='oja', rho=0.002",  # fast weights remember 250 steps, not 25
         "eta_.01": "rule='oja', eta_init=0.01",
         "lr_1": "rule='oja', plasticity_lr_scale=1.0",
-        # It starts as the static network and leaves it slowly. Adam moves a gain by its rate whatever its gradient, and
-        # Ant's first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights of .07.
-        "quiet": "rule='oja', alpha_init=0.02, plasticity_lr_scale=0.3",
+        "quiet": f"rule='oja', {QUIET}",
+        "quiet_128": f"rule='oja', {QUIET}, {_net_arch([128, 128])}",
+        "quiet_start": "rule='oja', alpha_init=0.02",
+        "lr_.3": "rule='oja', plasticity_lr_scale=0.3",
     }
     return {name: [falling, f"policy_kwargs:dict({change})"] for name, change in changes.items()}
 
