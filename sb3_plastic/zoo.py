@@ -37,7 +37,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
-from sb3_plastic.errors import unknown
+from sb3_plastic.errors import UserError, unknown
 
 Params = dict[str, Any]
 
@@ -182,6 +182,11 @@ class ExperimentManager(HostManager):
             return evaluated(other.read_hyperparameters()[0].get("policy_kwargs"))
 
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
+        if self.n_timesteps > 0:  # given on the command line, so that the configuration need not have it
+            hyperparams.setdefault("n_timesteps", self.n_timesteps)
+        for name, otherwise in (("policy", ""), ("n_timesteps", ", or pass -n")):
+            if name not in hyperparams:
+                raise UserError(f"{self.env_name} in {self.config} has no entry {name!r}: add it{otherwise}.")
         processed, wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
         # RL Zoo takes them from a configuration from 2.8 on; before, from the command line alone, which wins.
         env_kwargs = processed.pop("env_kwargs", {})

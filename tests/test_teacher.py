@@ -92,6 +92,21 @@ def test_a_teachers_statistics_that_ask_to_run_code_are_refused(tmp_path):
         Teacher(model=swing, normalization=str(tmp_path / "statistics.pkl")).lessons()
 
 
+def test_a_recurrent_teacher_remembers_until_an_episode_starts():
+    teacher = small_ppo()
+    lessons = Teacher(model=teacher).lessons()
+    rng, state, forgetful = np.random.default_rng(0), None, []
+    for step in range(12):
+        observations, starts = (
+            rng.normal(size=(3, 4)).astype(np.float32) * 3,
+            np.array([step in (0, 7), step == 0, step == 0]),
+        )
+        expected, state = teacher.predict(observations, state=state, episode_start=starts, deterministic=True)
+        np.testing.assert_array_equal(lessons.actions(observations, starts), expected)
+        forgetful.append(np.array_equal(teacher.predict(observations, deterministic=True)[0], expected))
+    assert not all(forgetful)  # or this would hold for a teacher without memory, too
+
+
 def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():
     x, y = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor(3.0, requires_grad=True)
     value = with_loss(2 * x, y**2)

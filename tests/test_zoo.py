@@ -116,6 +116,23 @@ def test_train_logs_the_network_to_tensorboard(trained):
     assert all(0 < event.value < 1 for event in rates)
 
 
+def test_a_teacher_named_in_the_configuration_teaches_less_and_less(tmp_path):
+    from stable_baselines3 import PPO
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=16, batch_size=16, seed=0, device="cpu").save(tmp_path / "teacher.zip")
+    settings = dict(policy="PlasticPolicy", n_envs=2, n_steps=64, n_epochs=1, policy_kwargs=dict(net_arch=[8]))
+    config = {"Pendulum-v1": settings | dict(teacher=dict(model="teacher.zip", algo="PPO", until=0.5))}
+    (tmp_path / "taught.yml").write_text(yaml.safe_dump(config))
+    arguments = ["--log-interval", "1", "--eval-freq", "-1", "-tb", "board"]
+    zoo("train", "--env", "Pendulum-v1", "-conf", "taught.yml", "-n", "512", *arguments, cwd=tmp_path)
+    [run] = (tmp_path / "board/Pendulum-v1").iterdir()
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert [event.value for event in events.Scalars("train/teacher_weight")] == pytest.approx([1.0, 0.5, 0.0])
+    assert all(event.value > 0 for event in events.Scalars("train/teacher_kl"))
+
+
 @pytest.mark.slow
 def test_an_interrupted_training_leaves_its_model_and_says_where(tmp_path):
     command = [COMMAND, "train", "--env", "CartPole-v1", "-n", "1000000", "--eval-freq", "-1"]
@@ -188,6 +205,16 @@ def test_users_configuration_wins(tmp_path):
     assert "Loading hyperparameters from: mine.yml" in output
     output = zoo("train", "--env", ENV, "--conf-file", "mine.yml", cwd=tmp_path, code=2)
     assert f"Hyperparameters not found for plastic_ppo-{ENV} in mine.yml" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("missing", ["policy", "n_timesteps"])
+def test_an_entry_that_a_configuration_lacks_is_named(missing, tmp_path):
+    entries = dict(policy="PlasticPolicy", n_timesteps=64)
+    del entries[missing]
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump({"CartPole-v1": entries}))
+    output = zoo("train", "--env", "CartPole-v1", "-conf", "mine.yml", cwd=tmp_path, code=2)
+    assert f"CartPole-v1 in mine.yml has no entry '{missing}': add it" in output
     assert "Traceback" not in output
 
 
