@@ -12,6 +12,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.loading import load_model
 
 SMALL = dict(n_steps=3200, epochs=8, net_arch=(32,))
@@ -56,6 +57,22 @@ def test_frozen_it_is_the_model_on_normalised_observations(pendulums, fitted):
     raw = np.random.default_rng(0).normal(size=(8, 3))
     actions, _ = fitted.prepared(frozen=True).predict(raw, deterministic=True)
     assert np.array_equal(actions, model.predict(venv.normalize_obs(raw).astype(np.float32), deterministic=True)[0])
+
+
+def test_a_frozen_policy_stays_frozen_under_every_control(fitted):
+    """`evaluate` would measure the layer where the user asked for the agent alone."""
+    frozen = fitted.prepared(frozen=True)
+    rng = np.random.default_rng(0)
+    observations = [rng.normal(size=(2, 3)) for _ in range(20)]  # nothing that a pendulum does
+
+    def actions(policy):
+        player, starts = Player(policy), np.ones(2, bool)
+        return [player.act(o, starts if i == 0 else ~starts, ~starts) for i, o in enumerate(observations)]
+
+    np.testing.assert_array_equal(
+        actions(frozen), [fitted.agent.predict(o, deterministic=True)[0] for o in observations]
+    )
+    assert not np.array_equal(actions(fitted), actions(frozen))
 
 
 def test_sb3s_evaluate_policy_takes_it(fitted):

@@ -240,11 +240,12 @@ class AdaptivePolicy:
         """
         The same policy with its layer under a control.
 
-        :param frozen: nothing is learned; from the start of an episode on, this is the layer switched off
+        :param frozen: nothing is learned; from the start of an episode on, this is the layer switched off. A frozen
+            policy stays frozen
         :param keep_fast_weights: whether estimates survive the start of an episode; None: as the policy is
         """
         controlled = copy(self)
-        controlled._frozen = frozen
+        controlled._frozen = self._frozen or frozen
         controlled.lifetime = self.lifetime if keep_fast_weights is None else keep_fast_weights
         return controlled
 
