@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
@@ -32,6 +32,11 @@ from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.stepper import State, unvalidated_distributions
 from sb3_plastic.teacher import divergence, with_loss
+
+OWN_OPTIONS = (
+    *("critic", "decoder", "decoder_neurons", "decoder_gain", "critic_lr_scale", "plasticity_lr_scale"),
+    *("actor_keys", "critic_keys", "adaptive"),
+)
 
 
 class PlasticPolicy(ActingPolicy):
@@ -63,6 +68,9 @@ class PlasticPolicy(ActingPolicy):
     :raises ValueError: on an unknown argument or name, or a number out of range
     """
 
+    options: ClassVar[tuple[str, ...]] = (*OWN_OPTIONS, *SNNConfig.names())
+    """Arguments whose defaults are ours: a saved model keeps those that it was saved with."""
+
     def __init__(
         self,
         observation_space: spaces.Space,
@@ -77,7 +85,7 @@ class PlasticPolicy(ActingPolicy):
         actor_keys: Sequence[str] = (),
         critic_keys: Sequence[str] = (),
         critic_lr_scale: float = 2.0,
-        plasticity_lr_scale: float = 3.0,
+        plasticity_lr_scale: float = 0.3,
         adaptive: bool | dict[str, Any] = False,
         snn_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -115,11 +123,7 @@ class PlasticPolicy(ActingPolicy):
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        names = (
-            *("critic", "decoder", "decoder_neurons", "decoder_gain", "critic_lr_scale", "plasticity_lr_scale"),
-            *("actor_keys", "critic_keys", "share_features_extractor", "adaptive"),
-        )
-        own = {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in (*OWN_OPTIONS, "share_features_extractor")}
         return super()._get_constructor_parameters() | own | asdict(self.snn_config)
 
     def _build(self, lr_schedule: Schedule) -> None:

@@ -139,6 +139,7 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
+        self.keep_defaults()
         self._check_arguments()
         chunk_len = self.chunk_len
         if chunk_len is None:

@@ -67,6 +67,13 @@ class WholeFiles(BaseAlgorithm):
             check_stamp(model.stamp, model, "algorithm", {*kwargs, *(kwargs.get("custom_objects") or {})})
         return model
 
+    def keep_defaults(self) -> None:
+        """Before a loaded model's policy is built: what its arguments leave to a default stays as it was saved."""
+        if self.stamp is not None:
+            saved, kwargs = self.stamp["configuration"]["policy"], self.policy_kwargs
+            left = set(getattr(self.policy_class, "options", ())) - {*kwargs, *(kwargs.get("snn_kwargs") or ())}
+            self.policy_kwargs = kwargs | {name: saved[name] for name in sorted(left) if name in saved}
+
     def check_policy(self) -> None:
         """
         Refuse a policy that is not the one that was saved, before its weights are filled in.

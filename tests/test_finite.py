@@ -197,6 +197,19 @@ def test_an_edited_policy_is_refused_with_the_field_that_differs(name, value, ma
         type(model).load(tmp_path / "model.zip", custom_objects={"policy_kwargs": kwargs})
 
 
+@pytest.mark.parametrize("make", [make_ppo, make_es])
+def test_a_default_of_the_policy_that_has_changed_since_does_not_matter(make, tmp_path):
+    model = make()
+    model.policy_kwargs |= dict(n_ticks=3, plasticity_lr_scale=2.0)
+    model._setup_model()
+    model.save(tmp_path / "model.zip")
+    # To leave them out now is the same as not to have named them when they were the defaults.
+    named = {name: model.policy_kwargs[name] for name in ("net_arch", "rule")}
+    loaded = type(model).load(tmp_path / "model.zip", custom_objects={"policy_kwargs": named})
+    assert loaded.policy.snn_config == model.policy.snn_config
+    assert loaded.policy.plasticity_lr_scale == 2.0
+
+
 def test_an_edited_algorithm_is_refused_unless_the_user_gives_the_value_anew(tmp_path):
     make_ppo().save(tmp_path / "model.zip")
     assert PlasticPPO.load(tmp_path / "model.zip", gamma=0.5).gamma == 0.5

@@ -124,7 +124,7 @@ def test_plasticity_changes_what_the_network_answers_to_the_same_input():
     features = torch.randn(1, 1, F).expand(T, 1, F)
     starts = torch.zeros(T, 1, dtype=torch.bool)
     for rule, changes in (("none", False), ("hebb", True)):
-        snn = make_snn(rule=rule, readout="rate", beta=0.0, eta_init=0.5)  # no memory but the synapses
+        snn = make_snn(rule=rule, readout="rate", beta=0.0, alpha_init=0.2, eta_init=0.5)  # no memory but the synapses
         latent, _ = snn.scan(features, starts, snn.initial_state(1))
         assert bool((latent[-1] != latent[1]).any()) == changes
 

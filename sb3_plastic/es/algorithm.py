@@ -150,6 +150,7 @@ class PlasticES(WholeFiles):
 
     def _setup_model(self, start_from: str | Path | None = None) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
+        self.keep_defaults()
         check_choice("strategy", self.strategy_name, STRATEGIES)
         check_choice("scenario_fitness", self.scenario_fitness, SCENARIO_FITNESS)
         check_choice("shared_seeds", self.shared_seeds, SHARED_SEEDS)

@@ -37,7 +37,7 @@ class LayerInit:
     learn: Sequence[str] = ()
     rate_spread: float = 0.0
     gain: float = 1.0
-    alpha_init: float = 0.2
+    alpha_init: float = 0.02
     eta_init: float = 0.1
     eta_per: str = "synapse"
 
@@ -68,8 +68,8 @@ class SNNConfig:
     :param readout: ``leaky`` or ``rate``
     :param readout_kwargs: further arguments of the readout
     :param gain: * scale of the fixed weights, ``N(0, gain^2 / M)``; by default .7 in the first layer, 1.4 in the others
-    :param alpha_init: * scale of the gains of the fast weights at the start. With ``eta_init`` it decides whether
-        learning starts
+    :param alpha_init: * scale of the gains of the fast weights at the start. Small ones start as the static network and
+        leave it where plasticity pays. Where a task cannot be done without memory, .2 or more lets learning start
     :param eta_init: * plasticity rate at the start
     :param eta_per: ``synapse``, ``neuron`` or ``layer``
     :param beta: * decay of the membrane per tick
@@ -102,7 +102,7 @@ class SNNConfig:
     readout: str = "leaky"
     readout_kwargs: Mapping[str, Any] | None = field(default=None)
     gain: float | PerLayer[float] | None = None
-    alpha_init: float | PerLayer[float] = 0.2
+    alpha_init: float | PerLayer[float] = 0.02
     eta_init: float | PerLayer[float] = 0.1
     eta_per: str = "synapse"
     beta: float | PerLayer[float] = 0.5

@@ -5,6 +5,9 @@ from __future__ import annotations
 SEARCHED = ("oja + simple", "static SNN", "MLP")
 """Agents with a search of their own; RL Zoo tuned its PPO already."""
 
+GAINS = {"alpha_init": 0.2, "plasticity_lr_scale": 3.0}
+"""Of the recipe when the questions were asked: what a candidate does not set."""
+
 QUIET = "alpha_init=0.02, plasticity_lr_scale=0.3"
 """It starts as the static network and leaves it slowly. Adam moves a gain by its rate whatever its gradient, and Ant's
 first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights of .07."""
@@ -17,6 +20,18 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     :param env_id: environment
     :param label: agent, one of ``SEARCHED``
     """
+    tried = _candidates(env_id, label)
+    return tried if label != "oja + simple" else {name: _with_gains(changes) for name, changes in tried.items()}
+
+
+def _with_gains(changes: list[str]) -> list[str]:
+    found = [change for change in changes if change.startswith("policy_kwargs:")]
+    policy = found[0] if found else "policy_kwargs:dict(rule='oja')"
+    missing = "".join(f", {name}={value}" for name, value in GAINS.items() if name not in policy)
+    return [*(change for change in changes if change not in found), f"{policy[:-1]}{missing})"]
+
+
+def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
     falling, spiking = "learning_rate:'lin_1e-3'", label != "MLP"
     policy = {
         "oja + simple": "rule='oja'",
