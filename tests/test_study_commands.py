@@ -12,6 +12,7 @@ from sb3_plastic.studies import lifetime
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
+from sb3_plastic.studies.learning_report import report
 from sb3_plastic.studies.meta_scores import estimates
 from sb3_plastic.studies.results import read_results
 
@@ -37,6 +38,19 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     main(["learning", *arguments])
     assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
     assert read_results(tmp_path / "out") == results
+
+
+def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, capsys):
+    def trained(agent, seed, score):
+        curve = {"steps": [1, 2], "returns": [score, score]}
+        returns = {"training": curve, "deterministic": [score], "exploring": [2 * score]}
+        return {"environment": "Toy-v0", "agent": agent, "seed": seed, "candidate": "", **returns}
+
+    results = [trained("ours", 0, 100.0), trained("ours", 1, 150.0), trained("theirs", 0, 100.0)]
+    report([*results, trained("theirs", 1, 100.0), trained("alone", 0, 50.0)], ["ours", "theirs", "alone"], tmp_path)
+    output = capsys.readouterr().out
+    assert "| theirs | +25% [+0%, +50%] | +25% [+0%, +50%] | +25% [+0%, +50%] |" in output
+    assert "| alone | +150% | +150% | +150% |" in output
 
 
 def processes_about(folder):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sb3_plastic.report.stats import joint_interval
 from sb3_plastic.studies.curves import draw_curves
 from sb3_plastic.studies.table import Result
 
@@ -44,6 +45,29 @@ def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
         for label, runs in done.items():
             by_seed = ", ".join(f"{np.mean(run['deterministic']):.0f} ({run['seed']})" for run in runs)
             print(f"| {label} | {' | '.join(f'{value:.0f}' for value in summary(runs))} | {by_seed} |")
+        first, *others = done
+        if others:
+            print(f"\n| {env_id}, {first} against | training | exploring | deterministic |")
+            print("|---|---|---|---|")
+            for label in others:
+                columns = zip(_by_seed(done[first]), _by_seed(done[label]), strict=True)
+                print(f"| {label} | {' | '.join(_difference(ours, theirs) for ours, theirs in columns)} |")
+
+
+def _by_seed(results: Sequence[Result]) -> np.ndarray:
+    """The columns of :func:`summary`, a row of seeds in each."""
+    return np.transpose([summary([result]) for result in results])
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Relative difference of the means, with its 95 % bootstrap interval over the seeds of both."""
+
+    def relative(x: np.ndarray, y: np.ndarray) -> float:
+        return float(x.mean() / y.mean() - 1)
+
+    low, high = joint_interval([ours[:, None], theirs[:, None]], relative)
+    interval = "" if np.isnan(low) else f" [{low:+.0%}, {high:+.0%}]"
+    return f"{relative(ours, theirs):+.0%}{interval}"
 
 
 def report_search(results: Iterable[Result]) -> None:
