@@ -3,11 +3,15 @@
 import inspect
 import os
 import re
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
+from email import message_from_bytes
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -51,6 +55,104 @@ def test_wheel_finds_its_own_configurations(wheel, tmp_path):
     found = Path(result.stdout.splitlines()[-1])
     assert found == tmp_path / "sb3_plastic" / "zoo_configs" / "plastic_ppo.yml"
     assert found.read_text() == (ROOT / "zoo_configs" / "plastic_ppo.yml").read_text()
+
+
+def built(kind, source, **environ):
+    """The file that Hatchling builds from a folder, without a network."""
+    plain = {name: value for name, value in os.environ.items() if name != "SB3_PLASTIC_REPOSITORY"}
+    words = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", source / "dist"]
+    subprocess.run(words, cwd=source, env=plain | environ, check=True, capture_output=True)
+    (path,) = (source / "dist").iterdir()
+    return path
+
+
+def metadata_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
+def packaged(clone, folder, **environ):
+    """The metadata of a wheel that is built from the sdist of a clone, where there is no git."""
+    with tarfile.open(built("sdist", clone, **environ)) as archive:
+        archive.extractall(folder, filter="data")
+    (unpacked,) = folder.iterdir()
+    return metadata_of(built("wheel", unpacked))
+
+
+def links(metadata):
+    return re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload(decode=True).decode())
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone with what a package is built from, and one commit."""
+    folder = tmp_path / "clone"
+    for name in ("sb3_plastic", "scripts", "zoo_configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "-m", "a")
+    return folder
+
+
+def git(folder, *words):
+    return subprocess.run(["git", "-C", folder, *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_package_of_a_clone_with_an_address_leads_there_also_by_way_of_its_sdist(clone, tmp_path):
+    git(clone, "remote", "add", "origin", "git@example.org:someone/plastic.git")
+    metadata, commit = packaged(clone, tmp_path / "unpacked"), git(clone, "rev-parse", "HEAD")
+    address = "https://example.org/someone/plastic"
+    assert dict(url.split(", ") for url in metadata.get_all("Project-URL")) == {
+        "Source": address,
+        "Documentation": f"{address}/blob/{commit}/docs/index.md",
+        "Changelog": f"{address}/blob/{commit}/CHANGELOG.md",
+        "Issues": f"{address}/issues",
+    }
+    found = links(metadata)
+    assert len(found) == len(re.findall(r"\]\(", (ROOT / "README.md").read_text()))
+    assert all(link.startswith("https://") for link in found)
+    assert f"{address}/raw/{commit}/docs/media/replugged.gif" in found
+    assert f"{address}/tree/{commit}/zoo_configs" in found
+    assert f"{address}/blob/{commit}/docs/extending.md#a-critic-that-sees-more-than-the-actor" in found
+
+
+def test_a_tag_and_the_variable_come_before_commit_and_remote(clone, tmp_path):
+    git(clone, "remote", "add", "origin", "https://example.org/someone/plastic")
+    git(clone, "tag", "v1")
+    metadata = packaged(clone, tmp_path / "unpacked", SB3_PLASTIC_REPOSITORY="https://example.org/another/name")
+    assert "https://example.org/another/name/blob/v1/docs/concepts.md" in links(metadata)
+
+
+def test_a_package_of_a_clone_of_a_folder_has_no_address_and_the_readme_as_it_is(clone, tmp_path):
+    git(clone, "remote", "add", "origin", str(ROOT))
+    metadata = packaged(clone, tmp_path / "unpacked")
+    assert metadata.get_all("Project-URL") is None
+    assert metadata.get_payload(decode=True).decode().strip() == (ROOT / "README.md").read_text().strip()
+
+
+def test_a_word_that_is_no_address_is_refused(clone):
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        built("wheel", clone, SB3_PLASTIC_REPOSITORY="someone/plastic")
+    assert b"SB3_PLASTIC_REPOSITORY is 'someone/plastic', which is no address" in error.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://example.org/someone/plastic.git", "https://example.org/someone/plastic"),
+        ("https://name:password@example.org:8443/plastic/", "https://example.org:8443/plastic"),
+        ("ssh://git@example.org:22/group/someone/plastic.git", "https://example.org/group/someone/plastic"),
+        ("git@example.org:someone/plastic.git", "https://example.org/someone/plastic"),
+        *((path, None) for path in ("/srv/plastic.git", "../plastic.git", "file:///srv/plastic", "C:/plastic", "")),
+        *((private, None) for private in ("https://127.0.0.1:80/a/b", "https://localhost/a", "work:a/b")),
+    ],
+)
+def test_the_address_of_a_remote_is_a_page_without_a_password(remote, address):
+    assert runpy.run_path(str(ROOT / "scripts" / "address.py"))["web_address"](remote) == address
 
 
 def test_version_stands_in_one_place(wheel):
