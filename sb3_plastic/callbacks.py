@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure, HParam, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Figure, TensorBoardOutputFormat
 from torch import Tensor
 
 from sb3_plastic.errors import UserError, check_number
@@ -25,6 +25,9 @@ ONLY_TENSORBOARD = ("stdout", "log", "json", "csv")
 
 METRICS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "train/approx_kl", "time/fps")
 """Scalars that the HParams page shows beside the settings: their last values."""
+
+FIRST = ("algorithm", "rule", "modulation", "seed")
+"""Settings that stand first on the HParams page: those that a run's name tells."""
 
 CHARTS = {
     "spikes": ("spike_rate", "silent"),
@@ -103,8 +106,8 @@ class PlasticityCallback(BaseCallback):
     def _on_training_start(self) -> None:
         model = self._algorithm()
         if self.hparams:
-            found = HParam(settings_of(model), dict.fromkeys(METRICS, 0.0))
-            self.logger.record("hparams", found, exclude=ONLY_TENSORBOARD)
+            for output in self._outputs():
+                write_settings(output, settings_of(model))
         if self.layout:
             for output in self._outputs():
                 layout = chart_layout(len(model.policy.snn.layers), model.policy.beside is not None)
@@ -171,18 +174,56 @@ def write_film(output: TensorBoardOutputFormat, name: str, film: bytes, step: in
     output.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
 
 
-def settings_of(model: PlasticPPO) -> dict[str, bool | str | float | None]:
+def write_settings(output: TensorBoardOutputFormat, settings: Mapping[str, bool | str | float]) -> None:
     """
-    The settings of a training, as the HParams page takes them: numbers and text.
+    Put the settings of a training on the HParams page, the metrics behind them. SB3's ``HParam`` does not mark any, and
+    TensorBoard sorts what is not marked by name.
+
+    :param output: SB3's
+    :param settings: in order
+    """
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from torch.utils.tensorboard.summary import hparams
+
+    experiment, *session = hparams(dict(settings), dict.fromkeys(METRICS, 0.0))
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in FIRST
+    plugin_data.content = content.SerializeToString()
+    assert output.writer.file_writer is not None
+    for summary in (experiment, *session):
+        output.writer.file_writer.add_summary(summary)
+
+
+def settings_of(model: PlasticPPO) -> dict[str, bool | str | float]:
+    """
+    The settings of a training, as the HParams page takes them: numbers and text. In order: what a run's
+    name tells, the network, the training.
 
     :param model: the algorithm
     """
-    names = ("n_steps", "batch_size", "n_epochs", "gamma", "gae_lambda", "ent_coef", "max_grad_norm", "n_envs", "seed")
-    found: dict[str, Any] = {"algorithm": type(model).__name__, "learning_rate": model.lr_schedule(1.0)}
-    found |= {name: getattr(model, name) for name in names} | {"chunk_len": model.rollout_buffer.chunk_len}
-    found |= {"net_arch": str(model.policy.net_arch)}
     config = model.policy.snn.config
-    found |= {name: getattr(config, name) for name in ("rule", "modulation", "n_ticks", "recurrent", "rho")}
+    found: dict[str, Any] = {
+        "algorithm": type(model).__name__,
+        "rule": config.rule,
+        "modulation": config.modulation,
+        "seed": model.seed,
+        "net_arch": model.policy.net_arch,
+        "n_ticks": config.n_ticks,
+        "recurrent": config.recurrent,
+        "rho": config.rho,
+        "learning_rate": model.lr_schedule(1.0),
+        "n_envs": model.n_envs,
+        "n_steps": model.n_steps,
+        "chunk_len": model.rollout_buffer.chunk_len,
+        "batch_size": model.batch_size,
+        "n_epochs": model.n_epochs,
+        "gamma": model.gamma,
+        "gae_lambda": model.gae_lambda,
+        "ent_coef": model.ent_coef,
+        "max_grad_norm": model.max_grad_norm,
+    }
     return {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in found.items()}
 
 

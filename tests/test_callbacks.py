@@ -14,6 +14,7 @@ from sb3_plastic import PlasticityCallback, PreviousActionReward
 from sb3_plastic.errors import UserError
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+HParamsPluginData = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2").HParamsPluginData
 
 
 def trained_with(folder, callback, **kwargs):
@@ -49,6 +50,23 @@ def test_the_hparams_page_has_the_settings_and_the_custom_scalars_page_a_group_p
     layout = read(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     assert b"layer 1" in layout
     assert b"snn/layer1_h_saturated" in layout
+
+
+def test_the_hparams_page_begins_with_what_tells_runs_apart_and_ends_with_the_metrics(tmp_path):
+    trained_with(tmp_path, PlasticityCallback(histograms=False, figure=False, layout=False))
+    content = read(tmp_path).summary_metadata["_hparams_/experiment"].plugin_data.content
+    experiment = HParamsPluginData.FromString(content).experiment
+    assert " ".join(info.name for info in experiment.hparam_infos) == (
+        "algorithm rule modulation seed net_arch n_ticks recurrent rho learning_rate n_envs n_steps chunk_len "
+        "batch_size n_epochs gamma gae_lambda ent_coef max_grad_norm"
+    )
+    marked = [info.name for info in experiment.hparam_infos if info.differs]  # TensorBoard shows these first
+    assert marked == ["algorithm", "rule", "modulation", "seed"]
+    assert [info.name.tag for info in experiment.metric_infos] == [
+        *("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward", "train/approx_kl", "time/fps")
+    ]
+    scalars = read(tmp_path).Tags()["scalars"]
+    assert {"rollout/ep_rew_mean", "time/fps"} <= {*scalars}  # whose last values the page shows
 
 
 @pytest.mark.parametrize("chunk_states", ["stored", "refresh"])
