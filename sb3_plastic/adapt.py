@@ -21,6 +21,7 @@ from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.progress import is_wanted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             epochs=args.epochs,
             lifetime=args.lifetime,
             learn_rule=args.learn_rule,
-            progress_bar=not args.no_progress and sys.stderr.isatty(),
+            progress_bar=not args.no_progress and is_wanted(),
         )
     about = {
         "env_id": trained.env_id,

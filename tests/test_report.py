@@ -427,6 +427,15 @@ class TestRobots:
         assert "No intact model fell after an onset" in text
         assert not (tmp_path / "out" / "report.html").exists()
 
+    def test_a_terminal_sees_how_long_it_will_take(self, pair, tmp_path, monkeypatch, capsys):
+        words = ["report", str(pair[1]), "--out", str(tmp_path / "out"), "--format", "md"]
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        assert cli.main(words) == 0
+        assert re.search(r"report: 100%.* 6/6 \[\d\d:\d\d<\d\d:\d\d", capsys.readouterr().err)
+        monkeypatch.setattr("sb3_plastic.progress.find_spec", lambda name: None)  # without tqdm, no bar and no error
+        assert cli.main(words) == 0
+        assert capsys.readouterr().err == ""
+
 
 class TestErrors:
     def refuse(self, folders, capsys, message):

@@ -23,10 +23,10 @@ from sb3_plastic.adaptive.fit import keep_predictable, train
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
-from sb3_plastic.adaptive.progress import Progress
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.export import ExportedPolicy, export_policy, load_policy
+from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
 
 Array = NDArray[Any]

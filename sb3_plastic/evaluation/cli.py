@@ -20,6 +20,7 @@ from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import PROTOCOLS
 from sb3_plastic.evaluation.scores import counts, summary
+from sb3_plastic.progress import is_wanted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         deterministic=not args.stochastic,
         steps=args.steps,
         horizon=args.horizon,
-        progress_bar=not args.no_progress and sys.stderr.isatty(),
+        progress_bar=not args.no_progress and is_wanted(),
         command=shlex.join(["sb3-plastic", "evaluate", *argv]),
     )
     print(summary(results.records).dropna(axis=1, how="all").round(2).to_string(na_rep=""))

@@ -38,6 +38,7 @@ from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, change
 from sb3_plastic.files import seal, write_json
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import load_suite
+from sb3_plastic.progress import Progress
 
 
 class Evaluation(NamedTuple):
@@ -103,7 +104,8 @@ def evaluate_adaptation(
         claim(folder, settings_of(common, trained, model, path, trials, cells))
     traces: dict[Cell, Trace] = {}
     n_steps = 0
-    with undisturbed_torch(), closing(run), _Progress(run, progress_bar) as progress:
+    with undisturbed_torch(), closing(run), Progress(progress_bar) as progress:
+        progress.begin("episodes", run.n_episodes(run.conditions))
         for batch in run.batches():
             done = _load(folder, batch)
             if done is None:
@@ -113,7 +115,7 @@ def evaluate_adaptation(
                     if folder is not None:
                         save_trace(folder, cell, trace)
             else:
-                progress.skip(batch)
+                progress.tick(run.n_episodes(batch))
             traces |= done
     records = records_of(traces, common)
     if folder is not None:
@@ -189,7 +191,11 @@ class _Run:
             for start in range(0, len(group), size):
                 yield group[start : start + size]
 
-    def play(self, batch: Sequence[Condition], progress: _Progress | None = None) -> dict[Cell, Trace]:
+    def n_episodes(self, conditions: Sequence[Condition]) -> int:
+        """How many are run under these conditions."""
+        return sum(c.life for c in conditions) * len(self.seeds)
+
+    def play(self, batch: Sequence[Condition], progress: Progress) -> dict[Cell, Trace]:
         """Run a batch. :return: the episodes of each of its cells"""
         first = batch[0]
         if first.fault is not None:
@@ -198,19 +204,18 @@ class _Run:
         venv = self._make(len(rows), first)
         torch.manual_seed(self.seeds[0])  # of actions, unless they are deterministic
         player = Player(self.model, first.cell.control, self.deterministic)
-        trace = rollout(player, venv, rows, first.steps, first.life, None if progress is None else progress.tick)
+        trace = rollout(player, venv, rows, first.steps, first.life, progress.tick)
         n = len(self.seeds) * first.life
         return {c.cell: _part(trace, slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
 
-    def _play_faulty(self, condition: Condition, fault: Fault, progress: _Progress | None) -> Trace:
+    def _play_faulty(self, condition: Condition, fault: Fault, progress: Progress) -> Trace:
         """One episode at a time: each draws its own fault."""
         venv, traces = self._make(1, condition), []
         for seed in self.seeds:
             torch.manual_seed(seed)
             faulty = FaultyModel(self.model, fault, seed)
             player = Player(self.model, "intact", self.deterministic, later=faulty, faulty=not condition.sham)
-            tick = None if progress is None else progress.tick
-            traces.append(rollout(player, venv, [self._row(condition, seed)], condition.steps, tick=tick))
+            traces.append(rollout(player, venv, [self._row(condition, seed)], condition.steps, tick=progress.tick))
         names = [field.name for field in dataclasses.fields(Trace)]
         return Trace(**{name: np.concatenate([getattr(trace, name) for trace in traces]) for name in names})
 
@@ -241,36 +246,6 @@ class _Run:
         if self._env is not None:
             self._env[1].close()
             self._env = None
-
-
-class _Progress:
-    """A progress bar of episodes, if it is wanted."""
-
-    def __init__(self, run: _Run, show: bool) -> None:
-        self.bar: Any = None
-        self.episodes = len(run.seeds)
-        if show:
-            try:
-                from tqdm import tqdm
-            except ImportError as error:
-                raise ImportError("The progress bar needs tqdm: pip install stable-baselines3[extra]") from error
-            self.bar = tqdm(total=sum(c.life * self.episodes for c in run.conditions), unit="episode")
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def tick(self, ended: int) -> None:
-        """Count episodes that ended."""
-        if self.bar is not None and ended:
-            self.bar.update(ended)
-
-    def skip(self, batch: Sequence[Condition]) -> None:
-        """Count those that were there already."""
-        self.tick(sum(c.life * self.episodes for c in batch))
 
 
 def _part(trace: Trace, rows: slice) -> Trace:

@@ -18,7 +18,6 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive.progress import Progress
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, make_env, robot_of
@@ -27,6 +26,7 @@ from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plo
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.render import BEFORE, picture
 from sb3_plastic.perturbations.spec import Perturbation
+from sb3_plastic.progress import Progress
 from sb3_plastic.seeding import seed_each
 
 Frame = NDArray[np.uint8]

@@ -15,7 +15,6 @@ Of an adaptive layer, lines and a ribbon show its estimates, with a standard dev
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, load
 from sb3_plastic.perturbations.suites import find_scenario
+from sb3_plastic.progress import is_wanted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,7 +146,7 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
             every=args.every,
             width=args.width,
             height=args.height,
-            progress_bar=sys.stderr.isatty(),
+            progress_bar=is_wanted(),
         )
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
     frames = compose(shots, first, title, args.every, "m/s" if robot else "reward")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.perturbations.spec import PerturbationError, load, to_yaml, unknown
+from sb3_plastic.progress import is_wanted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,6 +123,6 @@ def _render(args: argparse.Namespace) -> None:
         (robot,) = robots
     given = {"perturbations": load(args.scenario)} if is_file else {"scenario": args.scenario}
     size = {"width": args.width, "height": args.height}
-    frames, fps = film(robot, given, n_steps=args.steps, seed=args.seed, **size)
+    frames, fps = film(robot, given, n_steps=args.steps, seed=args.seed, **size, progress_bar=is_wanted())
     save(frames, fps, args.output)
     print(f"Saved {args.output}")

@@ -21,6 +21,7 @@ from sb3_plastic.perturbations.kinds import Active
 from sb3_plastic.perturbations.registration import env_id, register_envs
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError
+from sb3_plastic.progress import Progress
 from sb3_plastic.simulator import render_off_screen
 
 DAMAGED = (0.9, 0.1, 0.1)  # red; the transparency of a lost limb stays
@@ -59,6 +60,7 @@ def film(
     seed: int = 0,
     width: int = 320,
     height: int = 240,
+    progress_bar: bool = False,
 ) -> tuple[list[NDArray[np.uint8]], float]:
     """
     Take a picture of each step of a scenario under random actions. An onset comes after `BEFORE` steps, wherever the
@@ -70,6 +72,7 @@ def film(
     :param seed: of the scenario and of random actions
     :param width: in pixels
     :param height: in pixels
+    :param progress_bar: show progress (needs tqdm)
     :return: the frames, [height, width, 3] each, and how many make a second
     """
     register_envs()
@@ -81,9 +84,12 @@ def film(
         env.action_space.seed(seed)
         env.reset(seed=seed, options={"perturbations": [_soon(p) for p in inner.perturber.perturbations]})
         frames = []
-        for _ in range(n_steps):
-            env.step(env.action_space.sample())
-            frames.append(picture(inner))
+        with Progress(progress_bar) as progress:
+            progress.begin("film", n_steps)
+            for _ in range(n_steps):
+                env.step(env.action_space.sample())
+                frames.append(picture(inner))
+                progress.tick(1)
         return frames, float(env.metadata["render_fps"])
     finally:
         env.close()

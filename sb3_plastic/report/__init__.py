@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from sb3_plastic.progress import Progress
 from sb3_plastic.report.document import FORMATS
 from sb3_plastic.report.page import compose
 from sb3_plastic.report.results import ReportError, Results, read_results
@@ -28,6 +29,7 @@ def write_report(
     formats: Collection[str] = FORMATS,
     oracle: str | None = None,
     baseline: str | None = None,
+    progress_bar: bool = False,
 ) -> list[Path]:
     """
     Write ``report.md`` with ``figures/*.svg, *.png``, and ``report.html``, a single file.
@@ -38,8 +40,11 @@ def write_report(
     :param formats: ``"md"``, ``"html"``, or both
     :param oracle: label of the policy that observes the context; None: the one with "oracle" in its label
     :param baseline: label of the static policy to compare with; None: the only one without plasticity, if it is one
+    :param progress_bar: show progress (needs tqdm)
     :return: the documents written
     :raises ReportError: if the folders cannot be reported, or not together
     """
     folders = [results] if isinstance(results, str | Path) else list(results)
-    return compose(read_results(folders, oracle=oracle, baseline=baseline), title).write(out, formats)
+    with Progress(progress_bar) as progress:
+        document = compose(read_results(folders, oracle=oracle, baseline=baseline), title, progress)
+    return document.write(out, formats)

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sb3_plastic.progress import is_wanted
 from sb3_plastic.report import write_report
 from sb3_plastic.report.document import FORMATS
 
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formats=FORMATS if args.format == "both" else [args.format],
         oracle=args.oracle,
         baseline=args.baseline,
+        progress_bar=is_wanted(),
     )
     for path in written:
         print(f"wrote {path}")

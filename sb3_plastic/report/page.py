@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import COLUMNS
+from sb3_plastic.progress import Progress
 from sb3_plastic.report import figures
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import BIN, read_onsets
@@ -82,13 +83,15 @@ CAPTIONS = {
 }
 
 
-def compose(results: Results, title: str | None = None) -> Document:
+def compose(results: Results, title: str | None = None, progress: Progress | None = None) -> Document:
     """
     The whole report.
 
     :param results: of the comparison
     :param title: None: from the suite and the robots
+    :param progress: counts the parts; None: nothing is shown
     """
+    progress = progress or Progress(False)
     suite = results.records["suite"].iloc[0]
     document = Document(title or f"Adaptation to novel dynamics: {', '.join(results.groups)}, {suite}")
     document.heading("Verdict")
@@ -100,15 +103,13 @@ def compose(results: Results, title: str | None = None) -> Document:
         document.paragraph(f"**{group}**")
         document.bullets(claims(results, group))
     document.paragraph(few_seeds(results))
+    progress.begin("report", len(results.groups) * len(_Section.PARTS))
     for group in results.groups:
         document.heading(group)
         section = _Section(document, results, group)
-        section.at_a_glance()
-        section.how_well()
-        section.around_the_onset()
-        section.how_hard_and_how_often()
-        section.other_protocols()
-        section.appendix()
+        for part in _Section.PARTS:
+            part(section)
+            progress.tick(1)
     _unstable(document, results)
     _provenance(document, results)
     return document
@@ -229,6 +230,9 @@ class _Section:
         with self.document.details(f"Every scenario of {self.group}"):
             self._figure("scenario-gains", figures.scenario_gains(self.onsets, self.look))
             self._table(cells(self.results, self.group), "Means over trained seeds of their means over episodes.")
+
+    PARTS = (at_a_glance, how_well, around_the_onset, how_hard_and_how_often, other_protocols, appendix)
+    """In their order."""
 
     def _heading(self, text: str) -> None:
         self.document.heading(f"{self.group}: {text}", 3)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from typing import Any
+
+
+def is_wanted() -> bool:
+    """Whether a command shows bars: at a terminal, if tqdm is there."""
+    return sys.stderr.isatty() and find_spec("tqdm") is not None
 
 
 class Progress:
@@ -27,7 +34,7 @@ class Progress:
         """Start the bar of the next part. :param name: of the part :param total: of what it counts"""
         self.close()
         if self._make is not None:
-            self._bar = self._make(total=total, desc=name, unit_scale=True)
+            self._bar = self._make(total=total, desc=name, unit_scale=total >= 10_000)
 
     def tick(self, n: int) -> None:
         """Count. :param n: how many more"""
