@@ -133,6 +133,25 @@ def test_a_teacher_named_in_the_configuration_teaches_less_and_less(tmp_path):
     assert all(event.value > 0 for event in events.Scalars("train/teacher_kl"))
 
 
+def test_films_and_figures_in_tensorboard_are_asked_for_in_yaml(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]
+    settings |= {"n_timesteps": 256, "n_envs": 2, "n_steps": 128, "n_epochs": 1, "batch_size": 256}
+    settings |= {"callback": [{"sb3_plastic.callbacks.PlasticityCallback": {"every": 1, "video": 12}}]}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump({ENV: settings}))
+    output = zoo("train", "--env", ENV, "-conf", "mine.yml", "--eval-freq", "-1", "-tb", "runs", cwd=tmp_path)
+    assert [line.split(":")[0] for line in stray_lines(output)] == ["Warning"]  # of the file that RL Zoo evaluates
+    [run] = (tmp_path / "runs" / ENV).iterdir()
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert {"snn/episode", "snn/rollout"} == {*events.Tags()["images"]}
+    [film] = events.Images("snn/episode")
+    assert film.encoded_image_string.startswith(b"GIF")
+    assert "snn/layer0/h" in events.Tags()["histograms"]
+    assert {"_hparams_/experiment", "custom_scalars__config__"} <= {*events.summary_metadata}
+
+
 @pytest.mark.slow
 def test_an_interrupted_training_leaves_its_model_and_says_where(tmp_path):
     command = [COMMAND, "train", "--env", "CartPole-v1", "-n", "1000000", "--eval-freq", "-1"]
