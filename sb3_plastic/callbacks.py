@@ -52,7 +52,7 @@ class PlasticityCallback(BaseCallback):
     Show a plastic network in TensorBoard while PlasticPPO trains. In RL Zoo's YAML::
 
         callback:
-          - sb3_plastic.callbacks.PlasticityCallback: {every: 20}
+          - sb3_plastic.callbacks.PlasticityCallback: {every: 25}
 
     Every so many rollouts:
 
@@ -76,7 +76,7 @@ class PlasticityCallback(BaseCallback):
 
     def __init__(
         self,
-        every: int = 20,
+        every: int = 25,
         histograms: bool = True,
         figure: bool = True,
         hparams: bool = True,

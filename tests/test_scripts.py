@@ -15,8 +15,8 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
     [
         ("bench/env.py --robots HalfCheetah --n-envs 2 --n-steps 32 --rounds 1", "of the limit"),
         pytest.param(
-            "bench/callback.py --env CartPole-v1 --n-steps 32 --rollouts 1 --repeats 1",
-            "PlasticityCallback costs",
+            "bench/callback.py --n-steps 32 --rollouts 1 --repeats 1 --video 2",
+            "a film alone: ",
             marks=pytest.mark.slow,
         ),
         ("bench/evaluate.py --tier smoke --rounds 1 --steps 30", "times as fast"),

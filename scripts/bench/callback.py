@@ -4,9 +4,10 @@
     OMP_NUM_THREADS=1 python scripts/bench/callback.py --video 200
 
 Rollouts are of 8 environments with 256 steps each and updates of 10 epochs, as in zoo_configs. Each training has as
-many rollouts as the callback lets pass between two figures, so that it draws one; both write the event files of
-TensorBoard. What is timed is the callback itself, and what the logger writes, with and without it: a few tenths of a
-second, which the difference of two whole trainings would hide in its noise. Medians.
+many rollouts as the callback lets pass between two figures, so that it draws one; with --video, one more training makes
+one film and nothing else. All take turns in one process, and write the event files of TensorBoard. What is timed is
+the callback itself, and what the logger writes, with and without it: a few tenths of a second, which the difference of
+two whole trainings would hide in its noise. Medians.
 """
 
 from __future__ import annotations
@@ -68,18 +69,23 @@ def main() -> None:
     parser.add_argument("--video", type=int, default=0, help="steps of the film; 0: none")
     args = parser.parse_args()
     hush_mujoco()
-    train(
-        args.env, args.n_steps, PlasticityCallback(every=1, video=args.video), 1
-    )  # compiles the kernels, loads matplotlib
-    without, with_it = [], []
+    # Compiles the kernels, loads matplotlib.
+    train(args.env, args.n_steps, PlasticityCallback(every=1, video=args.video), 1)
+    nothing: dict[str, Any] = dict.fromkeys(("histograms", "figure", "hparams", "layout"), False)
+    arms: dict[str, dict[str, Any] | None] = {"no callback": None, "the defaults": {}}
+    if args.video:
+        arms["a film alone"] = nothing | {"video": args.video}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}
     for _ in range(args.repeats):
-        without.append(train(args.env, args.n_steps, None, args.rollouts))
-        callback = PlasticityCallback(every=args.rollouts, video=args.video)
-        with_it.append(train(args.env, args.n_steps, callback, args.rollouts))
-    whole, logger = (median(values) for values in zip(*without, strict=True))
-    own = median(spent for _, spent in with_it)
-    print(f"{args.rollouts} rollouts: {whole:.2f} s, the logger {logger:.3f} s, with the callback {own:.3f} s")
-    print(f"PlasticityCallback costs {(own - logger) / whole:.1%} of the processor time of training")
+        for name, switches in arms.items():
+            callback = None if switches is None else PlasticityCallback(every=args.rollouts, **switches)
+            spent[name].append(train(args.env, args.n_steps, callback, args.rollouts))
+    whole, logger = (median(values) for values in zip(*spent.pop("no callback"), strict=True))
+    print(f"{args.rollouts} rollouts: {whole:.2f} s of the processor, {logger:.3f} s of them the logger's")
+    for name, times in spent.items():
+        own = median(seconds for _, seconds in times) - logger
+        share = f"{own / whole:.1%} of the training"
+        print(f"{name}: {own:.3f} s, {share}, as much as {own / whole * args.rollouts:.2f} rollouts")
 
 
 if __name__ == "__main__":
