@@ -76,7 +76,6 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
         "second_layer_128": f"{second}, {_net_arch([128, 128])}",
         "rho_.002": "rule='oja', rho=0.002",  # fast weights remember 250 steps, not 25
         "eta_.01": "rule='oja', eta_init=0.01",
-        "lr_1": "rule='oja', plasticity_lr_scale=1.0",
         "quiet": f"rule='oja', {QUIET}",
         "quiet_128": f"rule='oja', {QUIET}, {_net_arch([128, 128])}",
         "quieter": "rule='oja', alpha_init=0.02, plasticity_lr_scale=0.1",
