@@ -9,9 +9,8 @@ Responsibilities: which hypothesis explains what happens (multiple-model adaptiv
 
 Both count. The hint comes with the first innovation after a change, one or two steps before anything can have been
 predicted. It pays for all that the hypothesis could have explained beside. In noise that lasts nothing is hinted, since
-open variances explain anything, and more evidence is asked for: of many hypotheses one has been lucky. A step says
-at most 40 against a hypothesis, compared with the best one: against nominal, all good ones would reach the bound where
-the robot does something wild.
+open variances explain anything, and more evidence is asked for: of many hypotheses one has been lucky. A step says at
+most 40 against one, compared with the best: against nominal, all would reach the bound where a robot goes wild.
 
 The hypothesis with the most evidence acts; nominal has a head start, and whoever acts has a lead, so that nothing
 flickers. The leak is a floor of probability: without it, a hypothesis that was right for long could not be left.
