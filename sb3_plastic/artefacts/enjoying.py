@@ -1,4 +1,9 @@
-"""`sb3-plastic enjoy --model`: watch an exported policy, or any model, without running what its files hold."""
+"""`sb3-plastic enjoy --model`: watch an exported policy, or any model, without running what its files hold.
+
+sb3-plastic enjoy --model logs/plastic_ppo/HalfCheetah-v5_1               # in a window
+sb3-plastic enjoy --model ant --no-render --episodes 20                   # an exported folder; needs no display
+sb3-plastic enjoy --model m.zip --env HalfCheetah-v5 --no-render --stochastic
+"""
 
 from __future__ import annotations
 
@@ -24,10 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     :param argv: arguments; None: those of the process
     :return: exit status
     """
-    parser = argparse.ArgumentParser(prog="sb3-plastic enjoy", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic enjoy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", required=True, help="an exported folder, a model's zip file, or a run of RL Zoo")
     parser.add_argument("--env", help="environment; by default as noted down with the model")
-    parser.add_argument("--episodes", type=int, default=5)
+    parser.add_argument("--episodes", type=int, default=5, help="how many (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode; the others count on")
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
     parser.add_argument("--no-render", action="store_true", help="show nothing, only print returns")

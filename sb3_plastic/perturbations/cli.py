@@ -18,6 +18,15 @@ from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.perturbations.spec import PerturbationError, load, to_yaml, unknown
 from sb3_plastic.progress import is_wanted
 
+RENDER = """\
+Draw a perturbed robot: a picture, or a short video, of random actions or of a trained agent.
+
+sb3-plastic perturbations render nda-v1/novel/motor_off --robot Ant --output ant.png
+sb3-plastic perturbations render nda-v1/novel/slope --robot HalfCheetah --steps 120 --output slope.gif
+sb3-plastic perturbations render mine.yaml --robot Hopper --output mine.mp4
+sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --output m.mp4
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
@@ -46,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     describing.add_argument("name", help="a kind, or a scenario such as nda-v1/novel/slope")
     describing.add_argument("--robot", choices=ROBOTS, help="by default all robots that have the scenario")
     describing.set_defaults(run=_describe)
-    rendering = commands.add_parser("render", help="a picture (.png) or a short video (.mp4, .gif) of a scenario")
+    rendering = commands.add_parser(
+        "render",
+        help="a picture (.png) or a short video (.mp4, .gif) of a scenario",
+        description=RENDER,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     rendering.add_argument("scenario", help="name of a scenario, or a YAML file with a list of perturbations")
     rendering.add_argument("--robot", choices=ROBOTS, help="needed unless only one robot has the scenario")
     rendering.add_argument("--output", type=Path, required=True, help="file to write; its suffix decides what")
