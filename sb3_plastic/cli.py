@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import pkgutil
 import re
@@ -11,7 +12,9 @@ import runpy
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +52,8 @@ PLOTS = {
     "file": ("plot_from_file", [], "what `plot all -o <name>` saved of two runs or more: -i <name>"),
 }
 
+TABLE = "# results_table"
+"""What RL Zoo prints above the table of `plot all`."""
 
 REMEDIES = {
     errno.ENOSPC: "Free some space, or choose a folder on another disk. Complete files are not affected.",
@@ -220,7 +225,15 @@ def plot(arguments: list[str]) -> None:
     warn_of_files(rest, always=name == "file")
     pipeline = getattr(rl_zoo3.plots, name)
     describe_parsers(sys.modules[pipeline.__module__], f"sb3-plastic plot {arguments[0]}")
-    call(pipeline, f"plot {arguments[0]}", [*defaults, *rest])
+    warnings.filterwarnings("ignore", "No artists with labels found")  # what is empty is told below
+    printed = io.StringIO()
+    try:
+        with nullcontext() if save is None else redirect_stdout(printed):
+            call(pipeline, f"plot {arguments[0]}", [*defaults, *rest])
+    finally:
+        text = printed.getvalue()
+        # RL Zoo's table of nothing has a score, 0.0.
+        print(text if is_drawn() else text.partition(TABLE)[0], end="")
     if save is not None:
         save_figures(save)
 
@@ -280,6 +293,13 @@ def describe_parsers(module: Any, prog: str) -> None:
     module.argparse = types.SimpleNamespace(**{**vars(argparse), "ArgumentParser": Parser})
 
 
+def is_drawn() -> bool:
+    """Whether there is anything in the open figures."""
+    from matplotlib import pyplot as plt
+
+    return any(axes.has_data() for number in plt.get_fignums() for axes in plt.figure(number).axes)
+
+
 def save_figures(path: Path) -> None:
     """
     Write all open figures.
@@ -289,13 +309,12 @@ def save_figures(path: Path) -> None:
     """
     from matplotlib import pyplot as plt
 
-    figures = [plt.figure(number) for number in plt.get_fignums()]
-    if not any(axes.has_data() for figure in figures for axes in figure.axes):
+    if not is_drawn():
         raise UserError(
             "There is nothing to plot: no run matches, or it has fewer episodes than the window (-w), "
             "or, for `plot all`, fewer than two evaluations (--eval-freq of train)."
         )
-    for i, figure in enumerate(figures, start=1):
+    for i, figure in enumerate(map(plt.figure, plt.get_fignums()), start=1):
         target = path if i == 1 else path.with_stem(f"{path.stem}-{i}")
         with replacing(target) as temporary:
             figure.savefig(temporary)

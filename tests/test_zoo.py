@@ -145,7 +145,7 @@ def test_films_and_figures_in_tensorboard_are_asked_for_in_yaml(tmp_path):
     [run] = (tmp_path / "runs" / ENV).iterdir()
     events = EventAccumulator(str(run))
     events.Reload()
-    assert {"snn/episode", "snn/rollout"} == {*events.Tags()["images"]}
+    assert {"snn/episode", "snn/evaluation"} == {*events.Tags()["images"]}
     [film] = events.Images("snn/episode")
     assert film.encoded_image_string.startswith(b"GIF")
     assert "snn/layer0/h" in events.Tags()["histograms"]
@@ -298,6 +298,8 @@ def test_plots_are_written_without_a_display(trained, tmp_path):
     output = zoo("plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png", cwd=tmp_path, code=2)
     assert "fewer episodes than the window" in output
     assert not (tmp_path / "empty.png").exists()
+    output = zoo("plot", "all", "-e", "Ant-v5", "--save", "empty.png", cwd=tmp_path, code=2)  # was not trained
+    assert output.startswith("sb3-plastic plot: error: There is nothing to plot")
 
 
 # Tune
@@ -405,17 +407,19 @@ def test_every_configuration_makes_a_model(algo, tmp_path):
             ("plot train", "--episode-window"),
             ("plot all", "--no-million"),
             ("plot file", "--boxplot"),
+            ("perturbations render", "--model"),
         ),
+        ("enjoy --model m.zip", "--stochastic"),
         *(("evaluate", "--vecnorm"), ("report", "--baseline"), ("perturbations", "render"), ("study", "temporal")),
         *(("export", "--to"), ("inspect", "model")),
     ],
 )
 def test_help_says_what_a_command_does_with_examples_and_arguments(command, argument, tmp_path):
     output = zoo(*command.split(), "--help", cwd=tmp_path)
+    command = command.split(" --")[0]
     assert f"usage: sb3-plastic {command}" in output
     assert argument in output
-    name = command.split()[0]
-    assert re.search(rf"^ *sb3-plastic {name} \S", output, re.MULTILINE)  # examples
+    assert re.search(rf"^ *sb3-plastic {command} \S", output, re.MULTILINE)  # examples
     assert "usage: Gather" not in output
 
 
