@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Figure, TensorBoardOutputFormat
 from torch import Tensor
 
 from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.monitor import layer_signals
+from sb3_plastic.monitor import episode_sequences, layer_signals
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.snn.network import LayerSignals
 
@@ -52,14 +52,15 @@ class PlasticityCallback(BaseCallback):
     Show a plastic network in TensorBoard while PlasticPPO trains. In RL Zoo's YAML::
 
         callback:
-          - sb3_plastic.callbacks.PlasticityCallback: {every: 25}
+          - sb3_plastic.callbacks.PlasticityCallback: {every: 30}
 
     Every so many rollouts:
 
     - ``snn/layer{i}/`` histograms of ``w``, ``alpha``, ``eta``, ``h`` and of the neurons' spike ``rates``
-    - ``snn/rollout``: a figure of the first environment's last steps: spikes of each layer, the fast weights at the
-      end, and the modulator beside the reward
-    - ``snn/episode``: a film of an evaluation episode, if ``video`` asks for it
+    - ``snn/evaluation``: a figure of an evaluation episode's first steps, with the most likely actions: spikes of each
+      layer, the fast weights at the end, and the modulator beside the reward. Where no environment can be made for it,
+      ``snn/rollout``: likewise of the first environment's last steps in the training
+    - ``snn/episode``: a film of the same evaluation episode, if ``video`` asks for it
 
     Once, at the start: the settings for the HParams page, and charts grouped by layer for the Custom Scalars page.
 
@@ -68,15 +69,15 @@ class PlasticityCallback(BaseCallback):
     :param figure: draw the figure, which needs matplotlib
     :param hparams: write the settings
     :param layout: write the grouped charts
-    :param n_steps: environment steps that the figure shows, at most a rollout's
+    :param n_steps: environment steps that the figure shows, at most; of a training, at most a rollout's
     :param video: environment steps of the film, at most; 0: no film
-    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``, for the film
+    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``, for the evaluation episode
     :raises UserError: at the start of training of another algorithm, or of what cannot be filmed
     """
 
     def __init__(
         self,
-        every: int = 25,
+        every: int = 30,
         histograms: bool = True,
         figure: bool = True,
         hparams: bool = True,
@@ -94,6 +95,7 @@ class PlasticityCallback(BaseCallback):
         self.video, self.wrappers = video, wrappers
         self.histograms, self.figure, self.hparams, self.layout = histograms, figure, hparams, layout
         self._n_rollouts = 0
+        self._plays = False
 
     def _algorithm(self) -> PlasticPPO:
         if not isinstance(self.model, PlasticPPO):
@@ -112,14 +114,21 @@ class PlasticityCallback(BaseCallback):
             for output in self._outputs():
                 layout = chart_layout(len(model.policy.snn.layers), model.policy.beside is not None)
                 output.writer.add_custom_scalars(layout)
+        self._plays = bool((self.figure or self.video) and self._outputs()) and self._can_play()
 
-        if self.video and self._outputs():
-            self._film(1)  # what cannot be filmed is told before the training, not after
+    def _can_play(self) -> bool:
+        """Whether there can be evaluation episodes; what cannot be filmed is told here, before the training."""
+        from sb3_plastic.evaluation.training_episode import play_training
 
-    def _film(self, n_steps: int) -> bytes | None:
-        from sb3_plastic.evaluation.training_film import film_training  # of interest to those alone who film
-
-        return film_training(self._algorithm(), n_steps, self.wrappers)
+        try:
+            play_training(self._algorithm(), 1, self.wrappers, every=1 if self.video else 0)
+        except (UserError, ImportError) as error:
+            if self.video:
+                raise
+            if self.verbose:
+                print(f"PlasticityCallback draws the last training steps, no evaluation episode: {error}")
+            return False
+        return True
 
     def _outputs(self) -> list[TensorBoardOutputFormat]:
         return [output for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
@@ -131,13 +140,29 @@ class PlasticityCallback(BaseCallback):
         self._n_rollouts += 1
         if self._n_rollouts % self.every:
             return
-        if self.video and (outputs := self._outputs()):
-            film = self._film(self.video)
-            if film is not None:
-                for output in outputs:
-                    write_film(output, "snn/episode", film, self.num_timesteps)
-        if self.histograms or self.figure:
+        if self._plays:
+            self._show_episode()
+        if self.histograms or (self.figure and not self._plays):
             self._show_rollout()
+
+    def _show_episode(self) -> None:
+        from sb3_plastic.evaluation.training_episode import play_training
+        from sb3_plastic.evaluation.training_film import film_of, interval
+
+        model = self._algorithm()
+        every = interval(self.video) if self.video else 0
+        n_steps = max(self.n_steps if self.figure else 0, self.video)
+        episode = play_training(model, n_steps, self.wrappers, every)
+        film = film_of(episode, self.video) if self.video else None
+        if film is not None:
+            for output in self._outputs():
+                write_film(output, "snn/episode", film, self.num_timesteps)
+        if self.figure and episode.shots:
+            n = self.n_steps
+            steps = episode_sequences(model.policy, episode.observations[:n], episode.states[:n])
+            rewards = np.array([shot.reward for shot in episode.shots[:n]])
+            figure = activity_figure(layer_signals(model.policy, steps), rewards, 1)
+            self.logger.record("snn/evaluation", Figure(figure, close=True), exclude=ONLY_TENSORBOARD)
 
     def _show_rollout(self) -> None:
         model = self._algorithm()
@@ -145,14 +170,14 @@ class PlasticityCallback(BaseCallback):
         n_chunks = min(-(-self.n_steps // buffer.chunk_len), buffer.buffer_size // buffer.chunk_len)
         # Chunks are numbered chunk by chunk, environment by environment: the last ones of the first environment.
         last = torch.arange(buffer.buffer_size // buffer.chunk_len)[-n_chunks:] * buffer.n_envs
-        layers = layer_signals(model.policy, buffer, last)
+        layers = layer_signals(model.policy, buffer.sequences(last))
         if self.histograms:
             for i, layer in enumerate(layers):
                 for name, values in histograms_of(layer).items():
                     self.logger.record(f"snn/layer{i}/{name}", values, exclude=ONLY_TENSORBOARD)
-        if self.figure:
+        if self.figure and not self._plays:
             rewards = buffer.rewards[-n_chunks * buffer.chunk_len :, 0]
-            figure = rollout_figure(layers, rewards, buffer.chunk_len)
+            figure = activity_figure(layers, rewards, buffer.chunk_len)
             self.logger.record("snn/rollout", Figure(figure, close=True), exclude=ONLY_TENSORBOARD)
 
 
@@ -257,12 +282,12 @@ def histograms_of(layer: LayerSignals) -> dict[str, Tensor]:
     return {name: values.detach().cpu() for name, values in found.items()}
 
 
-def rollout_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: int) -> Canvas:
+def activity_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: int) -> Canvas:
     """
     Spikes over time, fast weights at the end, modulator and reward.
 
     :param layers: what each layer did in C chunks of L steps of one environment, as if they were C environments
-    :param rewards: of these steps, as the algorithm sees them, [C * L]
+    :param rewards: of these steps, [C * L]
     :param chunk_len: steps of a chunk, L
     :return: a figure of matplotlib
     """
@@ -286,7 +311,7 @@ def rollout_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: i
             heat.set(title="fast weights at the end", xlabel="neuron", ylabel="input")
             figure.colorbar(image, ax=heat)
     below = figure.add_subplot(grid[n, 0])
-    below.plot(np.arange(len(rewards)), rewards, color="gray", linewidth=1, label="reward, as trained on")
+    below.plot(np.arange(len(rewards)), rewards, color="gray", linewidth=1, label="reward")
     at = np.arange(1, len(rewards) // chunk_len + 1) * chunk_len
     for i, layer in enumerate(layers):
         if layer.modulator is not None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.options import ACTOR
-from sb3_plastic.buffers import ChunkedRolloutBuffer
+from sb3_plastic.buffers import ChunkedRolloutBuffer, Sequences
+from sb3_plastic.observations import Obs
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.snn.network import LayerSignals
-from sb3_plastic.snn.state import SNNState
+from sb3_plastic.snn.state import SNNState, tensors_from_arrays
 from sb3_plastic.stepper import evaluating
 from sb3_plastic.teacher import divergence
 
@@ -36,7 +40,7 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     :return: statistics by the name under which they are logged
     """
     index = torch.linspace(0, buffer.n_sequences - 1, n_sequences).long()
-    return signal_statistics(layer_signals(policy, buffer, index))
+    return signal_statistics(layer_signals(policy, buffer.sequences(index)))
 
 
 def signal_statistics(layers: list[LayerSignals]) -> dict[str, float]:
@@ -53,22 +57,43 @@ def signal_statistics(layers: list[LayerSignals]) -> dict[str, float]:
     }
 
 
-def layer_signals(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, index: Tensor) -> list[LayerSignals]:
+def layer_signals(policy: PlasticPolicy, chunk: Sequences) -> list[LayerSignals]:
     """
-    Run the actor over chunks of the last rollout, with its present parameters.
+    Run the actor over sequences, such as chunks of the last rollout, with its present parameters.
 
     :param policy: policy
-    :param buffer: a complete rollout
-    :param index: which chunks, int64 [C]
-    :return: what each layer did; the chunks are its rows
+    :param chunk: C sequences
+    :return: what each layer did; the sequences are its rows
     """
-    chunk = buffer.sequences(index)
     with torch.no_grad(), evaluating(policy):
         features = policy.extract_features(chunk.observations)
         features = features[0] if isinstance(features, tuple) else features
         features = features.unflatten(0, chunk.episode_starts.shape)
         state = SNNState.from_tensors(policy.split_state(chunk.state)[0])
         return policy.snn.prepared().signals(features, chunk.episode_starts, state)
+
+
+def episode_sequences(
+    policy: PlasticPolicy, observations: Iterable[Obs], states: Iterable[tuple[np.ndarray, ...]]
+) -> Sequences:
+    """
+    An episode that a policy has played from its start, each step a sequence of its own.
+
+    :param policy: policy
+    :param observations: before each step, as ``predict`` takes them, [1, ...] each
+    :param states: after each step, as ``predict`` returns them
+    """
+    seen: list[Obs] = [policy.obs_to_tensor(observation)[0] for observation in observations]
+    start = policy.initial_state(1, random=False)
+    # An adaptive layer's arrays come first; the last state is followed by no step.
+    steps = [start, *(tensors_from_arrays(state[-len(start) :], start) for state in states)][: len(seen)]
+    first = seen[0]
+    joined = (
+        {key: torch.cat([obs[key] for obs in seen]) for key in first} if isinstance(first, dict) else torch.cat(seen)
+    )
+    starts = torch.zeros(1, len(seen), dtype=torch.bool, device=policy.device)
+    starts[0, 0] = True
+    return Sequences(joined, starts, tuple(torch.cat(tensors) for tensors in zip(*steps, strict=True)))
 
 
 def nominal_transitions(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer) -> Transitions:

@@ -38,7 +38,7 @@ ALLOWED = {
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",
     "policies": "acting adaptive teacher errors asymmetric snn observations buffers stepper export",
-    "monitor": "adaptive teacher snn buffers stepper policies",
+    "monitor": "adaptive teacher snn observations buffers stepper policies",
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
     "callbacks": "errors snn monitor ppo evaluation",

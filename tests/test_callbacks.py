@@ -30,15 +30,32 @@ def read(folder):
     return events
 
 
-def test_histograms_and_a_figure_come_every_so_many_rollouts(tmp_path):
+def test_histograms_and_a_figure_come_every_so_many_rollouts_here_of_the_training_itself(tmp_path):
     trained_with(tmp_path, PlasticityCallback(every=2, n_steps=16))
     events = read(tmp_path)
     for name in ("w", "alpha", "eta", "h", "rates"):
         for layer in (0, 1):
             assert len(events.Histograms(f"snn/layer{layer}/{name}")) == 1  # of three rollouts, the second
     assert events.Histograms("snn/layer0/h")[0].histogram_value.num > 0
-    [image] = events.Images("snn/rollout")
+    [image] = events.Images("snn/rollout")  # of an environment without a name there can be no evaluation
     assert image.width > 500
+
+
+def test_the_figure_is_of_an_evaluation_episode_if_its_environment_can_be_made(tmp_path):
+    def pictures(folder, **kwargs):
+        env = make_vec_env("CartPole-v1", n_envs=2, seed=0, wrapper_class=PreviousActionReward)
+        model = small_ppo(env, "MultiInputPolicy")
+        model.set_logger(configure(str(folder), ["tensorboard"]))
+        model.learn(2 * 64, callback=PlasticityCallback(every=2, n_steps=16, **kwargs))
+        return read(folder).Tags()["images"]
+
+    assert pictures(tmp_path / "a", wrappers=["sb3_plastic.wrappers.PreviousActionReward"]) == ["snn/evaluation"]
+    assert pictures(tmp_path / "b") == ["snn/rollout"]  # the bare environment is not that of the training
+
+
+def test_a_callback_that_cannot_evaluate_says_so_if_it_may_speak(tmp_path, capsys):
+    trained_with(tmp_path, PlasticityCallback(verbose=1))
+    assert "draws the last training steps, no evaluation episode: The training's" in capsys.readouterr().out
 
 
 def test_the_hparams_page_has_the_settings_and_the_custom_scalars_page_a_group_per_layer(tmp_path):
@@ -77,20 +94,21 @@ def test_training_is_the_same_with_it_and_without(tmp_path, chunk_states):
         assert a.equal(b), name
 
 
-def test_a_film_of_an_episode_is_written_if_asked_for_and_changes_nothing(tmp_path):
-    def trained(folder, video):
+def test_a_film_of_the_episode_is_written_if_asked_for_and_neither_it_nor_the_figure_changes_anything(tmp_path):
+    def trained(folder, figure, video):
         env = VecNormalize(make_vec_env("HalfCheetah-v5", n_envs=2, seed=0))
         model = small_ppo(env, policy_kwargs=dict(rule="oja"))
         model.set_logger(configure(str(folder), ["tensorboard"]))
         return model.learn(
-            3 * 64, callback=PlasticityCallback(every=2, histograms=False, figure=False, hparams=False, video=video)
+            3 * 64, callback=PlasticityCallback(every=2, histograms=False, figure=figure, hparams=False, video=video)
         )
 
-    filmed, plain = trained(tmp_path / "a", video=90), trained(tmp_path / "b", video=0)
+    filmed, plain = trained(tmp_path / "a", True, video=90), trained(tmp_path / "b", False, video=0)
     [film] = read(tmp_path / "a").Images("snn/episode")  # of three rollouts, the second
     with Image.open(io.BytesIO(film.encoded_image_string)) as gif:
         assert (gif.format, gif.size, gif.n_frames) == ("GIF", (film.width, film.height), 30)  # of each third step
-    assert "snn/episode" not in read(tmp_path / "b").Tags()["images"]
+    assert {*read(tmp_path / "a").Tags()["images"]} == {"snn/episode", "snn/evaluation"}
+    assert not read(tmp_path / "b").Tags()["images"]
     for (name, a), b in zip(filmed.policy.named_parameters(), plain.policy.parameters(), strict=True):
         assert a.equal(b), name
 

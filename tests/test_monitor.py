@@ -6,7 +6,8 @@ import torch
 from envs import small_ppo
 from stable_baselines3.common.logger import configure
 
-from sb3_plastic.monitor import snn_statistics
+from sb3_plastic.monitor import episode_sequences, layer_signals, snn_statistics
+from sb3_plastic.snn.state import SNNState
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
@@ -60,3 +61,23 @@ def test_statistics_say_what_the_network_does():
     assert statistics["snn/layer1_spike_rate"] == 0.0
     assert statistics["snn/layer1_w_norm"] == pytest.approx(10.0)
     assert statistics["snn/layer1_eta_mean"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("encoder", ["current", "population"])
+def test_an_episode_replayed_step_by_step_does_what_it_did(encoder):
+    model = small_ppo(policy_kwargs=dict(rule="oja", modulation="simple", encoder=encoder))
+    env, observations, states = model.env, [model.env.reset()], []
+    state, starts = None, np.ones(3, bool)
+    for _ in range(6):
+        seen = observations[-1][:1]
+        action, state = model.predict(seen, state=state, episode_start=starts[:1], deterministic=True)
+        states.append(state)
+        following, _, starts, _ = env.step(np.repeat(action, 3, 0))
+        observations.append(following.copy())
+    episode = episode_sequences(model.policy, [obs[:1] for obs in observations[:6]], states)
+    layers = layer_signals(model.policy, episode)
+    played = [SNNState.from_tensors([torch.as_tensor(array) for array in state]).layers for state in states]
+    for i, layer in enumerate(layers):
+        assert layer.state.h.equal(torch.cat([step[i].h for step in played]))
+        assert layer.spikes.shape[2] == 6
+        assert layer.spikes.any()

@@ -20,7 +20,7 @@ from sb3_plastic.evaluation.layer_signals import layer_signals
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
-from sb3_plastic.evaluation.training_film import statistics_of
+from sb3_plastic.evaluation.training_episode import statistics_of
 from sb3_plastic.perturbations.suites import find_scenario
 
 

@@ -46,6 +46,7 @@ class Shot(NamedTuple):
     :param since: steps since the onset, -1 before it
     :param norm: mean over layers of the root mean square of fast weights, NaN without
     :param belief: what the adaptive layer believes, None without one that learns
+    :param reward: of the step
     """
 
     frame: Frame | None
@@ -53,6 +54,7 @@ class Shot(NamedTuple):
     since: int
     norm: float
     belief: Belief | None = None
+    reward: float = 0.0
 
 
 def shoot(
@@ -77,7 +79,7 @@ def shoot(
     :param seed: of the episode
     :param first: index of the first step that is filmed; the speed of those before is noted, too
     :param n_steps: how many steps are filmed; a fall ends it
-    :param every: take a picture of each so many steps
+    :param every: take a picture of each so many steps; 0: of none
     :param width: in pixels
     :param height: in pixels
     :param tick: called after each step, with 1
@@ -87,7 +89,7 @@ def shoot(
     ours = bool(robot_of(trained.env_id))
     if perturbations and not ours:
         raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
-    camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})}
+    camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})} if every else {}
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
     with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as venv:
@@ -106,7 +108,7 @@ def shoot(
                 break
             info, since, norms = infos[0], infos[0].get("steps_since_onset", -1), player.norms()
             base.get_attr("render_mode")  # a batch brings the robot up to date when it is asked for something
-            shown = t >= first and (t - first) % every == 0
+            shown = every > 0 and t >= first and (t - first) % every == 0
             shots.append(
                 Shot(
                     _picture(robot) if shown else None,
@@ -114,6 +116,7 @@ def shoot(
                     int(since),
                     float("nan") if norms is None else float(norms.mean()),
                     belief_of(player),
+                    float(rewards[0]),
                 )
             )
     return shots

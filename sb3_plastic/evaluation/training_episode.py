@@ -1,0 +1,110 @@
+"""An episode while a model trains, and what else an evaluation takes from a running training."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.controls import Array, Player, State, undisturbed_torch
+from sb3_plastic.evaluation.environment import find_training
+from sb3_plastic.evaluation.film import Shot, shoot
+from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
+from sb3_plastic.simulator import render_off_screen
+
+WIDTH, HEIGHT = 240, 180
+
+
+@contextmanager
+def statistics_of(model: Any) -> Iterator[Path | None]:
+    """
+    A file with the statistics of the training's VecNormalize, as any evaluation gets them: the training's own goes on
+    learning undisturbed.
+
+    :param model: in training
+    :return: None without VecNormalize
+    """
+    normalizer = model.get_vec_normalize_env()
+    if normalizer is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "vecnormalize.pkl"
+        normalizer.save(str(file))
+        yield file
+
+
+class Episode(NamedTuple):
+    """
+    An episode of a model in training, or the first steps of one.
+
+    :param env_id: where
+    :param shots: what happened in each step
+    :param observations: what the policy saw before each step, [1, ...] each
+    :param states: the policy's own after each step, as ``predict`` returns them
+    """
+
+    env_id: str
+    shots: list[Shot]
+    observations: list[Any]
+    states: list[State]
+
+
+class Noting(Player):
+    """A player that notes what it sees, and its states."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.observations: list[Any] = []
+        self.states: list[State] = []
+
+    def act(self, observations: Any, starts: Array, perturbed: Array) -> Array:
+        """See :meth:`Player.act`."""
+        self.observations.append(deepcopy(observations))  # a batch writes the next ones over them
+        actions = super().act(observations, starts, perturbed)
+        self.states.append(self.state)
+        return actions
+
+
+def play_training(
+    model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, every: int = 0, seed: int = 0
+) -> Episode:
+    """
+    Play an episode in an environment of its own, which is like those of the training, with the most likely actions.
+
+    :param model: in training
+    :param n_steps: at most; the step that ends an episode is not among them
+    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``; None: none
+    :param every: take a picture of each so many steps; 0: of none
+    :param seed: of the episode
+    :raises UserError: if the environment cannot be made anew, or not be drawn
+    """
+    if every:
+        render_off_screen()
+    try:
+        spec = model.get_env().unwrapped.get_attr("spec")[0]
+    except (AttributeError, NotImplementedError):  # a VecEnv of the user's own
+        spec = None
+    if spec is None:
+        raise UserError(
+            "The training's environment is not registered with gymnasium, so an evaluation cannot make it anew."
+        )
+    player = Noting(model)
+    with statistics_of(model) as statistics, undisturbed_torch():
+        about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
+        trained = find_training(None, about)
+        try:
+            size: dict[str, Any] = {"every": every, "width": WIDTH, "height": HEIGHT}
+            shots = shoot(player, trained, (), seed=seed, first=0, n_steps=n_steps, **size)
+        except UserError:
+            raise
+        except Exception as error:  # graphics fail in as many ways as there are drivers
+            raise UserError(
+                f"{spec.id} cannot be {'filmed' if every else 'played'} here ({type(error).__name__}: {error}). If the "
+                "training wraps its environments, name the wrappers, too."
+            ) from error
+    return Episode(trained.env_id, shots, player.observations[: len(shots)], player.states[: len(shots)])
