@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import platform
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from queue import Queue
 from threading import Event
 from typing import Any
 
@@ -266,6 +269,28 @@ def test_a_thread_that_cannot_start_is_not_waited_for(monkeypatch: pytest.Monkey
 
 def _in_child(connection: Any) -> None:
     connection.send([result.numpy() for result in outputs(problem(), "fused")])
+
+
+def test_an_interrupt_leaves_memory_to_the_threads_that_still_write_to_it() -> None:
+    """Ctrl-C between two threads' ends freed it, and the heap was corrupted."""
+    begun, interrupted, found = Event(), Event(), Queue[bool]()
+    memory = torch.zeros(3)
+    reference = weakref.ref(memory)
+
+    def kernel(queue: np.ndarray, parts: int, thread: int, calls: np.ndarray) -> None:
+        if thread == 0:
+            begun.wait()
+            raise KeyboardInterrupt
+        begun.set()
+        interrupted.wait()
+        found.put(reference() is not None)
+
+    with pytest.raises(KeyboardInterrupt):
+        scan_compile.run(kernel, 2, 2, np.zeros(1), [memory])
+    del memory
+    gc.collect()
+    interrupted.set()
+    assert found.get(timeout=30)
 
 
 @pytest.mark.usefixtures("_threads")

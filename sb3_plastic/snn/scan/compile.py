@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -226,7 +226,7 @@ def threads_for(work: int, parts: int) -> int:
     return min(_num_threads, parts) if work >= PARALLEL_WORK else 1
 
 
-def run(kernel: Any, threads: int, parts: int, calls: np.ndarray) -> None:
+def run(kernel: Any, threads: int, parts: int, calls: np.ndarray, memory: Sequence[Any]) -> None:
     """
     Call a kernel for all rows, or groups of rows. Threads take one after the other from a queue, so that one which
     starts late, or shares its core with another program, does less.
@@ -235,6 +235,8 @@ def run(kernel: Any, threads: int, parts: int, calls: np.ndarray) -> None:
     :param threads: how many threads
     :param parts: how many parts
     :param calls: records of what is to be done
+    :param memory: what they point at. An interrupt (Ctrl-C) ends this function, not the other threads: they hold it for
+        as long as they write to it
     """
     queue = np.zeros(1, np.int64)
     if threads == 1:
@@ -243,8 +245,12 @@ def run(kernel: Any, threads: int, parts: int, calls: np.ndarray) -> None:
     global _pool
     if _pool is None:
         _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
-    futures = [_pool.submit(kernel, queue, parts, i, calls) for i in range(1, threads)]
+    futures = [_pool.submit(_take_parts, kernel, queue, parts, i, calls, memory) for i in range(1, threads)]
     kernel(queue, parts, 0, calls)
     for future in futures:
         if not future.cancel():  # One that has not even started finds nothing left to do: no need to wait for it.
             future.result()
+
+
+def _take_parts(kernel: Any, queue: np.ndarray, parts: int, thread: int, calls: np.ndarray, memory: Any) -> None:
+    kernel(queue, parts, thread, calls)

@@ -146,7 +146,7 @@ def _forward(
     plan.saved.put(words, saved)
     plan.work.put(words, work)
     kernel = kernels.forward_queue if plan.sizes.plastic else static.static_forward_queue
-    run(kernel, threads, B, np.frombuffer(words, call.RECORDS[dtype]))
+    run(kernel, threads, B, np.frombuffer(words, call.RECORDS[dtype]), [*kept, *outputs, saved, work])
     return outputs, _SavedTensors(plan, words, [*kept, saved])
 
 
@@ -178,7 +178,7 @@ def _backward(
     if grads[0] is not None:
         words[plan.gspikes_at] = grads[0].data_ptr()
     kernel = kernels.backward_queue if sizes.plastic else static.static_backward_queue
-    run(kernel, threads, groups, np.frombuffer(words, call.RECORDS[dtype]))
+    run(kernel, threads, groups, np.frombuffer(words, call.RECORDS[dtype]), [saved.kept, made, grads])
 
     sums = gp.sum(0)  # for parameters that serve all rows
     gradients: list[Tensor | None] = []
