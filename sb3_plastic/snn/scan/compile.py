@@ -11,16 +11,18 @@ it, and compiles in a third of the time.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -182,12 +184,31 @@ def surrogate_function(derivative: Callable[..., Any], slope: float, dtype: torc
 
 # -------------------------------------------------------------------------------------------------------------- threads
 
+
+class _Task(NamedTuple):
+    """
+    What a thread does beside the caller's own. Not for a pool of the standard library: Ctrl-C in the middle of its
+    locks leaves them locked, and the process never ends. Those here are taken and released in one instruction.
+
+    :param claim: taken by the thread that begins, or by the caller, who does not wait for it then
+    :param ended: gets None, or an error
+    :param call: a kernel and its arguments
+    :param memory: that the kernel writes to
+    """
+
+    claim: Lock
+    ended: SimpleQueue[BaseException | None]
+    call: tuple[Any, ...]
+    memory: Any
+
+
 PARALLEL_WORK = 500_000
 """Synapses x ticks x rows, some 0.1 ms, from which a second thread is worth its start, some 30 microseconds."""
 
 # Numba's convention: the variable NUMBA_NUM_THREADS, or all cores.
 _num_threads: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-_pool: ThreadPoolExecutor | None = None
+_tasks: SimpleQueue[_Task | None] = SimpleQueue()
+_workers: list[Thread] = []
 
 
 def get_num_threads() -> int:
@@ -209,12 +230,21 @@ def set_num_threads(n: int) -> None:
     _num_threads = n
 
 
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
+def _forget_workers() -> None:
+    global _tasks, _workers
+    _tasks, _workers = SimpleQueue(), []
 
 
-os.register_at_fork(after_in_child=_forget_pool)  # Threads do not survive a fork.
+@atexit.register
+def _end_workers() -> None:
+    """A thread that is still at work after an interrupt must not outlive the interpreter."""
+    for _ in _workers:
+        _tasks.put(None)
+    for worker in _workers:
+        worker.join()
+
+
+os.register_at_fork(after_in_child=_forget_workers)  # Threads do not survive a fork.
 
 
 def threads_for(work: int, parts: int) -> int:
@@ -242,15 +272,28 @@ def run(kernel: Any, threads: int, parts: int, calls: np.ndarray, memory: Sequen
     if threads == 1:
         kernel(queue, parts, 0, calls)
         return
-    global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="plastic_scan")
-    futures = [_pool.submit(_take_parts, kernel, queue, parts, i, calls, memory) for i in range(1, threads)]
+    while len(_workers) < threads - 1:
+        worker = Thread(target=_work, args=(_tasks,), name="plastic_scan", daemon=True)
+        worker.start()
+        _workers.append(worker)
+    tasks = [_Task(Lock(), SimpleQueue(), (kernel, queue, parts, i, calls), memory) for i in range(1, threads)]
+    for task in tasks:
+        _tasks.put(task)
     kernel(queue, parts, 0, calls)
-    for future in futures:
-        if not future.cancel():  # One that has not even started finds nothing left to do: no need to wait for it.
-            future.result()
+    for task in tasks:
+        if not task.claim.acquire(blocking=False):  # One that has not even started finds nothing left to do.
+            error = task.ended.get()
+            if error is not None:
+                raise error
 
 
-def _take_parts(kernel: Any, queue: np.ndarray, parts: int, thread: int, calls: np.ndarray, memory: Any) -> None:
-    kernel(queue, parts, thread, calls)
+def _work(tasks: SimpleQueue[_Task | None]) -> None:
+    while (task := tasks.get()) is not None:
+        if task.claim.acquire(blocking=False):
+            kernel, *arguments = task.call
+            try:
+                kernel(*arguments)
+                task.ended.put(None)
+            except BaseException as error:
+                task.ended.put(error)
+        del task  # and with it the memory, until there is another
