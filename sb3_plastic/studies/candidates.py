@@ -1,4 +1,4 @@
-"""What the search of the learning study compares: as many candidates for each agent, and more of plasticity."""
+"""What the search of the learning study compares: as many candidates for each agent; on Ant more of spiking ones."""
 
 from __future__ import annotations
 
