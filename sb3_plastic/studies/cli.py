@@ -21,6 +21,7 @@ STUDIES = {
     ),
     "robustness": ("sb3_plastic.studies.adaptation:robustness", "trained agents on robots and networks with faults"),
     "meta": ("sb3_plastic.studies.meta:main", "agents trained under randomised dynamics: does their plasticity adapt?"),
+    "estimates": ("sb3_plastic.studies.estimates:main", "agents trained on dead motors with the layer in the loop"),
     "replugged": (
         "sb3_plastic.studies.replugged:main",
         "Pendulum, Reacher, Pusher re-plugged in mid-run: SAC, PPO",

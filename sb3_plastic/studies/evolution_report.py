@@ -84,9 +84,9 @@ def learning_table(env_id: str, groups: Groups) -> list[str]:
     lines = [f"| {env_id} | {' | '.join(header)} |", "|---|---|---|---|---|---|"]
     for agent, group in sorted(groups.items(), reverse=True):
         ends = [np.mean([run["points"][name][-1] for run in group]) for name in ("steps", "minutes")]
-        seeds = _each(group, lambda run: float(np.mean(run["returns"])))
+        seeds = each(group, lambda run: float(np.mean(run["returns"])))
         equal = [
-            _each(group, lambda run, name=name, at=at: value_at(run, name, at))  # type: ignore[misc]
+            each(group, lambda run, name=name, at=at: value_at(run, name, at))  # type: ignore[misc]
             for name, at in (("steps", steps), ("minutes", minutes))
         ]
         lines.append(f"| {agent} | {ends[0] / 1e6:.1f} | {ends[1]:.1f} | {seeds} | {' | '.join(equal)} |")
@@ -121,12 +121,12 @@ def damage_table(groups: Groups) -> list[str]:
     for agent, runs in sorted(groups.items(), reverse=True):
         steps = np.mean([run["points"]["steps"][-1] for run in runs]) / 1e6
         values = [
-            _each(runs, lambda run, split=split: score(run, split), ".2f")  # type: ignore[misc]
+            each(runs, lambda run, split=split: score(run, split), ".2f")  # type: ignore[misc]
             for split in ("nominal", "train", "novel")
         ]
-        values.append(_each(runs, share, ".2f"))
+        values.append(each(runs, share, ".2f"))
         values += [
-            _each(runs, lambda run, name=name: score(run, "novel", name), ".2f")  # type: ignore[misc]
+            each(runs, lambda run, name=name: score(run, "novel", name), ".2f")  # type: ignore[misc]
             for name in ("intact", "frozen_at_onset", "zeroed_at_onset")
         ]
         lines.append(f"| {agent} | {steps:.1f} | {' | '.join(values)} |")
@@ -156,8 +156,14 @@ def score(run: Result, split: str, control: str | None = None) -> float:
     return float(rows["kept"].mean()) if "kept" in rows else float("nan")  # nobody moved
 
 
-def _each(runs: Iterable[Result], value: Callable[[Result], float], form: str = ".0f") -> str:
-    """The mean over trainings, and each in brackets; a dash if there is none."""
+def each(runs: Iterable[Result], value: Callable[[Result], float], form: str = ".0f") -> str:
+    """
+    The mean over trainings, and each in brackets; a dash if there is none.
+
+    :param runs: trainings
+    :param value: of a training
+    :param form: of each number
+    """
     values = [value(run) for run in sorted(runs, key=lambda run: run["seed"])]
     if np.isnan(values).any():
         return "-"

@@ -1,0 +1,170 @@
+"""Does it pay to read what the layer believes? Agents trained on weak and dead motors, judged on one dead motor.
+
+sb3-plastic study estimates --out study --logs logs/estimates --seeds 0 1 --jobs 2
+sb3-plastic study estimates --out docs/results/estimates --report-only    # the table of what is published
+
+A dead motor asks for another gait, which no compensation gives, so here the agents are trained on it: in each episode
+every motor has a strength of its own. `layer` and those after it have an adaptive layer in the loop; its forward model
+is that of the undamaged robot (--layer: a folder of `sb3-plastic adapt`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
+from sb3_plastic.perturbations.spec import parse
+from sb3_plastic.perturbations.suites import Scenario
+from sb3_plastic.studies.commands import configuration, train_once
+from sb3_plastic.studies.damage import JOINTS, ROBOT, Entry
+from sb3_plastic.studies.evolution_report import each, score
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.results import origin, required_results
+from sb3_plastic.studies.runner import file_name, one_thread, run_cells
+from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trials import scores_of
+
+ENV_ID = f"sb3_plastic/Perturbed{ROBOT}Latent-v0"
+BATCH = "sb3_plastic.perturbations.vec_env.locomotion_vec_env"
+IN_THE_LOOP = "sb3_plastic.adaptive.training.VecAdaptiveLayer"
+TRAINED_ON: Entry = {"kind": "strength", "value": {"choice": [0.0, 0.4, 0.7, 1.0, 1.3]}, "each": True}
+FIRST_EPISODE = 40_000
+
+
+class Agent(NamedTuple):
+    """
+    What the networks of an agent see. All are plastic spiking agents with the same settings.
+
+    :param truth: the strengths are in the observation
+    :param hypotheses: of the layer in the loop; None: there is no layer
+    :param critic_keys: what the critic alone sees
+    """
+
+    truth: bool
+    hypotheses: tuple[str, ...] | None = None
+    critic_keys: tuple[str, ...] = ()
+
+
+AGENTS: dict[str, Agent] = {
+    "not told": Agent(False),
+    "critic told": Agent(True, (), ("context",)),
+    "layer": Agent(True, ("motors",), ("context", "estimates")),
+    "layer, estimates read": Agent(True, ("motors",), ("context",)),
+    "told": Agent(True),
+}
+"""Agents by name."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One training, and what is judged after it.
+
+    :param agent: a key of ``AGENTS``
+    :param steps: of the training
+    :param seed: of the training
+    """
+
+    agent: str
+    steps: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Unique within the study, and the name of a file."""
+        return file_name(ROBOT, self.agent, self.steps, f"seed{self.seed}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Run the study.
+
+    :param argv: arguments; None: those of the process
+    """
+    parser = parser_of("estimates", __doc__)
+    add_out(parser)
+    add = parser.add_argument
+    add("--agents", nargs="+", choices=AGENTS, default=list(AGENTS), metavar="AGENT", help=f"of {', '.join(AGENTS)}")
+    add("--layer", type=Path, default=Path(f"docs/results/adaptive/{ROBOT}-v5"), help="default: %(default)s")
+    add("--logs", type=Path, default=Path("logs/estimates"), help="models go there (default: %(default)s)")
+    add("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
+    add("--episodes", type=int, default=20, help="of each scenario (default: %(default)s)")
+    add_running(parser, [0, 1, 2])
+    args = parser.parse_args(argv)
+    one_thread()
+    if not args.report_only:
+        # Seed by seed, so that what is done when time is up can be compared.
+        cells = [Cell(agent, args.steps, seed) for seed in args.seeds for agent in args.agents]
+        run = partial(run_cell, layer=args.layer, logs=args.logs, n_episodes=args.episodes)
+        run_cells(cells, run, args.out, place_of(args), lambda result: f"{score(result, 'novel'):.2f} m/s, dead motors")
+    results = list(required_results(args.out).values())
+    print("\n".join(["", *table(results)]))
+    print(origin(results))
+
+
+def run_cell(cell: Cell, layer: Path, logs: Path, n_episodes: int) -> Result:
+    """
+    Train and judge one agent.
+
+    :param cell: which
+    :param layer: folder of an adaptive policy around an agent of the undamaged robot
+    :param logs: models go there
+    :param n_episodes: of each scenario
+    :return: ``scores``, see :func:`sb3_plastic.studies.trials.scores_of`
+    """
+    agent, algo = AGENTS[cell.agent], "plastic_ppo"
+    wrappers: list[str | Mapping[str, object]] = [BATCH]
+    if agent.hypotheses is not None:
+        wrappers.append({IN_THE_LOOP: {"layer": str(layer.absolute()), "hypotheses": list(agent.hypotheses)}})
+    arguments = ["--env", ENV_ID, "-n", str(cell.steps), "--seed", str(cell.seed), "--eval-freq", "-1"]
+    arguments += [
+        *configuration(algo),
+        "--env-kwargs",
+        f"perturbations:{[TRAINED_ON]}",
+        f"observe_context:{agent.truth}",
+    ]
+    arguments += ["-params", f"vec_env_wrapper:{wrappers}"]
+    if agent.critic_keys:
+        arguments.append(f"policy_kwargs:dict(critic_keys={list(agent.critic_keys)})")
+    (model,) = train_once(arguments, algo, ENV_ID, logs / cell.name / "training").glob("*.zip")
+    trials = TrialSettings(
+        scenarios=scenarios(), episodes=n_episodes, controls=("intact",), seed=FIRST_EPISODE + 1000 * cell.seed
+    )
+    records, _ = evaluate_adaptation(model, None, ModelSettings(label=cell.agent, train_seed=cell.seed), trials)
+    return {"scores": scores_of(records)}
+
+
+def scenarios() -> tuple[Scenario, ...]:
+    """The undamaged robot, what was trained on, and each motor dead, from the start and from an onset."""
+    made = [Scenario("estimates/nominal", ROBOT, "nominal", False, ())]
+    made.append(Scenario("estimates/drawn", ROBOT, "id", False, parse([TRAINED_ON])))
+    for joint in JOINTS:
+        dead = {"kind": "strength", "target": joint, "value": 0.0}
+        late = dead | {"schedule": {"form": "onset", "at": {"uniform": [250, 500]}}}
+        made.append(Scenario(f"estimates/dead_{joint}", ROBOT, "novel", False, parse([dead])))
+        made.append(Scenario(f"estimates/dead_{joint}/onset", ROBOT, "novel", True, parse([late])))
+    return tuple(made)
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """
+    Speed under each condition, by agent, the mean over trainings and each of them.
+
+    :param results: of the study
+    :return: lines of Markdown
+    """
+    lines = [
+        f"| {ROBOT} | million steps | undamaged, m/s | drawn strengths | one dead motor | kept after a motor dies |",
+        "|---|---|---|---|---|---|",
+    ]
+    for agent in AGENTS:
+        runs = [result for result in results if result["agent"] == agent]
+        if runs:
+            values = [each(runs, partial(score, split=split), ".2f") for split in ("nominal", "id", "novel")]
+            values.append(each(runs, partial(score, split="novel", control="intact"), ".2f"))
+            lines.append(f"| {agent} | {runs[0]['steps'] / 1e6:.1f} | {' | '.join(values)} |")
+    return lines

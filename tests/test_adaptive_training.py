@@ -1,0 +1,138 @@
+"""Training with an adaptive layer in the loop: what the agent reads, and what reaches the robot."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from toy_robots import NOISE, A, B, policy
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.adaptive.training import VecAdaptiveLayer
+from sb3_plastic.errors import UserError
+from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.estimates import AGENTS, table
+from sb3_plastic.studies.results import read_results
+
+
+class LinearRobot(gym.Env):
+    """
+    The robot of ``toy_robots`` in an episode of 60 steps.
+
+    :param gain: what its motors do with a command
+    :param n_context: numbers that the observation ends with
+    """
+
+    def __init__(self, gain=1.0, n_context=0, n_motors=2):
+        self.gain, self.context = gain, np.full(n_context, gain)
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3 + n_context,), np.float64)
+        self.action_space = spaces.Box(-1, 1, (n_motors,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.o, self.t = np.zeros(3), 0
+        return np.concatenate([self.o, self.context]), {}
+
+    def step(self, action):
+        self.last = action
+        noise = NOISE * self.np_random.normal(size=3)
+        self.o, self.t = self.o + A @ self.o + self.gain * (B @ action) + noise, self.t + 1
+        return np.concatenate([self.o, self.context]), float(self.o[0]), False, self.t == 60, {}
+
+
+def robots(n=3, **kwargs):
+    venv = DummyVecEnv([lambda: LinearRobot(**kwargs)] * n)
+    venv.seed(0)
+    return venv
+
+
+def run(venv, steps, seed=1):
+    """Let a restless agent act. :return: the last step's observations, rewards, dones and infos"""
+    rng = np.random.default_rng(seed)
+    venv.reset()
+    for _ in range(steps):
+        after = venv.step(rng.uniform(-0.7, 0.7, (venv.num_envs, 2)).astype(np.float32))
+    return after
+
+
+def test_the_agent_reads_how_strong_its_motors_are_and_how_sure_that_is():
+    believed = run(VecAdaptiveLayer(robots(gain=-1.0), policy()), 40)[0]["estimates"]
+    assert believed.shape == (3, 4)
+    assert np.abs(believed[:, :2] + 1).max() < 0.1
+    at_first = VecAdaptiveLayer(robots(), policy()).reset()["estimates"]
+    assert np.all(at_first[:, :2] == 1)
+    assert believed[:, 2:].max() < 0.2
+
+
+def test_what_the_agent_means_reaches_reversed_motors_reversed():
+    venv = VecAdaptiveLayer(robots(gain=-1.0), policy())
+    run(venv, 40)
+    meant = np.full((3, 2), 0.5, np.float32)
+    venv.step(meant)
+    assert all(np.abs(robot.last + 0.5).max() < 0.1 for robot in venv.venv.envs)
+
+
+def test_while_nothing_is_wrong_the_actions_are_the_agents_own_bit_for_bit():
+    plain, layered = (run(venv, 59) for venv in (robots(), VecAdaptiveLayer(robots(), policy())))
+    np.testing.assert_array_equal(layered[0]["sensors"], plain[0])
+    np.testing.assert_array_equal(layered[1], plain[1])
+
+
+@pytest.mark.parametrize("lifetime", [False, True])
+def test_an_episode_ends_with_what_was_believed_and_a_lifetime_keeps_it(lifetime):
+    shown, _, dones, infos = run(VecAdaptiveLayer(robots(gain=-1.0), policy(), lifetime=lifetime), 60)
+    assert dones.all()
+    assert np.abs(infos[0]["terminal_observation"]["estimates"][:2] + 1).max() < 0.1
+    np.testing.assert_array_equal(shown["sensors"], 0)
+    assert np.all((shown["estimates"][:, :2] < 0) if lifetime else (shown["estimates"][:, :2] == 1))
+
+
+def test_what_lies_beyond_the_sensors_is_the_context():
+    shown = VecAdaptiveLayer(robots(gain=0.3, n_context=1), policy()).reset()
+    assert shown["sensors"].shape == (3, 3)
+    np.testing.assert_array_equal(shown["context"], 0.3)
+
+
+def test_without_hypotheses_nothing_is_estimated():
+    venv = VecAdaptiveLayer(robots(gain=-1.0, n_context=1), policy(), hypotheses=())
+    assert set(venv.observation_space.spaces) == set(venv.reset()) == {"sensors", "context"}
+    plain = run(robots(gain=-1.0), 30)
+    np.testing.assert_array_equal(run(venv, 30)[0]["sensors"], plain[0])
+
+
+def test_another_robot_is_refused():
+    with pytest.raises(UserError, match=r"3 observations and 2 motors, the environment has 3 and 1"):
+        VecAdaptiveLayer(robots(n_motors=1), policy())
+    normalised = VecAdaptiveLayer(robots(), policy())
+    with pytest.raises(UserError, match="Box with one axis"):
+        VecAdaptiveLayer(normalised, policy())
+
+
+def test_a_plastic_agent_is_trained_with_a_critic_that_sees_the_truth():
+    venv = VecNormalize(VecAdaptiveLayer(robots(gain=0.3, n_context=1), policy()))
+    network = dict(net_arch=[8], critic_keys=["context"])
+    model = PlasticPPO("PlasticPolicy", venv, n_steps=64, batch_size=96, policy_kwargs=network, seed=0)
+    model.learn(192)
+    observation = {key: value[0] for key, value in venv.reset().items() if key != "context"}
+    assert model.predict(observation, deterministic=True)[0].shape == (2,)
+
+
+def test_the_study_trains_with_the_layer_judges_and_reports(tmp_path, capsys):
+    arguments = ["estimates", "--agents", "layer, estimates read", "--steps", "2048", "--episodes", "1"]
+    main([*arguments, "--seeds", "0", "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")])
+    (result,) = read_results(tmp_path / "out").values()
+    assert {row["split"] for row in result["scores"]} >= {"nominal", "id", "novel"}
+    assert "| layer, estimates read | 0.0 |" in capsys.readouterr().out
+
+
+def test_the_table_has_the_agents_in_order_and_each_training():
+    def run_of(agent, seed, speed):
+        rows = [("static", split, speed) for split in ("nominal", "id", "novel")] + [("onset", "novel", speed)]
+        scores = [dict(protocol=p, split=s, control="intact", forward_reward=1000 * x, kept=x / 10) for p, s, x in rows]
+        return {"agent": agent, "steps": 10**6, "seed": seed, "scores": scores}
+
+    lines = table([run_of(agent, seed, 2.0 + seed) for agent in reversed(AGENTS) for seed in (1, 0)])
+    assert [line.split(" |")[0] for line in lines[2:]] == [f"| {agent}" for agent in AGENTS]
+    assert (
+        lines[2] == "| not told | 1.0 | 2.50 (2.00, 3.00) | 2.50 (2.00, 3.00) | 2.50 (2.00, 3.00) | 0.25 (0.20, 0.30) |"
+    )
