@@ -35,8 +35,8 @@ def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
 def train(
     model: ForwardModel,
     transitions: Transitions,
-    epochs: int = 12,
-    learning_rate: float = 1e-3,
+    epochs: int = 24,
+    learning_rate: float = 2e-3,
     generator: torch.Generator | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> None:

@@ -81,7 +81,7 @@ class AdaptivePolicy:
         hypotheses: Sequence[str] = DEFAULT,
         always: str | None = None,
         net_arch: Sequence[int] = (192, 192),
-        epochs: int = 12,
+        epochs: int = 24,
         lifetime: bool = False,
         learn_rule: bool = False,
         progress_bar: bool = False,
