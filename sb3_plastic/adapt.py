@@ -16,6 +16,7 @@ import numpy as np
 
 from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.evaluation.environment import find_training, make_env
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=args.seed,
             hypotheses=args.hypotheses,
             always=args.always,
+            net_arch=args.net_arch,
             epochs=args.epochs,
             lifetime=args.lifetime,
             learn_rule=args.learn_rule,
@@ -101,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--n-envs", type=int, default=48, help="environments that are stepped at once")
     add("--episode-steps", type=int, default=1000, help="time limit of an episode")
     add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot")
+    add("--net-arch", nargs="+", type=int, default=NET_ARCH, metavar="UNITS", help="its layers (default: 192 192)")
     add("--hypotheses", nargs="+", choices=HYPOTHESES, default=DEFAULT, metavar="NAME", help="what may have changed")
     add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
     add("--epochs", type=int, default=24, help="passes over the transitions")

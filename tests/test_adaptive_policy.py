@@ -46,6 +46,11 @@ def test_fit_is_repeatable(pendulums, fitted):
     assert again.layer.settings == fitted.layer.settings
 
 
+def test_a_layer_without_units_is_refused_before_the_robot_moves(pendulums):
+    with pytest.raises(UserError, match=r"net_arch.*at least 1.*got 0"):
+        AdaptivePolicy.fit(*pendulums, n_steps=10**9, net_arch=(32, 0))
+
+
 @pytest.mark.parametrize("names", [dict(hypotheses=("motor",)), dict(always="motor")])
 def test_an_unknown_hypothesis_is_refused_before_the_robot_moves(pendulums, names):
     with pytest.raises(UserError, match="'motor'"):
@@ -138,7 +143,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     model.save(tmp_path / "m.zip")
     venv.save(str(tmp_path / "m.pkl"))
     arguments = ["--env", "Pendulum-v1", "--steps", "3600", "--n-envs", "8", "--epochs", "3", "--episode-steps", "200"]
-    arguments += ["--learn-rule"]
+    arguments += ["--learn-rule", "--net-arch", "48", "32"]
     assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "unexplained" in out
@@ -148,3 +153,4 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
     assert loaded.agent.training["env_id"] == "Pendulum-v1"
     assert set(loaded.layer.settings.rule) == {"motors", "motors_and_disturbance", "wires"}
+    assert loaded.layer.model.net_arch == (48, 32)

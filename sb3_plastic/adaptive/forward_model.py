@@ -39,6 +39,10 @@ class Prediction(NamedTuple):
     R: Array
 
 
+NET_ARCH = (192, 192)
+"""Units of each layer unless it is told otherwise."""
+
+
 class ForwardModel(nn.Module):
     """
     Owns the parameters of f, B and R, and the scales of observations and changes.
@@ -55,7 +59,7 @@ class ForwardModel(nn.Module):
     components: Tensor
 
     def __init__(
-        self, n_observations: int, n_motors: int, body: str = "mlp", net_arch: tuple[int, ...] = (192, 192)
+        self, n_observations: int, n_motors: int, body: str = "mlp", net_arch: tuple[int, ...] = NET_ARCH
     ) -> None:
         super().__init__()
         self.n_motors, self.kind, self.net_arch = n_motors, body, tuple(net_arch)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.errors import check_choice, check_names, check_number
 
@@ -32,7 +33,7 @@ class LayerOptions:
     """
 
     forward_model: str = "mlp"
-    net_arch: tuple[int, ...] = (192, 192)
+    net_arch: tuple[int, ...] = NET_ARCH
     hypotheses: tuple[str, ...] | None = None
     epochs: int = 4
     batch_size: int = 256

@@ -20,11 +20,11 @@ from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, collect
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import keep_predictable, train
-from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.forward_model import NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.synapses import Synapses
-from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, export_policy, load_policy
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
@@ -80,7 +80,7 @@ class AdaptivePolicy:
         seed: int = 0,
         hypotheses: Sequence[str] = DEFAULT,
         always: str | None = None,
-        net_arch: Sequence[int] = (192, 192),
+        net_arch: Sequence[int] = NET_ARCH,
         epochs: int = 24,
         lifetime: bool = False,
         learn_rule: bool = False,
@@ -107,6 +107,8 @@ class AdaptivePolicy:
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
         """
         check_choice("forward model", forward_model, BODIES)
+        for units in net_arch:
+            check_number("net_arch", units, at_least=1, integer=True)
         for name in (*hypotheses, *([] if always is None else [always])):
             check_choice("hypothesis", name, HYPOTHESES)
         action_space = box("action", model.action_space)
