@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
+from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
 from sb3_plastic.evaluation.environment import find_training, make_env
@@ -113,6 +114,17 @@ def test_returns_are_those_of_evaluate_policy(static_model):
         returns, _ = evaluate_policy(static_model, env, 2, return_episode_rewards=True)
         got = records[records.scenario == scenario]["return"]
         assert sorted(got) == pytest.approx(sorted(returns), rel=1e-6)
+
+
+def test_scenarios_are_chosen_by_name_and_are_those_of_the_tier(static_model):
+    settings = dict(tier="smoke", env=CHEETAH, steps=60)
+    whole = evaluate_adaptation(static_model, **settings).records
+    chosen = evaluate_adaptation(static_model, scenarios=("nominal", "novel/motor_*/onset"), **settings).records
+    assert set(chosen.scenario) == {"nda-v1/nominal", "nda-v1/novel/motor_off/onset"}
+    assert set(chosen.tier) == {"nominal novel/motor_*/onset"}
+    same = whole[whole.scenario.isin(chosen.scenario)].assign(tier=chosen.tier.iloc[0])
+    rows = ["scenario", "eval_seed"]
+    assert same.sort_values(rows, ignore_index=True).equals(chosen.sort_values(rows, ignore_index=True))
 
 
 def test_episodes_depend_on_their_seed_alone(static_model):
@@ -234,6 +246,10 @@ def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
         (dict(tier="huge"), "Unknown tier"),
         (dict(controls=("off",)), "has no plasticity"),
         (dict(protocols=("sometimes",)), "Unknown protocol"),
+        (
+            dict(scenarios=("nominal", "novel/wings")),
+            "scenario of nda-v1 for HalfCheetah: 'novel/wings'.*novel/motor_off",
+        ),
     ],
 )
 def test_errors_teach(static_model, settings, says):
@@ -317,6 +333,19 @@ def test_results_of_other_settings_are_not_mixed(static_model, tmp_path):
         evaluate_adaptation(static_model, tmp_path / "r", **settings, seed=5)
     with pytest.raises(UserError, match="is not empty, and no results folder"):
         evaluate_adaptation(static_model, tmp_path, **settings)
+
+
+def test_the_command_judges_the_scenarios_that_it_is_told(static_model, tmp_path, capsys):
+    static_model.save(tmp_path / "m.zip")
+    arguments = ["evaluate", "--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--steps", "20", "--episodes", "1"]
+    arguments += ["--no-progress", "--suite", "nda-v2", "--out", str(tmp_path / "r"), "--scenarios"]
+    assert main([*arguments, "nominal", "id/reversed", "novel/wires_s*d/onset"]) == 0
+    names = {"nominal", "id/reversed", "novel/wires_swapped/onset", "novel/wires_signed/onset"}
+    assert set(read_records(tmp_path / "r").scenario) == {f"nda-v2/{name}" for name in names}
+    assert main([*arguments, "nominal"]) == 2
+    assert "results of other settings" in capsys.readouterr().err
+    assert main([*arguments, "nominal", "novel/wings"]) == 2
+    assert "Unknown scenario of nda-v2 for HalfCheetah: 'novel/wings'" in capsys.readouterr().err
 
 
 def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_path):

@@ -142,6 +142,13 @@ def test_tiers_grow_and_select_by_robot_and_split() -> None:
     assert suite.tiers["smoke"].episodes < suite.tiers["full"].episodes
 
 
+def test_scenarios_are_selected_by_name_whatever_the_tier_and_its_robots() -> None:
+    suite = load_suite("nda-v1")
+    found = suite.select("smoke", robot="Hopper", patterns=["nominal", "extrap?/mass/onset"])
+    assert [s.name for s in found] == ["nda-v1/nominal", "nda-v1/extrap1/mass/onset", "nda-v1/extrap2/mass/onset"]
+    assert {s.robot for s in suite.select(patterns=["nominal"])} == {*ROBOTS}
+
+
 def test_unknown_names_are_answered_with_those_that_exist() -> None:
     with pytest.raises(PerturbationError, match=r"Unknown suite 'nda_v1'. Did you mean 'nda-v1'.*anchors-v1"):
         load_suite("nda_v1")
@@ -151,6 +158,10 @@ def test_unknown_names_are_answered_with_those_that_exist() -> None:
         find_scenario("nda-v1/novel/moter_off", "Hopper")
     with pytest.raises(PerturbationError, match=r"Unknown tier 'huge'.*smoke"):
         load_suite("nda-v1").select("huge")
+    with pytest.raises(
+        PerturbationError, match=r"scenario of nda-v1 for Ant: 'novel/moter_\*'.*nominal.*novel/motor_off"
+    ):
+        load_suite("nda-v1").select(robot="Ant", patterns=["nominal", "novel/moter_*"])
     with pytest.raises(PerturbationError, match="not both"):
         gym.make(env_id("Ant"), scenario="nda-v1/nominal", perturbations=[{"kind": "mass", "value": 2.0}])
 

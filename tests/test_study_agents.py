@@ -1,5 +1,6 @@
 """The studies of trained agents: who is judged, what a speed is, and that a study runs from agent to figure."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -62,6 +63,36 @@ def test_a_tier_is_run_on_any_robot():
     assert all(name.endswith(("/nominal", "/onset")) for name in names)
 
 
+def test_chosen_scenarios_name_a_cell_and_leave_the_names_of_others_alone():
+    cell = Trial("Hopper", "a", 0, None, "frozen", "nda-v2", "quick", 2, 0)
+    assert cell.name == "Hopper-a-seed0-frozen-nda_v2-quick-2_from_0"
+    some, others = (
+        dataclasses.replace(cell, scenarios=("nominal", name)) for name in ("novel/wires*", "novel/wires/*")
+    )
+    assert {scenario.name for scenario in scenarios_of(some)} > {WIRES, "nda-v2/nominal"}
+    assert len({cell.name, some.name, others.name}) == 3
+    assert dataclasses.replace(some, scenarios=some.scenarios[::-1]).name == some.name
+
+
+def test_a_study_judges_the_scenarios_that_it_is_told(tmp_path, capsys):
+    arguments = ["--agents", f"MLP={agent(tmp_path / 'agent')}", "--out", str(tmp_path / "out"), "--episodes", "1"]
+    arguments += ["--arms", "frozen"]
+    with pytest.raises(
+        UserError, match=r"scenario of nda-v1, noise-v1, faults for HalfCheetah: 'novel/wings'.*motor_off"
+    ):
+        main(["robustness", *arguments, "--scenarios", "nominal", "novel/wings"])
+    with pytest.raises(UserError, match="name `nominal` in --scenarios"):
+        main(["robustness", *arguments, "--scenarios", "novel/motor_off"])
+    assert not (tmp_path / "out").exists()
+    main(["robustness", *arguments, "--scenarios", "nominal", "novel/motor_*/onset"])
+    results = read_results(tmp_path / "out")
+    told = {result["suite"]: [row["scenario"] for row in result["scores"]] for result in results.values()}
+    assert told == {"nda-v1": ["nda-v1/nominal", "nda-v1/novel/motor_off/onset"], "noise-v1": ["noise-v1/nominal"]}
+    chosen = {result["suite"]: result["scenarios"] for result in results.values()}
+    assert chosen == {"nda-v1": ["nominal", "novel/motor_*/onset"], "noise-v1": ["nominal"]}
+    assert "| novel/motor_off |" in capsys.readouterr().out
+
+
 def test_a_speed_is_relative_to_the_agent_alone_on_the_unperturbed_robot():
     # The layer costs a tenth where nothing happens, and keeps .8 of that.
     frame = frame_of([result("frozen", nominal=1000, kept=0.5), result("lms", 0, nominal=900, kept=0.8)])
@@ -83,6 +114,7 @@ def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around(
     assert found.value == pytest.approx(0.45)
     assert found.low > 0.39
     assert found.high < 0.51
+    assert np.isnan(difference(adaptive, chosen(frame_of(results), family="nominal", arm="frozen"), "speed").value)
 
 
 @pytest.mark.parametrize(("study", "drawn"), [("adaptation", "HalfCheetah-plastic"), ("robustness", "HalfCheetah")])

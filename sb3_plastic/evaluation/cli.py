@@ -1,6 +1,7 @@
 """`sb3-plastic evaluate`: how a saved model fares when the dynamics become novel.
 
 sb3-plastic evaluate --model logs/plastic_ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --tier quick --out results/oja_0
+sb3-plastic evaluate --model m.zip --suite nda-v2 --scenarios nominal 'novel/wires_*/onset' --out results/wires
 sb3-plastic evaluate --model m.zip --faults weight_noise=0.3 weights_quantised=4 --out results/faults
 sb3-plastic evaluate --model m.zip --vecnorm m.pkl --env sb3_plastic/PerturbedAntLatent-v0 --out results/ppo_0
 """
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         algo=args.algo,
         suite=args.suite,
         tier=args.tier,
+        scenarios=args.scenarios,
         protocols=args.protocols,
         controls=args.controls,
         faults=args.faults,
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (results.records["split"] == "nominal").any():
         print(f"Next: sb3-plastic report {args.out}")
     else:
-        print("For a report, evaluate the protocol `static`, too, in a tier with the scenario `nominal`.")
+        print("For a report, evaluate the protocol `static`, too, with the scenario `nominal`.")
     return 0
 
 
@@ -91,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
     add("--suite", default="nda-v1", help="suite of scenarios (default: %(default)s)")
     add("--tier", default="quick", help="smoke, quick or full (default: %(default)s)")
+    add(
+        "--scenarios",
+        nargs="+",
+        metavar="PATTERN",
+        help="these of the suite instead of the tier's, names without the suite's: nominal 'novel/wires_*/onset'",
+    )
     add(
         "--protocols",
         nargs="+",

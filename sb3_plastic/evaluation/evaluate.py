@@ -37,7 +37,7 @@ from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
 from sb3_plastic.files import seal, write_json
 from sb3_plastic.finite import check_parameters
-from sb3_plastic.perturbations.suites import load_suite
+from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.progress import Progress
 
 
@@ -86,9 +86,9 @@ def evaluate_adaptation(
     algo = algo or type(model).__name__
     trained = find_training(path, about)
     robot = robot_of(trained.env_id)
-    trials = _completed(trials, model, algo, trained)
+    trials, scenarios = _completed(trials, model, algo, trained)
     with undisturbed_torch():
-        run = _Run(model, trained, trials)
+        run = _Run(model, trained, trials, scenarios)
     common = {
         "label": algo if about.label is None else about.label,
         "algo": algo,
@@ -134,39 +134,45 @@ def _path_of(model: Any) -> Path | None:
     return model_file(model)
 
 
-def _completed(trials: TrialSettings, model: Any, algo: str, trained: TrainedIn) -> TrialSettings:
-    """The settings with scenarios, episodes and controls filled in."""
-    scenarios, episodes, controls = trials.scenarios, trials.episodes, trials.controls
-    if scenarios is None:
+def _completed(
+    trials: TrialSettings, model: Any, algo: str, trained: TrainedIn
+) -> tuple[TrialSettings, Sequence[Scenario]]:
+    """The settings with episodes and controls filled in, ``tier`` as the records have it, and the scenarios."""
+    given, tier, episodes, controls = trials.scenarios, trials.tier, trials.episodes, trials.controls
+    patterns = None if given is None else sorted({name for name in given if isinstance(name, str)})
+    scenarios = [scenario for scenario in given or () if isinstance(scenario, Scenario)]
+    if given is None or patterns:
         suite, robot = load_suite(trials.suite), robot_of(trained.env_id)
-        scenarios = suite.select(trials.tier, robot) if robot else ()
-        if not scenarios:
+        found = suite.select(trials.tier, robot, patterns=patterns) if robot else ()
+        if not found:
             there = ", ".join(sorted({s.robot for s in suite.select(trials.tier)}))
             raise UserError(
                 f"The tier {trials.tier!r} of {trials.suite} has no scenarios for {robot or trained.env_id}, but for "
                 f"{there}. The tier 'full' has all robots; for other environments pass scenarios to "
                 "evaluate_adaptation()."
             )
+        scenarios += found
+        tier = " ".join(patterns) if patterns else tier
         episodes = suite.tiers[trials.tier].episodes if episodes is None else episodes
     if controls is None:
         controls = PLASTICITY if controls_of(model) else ("intact",)
     elif controls_of(model) is None and set(controls) != {"intact"}:
         raise UserError(f"{algo} has no plasticity: its only control is 'intact', got {', '.join(controls)}.")
-    return replace(trials, scenarios=scenarios, episodes=2 if episodes is None else episodes, controls=controls)
+    episodes = 2 if episodes is None else episodes
+    return replace(trials, tier=tier, episodes=episodes, controls=controls), scenarios
 
 
 class _Run:
     """What is to be run, in batches that are always the same: they, not cells, are the unit of resumption."""
 
-    def __init__(self, model: Any, trained: TrainedIn, trials: TrialSettings) -> None:
-        assert trials.scenarios is not None
+    def __init__(self, model: Any, trained: TrainedIn, trials: TrialSettings, scenarios: Sequence[Scenario]) -> None:
         assert trials.controls is not None
         assert trials.episodes is not None
         self.model, self.trained, self.deterministic = model, trained, trials.deterministic
         self.seeds = list(range(trials.seed, trials.seed + trials.episodes))
         self.max_rows = max(trials.max_rows, trials.episodes)
         self.conditions = plan(
-            trials.scenarios,
+            scenarios,
             trials.protocols,
             trials.controls,
             trials.steps,

@@ -51,7 +51,7 @@ COLUMNS: dict[str, str] = {
     "env_id": "environment",
     "robot": "such as HalfCheetah; empty for environments that are not ours",
     "suite": "such as nda-v1",
-    "tier": "smoke, quick, full",
+    "tier": "smoke, quick, full; or the patterns of scenarios that were asked for instead",
     "scenario": "full name in the suite, such as nda-v1/extrap1/mass/onset",
     "split": "nominal, reference (nominal, on a level height field), sham (an onset of nothing: what controls cost by "
     "themselves), id, interp, extrap1, extrap2, novel, anchor, fault (of the agent)",

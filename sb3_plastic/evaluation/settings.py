@@ -48,7 +48,8 @@ class TrialSettings:
 
     :param suite: name of a suite
     :param tier: ``smoke``, ``quick`` or ``full``
-    :param scenarios: these instead of the suite's, for environments that are not ours
+    :param scenarios: these instead of the tier's: names of the suite without its own, with wildcards; or scenarios of
+        your own, for environments that are not ours
     :param protocols: names in ``records.PROTOCOLS``
     :param controls: names in ``controls.PLASTICITY``; None: all that the model has
     :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
@@ -62,7 +63,7 @@ class TrialSettings:
 
     suite: str = "nda-v1"
     tier: str = "quick"
-    scenarios: Sequence[Scenario] | None = None
+    scenarios: Sequence[str] | Sequence[Scenario] | None = None
     protocols: Sequence[str] = ("static", "onset")
     controls: Sequence[str] | None = None
     seed: int = 10_000

@@ -16,7 +16,7 @@ never walked unperturbed, and have fallen before. In ``nda-v2`` a family is a fa
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -96,26 +96,43 @@ class Suite:
     scenarios: tuple[Scenario, ...]
     tiers: Mapping[str, Tier]
 
-    def select(self, tier: str = "full", robot: str | None = None, split: str | None = None) -> tuple[Scenario, ...]:
+    def names(self, robot: str | None = None) -> tuple[str, ...]:
+        """Names of the scenarios, without the suite's. :param robot: only this robot"""
+        there = (s.name.removeprefix(f"{self.name}/") for s in self.scenarios if robot in (None, s.robot))
+        return tuple(dict.fromkeys(there))
+
+    def select(
+        self,
+        tier: str = "full",
+        robot: str | None = None,
+        split: str | None = None,
+        patterns: Sequence[str] | None = None,
+    ) -> tuple[Scenario, ...]:
         """
         Scenarios to run.
 
         :param tier: ``"smoke"`` (seconds), ``"quick"`` (minutes) or ``"full"``
         :param robot: only this robot
         :param split: only this split
+        :param patterns: these instead of the tier's, and of any robot: names without the suite's, with wildcards
         :raises PerturbationError: on an unknown name, listing those that exist
         """
         for what, name, allowed in (("tier", tier, self.tiers), ("robot", robot, ROBOTS), ("split", split, SPLITS)):
             if name is not None and name not in allowed:
                 raise unknown(what, name, allowed)
+        there = self.names(robot)
+        for pattern in patterns or ():
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in there):
+                raise unknown(f"scenario of {self.name}{f' for {robot}' if robot else ''}:", pattern, there)
         chosen = self.tiers[tier]
+        robots, patterns = (chosen.robots, chosen.patterns) if patterns is None else (ROBOTS, patterns)
         return tuple(
             s
             for s in self.scenarios
-            if s.robot in chosen.robots
+            if s.robot in robots
             and robot in (None, s.robot)
             and split in (None, s.split)
-            and any(fnmatch.fnmatchcase(s.name.removeprefix(f"{self.name}/"), pattern) for pattern in chosen.patterns)
+            and any(fnmatch.fnmatchcase(s.name.removeprefix(f"{self.name}/"), pattern) for pattern in patterns)
         )
 
 

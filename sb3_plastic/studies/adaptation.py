@@ -14,13 +14,14 @@ other defaults: --arms and --suites take what the other has. Results gather in -
 from __future__ import annotations
 
 import argparse
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from sb3_plastic.errors import UserError
-from sb3_plastic.perturbations.suites import suite_names
+from sb3_plastic.errors import UserError, unknown
+from sb3_plastic.perturbations.suites import load_suite, suite_names
 from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
 from sb3_plastic.studies.results import origin, required_results
@@ -84,8 +85,9 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
             raise UserError("Name the trained agents: --agents LABEL=FOLDER,FOLDER,...")
         agents = read_agents(args.agents)
         place, known = place_of(args), {"agents": agents, "logs": args.logs.absolute()}
+        judged = list(trials(agents, args))  # refuses what there is not before anything is run
         run_cells(list(fits(agents, args)), partial(run_fit, **known), args.out, place, _unexplained)
-        run_cells(list(trials(agents, args)), partial(run_trial, **known), args.out, place, _nominal)
+        run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)
     results = list(required_results(args.out).values())
     for path in preset.report(results, args.out):
@@ -122,26 +124,51 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
 
     :param agents: of the study
     :param args: of the command
+    :raises UserError: on a scenario that there is not
     """
     for agent in agents:
+        suites = judged_on(agent.robot, args.suites, args.scenarios)
         for arm in args.arms:
             seeds = [None] if ARMS[arm].layer is None else layer_seeds(agent, args.seeds)
-            for suite in args.suites:
+            for suite, patterns in suites.items():
                 if suite == OF_THE_AGENT and seeds != [None]:
                     continue
-                settings = suite, args.tier, args.episodes, args.first_episode
+                settings = suite, args.tier, args.episodes, args.first_episode, patterns
                 for seed in seeds:
                     yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings)
 
 
+def judged_on(robot: str, suites: Sequence[str], patterns: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+    """
+    The suites that a robot is judged on, each with those of the patterns that it has scenarios for. Suites that have
+    none for any are left out, and so are faults of the agent, which are no scenarios.
+
+    :param robot: of the agent
+    :param suites: of the command
+    :param patterns: of the command; None: all that the tier has
+    :raises UserError: on a pattern that fits nothing, or if the unperturbed robot is not asked for
+    """
+    if patterns is None:
+        return dict.fromkeys(suites, ())
+    names = {suite: () if suite == OF_THE_AGENT else load_suite(suite).names(robot) for suite in suites}
+    found = {suite: tuple(p for p in patterns if fnmatch.filter(there, p)) for suite, there in names.items()}
+    for pattern in patterns:
+        if not any(pattern in chosen for chosen in found.values()):
+            there = dict.fromkeys(name for some in names.values() for name in some)
+            raise unknown(f"scenario of {', '.join(names)} for {robot}:", pattern, there)
+    if not any(fnmatch.fnmatchcase("nominal", pattern) for pattern in patterns):
+        raise UserError("Speeds are relative to the unperturbed robot: name `nominal` in --scenarios, too.")
+    return {suite: chosen for suite, chosen in found.items() if chosen}
+
+
 def watches(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Watch]:
     """
-    One layer of each label and robot, for the figure.
+    One layer of each label and robot, for the figure, unless other scenarios are asked for.
 
     :param agents: of the study
     :param args: of the command
     """
-    if "adaptive" in args.arms and SUITE_SHOWN in args.suites:
+    if "adaptive" in args.arms and SUITE_SHOWN in args.suites and args.scenarios is None:
         first = {(agent.label, agent.robot): agent for agent in reversed(agents)}
         for agent in first.values():
             seed = layer_seeds(agent, args.seeds)[0]
@@ -158,6 +185,12 @@ def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
     suites = [*suite_names(), OF_THE_AGENT]
     add("--suites", nargs="+", default=preset.suites, choices=suites, metavar="SUITE", help=f"of {', '.join(suites)}")
     add("--tier", default=preset.tier, help="scenarios of the suites, of any robot (default: %(default)s)")
+    add(
+        "--scenarios",
+        nargs="+",
+        metavar="PATTERN",
+        help="these instead of the tier's, names without the suite's: nominal 'novel/wires_*/onset'",
+    )
     add("--episodes", type=int, default=16, help="of each scenario (default: %(default)s)")
     add("--first-episode", type=int, default=20_000, help="seed of the first episode (default: %(default)s)")
     add("--steps", type=int, default=400_000, help="of the nominal robot, to fit a layer (default: %(default)s)")

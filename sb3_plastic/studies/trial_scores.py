@@ -77,14 +77,15 @@ def over_seeds(frame: pd.DataFrame, score: str) -> Estimate:
 
 def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
     """
-    What one arm has more than another, seed by seed: of the same trained agent.
+    What one arm has more than another, seed by seed: of the same trained agent, in the families that both have.
 
     :param frame: of the one arm
     :param other: of the other, which may have no layer
     :param score: column
     """
     one, two = by_seed(frame, score), by_seed(other, score)
-    if one.empty or two.empty:
+    shared = one.columns.intersection(two.columns)
+    if shared.empty:
         return Estimate(float("nan"))
     two = two.groupby("agent_seed").mean().reindex(one.index.get_level_values("agent_seed"))
-    return estimate(one.to_numpy() - two[one.columns].to_numpy(dtype=np.float64), mean)
+    return estimate(one[shared].to_numpy() - two[shared].to_numpy(dtype=np.float64), mean)

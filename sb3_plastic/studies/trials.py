@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -101,6 +102,7 @@ class Trial:
     :param tier: of the suite
     :param episodes: of each scenario
     :param first_episode: seed of the first
+    :param scenarios: patterns of their names, instead of the tier's
     """
 
     robot: str
@@ -112,14 +114,18 @@ class Trial:
     tier: str
     episodes: int
     first_episode: int
+    scenarios: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
+        # A digest: patterns that differ in a wildcard alone would give one name, and many of them too long a one.
+        digest = hashlib.sha256(" ".join(sorted({*self.scenarios})).encode()).hexdigest()[:8]
+        only = f"only_{digest}" if self.scenarios else ""
         layer = "" if self.layer_seed is None else f"layer{self.layer_seed}"
         episodes = f"{self.episodes}_from_{self.first_episode}"
         return file_name(
-            self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier, episodes
+            self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier, episodes, only
         )
 
 
@@ -284,12 +290,14 @@ def layer_of(folder: Path, arm: Arm, trained: TrainedIn, seed: int) -> AdaptiveP
 
 def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:
     """
-    The scenarios of a trial: those that the tier names, for any robot.
+    The scenarios of a trial: those that it names, or that the tier names, for any robot.
 
     :param cell: the trial
     :raises UserError: if there are none
     """
     suite = load_suite("nda-v1" if cell.suite == OF_THE_AGENT else cell.suite)
+    if cell.scenarios:
+        return suite.select(robot=cell.robot, patterns=cell.scenarios)
     tier = suite.tiers["smoke" if cell.suite == OF_THE_AGENT else cell.tier]
     anywhere = dataclasses.replace(suite, tiers={"chosen": dataclasses.replace(tier, robots=(cell.robot,))})
     chosen = anywhere.select("chosen", cell.robot)
