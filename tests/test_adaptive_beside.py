@@ -13,12 +13,13 @@ from sb3_plastic.adaptive.beside import LayerBeside
 from sb3_plastic.adaptive.fit import echoes
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.adaptive.rollouts import transitions_of
-from sb3_plastic.evaluation.controls import Player, controls_of
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
 
 SMALL = dict(net_arch=(32,), epochs=20, batch_size=64, hypotheses=("motors", "wires"))
 
 
-def toy_ppo(adaptive=SMALL, **kwargs):
+def toy_ppo(adaptive=SMALL, rule="oja"):
     import gymnasium as gym
     from gymnasium import spaces
 
@@ -44,8 +45,7 @@ def toy_ppo(adaptive=SMALL, **kwargs):
         batch_size=256,
         n_epochs=2,
         seed=0,
-        policy_kwargs=dict(net_arch=[16], rule="oja", modulation="simple", adaptive=adaptive, log_std_init=-0.5),
-        **kwargs,
+        policy_kwargs=dict(net_arch=[16], rule=rule, modulation="simple", adaptive=adaptive, log_std_init=-0.5),
     )
 
 
@@ -136,6 +136,35 @@ def test_controls_take_the_layer_away(trained):
     assert (norms[2] == 0).all()
     assert (norms[3, :2] > 0).all()
     assert Player(trained, "off").control == "off"
+
+
+def test_the_layer_alone_can_be_off_and_the_policys_own_plasticity_goes_on(trained):
+    runs = {}
+    for name, predictor in (("off", trained.policy.prepared(frozen=True)), ("layer_off", without_layer(trained))):
+        torch.manual_seed(0)
+        state, runs[name] = play(trained, 60, np.array([-1.0, 0.5]), predictor)
+    norms = trained.policy.fast_weight_norms(state)
+    assert (norms[:, :2] == 0).all()
+    assert (norms[:, 2] > 0).all()
+    assert trained.policy.adaptive_policy().acting(state) == ["nominal"] * 6
+    assert not np.array_equal(runs["off"], runs["layer_off"])
+
+
+def test_with_the_layer_off_a_policy_is_the_one_that_was_trained_without():
+    plain, layered = (toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, SMALL))
+    runs = []
+    for predictor in (plain, without_layer(layered)):
+        torch.manual_seed(0)
+        runs.append(play(layered, 60, np.array([-1.0, 0.5]), predictor)[1])
+    assert np.array_equal(*runs)
+
+
+def test_a_model_that_has_not_both_has_no_such_control(trained):
+    static = toy_ppo(rule="none").learn(8 * 64 * 2)
+    assert static.policy.adaptive_policy() is not None
+    for model in (toy_ppo(adaptive=False), static, trained.policy.adaptive_policy()):
+        with pytest.raises(UserError, match=r"no control 'layer_off'.*trained with an adaptive layer"):
+            Player(model, "layer_off")
 
 
 def test_while_it_learns_there_is_no_layer_and_a_save_calibrates_it(tmp_path):

@@ -28,6 +28,7 @@ from sb3_plastic.evaluation.loading import detect_algorithm
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of
 from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.perturbations import env_id, find_scenario
+from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
 CHEETAH = env_id("HalfCheetah", latent=True)
 STEPS = 560  # every onset of the suite is before 500
@@ -346,6 +347,26 @@ def test_the_command_judges_the_scenarios_that_it_is_told(static_model, tmp_path
     assert "results of other settings" in capsys.readouterr().err
     assert main([*arguments, "nominal", "novel/wings"]) == 2
     assert "Unknown scenario of nda-v2 for HalfCheetah: 'novel/wings'" in capsys.readouterr().err
+
+
+def test_the_command_judges_a_policy_without_its_adaptive_layer_if_told(tmp_path, capsys):
+    adaptive = dict(net_arch=[], epochs=40, batch_size=64, learning_rate=1e-2, hypotheses=("motors", "wires"))
+    venv = LocomotionVecEnv([lambda: gym.make(CHEETAH)] * 4)
+    policy_kwargs = dict(net_arch=[8], gain=3.0, decoder_gain=3.0, adaptive=adaptive)
+    kwargs = dict(n_steps=128, batch_size=128, n_epochs=1, seed=0, policy_kwargs=policy_kwargs)
+    PlasticPPO("PlasticPolicy", venv, **kwargs).learn(4 * 256).save(tmp_path / "m.zip")
+    arguments = ["--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--steps", "20", "--no-progress"]
+    arguments += ["--scenarios", "nominal", "extrap2/mass", "extrap2/mass/onset", "--out", str(tmp_path / "r")]
+    assert main(["evaluate", *arguments, "--controls", "intact", "layer_off"]) == 0
+    controls = read_records(tmp_path / "r").groupby("protocol").control.agg(set).to_dict()
+    assert controls == {"static": {"intact", "layer_off"}, "onset": {"intact", "layer_off"}}
+    norms = {c.control: t.fast_weight_norm for c, t in load_traces(tmp_path / "r").items() if c.protocol == "static"}
+    assert norms["intact"][..., :2].any()  # motors and wires
+    assert not norms["layer_off"][..., :2].any()
+    assert norms["layer_off"][..., 2].any()
+    PlasticPPO("PlasticPolicy", CHEETAH, n_steps=16, batch_size=16).save(tmp_path / "m.zip")
+    assert main(["evaluate", *arguments, "--controls", "layer_off"]) == 2
+    assert "PlasticPPO has no control 'layer_off'" in capsys.readouterr().err
 
 
 def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_path):

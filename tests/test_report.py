@@ -16,13 +16,13 @@ from evaluation_helpers import write_results
 from PIL import Image
 
 from sb3_plastic import cli
+from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.reading import read_records
 from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
 from sb3_plastic.report.figures import (
-    CONTROLS,
     SHAM_TITLE,
     agents,
     gain,
@@ -342,7 +342,7 @@ class TestTables:
         (row,) = other_protocols(results, ROBOT).query("agent == 'adapting'").to_dict("records")
         assert (row["protocol"], row["measure"]) == ("removal", "after-effect")
         table = cells(results, ROBOT)
-        assert set(table.loc[table["split"] == "sham", "control"]) == set(CONTROLS)
+        assert set(table.loc[table["split"] == "sham", "control"]) == set(PLASTICITY)
         table = table[table["split"] != "sham"]
         keys = ["protocol", "scenario", "label", "control"]
         assert len(table) == len(results.records.drop_duplicates(keys))

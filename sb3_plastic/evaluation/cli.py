@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from sb3_plastic.algorithms import ALGORITHMS
-from sb3_plastic.evaluation.controls import PLASTICITY
+from sb3_plastic.evaluation.controls import PLASTICITY, WITHIN
 from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import PROTOCOLS
 from sb3_plastic.evaluation.scores import counts, summary
@@ -110,9 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--controls",
         nargs="+",
-        choices=PLASTICITY,
+        choices=WITHIN,
         metavar="CONTROL",
-        help=f"of {', '.join(PLASTICITY)} (default: all that the model has)",
+        help=f"of {', '.join(WITHIN)} (default: {' '.join(PLASTICITY)}, if it is plastic)",
     )
     add(
         "--faults",

@@ -4,6 +4,7 @@
     frozen_at_onset  from the first observation that the perturbation can have changed, no fast weight changes any more
     zeroed_at_onset  there, fast weights are set to zero once; plasticity goes on: does it need what it learned before?
     off              fast weights are zero from the start of the episode and stay so
+    layer_off        an adaptive layer inside the policy is off from the start; its own fast weights go on
     carried, reset   over a life of several episodes, fast weights survive the start of an episode, or do not
 
 Until the onset, frozen and zeroed are bit for bit the intact model. A policy with plasticity offers the methods of
@@ -21,13 +22,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]
 State = tuple[Array, ...]
 
 PLASTICITY = ("intact", "frozen_at_onset", "zeroed_at_onset", "off")
-"""Controls within an episode."""
+"""Controls within an episode, of every model with plasticity: they are run by default."""
+
+LAYER_OFF = "layer_off"
+WITHIN = (*PLASTICITY, LAYER_OFF)
+"""All controls within an episode."""
 
 LIFETIME = ("carried", "reset")
 """Controls of a life of several episodes."""
@@ -68,12 +74,31 @@ def controls_of(model: Any) -> PlasticityControls | None:
     return policy if isinstance(policy, PlasticityControls) and policy.n_plastic_layers() else None
 
 
+def without_layer(model: Any) -> Predictor:
+    """
+    What acts under the control ``layer_off``.
+
+    :param model: a model with ``predict``
+    :raises UserError: if it does not have an adaptive layer and fast weights beside it
+    """
+    policy = controls_of(model)
+    layered = layer_around(policy)
+    if policy is None or layered is None or policy.n_plastic_layers() <= layered.n_plastic_layers():
+        raise UserError(
+            f"{type(model).__name__} has no control {LAYER_OFF!r}: it is for a PlasticPolicy that was trained with an "
+            "adaptive layer (policy_kwargs=dict(adaptive=...)) and has fast weights of its own. Where a layer is all "
+            "that is plastic, `off` takes it away."
+        )
+    frozen: Predictor = layered.prepared(frozen=True)
+    return frozen
+
+
 class Player:
     """
     A model that acts under a control, with its state. Its parameters are those of the moment in which this is made.
 
     :param model: a model with SB3's ``predict``
-    :param control: one of `PLASTICITY` or `LIFETIME`
+    :param control: one of `WITHIN` or `LIFETIME`
     :param deterministic: take the most likely actions
     :param later: what acts from the first observation on that the perturbation can have changed, with the same state;
         None: the model, or under ``frozen_at_onset`` the model with frozen plasticity
@@ -91,7 +116,7 @@ class Player:
     ) -> None:
         self.model, self.control, self.deterministic = model, control, deterministic
         self.plastic = controls_of(model)
-        if self.plastic is None and control in PLASTICITY[1:]:
+        if self.plastic is None and control in WITHIN[1:]:
             raise UserError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
         self.state: Any = None
         self._perturbed: Array = np.zeros(0, bool)
@@ -99,6 +124,8 @@ class Player:
         if self.plastic is not None:
             keep = control == "carried" if control in LIFETIME else None
             self._intact = self.plastic.prepared(frozen=control == "off", keep_fast_weights=keep)
+            if control == LAYER_OFF:
+                self._intact = without_layer(model)
             if control == "frozen_at_onset":
                 later = self.plastic.prepared(frozen=True, keep_fast_weights=keep)
         self._later = later

@@ -17,7 +17,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import PLASTICITY, Player, controls_of, undisturbed_torch
+from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, undisturbed_torch, without_layer
 from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
@@ -158,6 +158,8 @@ def _completed(
         controls = PLASTICITY if controls_of(model) else ("intact",)
     elif controls_of(model) is None and set(controls) != {"intact"}:
         raise UserError(f"{algo} has no plasticity: its only control is 'intact', got {', '.join(controls)}.")
+    if LAYER_OFF in controls:
+        without_layer(model)  # refuses what cannot be before anything is run
     episodes = 2 if episodes is None else episodes
     return replace(trials, tier=tier, episodes=episodes, controls=controls), scenarios
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.synapses import variances
-from sb3_plastic.evaluation.controls import Player
+from sb3_plastic.evaluation.controls import LAYER_OFF, Player
 
 Array = NDArray[Any]
 Colour = tuple[int, int, int]
@@ -53,7 +53,7 @@ def belief_of(player: Player) -> Belief | None:
     :return: None without a layer, or if it is frozen or off
     """
     policy = layer_around(player.plastic)
-    if policy is None or player.control in ("frozen_at_onset", "off"):
+    if policy is None or player.control in ("frozen_at_onset", "off", LAYER_OFF):
         return None
     estimates = {
         name: (s.mean[0], np.sqrt(variances(s.covariance)[0]))

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sb3_plastic.evaluation.controls import LIFETIME, PLASTICITY
+from sb3_plastic.evaluation.controls import LAYER_OFF, LIFETIME, WITHIN
 from sb3_plastic.evaluation.faults import Fault
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
 from sb3_plastic.perturbations.perturber import generator
@@ -75,14 +75,14 @@ def plan(
 
     :param scenarios: scenarios of one robot
     :param protocols: names in `PROTOCOLS`
-    :param controls: names in `controls.PLASTICITY`
+    :param controls: names in `controls.WITHIN`
     :param steps: length of a training episode
     :param horizon: multiple of it, for the protocol ``horizon``
     :param has_memory: whether there is something to carry over from one episode to the next
     :param faults: of the agent, in the nominal scenario
     :raises PerturbationError: on an unknown name
     """
-    for what, names, allowed in (("protocol", protocols, PROTOCOLS), ("control", controls, PLASTICITY)):
+    for what, names, allowed in (("protocol", protocols, PROTOCOLS), ("control", controls, WITHIN)):
         for name in names:
             if name not in allowed:
                 raise unknown(what, name, allowed)
@@ -93,7 +93,7 @@ def plan(
             continue
         wanted: Sequence[str] = controls
         if protocol in ("static", "horizon"):  # what begins with the episode has no onset to do something at
-            wanted = [control for control in controls if control in ("intact", "off")]
+            wanted = [control for control in controls if control in ("intact", "off", LAYER_OFF)]
         if protocol == "lifetime":
             wanted = LIFETIME if has_memory else LIFETIME[1:]
         for control in wanted:

@@ -34,7 +34,7 @@ Array = NDArray[Any]
 
 RECORDS, SUMMARY = "records.csv", "summary.json"
 
-CONTROLS = ("intact", "frozen_at_onset", "zeroed_at_onset", "off", "carried", "reset")
+CONTROLS = ("intact", "frozen_at_onset", "zeroed_at_onset", "off", "layer_off", "carried", "reset")
 """What is done to a model's plasticity, see controls.py. The last two belong to the protocol ``lifetime``."""
 
 PROTOCOLS = ("static", "onset", "removal", "switch", "lifetime", "horizon")
@@ -46,7 +46,7 @@ COLUMNS: dict[str, str] = {
     "algo": "algorithm, a name in algorithms.ALGORITHMS",
     "train_seed": "the seed with which the model was trained: the unit of statistics",
     # under which condition
-    "control": "intact, frozen_at_onset, zeroed_at_onset, off; for the protocol lifetime carried, reset",
+    "control": "intact, frozen_at_onset, zeroed_at_onset, off, layer_off; for the protocol lifetime carried, reset",
     "protocol": "static, onset, removal, switch, lifetime, horizon",
     "env_id": "environment",
     "robot": "such as HalfCheetah; empty for environments that are not ours",

@@ -51,7 +51,7 @@ class TrialSettings:
     :param scenarios: these instead of the tier's: names of the suite without its own, with wildcards; or scenarios of
         your own, for environments that are not ours
     :param protocols: names in ``records.PROTOCOLS``
-    :param controls: names in ``controls.PLASTICITY``; None: all that the model has
+    :param controls: names in ``controls.WITHIN``; None: those in ``controls.PLASTICITY``, if the model has any
     :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
     :param episodes: per cell; None: as the tier says
     :param deterministic: take the most likely actions

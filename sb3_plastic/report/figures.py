@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from sb3_plastic.evaluation.controls import LAYER_OFF
 from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
@@ -25,6 +26,7 @@ CONTROLS: dict[str, tuple[str, Look]] = {
     "frozen_at_onset": ("frozen at the onset", dict(color=COLORS[1], linestyle="--")),
     "zeroed_at_onset": ("zeroed at the onset", dict(color=COLORS[2], linestyle="-.")),
     "off": ("plasticity off", dict(color=COLORS[3], linestyle=":")),
+    LAYER_OFF: ("adaptive layer off", dict(color=COLORS[4], linestyle=(0, (3, 1, 1, 1)))),
 }
 ORACLE: Look = dict(color="black", linestyle=(0, (5, 1)), linewidth=0.9)
 FROZEN: Look = dict(linestyle=(0, (1, 1)), linewidth=1.2)

@@ -7,6 +7,7 @@ import json
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.records import COLUMNS
 from sb3_plastic.progress import Progress
@@ -255,7 +256,7 @@ def missing_controls(results: Results, group: str) -> list[str]:
     onset = results.of(group, protocol="onset")
     for label in results.labels_of(group):
         there = set(onset.loc[onset["label"] == label, "control"])
-        lacking = [figures.CONTROLS[c][0] for c in figures.CONTROLS if c not in there]
+        lacking = [figures.CONTROLS[c][0] for c in PLASTICITY if c not in there]
         if there - {"intact"} and lacking:
             notes.append(f"**{label}** was not run with: {', '.join(lacking)}.")
     return notes

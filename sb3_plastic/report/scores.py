@@ -167,7 +167,9 @@ def controls(results: Results, group: str) -> pd.DataFrame:
                 continue
             intact = chosen[chosen["control"] == "intact"]
             plateaus = {
-                f"plateau, {str(control).split('_')[0]}": stats.mean(matrix(part, "plateau").to_numpy())
+                f"plateau, {str(control).removesuffix('_at_onset').replace('_', ' ')}": stats.mean(
+                    matrix(part, "plateau").to_numpy()
+                )
                 for control, part in chosen.groupby("control", sort=False)
             }
             rows.append(
