@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 
-def open_study(storage: str, name: str) -> optuna.Study:
+def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
     """
     A study of Optuna, made if it is not there.
 
     :param storage: a journal file, ``*.log``, or the address of a database
     :param name: of the study
+    :return: the study, and whether it was made
     """
     kept: Any = storage
     if storage.endswith(".log"):
@@ -27,9 +31,30 @@ def open_study(storage: str, name: str) -> optuna.Study:
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(storage=kept, study_name=name, load_if_exists=True, direction="maximize")
+        return optuna.create_study(storage=kept, study_name=name, direction="maximize"), True
+    except DuplicatedStudyError:
+        return optuna.load_study(storage=kept, study_name=name), False
     finally:
         optuna.logging.set_verbosity(level)
+
+
+@contextmanager
+def not_called_existing(is_new: bool) -> Iterator[None]:
+    """
+    Inside, Optuna does not log of a new study that it exists: we have made it, and RL Zoo opens it again.
+
+    :param is_new: whether we have; else all is as it was
+    """
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return not (is_new and record.getMessage().startswith("Using an existing study"))
+
+    logger = logging.getLogger("optuna.study.study")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)
 
 
 def n_finished(study: optuna.Study) -> int:

@@ -227,7 +227,7 @@ class ExperimentManager(HostManager):
         folder = Path(self.log_folder) / self.algo
         self.storage = self.storage or str(folder / f"{self.env_name}.study.log")
         self.study_name = self.study_name or f"{self.algo} {self.env_name}"
-        study = tuning.open_study(self.storage, self.study_name)
+        study, is_new = tuning.open_study(self.storage, self.study_name)
         finished = tuning.n_finished(study)
         wanted = self.n_trials if self.max_total_trials is None else self.max_total_trials
         print(tuning.budget(wanted, finished, self.n_timesteps, self.n_evaluations or 1, self.n_eval_episodes))
@@ -237,7 +237,8 @@ class ExperimentManager(HostManager):
         self.seed = tuning.seed_of(self.seed, len(study.get_trials(deepcopy=False)))
         print(f"To do: {max(wanted - finished, 0)} trials.", flush=True)
         try:
-            super().hyperparameters_optimization()
+            with tuning.not_called_existing(is_new):
+                super().hyperparameters_optimization()
         finally:
             print(tuning.winner(study, self._train_command()), flush=True)
 

@@ -15,7 +15,7 @@ WANTED = [
     r"-+$|\|.*\|$",  # SB3's table of metrics
     # of a search
     r"Optimizing hyperparameters$|Sampler: ",
-    r"\[I [-\d :,]+\] (Using an existing study|Trial \d+ (finished|pruned))",
+    r"\[I [-\d :,]+\] Trial \d+ (finished|pruned)",
     r"(Number of finished trials: |Best trial:$|Value: |Params: $|    [\w.]+: |User Attributes: $|Writing report to )",
     # ours
     r"Plastic scan of the layers: ",

@@ -312,10 +312,12 @@ def test_tune_searches_around_the_configuration(tmp_path):
     arguments += ["--optimization-log-path", "trials", "--pruner", "none", "--seed", "1", *SMALL[:2]]
     output = zoo("tune", "--env", ENV, "--n-trials", "1", *arguments, cwd=tmp_path)
     assert output.index("Budget: 1 trials of 512 training steps, at most 512 steps in all") < output.index("Trial 0")
+    assert stray_lines(output) == []
     output = zoo("tune", "--env", ENV, "--n-trials", "3", *arguments, cwd=tmp_path)
     assert "at most 1,024 steps still to do" in output
     assert "1 trials are finished" in output
-    assert stray_lines(output) == []
+    (line,) = stray_lines(output)
+    assert "Using an existing study" in line  # which is now true
     for report in (tmp_path / "logs" / "plastic_ppo").glob("report_*1-trials*.csv"):
         report.unlink()
     assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
@@ -350,7 +352,7 @@ def test_two_processes_search_together(tmp_path):
     ]
     for search in searches:
         assert "Train with it" in search.communicate()[0]
-    trials = open_study(str(tmp_path / "study.log"), "both").trials
+    trials = open_study(str(tmp_path / "study.log"), "both")[0].trials
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * len(trials)
     assert 4 <= len(trials) <= 5  # both may begin the last one
     assert len({trial.params["sigma"] for trial in trials}) == len(trials)
