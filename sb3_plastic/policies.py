@@ -68,7 +68,7 @@ class PlasticPolicy(ActingPolicy):
     :raises ValueError: on an unknown argument or name, or a number out of range
     """
 
-    options: ClassVar[tuple[str, ...]] = (*OWN_OPTIONS, *SNNConfig.names())
+    options: ClassVar[tuple[str, ...]] = ("net_arch", "log_std_init", *OWN_OPTIONS, *SNNConfig.names())
     """Arguments whose defaults are ours: a saved model keeps those that it was saved with."""
 
     def __init__(

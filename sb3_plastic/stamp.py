@@ -1,6 +1,7 @@
 """A stamp in every saved model: the version that made it, and the configuration with which it must load.
 
-A default that changes between versions, or a file that was edited, would otherwise give another network silently.
+A file that was edited, or loaded with other arguments, would otherwise give another network silently. Defaults that
+change between versions do not: what was saved stands, see saving.py.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ from sb3_plastic.versions import versions
 
 NOT_STAMPED = ("verbose", "device", "tensorboard_log", "seed", "stats_window_size", "_init_setup_model")
 """Arguments of an algorithm that do not change what it computes."""
+
+CAUSES = {
+    "policy": "its file was edited, or load() was given other policy_kwargs. Give policy_kwargs with {name}={value!r} "
+    "in load(..., custom_objects={{'policy_kwargs': ...}}).",
+    "algorithm": "its file was edited. Give the value that you want, load(..., {name}=...).",
+}
+"""Why a configuration differs, and a remedy, by part."""
 
 
 def plain(value: Any) -> Any:
@@ -81,6 +89,5 @@ def check_stamp(stamp: Mapping[str, Any], model: BaseAlgorithm, part: str, given
         if name not in given and loaded.get(name) != value:
             raise UserError(
                 f"The model was saved by sb3_plastic {made_with} with {name}={value!r}, but loads with "
-                f"{name}={loaded.get(name)!r}: its file was edited, or a default has changed since. Load it with that "
-                f"version, or give the {part}'s {name} in load(..., custom_objects={{...}})."
+                f"{name}={loaded.get(name)!r}: {CAUSES[part].format(name=name, value=value)}"
             )

@@ -193,28 +193,37 @@ def test_an_edited_policy_is_refused_with_the_field_that_differs(name, value, ma
     type(model).load(tmp_path / "model.zip")
     # SB3 writes policy_kwargs twice: as text for people, and pickled. An edit of either is the same as this override.
     kwargs = {**model.policy_kwargs, name: value}
-    with pytest.raises(UserError, match=rf"{name}='?{model.policy_kwargs[name]}'?, but loads with {name}='?{value}"):
+    saved = f"{name}={model.policy_kwargs[name]!r}"
+    says = (
+        f"with {saved}, but loads with {name}={value!r}: its file was edited, or load.. was given other policy_kwargs"
+    )
+    with pytest.raises(UserError, match=f"{says}. Give policy_kwargs with {saved} in load"):
         type(model).load(tmp_path / "model.zip", custom_objects={"policy_kwargs": kwargs})
+    # The remedy it names.
+    type(model).load(tmp_path / "model.zip", custom_objects={"policy_kwargs": model.policy_kwargs})
 
 
 @pytest.mark.parametrize("make", [make_ppo, make_es])
 def test_a_default_of_the_policy_that_has_changed_since_does_not_matter(make, tmp_path):
     model = make()
-    model.policy_kwargs |= dict(n_ticks=3, plasticity_lr_scale=2.0)
+    model.policy_kwargs |= dict(n_ticks=3, plasticity_lr_scale=2.0, log_std_init=-3.0)
     model._setup_model()
     model.save(tmp_path / "model.zip")
     # To leave them out now is the same as not to have named them when they were the defaults.
-    named = {name: model.policy_kwargs[name] for name in ("net_arch", "rule")}
+    named = {"rule": model.policy_kwargs["rule"]}
     loaded = type(model).load(tmp_path / "model.zip", custom_objects={"policy_kwargs": named})
     assert loaded.policy.snn_config == model.policy.snn_config
-    assert loaded.policy.plasticity_lr_scale == 2.0
+    assert (loaded.policy.plasticity_lr_scale, loaded.policy.log_std_init) == (2.0, -3.0)
+    assert loaded.policy.net_arch == model.policy.net_arch
 
 
 def test_an_edited_algorithm_is_refused_unless_the_user_gives_the_value_anew(tmp_path):
     make_ppo().save(tmp_path / "model.zip")
     assert PlasticPPO.load(tmp_path / "model.zip", gamma=0.5).gamma == 0.5
     edit(tmp_path / "model.zip", lambda data: data.update(gamma=0.5))
-    with pytest.raises(UserError, match=r"saved by sb3_plastic .* with gamma=0.99, but loads with gamma=0.5"):
+    with pytest.raises(
+        UserError, match=r"gamma=0.99, but loads with gamma=0.5: its file was edited. Give .*load\(..., gamma=...\)"
+    ):
         PlasticPPO.load(tmp_path / "model.zip")
 
 
