@@ -209,9 +209,10 @@ class AdaptiveLayer:
         # A dead zone: while who acts has errors no larger than the forward model's own, the others wait.
         surprise, expected = bank.traces(acting)
         shaken = begun & (surprise * np.maximum(expected, 1) > self.settings.calm)
-        for k, start in enumerate(state.synapses[1:], 1):
-            # Where there are no synapses, the comparison is cheap, and made in every step.
-            bank.learn(k, np.flatnonzero((shaken | (start.mean.shape[1] == 0) & (acting > 0)) & (acting != k)))
+        # Delays are compared with each other in every step: while commands change slowly, a wrong one is nearly right.
+        late = np.array([s.mean.shape[1] == 0 and k > 0 for k, s in enumerate(state.synapses)])
+        for k in range(1, len(self.hypotheses)):
+            bank.learn(k, np.flatnonzero((shaken | late[acting] & late[k]) & (acting != k)))
         synapses, gained, hinted = bank.finish(acting)
         evidence = accumulate(state.evidence, gained, LEAK)
         hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)
