@@ -7,9 +7,10 @@ import pytest
 import torch
 from filterpy.kalman import KalmanFilter, MMAEFilterBank
 
+from sb3_plastic.adaptive import fit as fitting
 from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.collect import Transitions
-from sb3_plastic.adaptive.fit import train
+from sb3_plastic.adaptive.fit import fit, train
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
@@ -228,6 +229,26 @@ def test_beliefs_about_plugs_are_kept_as_a_mean_and_a_variance_each():
     assert p.sum((1, 3)) == pytest.approx(1, abs=1e-3)
 
 
+def test_what_cannot_be_predicted_is_found_early_and_left_out_of_the_training(monkeypatch):
+    monkeypatch.setattr(fitting, "ENOUGH_TO_SIFT", 50)
+    trained = []
+    monkeypatch.setattr(
+        fitting,
+        "train",
+        lambda model, *args, **kwargs: trained.append(len(model.components)) or train(model, *args, **kwargs),
+    )
+    rng = np.random.default_rng(0)
+    o, a = rng.normal(size=(40, 50, 3)), rng.uniform(-1, 1, (40, 50, 2))
+    after = o + a @ rng.normal(size=(2, 3))
+    after[..., 1] = rng.normal(size=(40, 50))  # noise
+    transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
+    model = ForwardModel(3, 2, net_arch=(16,))
+    shares = fit(model, transitions, transitions, epochs=12)
+    assert trained == [3, 2]
+    assert model.components.tolist() == [0, 2]
+    assert shares.max() < 0.1
+
+
 @pytest.mark.parametrize("body", ["mlp", "spiking"])
 def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body):
     torch.manual_seed(0)
@@ -235,8 +256,8 @@ def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body
     o, a = rng.normal(size=(40, 50, 3)), rng.uniform(-1, 1, (40, 50, 2))
     after = o + np.tanh(o @ rng.normal(size=(3, 3))) + a @ rng.normal(size=(2, 3))
     model = ForwardModel(3, 2, body, (48, 48))
-    train(model, Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool)), epochs=8)
-    model.requires_grad_(False)
+    transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
+    fit(model, transitions, transitions, epochs=8)
     by = (0.05 if body == "mlp" else 0.3) * rng.normal(size=(50, 3))
     (high, slope), (low, _) = (model.linearise(o[0] + sign * by * model.std.numpy(), a[0]) for sign in (1, -1))
     expected = 2 * (slope @ by[..., None])[..., 0]

@@ -23,6 +23,12 @@ WORST_SHARE = 0.5
 ENOUGH_UPDATES = 5000
 """Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
 
+SIFTING = 6
+"""One of so many passes goes to finding out which components can be predicted, if that is enough of them."""
+
+ENOUGH_TO_SIFT = 1000
+"""Steps of Adam."""
+
 
 def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
     """Observations, commands and changes of finite transitions, [n, ...] each."""
@@ -30,6 +36,44 @@ def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
     change = after - o
     finite = o.isfinite().all(1) & change.isfinite().all(1)
     return o[finite], a[finite], change[finite]
+
+
+def fit(
+    model: ForwardModel,
+    training: Transitions,
+    held_out: Transitions,
+    epochs: int = 24,
+    generator: torch.Generator | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> Array:
+    """
+    Train a forward model: a while on all components, to find those that cannot be predicted, such as contact forces,
+    then on the others alone, which gain by it.
+
+    :param model: to train, in place
+    :param training: nominal transitions
+    :param held_out: others, which say what can be predicted
+    :param epochs: passes over them
+    :param generator: pays for the order
+    :param tick: called after each batch with the number of transitions
+    :return: unexplained share of the components that are kept, [C]
+    :raises UserError: if none is left
+    """
+    o, _, change = flat(training)
+    set_scales(model, o, change)
+    sifting = epochs // SIFTING
+    if sifting * len(o) / batch_size_of(sifting, len(o)) >= ENOUGH_TO_SIFT:
+        train(model, training, sifting, generator=generator, tick=tick)
+        keep_predictable(model, held_out)
+        epochs -= sifting
+    train(model, training, epochs, generator=generator, tick=tick)
+    model.requires_grad_(False)
+    return keep_predictable(model, held_out)
+
+
+def batch_size_of(epochs: int, n: int) -> int:
+    """Transitions of a batch. :param epochs: passes over them  :param n: how many there are"""
+    return int(np.clip(epochs * n / ENOUGH_UPDATES, 32, 512))
 
 
 def train(
@@ -41,9 +85,9 @@ def train(
     tick: Callable[[int], None] | None = None,
 ) -> None:
     """
-    Set the scales of a forward model and train it: squared error, bounded, and the likelihood of its noise beside.
+    Train a forward model, whose scales are set: squared error, bounded, and the likelihood of its noise beside.
 
-    :param model: to train, in place
+    :param model: to train the components that it predicts, in place
     :param transitions: nominal ones
     :param epochs: passes over them
     :param learning_rate: at the start; it falls to 0
@@ -51,10 +95,9 @@ def train(
     :param tick: called after each batch with the number of transitions
     """
     o, a, change = flat(transitions)
-    set_scales(model, o, change)
-    y = change / model.scale
+    y = change[:, model.components] / model.scale
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
-    batch_size = int(np.clip(epochs * len(o) / ENOUGH_UPDATES, 32, 512))
+    batch_size = batch_size_of(epochs, len(o))
     n_batches, done = epochs * -(-len(o) // batch_size), 0
     for _ in range(epochs):
         for batch in torch.randperm(len(o), generator=generator).split(batch_size):
@@ -70,7 +113,7 @@ def train(
 
 
 def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:
-    """Standardise by what was seen. :param model: in place :param o: [n, O] :param change: [n, O]"""
+    """Standardise by what was seen. :param model: of all components, in place :param o: [n, O] :param change: [n, O]"""
     model.mean.copy_(o.mean(0))
     model.std.copy_(o.std(0).clamp(min=1e-6))
     model.scale.copy_(change.std(0).clamp(min=1e-6))
@@ -80,10 +123,10 @@ def loss_of(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """
     Squared error, bounded, and the likelihood of its noise beside.
 
-    :param model: that predicts all components
+    :param model: any
     :param o: observations [n, O]
     :param a: commands [n, A]
-    :param y: change in standard deviations, [n, O]
+    :param y: change of the components that it predicts, in standard deviations, [n, C]
     """
     f, B, log_R = model(o, a)
     error = y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
@@ -118,11 +161,11 @@ def predictable(model: ForwardModel, held_out: Transitions) -> tuple[Array, Arra
 
     :param model: trained
     :param held_out: nominal transitions that it has not seen
-    :return: their indices [C], and the unexplained share of all, [O]
+    :return: which of those that it predicts, indices, and the unexplained share of all of these, [C]
     """
-    share = unexplained(model, held_out)
-    moves = model.scale.numpy() > 1e-5 * model.std.numpy()
-    return np.flatnonzero((share < WORST_SHARE) & moves & ~echoes(held_out)), share
+    share, components = unexplained(model, held_out), model.components.numpy()
+    moves = model.scale.numpy() > 1e-5 * model.std.numpy()[components]
+    return np.flatnonzero((share < WORST_SHARE) & moves & ~echoes(held_out)[components]), share
 
 
 def echoes(transitions: Transitions) -> Array:

@@ -73,7 +73,7 @@ def fit_cost(model: str, steps: int, forward_model: str) -> None:
 
         setattr(fitting, name, wrapped)
 
-    for name in ("collect", "train", "calibrate"):
+    for name in ("collect", "fit", "calibrate"):
         timed(name)
     path = Path(model)
     agent, _ = load_model(path)
