@@ -17,6 +17,7 @@ STUDIES = {
     "temporal": ("temporal", "results.csv"),
     "learning": ("learning", "results.csv"),
     "adaptation": ("adaptation", "results.csv"),
+    "adaptation_nothing": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "meta": ("meta", "scores.csv"),
     "halfcheetah_100k": ("curves", "curves.csv"),

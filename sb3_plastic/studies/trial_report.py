@@ -51,7 +51,8 @@ def report_robustness(results: Sequence[Result], out: Path) -> list[Path]:
     frame, written = frame_of(results), []
     for robot, part in frame.groupby("robot", sort=False):
         for (suite, protocol), rows in part.groupby(["suite", "protocol"], sort=False):
-            print_table(f"{robot}, {suite}, {protocol}", rows, agent_columns(rows))
+            if not _changed(rows).empty:  # the static protocol of a suite of onsets has the unperturbed robot alone
+                print_table(f"{robot}, {suite}, {protocol}", rows, agent_columns(rows))
         written += draw(out / f"{robot}.png", partial(robustness_figure, part))
     return written
 
@@ -99,16 +100,13 @@ def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
 
 def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> None:
     """
-    Print a Markdown table: a row per family, then one of all that are perturbed. Without these, nothing is printed.
+    Print a Markdown table: a row per family, then one of all that are perturbed.
 
     :param title: of the first column
     :param rows: scores
     :param columns: by name
     """
-    shown = rows[rows["split"] != "reference"]
-    changed = shown[~shown["split"].isin(["nominal", "sham"])]
-    if changed.empty:
-        return
+    shown, changed = rows[rows["split"] != "reference"], _changed(rows)
     seeds = len(rows[list(OWN)].drop_duplicates().query("layer_seed >= 0"))
     agents = rows.groupby("agent")["agent_seed"].nunique().max()
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
@@ -118,6 +116,11 @@ def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> N
         groups.append(("**all that change**", changed))
     for family, part in groups:
         print(f"| {family} | {' | '.join(_text(column(part)) for column in columns.values())} |")
+
+
+def _changed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those in which something has changed."""
+    return rows[~rows["split"].isin(["nominal", "sham", "reference"])]
 
 
 def _text(estimate: Estimate) -> str:
