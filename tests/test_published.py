@@ -19,6 +19,8 @@ STUDIES = {
     "adaptation": ("adaptation", "results.csv"),
     "adaptation_nothing": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
+    "estimates": ("estimates", "results.csv"),
+    "evolution": ("evolution", "results.csv"),
     "meta": ("meta", "scores.csv"),
     "halfcheetah_100k": ("curves", "curves.csv"),
 }
