@@ -125,6 +125,7 @@ class AdaptiveLayer:
         ]
         if settings.always is not None:
             check_choice("hypothesis that always acts", settings.always, self.names)
+        self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
 
@@ -210,9 +211,8 @@ class AdaptiveLayer:
         surprise, expected = bank.traces(acting)
         shaken = begun & (surprise * np.maximum(expected, 1) > self.settings.calm)
         # Delays are compared with each other in every step: while commands change slowly, a wrong one is nearly right.
-        late = np.array([s.mean.shape[1] == 0 and k > 0 for k, s in enumerate(state.synapses)])
         for k in range(1, len(self.hypotheses)):
-            bank.learn(k, np.flatnonzero((shaken | late[acting] & late[k]) & (acting != k)))
+            bank.learn(k, np.flatnonzero((shaken | self.is_late[acting] & self.is_late[k]) & (acting != k)))
         synapses, gained, hinted = bank.finish(acting)
         evidence = accumulate(state.evidence, gained, LEAK)
         hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)

@@ -4,8 +4,8 @@ sb3-plastic study estimates --out study --logs logs/estimates --seeds 0 1 --jobs
 sb3-plastic study estimates --out docs/results/estimates --report-only    # the table of what is published
 
 A dead motor asks for another gait, which no compensation gives, so here the agents are trained on it: in each episode
-every motor has a strength of its own. `layer` and those after it have an adaptive layer in the loop; its forward model
-is that of the undamaged robot (--layer: a folder of `sb3-plastic adapt`).
+every motor has a strength of its own. `layer` and `layer, estimates read` have an adaptive layer in the loop; its
+forward model is that of the undamaged robot (--layer: a folder of `sb3-plastic adapt`).
 """
 
 from __future__ import annotations
