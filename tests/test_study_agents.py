@@ -16,6 +16,7 @@ from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import read_agents
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.results import keep, read_results
+from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, scenarios_of
 
@@ -115,6 +116,19 @@ def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around(
     assert found.low > 0.39
     assert found.high < 0.51
     assert np.isnan(difference(adaptive, chosen(frame_of(results), family="nominal", arm="frozen"), "speed").value)
+
+
+def test_an_agent_without_a_layer_stands_beside_those_that_have_one():
+    other = result("frozen", nominal=1500.0, kept=0.4, agent_seed=7) | {"agent": "trained on it"}
+    shown = beside_the_others([result("frozen"), result("adaptive", 0, kept=0.9), other])
+    assert [(r["agent"], r["arm"]) for r in shown] == [
+        ("plastic", "frozen"),
+        ("plastic", "adaptive"),
+        ("plastic", "trained on it"),
+    ]
+    rows = chosen(frame_of(shown), arm="trained on it", split="novel")
+    assert rows["speed"].tolist() == pytest.approx([0.4 * 1500 / 1000])
+    assert beside_the_others([other]) == [other]
 
 
 @pytest.mark.parametrize(("study", "drawn"), [("adaptation", "HalfCheetah-plastic"), ("robustness", "HalfCheetah")])

@@ -25,6 +25,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "l1": dict(color=COLORS[5], linestyle="-."),
 }
 """How each arm is drawn."""
+ANOTHER_AGENT: dict[str, Any] = dict(color=COLORS[4], linewidth=0.9)
 
 TITLES = {
     "reversed": "motors reversed",
@@ -71,7 +72,8 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
 
 def _speed(axes: Axes, trials: Sequence[Result], scenario: str) -> None:
     x = np.arange(-TAIL, AFTER, BIN) + BIN / 2
-    for arm, look in LOOKS.items():
+    for arm in dict.fromkeys([*LOOKS, *(trial["arm"] for trial in trials)]):
+        look = LOOKS.get(arm, ANOTHER_AGENT)
         curves = [trial["curves"][scenario] for trial in trials if trial["arm"] == arm]
         if not curves:
             continue

@@ -24,12 +24,14 @@ Column = Callable[[pd.DataFrame], Estimate]
 
 def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
-    Print a table per robot, agent and suite, and draw what happens around the onset.
+    Print a table per robot, agent and suite, and draw what happens around the onset. An agent that was judged without a
+    layer alone, such as one trained on the faults, is shown beside the others of its robot.
 
     :param results: of the study
     :param out: figures go there, one per robot and agent
     :return: the figures
     """
+    results = beside_the_others(results)
     frame, written = frame_of(results), []
     for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
         for suite, rows in part.groupby("suite", sort=False):
@@ -38,6 +40,24 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
         own = [result for result in results if (result["robot"], result["agent"]) == (robot, agent)]
         written += draw(out / f"{file_name(robot, agent)}.png", partial(onset_figure, own))
     return written
+
+
+def beside_the_others(results: Sequence[Result]) -> list[Result]:
+    """
+    Results in which agents without a layer have become arms of those with one, under their own names.
+
+    :param results: of the study
+    """
+    trials = [result for result in results if "scores" in result]
+    with_layer = {(r["robot"], r["agent"]) for r in trials if ARMS[r["arm"]].layer is not None}
+    shown = []
+    for result in results:
+        hosts = [agent for robot, agent in sorted(with_layer) if robot == result["robot"]]
+        if result not in trials or result["agent"] in hosts or not hosts:
+            shown.append(result)
+        elif result["arm"] == "frozen":
+            shown += [{**result, "agent": host, "arm": result["agent"]} for host in hosts]
+    return shown
 
 
 def report_robustness(results: Sequence[Result], out: Path) -> list[Path]:
@@ -64,7 +84,7 @@ def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
     :param rows: of one agent and suite
     """
     columns: dict[str, Column] = {}
-    for arm in ARMS:
+    for arm in dict.fromkeys([*ARMS, *rows["arm"]]):
         if arm in set(rows["arm"]):
             columns[arm] = _estimate_of("speed", arm=arm)
         if arm == "adaptive" and {"adaptive", "frozen"} <= set(rows["arm"]):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from sb3_plastic.evaluation.scores import iqm, mean
 from sb3_plastic.report.scores import Estimate, estimate
+from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trials import SCORES
 
@@ -23,7 +24,8 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     :param results: of the study; fits and watches are left out
     :return: what names the trial, the condition and its scores; ``family``, the scenario without its suite; ``speed``,
         forward reward where 1 is that of the same agent alone on the unperturbed robot: from the onset on, or of whole
-        episodes where there is none, or too early a one. An agent that was not tried alone is compared with itself
+        episodes where there is none, or too early a one. An agent that was not tried alone is compared with itself, and
+        another agent, which stands as an arm beside it, with the mean of its seeds
     """
     named = ("robot", "agent", "agent_seed", "layer_seed", "arm", "suite")
     empty = dict.fromkeys(SCORES, float("nan"))
@@ -45,9 +47,12 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     nominal = frame[(frame["split"] == "nominal") & (frame["control"] == "intact")]
     alone = nominal[nominal["arm"] == "frozen"].groupby(one)["forward_reward"].mean().rename("alone")
     own = nominal.groupby([*one, "layer_seed", "arm"])["forward_reward"].mean().rename("own")
-    frame = frame.join(alone, on=one).join(own, on=[*one, "layer_seed", "arm"])
-    share = frame["own"] / frame["alone"].fillna(frame["own"])
-    return frame.assign(speed=frame["kept"].fillna(frame["relative"]) * share).drop(columns=["alone", "own"])
+    anyone = alone.groupby(beside := ["robot", "agent", "suite"]).mean().rename("anyone")
+    frame = frame.join(alone, on=one).join(own, on=[*one, "layer_seed", "arm"]).join(anyone, on=beside)
+    compared = frame["alone"].where(frame["arm"].isin(ARMS), frame["anyone"])
+    share = frame["own"] / compared.fillna(frame["own"])
+    frame = frame.assign(speed=frame["kept"].fillna(frame["relative"]) * share)
+    return frame.drop(columns=["alone", "own", "anyone"])
 
 
 def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
