@@ -14,6 +14,7 @@ from sb3_plastic.adaptive.fit import fit, train
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
+from sb3_plastic.adaptive.mlp_body import ACTIVATIONS, MLPBody
 from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
 from sb3_plastic.adaptive.synapses import (
     Rates,
@@ -247,6 +248,17 @@ def test_what_cannot_be_predicted_is_found_early_and_left_out_of_the_training(mo
     assert trained == [3, 2]
     assert model.components.tolist() == [0, 2]
     assert shares.max() < 0.1
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_mlp_is_differentiated_as_autograd_does_it(activation):
+    torch.manual_seed(0)
+    body, z, weight = MLPBody(3, (8, 8), activation).double(), torch.randn(5, 3).double(), torch.randn(5, 4, 8).double()
+    features, slope = body.pull_back(z, weight)
+    assert torch.equal(features, body(z))
+    for row in range(5):
+        by = torch.autograd.functional.jacobian(lambda x, w=weight[row]: w @ body(x), z[row])
+        assert torch.allclose(slope[row], by)
 
 
 @pytest.mark.parametrize("body", ["mlp", "spiking"])

@@ -8,25 +8,30 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+OF_OLD_FILES = "tanh"
+"""The activation of files that do not name theirs."""
+
 
 class MLPBody(nn.Module):
     """
-    Features by a multilayer perceptron with tanh.
+    Features by a multilayer perceptron.
 
     :param n_inputs: components of the observation
     :param net_arch: units of each layer; without any, the observation is its own features: a linear model
+    :param activation: a name in ``ACTIVATIONS``
     """
 
-    def __init__(self, n_inputs: int, net_arch: Sequence[int]) -> None:
+    def __init__(self, n_inputs: int, net_arch: Sequence[int], activation: str = "silu") -> None:
         super().__init__()
         sizes = [n_inputs, *net_arch]
-        self.n_features = sizes[-1]
+        self.n_features, self.activation = sizes[-1], activation
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
 
     def forward(self, z: Tensor) -> Tensor:
         """Features [B, F] of standardised observations [B, O]."""
+        activate, _ = ACTIVATIONS[self.activation]
         for layer in self.layers:
-            z = torch.tanh(layer(z))
+            z = activate(layer(z))
         return z
 
     def pull_back(self, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,14 +42,32 @@ class MLPBody(nn.Module):
         :param weight: [B, C, F]
         :return: [B, F] and [B, C, O]
         """
-        activations = []
+        activate, slope = ACTIVATIONS[self.activation]
+        inputs = []
         for layer in self.layers:
-            z = torch.tanh(layer(z))
-            activations.append(z)
-        for layer, h in zip(reversed(list(self.layers)), reversed(activations), strict=True):
+            inputs.append(layer(z))
+            z = activate(inputs[-1])
+        for layer, x in zip(reversed(list(self.layers)), reversed(inputs), strict=True):
             assert isinstance(layer, nn.Linear)
-            weight = (weight * (1 - h * h).unsqueeze(1)) @ layer.weight
+            weight = (weight * slope(x).unsqueeze(1)) @ layer.weight
         return z, weight
 
     def finish(self, z: Tensor, head: Callable[[Tensor], Tensor]) -> None:
         """After the training: nothing is left to do. :param z: observations :param head: what reads the features"""
+
+
+def _slope_of_tanh(x: Tensor) -> Tensor:
+    return 1 - torch.tanh(x).square()
+
+
+def _slope_of_silu(x: Tensor) -> Tensor:
+    s = torch.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+Function = Callable[[Tensor], Tensor]
+ACTIVATIONS: dict[str, tuple[Function, Function]] = {
+    "silu": (nn.functional.silu, _slope_of_silu),
+    "tanh": (torch.tanh, _slope_of_tanh),
+}
+"""Activation and its derivative, by name."""
