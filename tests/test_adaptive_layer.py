@@ -199,6 +199,14 @@ def test_two_faults_at_once_are_told_apart():
     assert mean[:, 2:].mean(0) == pytest.approx([0.0, 0.09, 0.15], abs=0.06)
 
 
+def test_a_bias_of_the_commands_is_estimated_beside_what_motors_do():
+    p = policy(("motors", "motors_and_bias", "motors_and_disturbance", "wires"))
+    state = play(p, Robots(applied=lambda u, t: u * G + [0.2, -0.3] if t >= 30 else u), 300)
+    assert p.acting(state) == ["motors_and_bias"] * 8
+    mean = p.estimates(state)["motors_and_bias"].mean
+    assert mean == pytest.approx(np.tile([*G, 0.2, -0.3], (8, 1)), abs=0.15)
+
+
 def test_observations_that_are_not_finite_are_replaced_and_teach_nothing():
     p = policy(("motors", "motors_and_disturbance", "wires", "sensor_bias"))
     robots = Robots(sensed=lambda o, t: np.where((t % 5 == 3) & (np.arange(3) == 1), np.nan, o))

@@ -164,5 +164,5 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert algorithm == "adaptive"
     assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
     assert loaded.agent.training["env_id"] == "Pendulum-v1"
-    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_disturbance", "wires"}
+    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "motors_and_disturbance", "wires"}
     assert loaded.layer.model.net_arch == (48, 32)

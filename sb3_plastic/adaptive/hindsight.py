@@ -120,7 +120,7 @@ def draw(name: str, n: int, n_motors: int, rng: np.random.Generator) -> Change:
         G = np.eye(A)[rng.permuted(np.tile(np.arange(A), (n, 1)), axis=1)] * sign[:, None, :]
     changed = kind >= 2
     G = np.where(changed[:, None, None], G, np.eye(A))
-    bias = rng.uniform(-0.5, 0.5, (n, A)) * (changed & (name == "motors_and_disturbance"))[:, None]
+    bias = rng.uniform(-0.5, 0.5, (n, A)) * (changed & (name in ("motors_and_bias", "motors_and_disturbance")))[:, None]
     noise = (rng.uniform(0, 0.5, n) * (kind == 1))[:, None] * rng.standard_normal((T, n, A))
     begun = np.arange(T)[:, None] >= rng.integers(*ONSETS, size=n)
     return Change(
@@ -169,6 +169,11 @@ def _motors(a: Tensor, mean: Tensor, variance: Tensor, B: Tensor, R: Tensor) -> 
     return u
 
 
+def _motors_and_bias(a: Tensor, mean: Tensor, variance: Tensor, B: Tensor, R: Tensor) -> Tensor:
+    A = a.shape[1]
+    return _motors(a - mean[:, A:], mean[:, :A], variance[:, :A], B, R)
+
+
 def _motors_and_disturbance(a: Tensor, mean: Tensor, variance: Tensor, B: Tensor, R: Tensor) -> Tensor:
     A = a.shape[1]
     S = 1 / R
@@ -186,6 +191,7 @@ def _wires(a: Tensor, mean: Tensor, variance: Tensor, B: Tensor, R: Tensor) -> T
 
 DECODERS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "motors": _motors,
+    "motors_and_bias": _motors_and_bias,
     "motors_and_disturbance": _motors_and_disturbance,
     "wires": _wires,
 }

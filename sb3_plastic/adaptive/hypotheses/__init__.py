@@ -8,7 +8,7 @@ from functools import partial
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
 from sb3_plastic.adaptive.hypotheses.l1 import L1
 from sb3_plastic.adaptive.hypotheses.late import Late
-from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndDisturbance
+from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias, MotorsAndDisturbance
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs
 from sb3_plastic.adaptive.hypotheses.rivals import LeastMeanSquares, RecursiveLeastSquares
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
@@ -18,6 +18,7 @@ from sb3_plastic.errors import check_choice
 HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
     "nominal": Hypothesis,
     "motors": Motors,
+    "motors_and_bias": MotorsAndBias,
     "motors_and_disturbance": MotorsAndDisturbance,
     "plugs": Plugs,
     "wires": Wires,

@@ -1,4 +1,4 @@
-"""Motors that are weaker, stronger or reversed, and a constant disturbance beside."""
+"""Motors that are weaker, stronger or reversed, with a bias each, or with a constant disturbance of the body beside."""
 
 from __future__ import annotations
 
@@ -61,6 +61,32 @@ class Motors(Hypothesis):
     def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
         """The cautious inverse."""
         return cautious(intended, mean, variance)
+
+
+class MotorsAndBias(Hypothesis):
+    """Motors as above, and a bias b of each command: applied = g * commanded + b."""
+
+    name = "motors_and_bias"
+    full = True
+
+    def start(self) -> Array:
+        """Every motor does what it is told."""
+        return np.repeat([1.0, 0.0], self.sizes.n_motors)
+
+    def inflation(self) -> Array:
+        """Up to .3 per step for motors, .1 for biases."""
+        return np.repeat([0.3, 0.1], self.sizes.n_motors)
+
+    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+        """``e = y - f - B (a * g + b)``, ``H = [B diag(a), B]``."""
+        B = t.expected.B
+        H = np.concatenate([B * t.commands[:, 0, None, :], B], 2)
+        return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
+
+    def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
+        """The bias is taken from the action, the rest goes through the cautious inverse."""
+        A = self.sizes.n_motors
+        return cautious(intended - mean[:, A:], mean[:, :A], variance[:, :A])
 
 
 class MotorsAndDisturbance(Hypothesis):
