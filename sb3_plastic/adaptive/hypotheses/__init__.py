@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
+from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDisturbance
 from sb3_plastic.adaptive.hypotheses.l1 import L1
 from sb3_plastic.adaptive.hypotheses.late import Late
-from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias, MotorsAndDisturbance
+from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs
 from sb3_plastic.adaptive.hypotheses.rivals import LeastMeanSquares, RecursiveLeastSquares
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
