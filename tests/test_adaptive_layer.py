@@ -207,6 +207,14 @@ def test_a_bias_of_the_commands_is_estimated_beside_what_motors_do():
     assert mean == pytest.approx(np.tile([*G, 0.2, -0.3], (8, 1)), abs=0.15)
 
 
+def test_a_body_that_changes_faster_by_itself_is_held_back():
+    p = policy(("motors", "motors_and_bias", "wires", "motors_and_drift"))
+    state = play(p, Robots(drift=np.array([1.0, 1.0, 2.0])), 300)
+    assert p.acting(state) == ["motors_and_drift"] * 8
+    mean = p.estimates(state)["motors_and_drift"].mean
+    assert mean.mean(0) == pytest.approx([1.0, 1.0, 0.0, 0.0, 1.0], abs=0.15)
+
+
 def test_observations_that_are_not_finite_are_replaced_and_teach_nothing():
     p = policy(("motors", "motors_and_disturbance", "wires", "sensor_bias"))
     robots = Robots(sensed=lambda o, t: np.where((t % 5 == 3) & (np.arange(3) == 1), np.nan, o))

@@ -45,9 +45,11 @@ class Robots:
 
     :param applied: (command [N, 2], step) -> what acts [N, 2]
     :param sensed: (observation [N, 3], step) -> what the agent sees
+    :param drift: what happens without a command, of each component, as a multiple of what it was, [3]
     """
 
-    def __init__(self, n=8, applied=lambda u, t: u, sensed=lambda o, t: o, noise=NOISE, seed=0):
+    def __init__(self, n=8, applied=lambda u, t: u, sensed=lambda o, t: o, noise=NOISE, seed=0, drift=1.0):
+        self.drift = drift
         self.o, self.t, self.noise = np.zeros((n, 3)), 0, noise
         self.applied, self.sensed, self.rng = applied, sensed, np.random.default_rng(seed)
 
@@ -55,7 +57,8 @@ class Robots:
         return self.sensed(self.o.copy(), self.t)
 
     def step(self, u):
-        self.o = self.o + self.o @ A.T + self.applied(u, self.t) @ B.T + self.noise * self.rng.normal(size=self.o.shape)
+        noise = self.noise * self.rng.normal(size=self.o.shape)
+        self.o = self.o + self.drift * (self.o @ A.T) + self.applied(u, self.t) @ B.T + noise
         self.t += 1
 
 

@@ -12,7 +12,7 @@ from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.errors import check_choice, check_names, check_number
 
 ACTOR = "actor"
-OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "plugs", "wires")
+OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires")
 """Hypotheses that ask the forward model about the present observation alone."""
 
 

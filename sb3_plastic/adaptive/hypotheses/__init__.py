@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
-from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDisturbance
+from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDisturbance, MotorsAndDrift
 from sb3_plastic.adaptive.hypotheses.l1 import L1
 from sb3_plastic.adaptive.hypotheses.late import Late
 from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias
@@ -21,6 +21,7 @@ HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
     "motors": Motors,
     "motors_and_bias": MotorsAndBias,
     "motors_and_disturbance": MotorsAndDisturbance,
+    "motors_and_drift": MotorsAndDrift,
     "plugs": Plugs,
     "wires": Wires,
     "sensor_bias": SensorBias,

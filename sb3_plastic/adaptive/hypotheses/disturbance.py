@@ -39,14 +39,29 @@ class MotorsAndDisturbance(Hypothesis):
         """Up to .3 per step for motors, .1 for the disturbance."""
         return np.concatenate([np.full(self.sizes.n_motors, 0.3), np.full(len(self.sizes.components), 0.1)])
 
+    def force(self, p: Prediction) -> Array:
+        """The disturbance for d = 1, [B, C]. :param p: the forward model's prediction"""
+        return np.ones_like(p.f)
+
     def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
-        """``e = y - f - B (a * g) - d``, ``H = [B diag(a), 1]``."""
-        n_envs, n_components = t.y.shape
+        """``e = y - f - B (a * g) - F d``, ``H = [B diag(a), F]``, ``F = diag(force)``."""
         by_motor = t.expected.B * t.commands[:, 0, None, :]
-        H = np.concatenate([by_motor, np.broadcast_to(np.eye(n_components), (n_envs, n_components, n_components))], 2)
+        by_force = self.force(t.expected)[..., None] * np.eye(t.y.shape[1])
+        H = np.concatenate([by_motor, by_force], 2)
         return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
 
     def decode(self, mean: Array, variance: Array, intended: Array, p: Prediction) -> Array:
         """What fights the disturbance is taken from the action, the rest goes through the cautious inverse."""
         A = self.sizes.n_motors
-        return cautious(intended - against_disturbance(mean[:, A:], p), mean[:, :A], variance[:, :A])
+        d = mean[:, A:] * self.force(p)
+        return cautious(intended - against_disturbance(d, p), mean[:, :A], variance[:, :A])
+
+
+class MotorsAndDrift(MotorsAndDisturbance):
+    """Each motor has an effectiveness, and what happens without a command is 1 + d times what it was: gravity."""
+
+    name = "motors_and_drift"
+
+    def force(self, p: Prediction) -> Array:
+        """What happens without a command."""
+        return p.f
