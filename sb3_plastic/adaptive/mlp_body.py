@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +19,25 @@ class MLPBody(nn.Module):
 
     :param n_inputs: components of the observation
     :param net_arch: units of each layer; without any, the observation is its own features: a linear model
-    :param activation: a name in ``ACTIVATIONS``
+    :param activation: of the hidden layers, a name in ``ACTIVATIONS``. The last layer has tanh: features without a
+        bound are far off where the robot has rarely been
     """
 
     def __init__(self, n_inputs: int, net_arch: Sequence[int], activation: str = "silu") -> None:
         super().__init__()
         sizes = [n_inputs, *net_arch]
         self.n_features, self.activation = sizes[-1], activation
+        self._last = len(net_arch) - 1
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
 
     def forward(self, z: Tensor) -> Tensor:
         """Features [B, F] of standardised observations [B, O]."""
-        activate, _ = ACTIVATIONS[self.activation]
-        for layer in self.layers:
-            z = activate(layer(z))
+        for i, layer in enumerate(self.layers):
+            z = self._functions(i)[0](layer(z))
         return z
+
+    def _functions(self, i: int) -> tuple[Function, Function]:
+        return ACTIVATIONS["tanh" if i == self._last else self.activation]
 
     def pull_back(self, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -42,14 +47,14 @@ class MLPBody(nn.Module):
         :param weight: [B, C, F]
         :return: [B, F] and [B, C, O]
         """
-        activate, slope = ACTIVATIONS[self.activation]
         inputs = []
-        for layer in self.layers:
-            inputs.append(layer(z))
-            z = activate(inputs[-1])
-        for layer, x in zip(reversed(list(self.layers)), reversed(inputs), strict=True):
-            assert isinstance(layer, nn.Linear)
-            weight = (weight * slope(x).unsqueeze(1)) @ layer.weight
+        for i, linear in enumerate(self.layers):
+            inputs.append(linear(z))
+            z = self._functions(i)[0](inputs[-1])
+        for i in reversed(range(len(inputs))):
+            layer: Any = self.layers[i]
+            slope = self._functions(i)[1](inputs[i])
+            weight = (weight * slope.unsqueeze(1)) @ layer.weight
         return z, weight
 
     def finish(self, z: Tensor, head: Callable[[Tensor], Tensor]) -> None:
