@@ -1,7 +1,5 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
-import json
-
 import numpy as np
 import pytest
 from stable_baselines3 import PPO, SAC
@@ -110,16 +108,6 @@ def test_it_saves_and_loads_around_any_model_bit_for_bit(tmp_path, make):
             actions.append(action)
         assert np.array_equal(*actions)
     assert all(np.array_equal(a, b) for a, b in zip(*states, strict=True))
-
-
-def test_a_layer_of_a_file_that_names_no_activation_has_tanh(tmp_path, fitted):
-    fitted.save(tmp_path)
-    assert AdaptivePolicy.load(tmp_path).layer.model.activation == "silu"
-    file = tmp_path / "adaptive.json"
-    config = json.loads(file.read_text())
-    del config["forward_model"]["activation"]
-    file.write_text(json.dumps(config))
-    assert AdaptivePolicy.load(tmp_path).layer.model.activation == "tanh"
 
 
 def test_what_does_not_fit_is_refused_with_what_was_got(tmp_path, fitted):

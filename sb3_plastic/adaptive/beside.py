@@ -152,17 +152,13 @@ class LayerBeside(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Settings and components as JSON, in bytes."""
-        found = {
-            "settings": asdict(self.settings) if self.settings else None,
-            "components": self.components,
-            "activation": self.model.activation,
-        }
+        found = {"settings": asdict(self.settings) if self.settings else None, "components": self.components}
         return torch.tensor(list(json.dumps(found).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """The inverse of :meth:`get_extra_state`. :param state: bytes"""
         found = json.loads(bytes(state.tolist()).decode())
-        stored, self.model.activation = found["settings"], found.get("activation")
+        stored = found["settings"]
         self.components, self._layer = found["components"], None
         self.settings = stored and LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
 

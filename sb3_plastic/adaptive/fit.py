@@ -19,8 +19,6 @@ Array = NDArray[Any]
 WORST_SHARE = 0.5
 """Components of which the model leaves more than this share of the variance unexplained are not predicted."""
 
-SIFTED_SHARE = 0.4
-"""The same while there is training left to do: they say little, and the others pay for them (contact forces of Ant)."""
 
 ENOUGH_UPDATES = 5000
 """Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
@@ -66,9 +64,7 @@ def fit(
     sifting = epochs // SIFTING
     if sifting * len(o) / batch_size_of(sifting, len(o)) >= ENOUGH_TO_SIFT:
         train(model, training, sifting, generator=generator, tick=tick)
-        good, _ = predictable(model, held_out, SIFTED_SHARE)
-        if len(good):
-            model.keep(torch.from_numpy(good))
+        keep_predictable(model, held_out)
         epochs -= sifting
     train(model, training, epochs, generator=generator, tick=tick)
     model.requires_grad_(False)
@@ -159,18 +155,17 @@ def _error(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
     return y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
 
 
-def predictable(model: ForwardModel, held_out: Transitions, worst: float = WORST_SHARE) -> tuple[Array, Array]:
+def predictable(model: ForwardModel, held_out: Transitions) -> tuple[Array, Array]:
     """
     The components that the model can predict, so that nobody has to list those that matter.
 
     :param model: trained
     :param held_out: nominal transitions that it has not seen
-    :param worst: the largest share that may be unexplained
     :return: which of those that it predicts, indices, and the unexplained share of all of these, [C]
     """
     share, components = unexplained(model, held_out), model.components.numpy()
     moves = model.scale.numpy() > 1e-5 * model.std.numpy()[components]
-    return np.flatnonzero((share < worst) & moves & ~echoes(held_out)[components]), share
+    return np.flatnonzero((share < WORST_SHARE) & moves & ~echoes(held_out)[components]), share
 
 
 def echoes(transitions: Transitions) -> Array:

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sb3_plastic.adaptive.bodies import BODIES
-from sb3_plastic.adaptive.mlp_body import ACTIVATIONS, OF_OLD_FILES, MLPBody
-from sb3_plastic.errors import check_choice
 
 Array = NDArray[Any]
 
@@ -84,18 +82,6 @@ class ForwardModel(nn.Module):
         h = self.body(self.standardised(o))
         B = self.B(h).unflatten(-1, (-1, self.n_motors))
         return self.f(h), B, self.log_R(torch.cat([h.detach(), a], -1)).clamp(*LOG_NOISE)
-
-    @property
-    def activation(self) -> str | None:
-        """Of an MLP's units, see :mod:`~sb3_plastic.adaptive.mlp_body`. Spiking units have none."""
-        return getattr(self.body, "activation", None)
-
-    @activation.setter
-    def activation(self, stored: str | None) -> None:
-        if isinstance(self.body, MLPBody):
-            name = stored or OF_OLD_FILES
-            check_choice("activation", name, ACTIVATIONS)
-            self.body.activation = name
 
     def standardised(self, o: Tensor) -> Tensor:
         """Observations in standard deviations from their mean, bounded."""

@@ -314,7 +314,6 @@ class AdaptivePolicy:
                 "n_motors": network.n_motors,
                 "body": network.kind,
                 "net_arch": list(network.net_arch),
-                "activation": network.activation,
             },
             "settings": asdict(self.layer.settings),
             "lifetime": self.lifetime,
@@ -336,7 +335,6 @@ class AdaptivePolicy:
         try:
             made, stored = config["forward_model"], config["settings"]
             network = ForwardModel(len(weights["mean"]), made["n_motors"], made["body"], tuple(made["net_arch"]))
-            network.activation = made.get("activation")
             network.keep(weights["components"])
             network.load_state_dict(weights)
             settings = LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
