@@ -129,6 +129,8 @@ def test_an_agent_without_a_layer_stands_beside_those_that_have_one():
     rows = chosen(frame_of(shown), arm="trained on it", split="novel")
     assert rows["speed"].tolist() == pytest.approx([0.4 * 1500 / 1000])
     assert beside_the_others([other]) == [other]
+    told = result("told") | {"agent": "trained on it"}
+    assert beside_the_others([result("adaptive", 0), other, told])[1:] == [other, told]
 
 
 @pytest.mark.parametrize(("study", "drawn"), [("adaptation", "HalfCheetah-plastic"), ("robustness", "HalfCheetah")])

@@ -24,8 +24,8 @@ Column = Callable[[pd.DataFrame], Estimate]
 
 def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
-    Print a table per robot, agent and suite, and draw what happens around the onset. An agent that was judged without a
-    layer alone, such as one trained on the faults, is shown beside the others of its robot.
+    Print a table per robot, agent and suite, and draw what happens around the onset. An agent that was judged
+    alone, such as one trained on the faults, is shown beside the others of its robot.
 
     :param results: of the study
     :param out: figures go there, one per robot and agent
@@ -44,19 +44,23 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
 
 def beside_the_others(results: Sequence[Result]) -> list[Result]:
     """
-    Results in which agents without a layer have become arms of those with one, under their own names.
+    Results in which agents that were judged alone, in no other arm, have become arms of those with a layer, under their
+    own names.
 
     :param results: of the study
     """
-    trials = [result for result in results if "scores" in result]
-    with_layer = {(r["robot"], r["agent"]) for r in trials if ARMS[r["arm"]].layer is not None}
+    arms: dict[tuple[str, str], set[str]] = {}
+    for result in results:
+        if "scores" in result:
+            arms.setdefault((result["robot"], result["agent"]), set()).add(result["arm"])
+    hosts = [key for key, names in arms.items() if any(ARMS[name].layer is not None for name in names)]
     shown = []
     for result in results:
-        hosts = [agent for robot, agent in sorted(with_layer) if robot == result["robot"]]
-        if result not in trials or result["agent"] in hosts or not hosts:
+        beside = [agent for robot, agent in hosts if robot == result["robot"]]
+        if beside and arms.get((result["robot"], result["agent"])) == {"frozen"}:
+            shown += [{**result, "agent": agent, "arm": result["agent"]} for agent in beside]
+        else:
             shown.append(result)
-        elif result["arm"] == "frozen":
-            shown += [{**result, "agent": host, "arm": result["agent"]} for host in hosts]
     return shown
 
 

@@ -1,4 +1,4 @@
-"""Motors that are weaker, stronger or reversed, and a constant disturbance of the body beside."""
+"""Motors that are weaker, stronger or reversed, and a body that is pushed, or changes faster by itself, beside."""
 
 from __future__ import annotations
 
