@@ -261,6 +261,17 @@ def test_a_new_episode_forgets_unless_the_policy_lives_on():
         assert np.allclose(g[~starts], G, atol=0.2)
 
 
+def test_the_first_observation_of_an_episode_teaches_nothing():
+    starts, p = np.arange(8) < 3, policy(("motors", "sensor_bias"), lifetime=True)
+    before = play(p, Robots(sensed=lambda o, t: o + 0.5 * (t >= 20)), 60)
+    assert p.acting(before) == ["sensor_bias"] * 8
+    _, after = p.predict(np.full((8, 3), 3.0), before, episode_start=starts)  # no command has led there
+    for x, y in zip(p.estimates(before)["sensor_bias"], p.estimates(after)["sensor_bias"], strict=True):
+        assert np.array_equal(x[starts], y[starts])
+        assert not np.array_equal(x[~starts], y[~starts])
+    assert p.acting(after) == ["sensor_bias"] * 8
+
+
 def test_zeroing_forgets_the_chosen_rows():
     p = policy()
     state = play(p, Robots(applied=reversed_at(0)), 50)

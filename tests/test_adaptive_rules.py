@@ -139,8 +139,16 @@ def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_nois
     assert shaken.surprise[0] == pytest.approx(1, rel=0.01)
 
 
-@pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize(("n", "jumps"), [(0, False), (1, False), (6, False), (7, True), (23, False)])
+def test_a_jump_without_a_full_covariance_is_refused():
+    rates = Rates(3.0, np.full(2, 0.1), -1.6, 1.6)
+    e, H = np.zeros((1, 2)), np.zeros((1, 2, 2))
+    with pytest.raises(ValueError, match="set full = True"):
+        kernels.learn(initial_synapses(np.zeros(2), 1, False, rates), e, H, e + 1, rates, np.ones(1), jump=e)
+
+
+@pytest.mark.parametrize(
+    ("n", "full", "jumps"), [*((n, full, False) for n in (0, 1, 6, 23) for full in (True, False)), (7, True, True)]
+)
 def test_the_compiled_rule_is_the_rule(n, full, jumps):
     rng = np.random.default_rng(n)
     rates = Rates(3.0, rng.uniform(0.1, 0.3, n), -1.6, 1.6, noise_scale=1.7)

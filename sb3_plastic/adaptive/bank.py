@@ -56,22 +56,23 @@ class Bank:
         if self._part is None or not np.array_equal(rows, self._part[0]):
             self._part = rows, _rows(self.t, rows)
         hypothesis, t, before = self.hypotheses[k], self._part[1], self.synapses[k]
-        part = Synapses(*(array[rows] for array in before))
+        everywhere = len(rows) == len(self.noise)
+        part = before if everywhere else Synapses(*(array[rows] for array in before))
         e, H = hypothesis.innovation(part.mean, t, self.model)
         R = t.expected.R
         part, self.likelihoods[k, rows] = hypothesis.learn(part, e, H, t, self.rates[k], self.noise[rows])
         self.misfits[k, rows] = -0.5 * (e * e / R).sum(1)
         self.learned[k, rows] = True
-        arrays = [array.copy() for array in before]
-        for array, new in zip(arrays, part, strict=True):
-            array[rows] = new
-        self.synapses[k] = Synapses(*arrays)
+        self.synapses[k] = part if everywhere else Synapses(*map(_with_rows, before, part, [rows] * len(part)))
 
     def traces(self, acting: Array) -> tuple[Array, Array]:
         """Surprise and expected noise of the hypothesis that acts, [B] each. :param acting: its index, [B]"""
         rows = np.arange(len(acting))
-        surprise, noise = (np.array([s[i] for s in self.synapses])[acting, rows] for i in (2, 3))
-        return surprise, noise
+        surprise, noise = self._all_traces()
+        return surprise[acting, rows], noise[acting, rows]
+
+    def _all_traces(self) -> tuple[Array, Array]:
+        return np.array([s.surprise for s in self.synapses]), np.array([s.noise for s in self.synapses])
 
     def least_error(self) -> Array:
         """Mean squared innovation of the hypothesis that has predicted best, in units of R, [B]."""
@@ -84,13 +85,20 @@ class Bank:
         :param acting: the hypothesis that has acted, [B]
         :return: synapses after, and what the step says for each hypothesis against nominal: evidence and hint, [B, K]
         """
-        surprise, noise = self.traces(acting)
+        of_acting = acting, np.arange(len(acting))
+        traces = (np.where(self.learned, trace, trace[of_acting]) for trace in self._all_traces())
         self.synapses = [
-            s._replace(surprise=np.where(learned, s.surprise, surprise), noise=np.where(learned, s.noise, noise))
-            for s, learned in zip(self.synapses, self.learned, strict=True)
+            s._replace(surprise=surprise, noise=noise)
+            for s, surprise, noise in zip(self.synapses, *traces, strict=True)
         ]
         misfits, likelihoods = (np.where(self.learned, x, x[0]) for x in (self.misfits, self.likelihoods))
         return tuple(self.synapses), against_nominal(misfits / self.noise), against_nominal(likelihoods)
+
+
+def _with_rows(array: Array, new: Array, rows: Array) -> Array:
+    array = array.copy()
+    array[rows] = new
+    return array
 
 
 def _rows(t: Transition, rows: Array) -> Transition:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses
+from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]
 
@@ -32,19 +33,18 @@ def learn(
     synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array, jump: Array | None = None
 ) -> tuple[Synapses, Array]:
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
-    n_envs, n = synapses.mean.shape
-    alone = synapses.covariance.ndim == 2
-    P = np.zeros((n_envs, n, n)) if alone else synapses.covariance.astype(np.float64)  # copies, changed below
-    if alone:
-        np.einsum("bii->bi", P)[...] = synapses.covariance
-    mean, surprise, noise = (x.astype(np.float64) for x in (synapses.mean, synapses.surprise, synapses.noise))
-    jump = np.zeros((n_envs, 0)) if jump is None else jump
-    arguments = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, jump, R, rates.inflation))
-    likelihood = np.empty(n_envs)
+    after = Synapses(*(x.astype(np.float64) for x in synapses))  # copies, changed below
+    e, H, R, inflation = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
+    likelihood = np.empty(len(e))
     numbers = rates.threshold, rates.process_noise, rates.max_variance, rates.noise_scale
-    _learn(mean, P, surprise, noise, likelihood, common_noise, *arguments, *numbers, alone)
-    covariance = np.einsum("bii->bi", P).copy() if alone else P
-    return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood
+    if after.covariance.ndim == 2:
+        if jump is not None:
+            raise UserError("A jump within the step needs a full covariance: set full = True in the hypothesis.")
+        _learn_alone(*after, likelihood, common_noise, e, H, R, inflation, *numbers)
+    else:
+        jump = np.zeros((len(e), 0)) if jump is None else np.ascontiguousarray(jump, dtype=np.float64)
+        _learn(*after, likelihood, common_noise, e, H, jump, R, inflation, *numbers)
+    return after._replace(mean=np.clip(after.mean, rates.low, rates.high)), likelihood
 
 
 @compiled
@@ -64,26 +64,20 @@ def _learn(
     process_noise: float,
     max_variance: float,
     noise_scale: float,
-    alone: bool,
 ) -> None:
     n_envs, C, n = H.shape
     HP, HPH, S, variance = np.empty((C, n)), np.empty((C, C)), np.empty((C, C)), np.empty(C)
     added, shrink, solved = np.empty(n), np.empty(n), np.empty(C)
     for b in range(n_envs):
         _product(H[b], P[b], HP)
-        nis = 0.0
         for i in range(C):
             variance[i] = 0.0
             for j in range(n):
                 variance[i] += HP[i, j] * H[b, i, j]
-            nis += min(e[b, i] * e[b, i] / (variance[i] + R[b, i]), NIS_BOUND)
-        noise[b] = 0.95 * noise[b] + 0.05 * nis / C
+        noise[b] = 0.95 * noise[b] + 0.05 * _nis(e[b], variance, R[b], 1.0)
         raised = max(noise[b], 1.0)
-        nis = 0.0
-        for i in range(C):
-            nis += min(e[b, i] * e[b, i] / (variance[i] + raised * R[b, i]), NIS_BOUND)
         before = opened_by(threshold, surprise[b])
-        surprise[b] = 0.5 * surprise[b] + 0.5 * nis / C
+        surprise[b] = 0.5 * surprise[b] + 0.5 * _nis(e[b], variance, R[b], raised)
         if n == 0:
             likelihood[b] = 0.0
             for i in range(C):
@@ -123,10 +117,104 @@ def _learn(
         if noise_scale * raised != common_noise[b]:
             _factor(HPH, R[b], noise_scale * raised, S)
         _update(mean[b], P[b], e[b], HP, S, solved)
-        if alone:
+
+
+@compiled
+def _learn_alone(
+    mean: Array,
+    p: Array,
+    surprise: Array,
+    noise: Array,
+    likelihood: Array,
+    common_noise: Array,
+    e: Array,
+    H: Array,
+    R: Array,
+    inflation: Array,
+    threshold: float,
+    process_noise: float,
+    max_variance: float,
+    noise_scale: float,
+) -> None:
+    """
+    The same for variances alone, p, of few synapses: by the matrix inversion lemma with S = H D D H' + r R, D D = p,
+    all factors are of K = I + D (H' R^-1 H) D / r, which has a row for each synapse, not for each component.
+    """
+    n_envs, C, n = H.shape
+    information, K, L = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    drive, solved, variance = np.empty(n), np.empty(n), np.empty(C)
+    for b in range(n_envs):
+        for i in range(C):
+            variance[i] = 0.0
             for j in range(n):
-                for k in range(n):
-                    P[b, j, k] = max(P[b, j, j], 0.0) if j == k else 0.0
+                variance[i] += H[b, i, j] * H[b, i, j] * p[b, j]
+        noise[b] = 0.95 * noise[b] + 0.05 * _nis(e[b], variance, R[b], 1.0)
+        raised = max(noise[b], 1.0)
+        surprise[b] = 0.5 * surprise[b] + 0.5 * _nis(e[b], variance, R[b], raised)
+        opened = opened_by(threshold, surprise[b])
+        for j in range(n):
+            p[b, j] = min(p[b, j] + process_noise + opened * inflation[j], max_variance)
+        information[:] = 0.0
+        drive[:] = 0.0
+        squares = logs = 0.0
+        for i in range(C):
+            squares += e[b, i] * e[b, i] / R[b, i]
+            logs += np.log(R[b, i])
+            for j in range(n):
+                scaled = H[b, i, j] / R[b, i]
+                drive[j] += scaled * e[b, i]
+                for k in range(j + 1):
+                    information[j, k] += scaled * H[b, i, k]
+        for j in range(n):
+            root = np.sqrt(p[b, j])
+            drive[j] *= root
+            for k in range(j + 1):
+                information[j, k] *= root * np.sqrt(p[b, k])
+        r = common_noise[b]
+        _whiten(information, drive, r, K, L, solved)
+        likelihood[b] = -0.5 * (squares / r + C * np.log(r) + logs)
+        for j in range(n):
+            likelihood[b] += 0.5 * solved[j] * solved[j] / (r * r) + np.log(L[j, j])
+        if noise_scale * raised != r:
+            r = noise_scale * raised
+            _whiten(information, drive, r, K, L, solved)
+        for j in range(n):
+            left = moved = 0.0
+            for i in range(j, n):
+                left += L[i, j] * L[i, j]
+                moved += L[i, j] * solved[i]
+            mean[b, j] += np.sqrt(p[b, j]) * moved / r
+            p[b, j] *= left
+
+
+@compiled
+def _whiten(information: Array, drive: Array, r: float, K: Array, L: Array, solved: Array) -> None:
+    """L <- inverse of the Cholesky factor of I + information / r, solved <- L drive; K is changed."""
+    n = len(drive)
+    for j in range(n):
+        for k in range(j + 1):
+            dot = information[j, k] / r + (1.0 if j == k else 0.0)
+            for i in range(k):
+                dot -= K[j, i] * K[k, i]
+            K[j, k] = np.sqrt(dot) if j == k else dot / K[k, k]
+    for j in range(n):
+        L[j, j] = 1 / K[j, j]
+        solved[j] = L[j, j] * drive[j]
+        for k in range(j):
+            dot = 0.0
+            for i in range(k, j):
+                dot -= K[j, i] * L[i, k]
+            L[j, k] = dot / K[j, j]
+            solved[j] += L[j, k] * drive[k]
+
+
+@compiled
+def _nis(e: Array, variance: Array, R: Array, raised: float) -> float:
+    """Normalised innovation squared, mean over components."""
+    total = 0.0
+    for i in range(len(e)):
+        total += min(e[i] * e[i] / (variance[i] + raised * R[i]), NIS_BOUND)
+    return total / len(e)
 
 
 @compiled

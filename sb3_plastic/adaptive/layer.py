@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.bank import Bank
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
-from sb3_plastic.adaptive.hypotheses import DEFAULT, Sizes, Transition, make_hypotheses
+from sb3_plastic.adaptive.hypotheses import DEFAULT, Hypothesis, Sizes, Transition, make_hypotheses
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
 from sb3_plastic.errors import check_choice
@@ -206,13 +206,14 @@ class AdaptiveLayer:
         bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.model, np.maximum(state.noise, 1))
         bank.learn(0, np.flatnonzero(begun))
         for k, rows in self._rows_acting(state):
-            bank.learn(k, rows)
+            bank.learn(k, rows[begun[rows]])
         # A dead zone: while who acts has errors no larger than the forward model's own, the others wait.
         surprise, expected = bank.traces(acting)
         shaken = begun & (surprise * np.maximum(expected, 1) > self.settings.calm)
         # Delays are compared with each other in every step: while commands change slowly, a wrong one is nearly right.
-        for k in range(1, len(self.hypotheses)):
-            bank.learn(k, np.flatnonzero((shaken | self.is_late[acting] & self.is_late[k]) & (acting != k)))
+        shaken_or_late = shaken | begun & self.is_late[acting]
+        for k in range(1, len(self.hypotheses)) if shaken_or_late.any() else ():
+            bank.learn(k, np.flatnonzero((shaken_or_late if self.is_late[k] else shaken) & (acting != k)))
         synapses, gained, hinted = bank.finish(acting)
         evidence = accumulate(state.evidence, gained, LEAK)
         hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)
@@ -231,6 +232,8 @@ class AdaptiveLayer:
         """
         sensed = o
         for k, rows in self._rows_acting(state):
+            if type(self.hypotheses[k]).sense is Hypothesis.sense:  # it lets the actor see what the sensors say
+                continue
             if sensed is o:
                 sensed = o.copy()
             mean = state.synapses[k].mean[rows]
@@ -269,9 +272,8 @@ class AdaptiveLayer:
 
     def _rows_acting(self, state: LayerState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""
-        if not state.acting.any():
-            return []
-        return [(k, np.flatnonzero(state.acting == k)) for k in np.unique(state.acting).tolist() if k]
+        n_rows = np.bincount(state.acting)
+        return [(k, np.flatnonzero(state.acting == k)) for k in range(1, len(n_rows)) if n_rows[k]]
 
 
 def merge(rows: Array, a: LayerState, b: LayerState) -> LayerState:

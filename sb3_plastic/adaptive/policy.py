@@ -219,11 +219,12 @@ class AdaptivePolicy:
         if state is None:
             return self.layer.initial_state(n_envs), None
         n = len(self.layer.shapes)
-        for i, (array, row) in enumerate(zip(state, self.layer.shapes, strict=False)):
-            if np.shape(array) != (n_envs, *row):
+        expected = [(n_envs, *row) for row in self.layer.shapes]
+        for i, (array, shape) in enumerate(zip(state, expected, strict=False)):
+            if array.shape != shape:
                 raise UserError(
-                    f"Entry {i} of the state has shape {np.shape(array)}, expected {(n_envs, *row)}: pass back what "
-                    f"predict returned, for the same {n_envs} environments, or state=None to start afresh."
+                    f"Entry {i} of the state has shape {array.shape}, expected {shape}: pass back what predict "
+                    f"returned, for the same {n_envs} environments, or state=None to start afresh."
                 )
         if len(state) < n:
             raise UserError(f"A state has at least {n} arrays, got {len(state)}: pass back what predict returned.")

@@ -213,8 +213,8 @@ def learn(
     :param R: the forward model's variance, [B, C]
     :param rates: how they learn
     :param common_noise: what hypotheses are compared under: the expected noise of the one that acts, at least 1, [B]
-    :param jump: derivative of each component by a change of its own synapse within the step, [B, C], where n = C; None:
-        a change shows from the next step on
+    :param jump: derivative of each component by a change of its own synapse within the step, [B, C], where n = C and
+        the covariance is full; None: a change shows from the next step on
     :return: synapses after, and the log-likelihood of the innovation before the means were updated, [B]
     """
     mean, covariance, surprise, noise = synapses
@@ -229,7 +229,7 @@ def learn(
     if jump is not None:  # a change within this step: known by the jump alone
         q = np.maximum(opened - before, 0)[:, None] * rates.inflation
         HP, S = plus_diagonal(HP, jump * q), plus_diagonal(S, jump**2 * q)
-        covariance = covariance + q if covariance.ndim == 2 else plus_diagonal(covariance, q)
+        covariance = plus_diagonal(covariance, q)
     likelihood = log_likelihood(e, plus_diagonal(S, common_R))
     mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R * rates.noise_scale))
     return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood

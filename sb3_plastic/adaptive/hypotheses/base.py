@@ -94,7 +94,7 @@ class Hypothesis:
     def jump(self, mean: Array, t: Transition) -> Array | None:
         """
         What a change of the synapses *within* the last step does to it: a sensor that has just gone wrong jumps by its
-        bias. None: nothing else than a change before it.
+        bias. None: nothing else than a change before it. It needs a full covariance.
 
         :param mean: [B, n]
         :param t: the last step
