@@ -79,6 +79,7 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
         "quiet": f"rule='oja', {QUIET}",
         "quiet_128": f"rule='oja', {QUIET}, {_net_arch([128, 128])}",
         "quieter": "rule='oja', alpha_init=0.02, plasticity_lr_scale=0.1",
+        "silent": "rule='oja', alpha_init=0.002, plasticity_lr_scale=0.1",
         "quiet_start": "rule='oja', alpha_init=0.02",
         "lr_.3": "rule='oja', plasticity_lr_scale=0.3",
     }
