@@ -39,8 +39,7 @@ def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
         "MLP": "ortho_init=True, net_arch=dict(pi=[64, 64], vf=[64, 64])",  # all: RL Zoo merges those of ours alone
     }[label]
     if env_id == "Ant-v5":
-        # HalfCheetah's choice, and three ways to smaller steps: a lower rate, fewer epochs, more exploration noise.
-        tried = {
+        tried = {  # HalfCheetah's choice, and smaller steps: a lower rate, fewer epochs, more exploration noise
             "lin_1e-3": [falling],
             "lin_3e-4": ["learning_rate:'lin_3e-4'"],
             "4_epochs": [falling, "n_epochs:4"],
