@@ -63,7 +63,9 @@ class Bank:
         part, self.likelihoods[k, rows] = hypothesis.learn(part, e, H, t, self.rates[k], self.noise[rows])
         self.misfits[k, rows] = -0.5 * (e * e / R).sum(1)
         self.learned[k, rows] = True
-        self.synapses[k] = part if everywhere else Synapses(*map(_with_rows, before, part, [rows] * len(part)))
+        if not everywhere:
+            part = Synapses(*(_with_rows(array, new, rows) for array, new in zip(before, part, strict=True)))
+        self.synapses[k] = part
 
     def traces(self, acting: Array) -> tuple[Array, Array]:
         """Surprise and expected noise of the hypothesis that acts, [B] each. :param acting: its index, [B]"""

@@ -19,7 +19,6 @@ Array = NDArray[Any]
 WORST_SHARE = 0.5
 """Components of which the model leaves more than this share of the variance unexplained are not predicted."""
 
-
 ENOUGH_UPDATES = 5000
 """Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
 

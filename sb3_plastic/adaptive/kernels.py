@@ -137,8 +137,9 @@ def _learn_alone(
     noise_scale: float,
 ) -> None:
     """
-    The same for variances alone, p, of few synapses: by the matrix inversion lemma with S = H D D H' + r R, D D = p,
-    all factors are of K = I + D (H' R^-1 H) D / r, which has a row for each synapse, not for each component.
+    The same for variances alone, p, of few synapses: by the matrix inversion lemma (Woodbury, 1950) with
+    S = H D D H' + r R, D D = p, all factors are of K = I + D (H' R^-1 H) D / r, which has a row for each synapse, not
+    for each component.
     """
     n_envs, C, n = H.shape
     information, K, L = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))

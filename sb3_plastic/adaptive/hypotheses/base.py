@@ -114,7 +114,8 @@ class Hypothesis:
         :param t: the last step
         :param rates: thresholds and bounds
         :param common_noise: what hypotheses are compared under, at least 1, [B]
-        :return: synapses after, and the log-likelihood of the innovation, [B]
+        :return: synapses after, in arrays of their own, and the log-likelihood of the innovation, [B]
+        :raises UserError: on a jump of synapses that have variances alone
         """
         return kernels.learn(synapses, e, H, t.expected.R, rates, common_noise, self.jump(synapses.mean, t))
 
