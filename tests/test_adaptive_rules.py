@@ -13,6 +13,7 @@ from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import fit, train
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
+from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING, against_disturbance
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
 from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
 from sb3_plastic.adaptive.synapses import (
@@ -227,6 +228,16 @@ def test_the_compiled_filter_over_plugs_is_the_filter():
         for a, b in zip(one, other, strict=True):
             assert b == pytest.approx(a, abs=1e-8)
     assert one.mean.min() < 0.1
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64])
+def test_what_fights_a_disturbance_is_the_damped_least_squares_solution(number):
+    rng = np.random.default_rng(0)
+    f, B, R = rng.normal(size=(3, 7)), rng.normal(size=(3, 7, 4)), rng.uniform(0.1, 2, (3, 7))
+    d, p = rng.normal(size=(3, 7)), Prediction(*(x.astype(number) for x in (f, B, R)))
+    BS = (p.B / (p.R * (1 / p.R).mean(1, keepdims=True))[..., None]).transpose(0, 2, 1)
+    expected = np.linalg.solve(BS @ p.B + DAMPING * np.eye(4), BS @ d[..., None])[..., 0]
+    assert against_disturbance(d, p) == pytest.approx(expected, abs=1e-9 if number is np.float64 else 1e-4)
 
 
 def test_beliefs_about_plugs_are_kept_as_a_mean_and_a_variance_each():

@@ -44,7 +44,8 @@ def learn(
     else:
         jump = np.zeros((len(e), 0)) if jump is None else np.ascontiguousarray(jump, dtype=np.float64)
         _learn(*after, likelihood, common_noise, e, H, jump, R, inflation, *numbers)
-    return after._replace(mean=np.clip(after.mean, rates.low, rates.high)), likelihood
+    after.mean.clip(rates.low, rates.high, out=after.mean)
+    return after, likelihood
 
 
 @compiled
@@ -222,6 +223,23 @@ def _nis(e: Array, variance: Array, R: Array, raised: float) -> float:
 def opened_by(threshold: float, surprise: float) -> float:
     """How far surprise opens the variances."""
     return 1 / (1 + np.exp(min(max(2 * (threshold - surprise), -30.0), 30.0)))
+
+
+@compiled
+def invert(V: Array) -> None:
+    """V <- V^-1 by Gauss and Jordan; no pivots are sought, since its diagonal is never small."""
+    n = len(V)
+    for pivot in range(n):
+        scale = 1 / V[pivot, pivot]
+        V[pivot, pivot] = 1.0
+        for k in range(n):
+            V[pivot, k] *= scale
+        for j in range(n):
+            if j != pivot:
+                factor = V[j, pivot]
+                V[j, pivot] = 0.0
+                for k in range(n):
+                    V[j, k] -= factor * V[pivot, k]
 
 
 @compiled

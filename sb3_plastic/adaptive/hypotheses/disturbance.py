@@ -7,6 +7,7 @@ import numpy as np
 from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.motors import cautious
+from sb3_plastic.adaptive.kernels import compiled, invert
 
 DAMPING = 0.05
 """lambda: how dear a command is that fights a disturbance."""
@@ -22,7 +23,26 @@ def against_disturbance(d: Array, p: Prediction) -> Array:
     """
     S = 1 / p.R
     BS = (p.B * (S / S.mean(1, keepdims=True))[..., None]).transpose(0, 2, 1)
-    return np.linalg.solve(BS @ p.B + DAMPING * np.eye(p.B.shape[2]), BS @ d[..., None])[..., 0]
+    u = (BS @ d[..., None])[..., 0]
+    _solve(BS @ p.B, u)
+    return u
+
+
+@compiled
+def _solve(M: Array, u: Array) -> None:
+    """u <- (M + lambda I)^-1 u of each environment: numpy's solver is made for larger matrices."""
+    n_envs, A = u.shape
+    V, moved = np.empty((A, A)), np.empty(A)
+    for b in range(n_envs):
+        for j in range(A):
+            V[j] = M[b, j]
+            V[j, j] += DAMPING
+        invert(V)
+        for j in range(A):
+            moved[j] = 0.0
+            for k in range(A):
+                moved[j] += V[j, k] * u[b, k]
+        u[b] = moved
 
 
 class MotorsAndDisturbance(Hypothesis):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sb3_plastic.adaptive.hypotheses.base import Array, Transition
-from sb3_plastic.adaptive.kernels import compiled, opened_by
+from sb3_plastic.adaptive.kernels import compiled, invert, opened_by
 from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses
 
 LEAST = 1e-9
@@ -135,24 +135,14 @@ def _explained(B: Array, spread: Array, a: Array, of_motors: Array, variance: Ar
 
 @compiled
 def _motors_seen(B: Array, W: Array, y: Array, V: Array, seen: Array) -> None:
-    """V <- (B' W B + ridge)^-1 by Gauss and Jordan, seen <- V B' W y."""
+    """V <- (B' W B + ridge)^-1, seen <- V B' W y."""
     C, A = B.shape
     for j in range(A):
         for k in range(A):
             V[j, k] = RIDGE if j == k else 0.0
             for i in range(C):
                 V[j, k] += B[i, j] * W[i] * B[i, k]
-    for pivot in range(A):
-        scale = 1 / V[pivot, pivot]
-        V[pivot, pivot] = 1.0
-        for k in range(A):
-            V[pivot, k] *= scale
-        for j in range(A):
-            if j != pivot:
-                factor = V[j, pivot]
-                V[j, pivot] = 0.0
-                for k in range(A):
-                    V[j, k] -= factor * V[pivot, k]
+    invert(V)
     for j in range(A):
         seen[j] = 0.0
         for k in range(A):
@@ -162,9 +152,20 @@ def _motors_seen(B: Array, W: Array, y: Array, V: Array, seen: Array) -> None:
 
 @compiled
 def _balance(p: Array) -> None:
+    """In plain loops: a slice of numbers that lie apart costs more than its sum."""
     n = p.shape[1]
     for _ in range(BALANCES):
         for j in range(n):
-            p[:, j] /= p[0, j].sum() + p[1, j].sum()
+            total = 0.0
+            for k in range(n):
+                total += p[0, j, k] + p[1, j, k]
+            for k in range(n):
+                p[0, j, k] /= total
+                p[1, j, k] /= total
         for k in range(n):
-            p[:, :, k] /= p[0, :, k].sum() + p[1, :, k].sum()
+            total = 0.0
+            for j in range(n):
+                total += p[0, j, k] + p[1, j, k]
+            for j in range(n):
+                p[0, j, k] /= total
+                p[1, j, k] /= total
