@@ -41,7 +41,10 @@ class Bank:
         self.hypotheses, self.rates, self.synapses, self.model = hypotheses, rates, list(synapses), model
         self.t, self.noise = t, noise
         self.learned = np.zeros((len(hypotheses), len(noise)), bool)
-        self.misfits, self.likelihoods = np.zeros(self.learned.shape), np.zeros(self.learned.shape)
+        # Of each hypothesis surprise, expected noise, likelihood and misfit, [4, K, B]: one array, since most of a
+        # step's time goes into numpy's calls.
+        self.said = np.zeros((4, *self.learned.shape))
+        self.said[:2] = [s.surprise for s in synapses], [s.noise for s in synapses]
         self._part: tuple[Array, Transition] | None = None
 
     def learn(self, k: int, rows: Array) -> None:
@@ -53,32 +56,29 @@ class Bank:
         """
         if not len(rows):
             return
-        if self._part is None or not np.array_equal(rows, self._part[0]):
+        if self._part is None or rows.tobytes() != self._part[0].tobytes():
             self._part = rows, _rows(self.t, rows)
         hypothesis, t, before = self.hypotheses[k], self._part[1], self.synapses[k]
         everywhere = len(rows) == len(self.noise)
-        part = before if everywhere else Synapses(*(array[rows] for array in before))
+        part = before if everywhere else Synapses(*(array.take(rows, 0) for array in before))
         e, H = hypothesis.innovation(part.mean, t, self.model)
-        R = t.expected.R
-        part, self.likelihoods[k, rows] = hypothesis.learn(part, e, H, t, self.rates[k], self.noise[rows])
-        self.misfits[k, rows] = -0.5 * (e * e / R).sum(1)
+        part, likelihood = hypothesis.learn(part, e, H, t, self.rates[k], self.noise[rows])
+        self.said[:, k, rows] = part.surprise, part.noise, likelihood, -0.5 * (e * e / t.expected.R).sum(1)
         self.learned[k, rows] = True
         if not everywhere:
-            part = Synapses(*(_with_rows(array, new, rows) for array, new in zip(before, part, strict=True)))
+            mean, covariance = before.mean.copy(), before.covariance.copy()
+            mean[rows], covariance[rows] = part.mean, part.covariance
+            part = before._replace(mean=mean, covariance=covariance)
         self.synapses[k] = part
 
     def traces(self, acting: Array) -> tuple[Array, Array]:
         """Surprise and expected noise of the hypothesis that acts, [B] each. :param acting: its index, [B]"""
-        rows = np.arange(len(acting))
-        surprise, noise = self._all_traces()
-        return surprise[acting, rows], noise[acting, rows]
-
-    def _all_traces(self) -> tuple[Array, Array]:
-        return np.array([s.surprise for s in self.synapses]), np.array([s.noise for s in self.synapses])
+        surprise, noise = self.said[:2, acting, np.arange(len(acting))]
+        return surprise, noise
 
     def least_error(self) -> Array:
         """Mean squared innovation of the hypothesis that has predicted best, in units of R, [B]."""
-        return -2 * np.where(self.learned, self.misfits, -np.inf).max(0) / self.t.y.shape[1]
+        return -2 * np.where(self.learned, self.said[3], -np.inf).max(0) / self.t.y.shape[1]
 
     def finish(self, acting: Array) -> tuple[tuple[Synapses, ...], Array, Array]:
         """
@@ -87,23 +87,15 @@ class Bank:
         :param acting: the hypothesis that has acted, [B]
         :return: synapses after, and what the step says for each hypothesis against nominal: evidence and hint, [B, K]
         """
-        of_acting = acting, np.arange(len(acting))
-        traces = (np.where(self.learned, trace, trace[of_acting]) for trace in self._all_traces())
-        self.synapses = [
-            s._replace(surprise=surprise, noise=noise)
-            for s, surprise, noise in zip(self.synapses, *traces, strict=True)
-        ]
-        misfits, likelihoods = (np.where(self.learned, x, x[0]) for x in (self.misfits, self.likelihoods))
-        return tuple(self.synapses), against_nominal(misfits / self.noise), against_nominal(likelihoods)
-
-
-def _with_rows(array: Array, new: Array, rows: Array) -> Array:
-    array = array.copy()
-    array[rows] = new
-    return array
+        of_acting = self.said[:2, None, acting, np.arange(len(acting))]
+        surprise, noise = np.where(self.learned, self.said[:2], of_acting)
+        likelihoods, misfits = np.where(self.learned, self.said[2:], self.said[2:, :1])
+        synapses = tuple(Synapses(*s[:2], *traces) for s, *traces in zip(self.synapses, surprise, noise, strict=True))
+        return synapses, against_nominal(misfits / self.noise), against_nominal(likelihoods)
 
 
 def _rows(t: Transition, rows: Array) -> Transition:
     if len(rows) == len(t.o):
         return t
-    return Transition(t.o[rows], t.y[rows], t.commands[rows], Prediction(*(array[rows] for array in t.expected)))
+    o, y, commands = (array.take(rows, 0) for array in t[:3])
+    return Transition(o, y, commands, Prediction(*(array.take(rows, 0) for array in t.expected)))
