@@ -67,7 +67,7 @@ class LayerState(NamedTuple):
         n, width = len(cls._fields) - 1, len(Synapses._fields)
         rest = arrays[n:]
         synapses = tuple(Synapses(*rest[i : i + width]) for i in range(0, len(rest), width))
-        return cls(**dict(zip(cls._fields[:n], arrays[:n], strict=True)), synapses=synapses)
+        return cls._make((*arrays[:n], synapses))
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ class AdaptiveLayer:
         ]
         if settings.always is not None:
             check_choice("hypothesis that always acts", settings.always, self.names)
+        # The others let the actor see what the sensors say.
+        self.senses = np.array([type(h).sense is not Hypothesis.sense for h in self.hypotheses])
         self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
@@ -204,7 +206,7 @@ class AdaptiveLayer:
         begun, acting = state.steps > 0, state.acting
         t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R))
         bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.model, np.maximum(state.noise, 1))
-        bank.learn(0, np.flatnonzero(begun))
+        bank.learn(0, begun.nonzero()[0])
         for k, rows in self._rows_acting(state):
             bank.learn(k, rows[begun[rows]])
         # A dead zone: while who acts has errors no larger than the forward model's own, the others wait.
@@ -230,12 +232,10 @@ class AdaptiveLayer:
         :param state: after :meth:`observe`
         :param o: finite observation [B, O]
         """
-        sensed = o
+        if not self.senses[state.acting].any():
+            return o
+        sensed = o.copy()
         for k, rows in self._rows_acting(state):
-            if type(self.hypotheses[k]).sense is Hypothesis.sense:  # it lets the actor see what the sensors say
-                continue
-            if sensed is o:
-                sensed = o.copy()
             mean = state.synapses[k].mean[rows]
             sensed[rows] = self.hypotheses[k].sense(mean, o[rows], state.commands[rows], self.model)
         return sensed
@@ -256,10 +256,10 @@ class AdaptiveLayer:
             if u is intended:
                 u = intended.copy()
             s = state.synapses[k]
-            at = Prediction(p.f[rows], p.B[rows], p.R[rows])
-            variance = variances(s.covariance[rows]) * self.rates[k].caution
+            at = Prediction(*(array.take(rows, 0) for array in p))
+            variance = variances(s.covariance)[rows] * self.rates[k].caution
             u[rows] = self.hypotheses[k].decode(s.mean[rows], variance, intended[rows], at)
-        u = np.clip(u, -1, 1)
+        u = u.clip(-1, 1)
         return u, state._replace(
             steps=state.steps + 1,
             observation=o,
@@ -273,7 +273,7 @@ class AdaptiveLayer:
     def _rows_acting(self, state: LayerState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""
         n_rows = np.bincount(state.acting)
-        return [(k, np.flatnonzero(state.acting == k)) for k in range(1, len(n_rows)) if n_rows[k]]
+        return [(k, (state.acting == k).nonzero()[0]) for k in range(1, len(n_rows)) if n_rows[k]]
 
 
 def merge(rows: Array, a: LayerState, b: LayerState) -> LayerState:

@@ -220,12 +220,13 @@ class AdaptivePolicy:
             return self.layer.initial_state(n_envs), None
         n = len(self.layer.shapes)
         expected = [(n_envs, *row) for row in self.layer.shapes]
-        for i, (array, shape) in enumerate(zip(state, expected, strict=False)):
-            if array.shape != shape:
-                raise UserError(
-                    f"Entry {i} of the state has shape {array.shape}, expected {shape}: pass back what predict "
-                    f"returned, for the same {n_envs} environments, or state=None to start afresh."
-                )
+        got = [array.shape for array in state[:n]]
+        if got != expected[: len(got)]:
+            i = next(i for i, shape in enumerate(got) if shape != expected[i])
+            raise UserError(
+                f"Entry {i} of the state has shape {got[i]}, expected {expected[i]}: pass back what predict "
+                f"returned, for the same {n_envs} environments, or state=None to start afresh."
+            )
         if len(state) < n:
             raise UserError(f"A state has at least {n} arrays, got {len(state)}: pass back what predict returned.")
         return LayerState.from_arrays(tuple(state[:n])), tuple(state[n:]) or None

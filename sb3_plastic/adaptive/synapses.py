@@ -109,7 +109,7 @@ def initial_synapses(mean: Array, n_envs: int, full: bool, rates: Rates) -> Syna
 
 def variances(covariance: Array) -> Array:
     """The variance of each synapse, [B, n]."""
-    return covariance if covariance.ndim == 2 else np.einsum("bii->bi", covariance)
+    return covariance if covariance.ndim == 2 else covariance.diagonal(axis1=1, axis2=2)
 
 
 def projected(H: Array, covariance: Array) -> Array:
