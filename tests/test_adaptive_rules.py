@@ -284,3 +284,14 @@ def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body
     assert np.corrcoef(expected.ravel(), (high - low).ravel())[0, 1] > (0.95 if body == "mlp" else 0.7)
     p = model.predict(o[0], a[0])
     assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(model.linearise(o[0], a[0])[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("body", ["mlp", "spiking"])
+def test_what_the_layer_asks_of_the_forward_model_is_what_was_trained(body):
+    torch.manual_seed(0)
+    model = ForwardModel(5, 2, body, (16, 16))
+    o, a = torch.randn(3, 5), torch.rand(3, 2)
+    with torch.no_grad():
+        f, B, log_R = model(o, a)
+    for got, expected in zip(model.predict(o.numpy(), a.numpy()), (f, B, log_R.exp()), strict=True):
+        assert got == pytest.approx(expected.numpy(), abs=1e-5)

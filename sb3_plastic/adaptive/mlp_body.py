@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+Array = NDArray[Any]
+
+
+def affine(x: Array, layer: nn.Linear) -> Array:
+    """What a layer makes of x, in numpy. :param x: [B, I] :param layer: I inputs, O outputs :return: [B, O]"""
+    return x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
 
 
 class MLPBody(nn.Module):
@@ -27,6 +37,13 @@ class MLPBody(nn.Module):
         """Features [B, F] of standardised observations [B, O]."""
         for layer in self.layers:
             z = torch.tanh(layer(z))
+        return z
+
+    def features(self, z: Array) -> Array:
+        """As :meth:`forward`, in numpy."""
+        for layer in self.layers:
+            assert isinstance(layer, nn.Linear)
+            z = np.tanh(affine(z, layer))
         return z
 
     def pull_back(self, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

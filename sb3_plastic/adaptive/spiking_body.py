@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sb3_plastic.adaptive.mlp_body import Array
 from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.snn.state import SNNState
 
@@ -34,6 +35,10 @@ class SpikingBody(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Features [B, F] of standardised observations [B, O]."""
         return self._rates(z)[-1]
+
+    def features(self, z: Array) -> Array:
+        """As :meth:`forward`, of numpy's arrays."""
+        return self(torch.from_numpy(z)).numpy()
 
     def _rates(self, z: Tensor) -> list[Tensor]:
         starts = torch.ones(1, len(z), dtype=torch.bool)
