@@ -149,6 +149,22 @@ def test_tables_and_figures_are_remade_from_the_results(study, drawn, tmp_path, 
     assert (tmp_path / f"{drawn}.png").is_file()
 
 
+def test_what_a_plastic_agent_has_more_than_another_has_an_interval_over_the_seeds_of_both(tmp_path, capsys):
+    trained = [("plastic", "controls", seed, kept) for seed, kept in enumerate((0.875, 0.75, 1.0))]
+    trained += [("MLP", "frozen", seed, kept) for seed, kept in enumerate((0.375, 0.25, 0.5))]
+    for name, arm, seed, kept in trained:
+        cell = result(arm, kept=kept, agent_seed=seed) | {"cell": f"{name}{seed}", "agent": name}
+        keep(tmp_path, json.loads(json.dumps(cell)))
+    main(["robustness", "--out", str(tmp_path), "--report-only"])
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    (title,) = (cells for cells in lines if "plastic - MLP" in cells)
+    (row,) = (cells for cells in lines if "novel/wires_signed" in cells)
+    shown = dict(zip(title, row, strict=True))
+    assert shown["plastic"].startswith("0.88 [")
+    assert shown["MLP"].startswith("0.38 [")
+    assert shown["plastic - MLP"] == "0.50 [0.33, 0.67]"
+
+
 def test_a_low_pass_filter_sends_half_of_a_jump_and_starts_anew_with_the_episode():
     sent = []
 

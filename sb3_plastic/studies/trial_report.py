@@ -16,7 +16,7 @@ from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
-from sb3_plastic.studies.trial_scores import OWN, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import OWN, ahead, chosen, difference, frame_of, over_seeds
 
 Column = Callable[[pd.DataFrame], Estimate]
 """What a column shows of the rows of a family."""
@@ -102,7 +102,8 @@ def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 def agent_columns(rows: pd.DataFrame) -> dict[str, Column]:
     """
-    Speeds of all agents, in all arms and under all controls.
+    Speeds of all agents, in all arms and under all controls; then what the agents whose own plasticity was switched
+    off, too, have more than each of the others.
 
     :param rows: of one robot, suite and protocol
     """
@@ -110,11 +111,22 @@ def agent_columns(rows: pd.DataFrame) -> dict[str, Column]:
     for agent, arm, control in rows[["agent", "arm", "control"]].drop_duplicates().itertuples(index=False):
         notes = [note for note in (arm, control) if note not in ("frozen", "controls", "intact")]
         columns[", ".join([agent, *notes])] = _estimate_of("speed", agent=agent, arm=arm, control=control)
+    intact = chosen(rows, control="intact")
+    controlled = list(dict.fromkeys(chosen(rows, arm="controls")["agent"]))
+    for agent in controlled:
+        for other in dict.fromkeys(chosen(intact, arm="frozen")["agent"]):
+            if other not in controlled:
+                columns[f"{agent} - {other}"] = partial(_one_agent_ahead, agent, other)
     return columns
 
 
 def _estimate_of(score: str, control: str = "intact", **values: str) -> Column:
     return lambda rows: over_seeds(chosen(rows, control=control, **values), score)
+
+
+def _one_agent_ahead(agent: str, other: str, rows: pd.DataFrame) -> Estimate:
+    rows = chosen(rows, control="intact")
+    return ahead(chosen(rows, agent=agent, arm="controls"), chosen(rows, agent=other, arm="frozen"), "speed")
 
 
 def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:

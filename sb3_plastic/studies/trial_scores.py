@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sb3_plastic.evaluation.scores import iqm, mean
-from sb3_plastic.report.scores import Estimate, estimate
+from sb3_plastic.report.scores import Estimate, estimate, joint
 from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trials import SCORES
@@ -94,3 +94,20 @@ def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate
         return Estimate(float("nan"))
     two = two.groupby("agent_seed").mean().reindex(one.index.get_level_values("agent_seed"))
     return estimate(one[shared].to_numpy() - two[shared].to_numpy(dtype=np.float64), mean)
+
+
+def ahead(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
+    """
+    What one agent has more than another, whose seeds are others: the difference of their means over seeds; in several
+    families, of those that both have, of their interquartile means.
+
+    :param frame: of the one agent, one arm and control
+    :param other: of the other agent
+    :param score: column
+    """
+    one, two = by_seed(frame, score), by_seed(other, score)
+    shared = one.columns.intersection(two.columns)
+    if shared.empty:
+        return Estimate(float("nan"))
+    middle = iqm if len(shared) > 1 else mean
+    return joint(lambda x, y: middle(x) - middle(y), one[shared], two[shared])
