@@ -15,6 +15,8 @@ from sb3_plastic.adaptive.synapses import Rates, Synapses
 
 Array = NDArray[Any]
 
+TRACES, LIKELIHOOD, MISFIT = slice(2), 2, 3  # places in `Bank.said`; traces: surprise and expected noise
+
 
 class Bank:
     """
@@ -41,10 +43,9 @@ class Bank:
         self.hypotheses, self.rates, self.synapses, self.model = hypotheses, rates, list(synapses), model
         self.t, self.noise = t, noise
         self.learned = np.zeros((len(hypotheses), len(noise)), bool)
-        # Of each hypothesis surprise, expected noise, likelihood and misfit, [4, K, B]: one array, since most of a
-        # step's time goes into numpy's calls.
+        # [4, K, B], one array for all, since most of a step's time goes into numpy's calls
         self.said = np.zeros((4, *self.learned.shape))
-        self.said[:2] = [s.surprise for s in synapses], [s.noise for s in synapses]
+        self.said[TRACES] = [s.surprise for s in synapses], [s.noise for s in synapses]
         self._part: tuple[Array, Transition] | None = None
 
     def learn(self, k: int, rows: Array) -> None:
@@ -73,12 +74,11 @@ class Bank:
 
     def traces(self, acting: Array) -> tuple[Array, Array]:
         """Surprise and expected noise of the hypothesis that acts, [B] each. :param acting: its index, [B]"""
-        surprise, noise = self.said[:2, acting, np.arange(len(acting))]
-        return surprise, noise
+        return tuple(self.said[TRACES, acting, np.arange(len(acting))])
 
     def least_error(self) -> Array:
         """Mean squared innovation of the hypothesis that has predicted best, in units of R, [B]."""
-        return -2 * np.where(self.learned, self.said[3], -np.inf).max(0) / self.t.y.shape[1]
+        return -2 * np.where(self.learned, self.said[MISFIT], -np.inf).max(0) / self.t.y.shape[1]
 
     def finish(self, acting: Array) -> tuple[tuple[Synapses, ...], Array, Array]:
         """
@@ -87,9 +87,10 @@ class Bank:
         :param acting: the hypothesis that has acted, [B]
         :return: synapses after, and what the step says for each hypothesis against nominal: evidence and hint, [B, K]
         """
-        of_acting = self.said[:2, None, acting, np.arange(len(acting))]
-        surprise, noise = np.where(self.learned, self.said[:2], of_acting)
-        likelihoods, misfits = np.where(self.learned, self.said[2:], self.said[2:, :1])
+        of_acting = self.said[TRACES, None, acting, np.arange(len(acting))]
+        surprise, noise = np.where(self.learned, self.said[TRACES], of_acting)
+        nominal = self.said[:, :1]
+        likelihoods, misfits = (np.where(self.learned, self.said[i], nominal[i]) for i in (LIKELIHOOD, MISFIT))
         synapses = tuple(Synapses(*s[:2], *traces) for s, *traces in zip(self.synapses, surprise, noise, strict=True))
         return synapses, against_nominal(misfits / self.noise), against_nominal(likelihoods)
 

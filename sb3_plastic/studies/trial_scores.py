@@ -98,8 +98,7 @@ def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate
 
 def ahead(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
     """
-    What one agent has more than another, whose seeds are others: the difference of their means over seeds; in several
-    families, of those that both have, of their interquartile means.
+    The same of two agents, whose seeds are others: the difference of :func:`over_seeds` in the families of both.
 
     :param frame: of the one agent, one arm and control
     :param other: of the other agent
@@ -107,7 +106,5 @@ def ahead(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
     """
     one, two = by_seed(frame, score), by_seed(other, score)
     shared = one.columns.intersection(two.columns)
-    if shared.empty:
-        return Estimate(float("nan"))
     middle = iqm if len(shared) > 1 else mean
-    return joint(lambda x, y: middle(x) - middle(y), one[shared], two[shared])
+    return joint(lambda x, y: middle(x) - middle(y), one[shared], two[shared]) if len(shared) else Estimate(np.nan)
