@@ -120,10 +120,11 @@ def robustness_figure(frame: pd.DataFrame) -> Figure:
     frame = frame[(frame["control"] == "intact") & ~frame["split"].isin(["nominal", "reference", "sham"])]
     shown = list(frame[["suite", "protocol"]].drop_duplicates().itertuples(index=False, name=None))
     families = {key: list(chosen(frame, suite=key[0], protocol=key[1])["family"].unique()) for key in shown}
-    figure = new_figure(PAGE, 0.6 + 0.11 * sum(len(names) + 2 for names in families.values()))
+    agents = list(frame[["agent", "arm"]].drop_duplicates().itertuples(index=False, name=None))
+    row = 0.06 + 0.02 * len(agents)
+    figure = new_figure(PAGE, 0.8 + row * sum(len(names) + 2 for names in families.values()))
     ratios = [len(names) + 1 for names in families.values()]
     panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
-    agents = list(frame[["agent", "arm"]].drop_duplicates().itertuples(index=False, name=None))
     for axes, key in zip(panels, shown, strict=True):
         part = chosen(frame, suite=key[0], protocol=key[1])
         for i, (agent, arm) in enumerate(agents):
@@ -137,6 +138,6 @@ def robustness_figure(frame: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(families[key])), families[key], fontsize=6)
         axes.invert_yaxis()
         axes.set_title(f"{key[0]}, {key[1]}")
-    panels[0].legend(ncols=3)
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
     panels[-1].set_xlabel("speed, 1: unperturbed")
     return figure
