@@ -107,7 +107,7 @@ class ForwardModel(nn.Module):
     @torch.no_grad()
     def predict(self, o: Array, a: Array) -> Prediction:
         """
-        As :meth:`forward`, of which a step needs few rows: torch takes longer to be called than to compute.
+        As :meth:`forward`, in numpy: for the few rows of a step a call of torch takes longer than what it computes.
 
         :param o: observations [B, O]
         :param a: commands [B, A]
