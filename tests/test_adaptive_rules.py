@@ -140,11 +140,12 @@ def test_surprise_opens_the_variances_and_lasting_errors_raise_the_expected_nois
     assert shaken.surprise[0] == pytest.approx(1, rel=0.01)
 
 
-def test_a_jump_without_a_full_covariance_is_refused():
+@pytest.mark.parametrize("rule", [learn, kernels.learn], ids=["numpy", "compiled"])
+def test_a_jump_without_a_full_covariance_is_refused(rule):
     rates = Rates(3.0, np.full(2, 0.1), -1.6, 1.6)
     e, H = np.zeros((1, 2)), np.zeros((1, 2, 2))
     with pytest.raises(ValueError, match="set full = True"):
-        kernels.learn(initial_synapses(np.zeros(2), 1, False, rates), e, H, e + 1, rates, np.ones(1), jump=e)
+        rule(initial_synapses(np.zeros(2), 1, False, rates), e, H, e + 1, rates, np.ones(1), jump=e)
 
 
 @pytest.mark.parametrize(

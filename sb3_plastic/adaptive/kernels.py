@@ -14,8 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses
-from sb3_plastic.errors import UserError
+from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, check_jump
 
 Array = NDArray[Any]
 
@@ -37,9 +36,8 @@ def learn(
     e, H, R, inflation = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
     likelihood = np.empty(len(e))
     numbers = rates.threshold, rates.process_noise, rates.max_variance, rates.noise_scale
+    check_jump(synapses, jump)
     if after.covariance.ndim == 2:
-        if jump is not None:
-            raise UserError("A jump within the step needs a full covariance: set full = True in the hypothesis.")
         _learn_alone(*after, likelihood, common_noise, e, H, R, inflation, *numbers)
     else:
         jump = np.zeros((len(e), 0)) if jump is None else np.ascontiguousarray(jump, dtype=np.float64)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.errors import check_names, check_number
+from sb3_plastic.errors import UserError, check_names, check_number
 
 Array = NDArray[Any]
 
@@ -216,7 +216,9 @@ def learn(
     :param jump: derivative of each component by a change of its own synapse within the step, [B, C], where n = C and
         the covariance is full; None: a change shows from the next step on
     :return: synapses after, and the log-likelihood of the innovation before the means were updated, [B]
+    :raises UserError: on a jump of synapses that have variances alone
     """
+    check_jump(synapses, jump)
     mean, covariance, surprise, noise = synapses
     of_synapses = (projected(H, covariance) * H).sum(2)
     noise = 0.95 * noise + 0.05 * nis(e, of_synapses + R)
@@ -233,3 +235,15 @@ def learn(
     likelihood = log_likelihood(e, plus_diagonal(S, common_R))
     mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R * rates.noise_scale))
     return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood
+
+
+def check_jump(synapses: Synapses, jump: Array | None) -> None:
+    """
+    Refuse a jump of synapses that have variances alone: it correlates them.
+
+    :param synapses: before
+    :param jump: as for :func:`learn`
+    :raises UserError: if they have variances alone
+    """
+    if jump is not None and synapses.covariance.ndim == 2:
+        raise UserError("A jump within the step needs a full covariance: set full = True in the hypothesis.")
