@@ -98,7 +98,7 @@ def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate
 
 def ahead(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
     """
-    The same of two agents, whose seeds are others: the difference of :func:`over_seeds` in the families of both.
+    What one agent has more than another, of other seeds: how :func:`over_seeds` differs in the families of both.
 
     :param frame: of the one agent, one arm and control
     :param other: of the other agent
