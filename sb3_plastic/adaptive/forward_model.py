@@ -26,6 +26,10 @@ LOG_NOISE = (-7.0, 4.0)
 """Range of log R. The floor keeps a component that is predicted nearly exactly from deciding everything alone."""
 
 
+FAR = 10
+"""Bound of what the body reads, in standard deviations."""
+
+
 class Prediction(NamedTuple):
     """
     What the nominal robot is expected to do, in standard deviations of the change.
@@ -86,7 +90,7 @@ class ForwardModel(nn.Module):
 
     def standardised(self, o: Tensor) -> Tensor:
         """Observations in standard deviations from their mean, bounded."""
-        return ((o - self.mean) / self.std).clamp(-10, 10)
+        return ((o - self.mean) / self.std).clamp(-FAR, FAR)
 
     def keep(self, components: Tensor) -> None:
         """
@@ -112,7 +116,7 @@ class ForwardModel(nn.Module):
         :param o: observations [B, O]
         :param a: commands [B, A]
         """
-        z = ((o.astype(np.float32) - self.mean.numpy()) / self.std.numpy()).clip(-10, 10)
+        z = ((o.astype(np.float32) - self.mean.numpy()) / self.std.numpy()).clip(-FAR, FAR)
         h = self.body.features(z)
         noise: Any = self.log_R
         first, _, last = noise

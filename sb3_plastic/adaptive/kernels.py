@@ -225,7 +225,7 @@ def opened_by(threshold: float, surprise: float) -> float:
 
 @compiled
 def invert(V: Array) -> None:
-    """V <- V^-1 by Gauss and Jordan; no pivots are sought, since its diagonal is never small."""
+    """V <- V^-1 by Gauss and Jordan, for a positive definite V, which needs no pivots."""
     n = len(V)
     for pivot in range(n):
         scale = 1 / V[pivot, pivot]

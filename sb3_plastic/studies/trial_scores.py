@@ -106,5 +106,5 @@ def ahead(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
     """
     one, two = by_seed(frame, score), by_seed(other, score)
     shared = one.columns.intersection(two.columns)
-    middle = iqm if len(shared) > 1 else mean
+    middle = iqm if score == "speed" and len(shared) > 1 else mean
     return joint(lambda x, y: middle(x) - middle(y), one[shared], two[shared]) if len(shared) else Estimate(np.nan)
