@@ -133,12 +133,13 @@ def test_a_teacher_named_in_the_configuration_teaches_less_and_less(tmp_path):
     assert all(event.value > 0 for event in events.Scalars("train/teacher_kl"))
 
 
-def test_films_and_figures_in_tensorboard_are_asked_for_in_yaml(tmp_path):
+def test_films_figures_and_a_schedule_of_noise_are_asked_for_in_yaml(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     settings = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]
-    settings |= {"n_timesteps": 256, "n_envs": 2, "n_steps": 128, "n_epochs": 1, "batch_size": 256}
-    settings |= {"callback": [{"sb3_plastic.callbacks.PlasticityCallback": {"every": 1, "video": 12}}]}
+    settings |= {"n_timesteps": 512, "n_envs": 2, "n_steps": 128, "n_epochs": 1, "batch_size": 256}
+    shown = {"sb3_plastic.callbacks.PlasticityCallback": {"every": 2, "video": 12}}
+    settings |= {"callback": [shown, {"sb3_plastic.exploration.LogStdSchedule": {"start": -1.5, "end": -3.0}}]}
     (tmp_path / "mine.yml").write_text(yaml.safe_dump({ENV: settings}))
     output = zoo("train", "--env", ENV, "-conf", "mine.yml", "--eval-freq", "-1", "-tb", "runs", cwd=tmp_path)
     assert [line.split(":")[0] for line in stray_lines(output)] == ["Warning"]  # of the file that RL Zoo evaluates
@@ -149,6 +150,7 @@ def test_films_and_figures_in_tensorboard_are_asked_for_in_yaml(tmp_path):
     [film] = events.Images("snn/episode")
     assert film.encoded_image_string.startswith(b"GIF")
     assert "snn/layer0/h" in events.Tags()["histograms"]
+    assert events.Scalars("train/std")[0].value == pytest.approx(np.exp(-1.5), rel=1e-5)
     assert {"_hparams_/experiment", "custom_scalars__config__"} <= {*events.summary_metadata}
 
 

@@ -12,6 +12,10 @@ QUIET = "alpha_init=0.02, plasticity_lr_scale=0.3"
 """It starts as the static network and leaves it slowly. Adam moves a gain by its rate whatever its gradient, and Ant's
 first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights of .07."""
 
+NOISE = {"noise_of_snn": (-1.0, -1.3), "noise_of_mlp": (-1.0, -2.4)}
+"""What the logarithms of the standard deviations of the exploration noise fall to where they are learned, on
+HalfCheetah: a spiking actor keeps three times the noise of an MLP. Each agent with the noise of both."""
+
 
 def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     """
@@ -60,8 +64,10 @@ def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
         "gamma": [falling, "gamma:0.98"],
         "4_epochs": [falling, "n_epochs:4"],
     }
+    recipe = [falling]
     if label == "oja + simple":
-        both["quiet"] = [falling, f"policy_kwargs:dict({policy}, {QUIET})"]
+        both["quiet"] = recipe = [falling, f"policy_kwargs:dict({policy}, {QUIET})"]
+    both |= {name: [*recipe, _noise(*path)] for name, path in NOISE.items()}
     if spiking:
         return both | {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"]}
     return both | {"batch": [falling, "batch_size:128"]}
@@ -104,6 +110,10 @@ def _parity(falling: str, policy: str, spiking: bool) -> dict[str, list[str]]:
         }
     tried = {name: [falling, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
     return tried | {"target_kl": [falling, "target_kl:0.05"], "batch_1024": [falling, "batch_size:1024"]}
+
+
+def _noise(start: float, end: float) -> str:
+    return f"callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={start}, end={end})}}]"
 
 
 def _net_arch(actor: list[int]) -> str:

@@ -1,0 +1,52 @@
+"""LogStdSchedule: exploration noise that follows a schedule, in place of a parameter that is learned."""
+
+from __future__ import annotations
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from sb3_plastic.errors import UserError, check_number
+
+
+class LogStdSchedule(BaseCallback):
+    """
+    Move the logarithm of the standard deviation of the exploration noise linearly from one value to another. It is not
+    learned while this callback is there. Left to PPO, spiking actors keep three times the noise of an MLP, which costs
+    return while they train and makes them sturdier: the noise has to be the same where the two are compared. In RL
+    Zoo's YAML::
+
+        callback:
+          - sb3_plastic.exploration.LogStdSchedule: {start: -1.0, end: -2.3}
+
+    :param start: of all actions at the start of the training, -20 to 2
+    :param end: at its end; None: the same, the noise is constant
+    :raises UserError: on a value outside of the range, or at the start of a training whose policy has no noise of this
+        kind: actions that are not Box, or an algorithm that is not on-policy
+    """
+
+    def __init__(self, start: float, end: float | None = None, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        self.start, self.end = start, start if end is None else end
+        for name in ("start", "end"):
+            check_number(name, getattr(self, name), at_least=-20, at_most=2)
+
+    def _on_training_start(self) -> None:
+        log_std = getattr(self.model.policy, "log_std", None)
+        if not isinstance(self.model, OnPolicyAlgorithm) or not isinstance(log_std, torch.nn.Parameter):
+            raise UserError(
+                f"LogStdSchedule sets `log_std` of on-policy algorithms with Box actions; {type(self.model).__name__} "
+                f"with actions of {self.model.action_space} has none."
+            )
+        self._log_std = log_std.requires_grad_(False)
+        self._log_std.grad = None  # of a former training: Adam would go on moving it
+
+    def _on_rollout_start(self) -> None:
+        done = self.model.num_timesteps / self.model._total_timesteps  # the model's own progress lags on a resumed run
+        self._log_std.data.fill_(self.start + (self.end - self.start) * min(done, 1.0))
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._log_std.requires_grad_(True)
