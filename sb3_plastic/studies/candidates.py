@@ -56,7 +56,8 @@ def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
             tried |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
             tried |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
             tried |= _plasticity(falling)
-        return tried | _parity(falling, policy, spiking)
+        recipe = tried["silent" if label == "oja + simple" else "lin_1e-3" if spiking else "lin_3e-4"]
+        return tried | _parity(falling, policy, spiking) | _noises(recipe)
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
@@ -67,7 +68,7 @@ def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
     recipe = [falling]
     if label == "oja + simple":
         both["quiet"] = recipe = [falling, f"policy_kwargs:dict({policy}, {QUIET})"]
-    both |= {name: [*recipe, _noise(*path)] for name, path in NOISE.items()}
+    both |= _noises(recipe)
     if spiking:
         return both | {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"]}
     return both | {"batch": [falling, "batch_size:128"]}
@@ -112,8 +113,9 @@ def _parity(falling: str, policy: str, spiking: bool) -> dict[str, list[str]]:
     return tried | {"target_kl": [falling, "target_kl:0.05"], "batch_1024": [falling, "batch_size:1024"]}
 
 
-def _noise(start: float, end: float) -> str:
-    return f"callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={start}, end={end})}}]"
+def _noises(recipe: list[str]) -> dict[str, list[str]]:
+    callback = "callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={}, end={})}}]"
+    return {name: [*recipe, callback.format(*path)] for name, path in NOISE.items()}
 
 
 def _net_arch(actor: list[int]) -> str:
