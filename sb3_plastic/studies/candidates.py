@@ -1,4 +1,4 @@
-"""What the search of the learning study compares: as many candidates for each agent; on Ant more of spiking ones."""
+"""What the search of the learning study compares: as many candidates for each agent, but for what an MLP has not."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ QUIET = "alpha_init=0.02, plasticity_lr_scale=0.3"
 """It starts as the static network and leaves it slowly. Adam moves a gain by its rate whatever its gradient, and Ant's
 first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights of .07."""
 
+SILENT = "alpha_init=0.002, plasticity_lr_scale=0.1"
+"""Ant's recipe: without a use for its gains they walk at random, and disturb."""
+
 NOISE = {"noise_of_snn": (-1.0, -1.3), "noise_of_mlp": (-1.0, -2.4)}
 """What the logarithms of the standard deviations of the exploration noise fall to where they are learned, on
 HalfCheetah: a spiking actor keeps three times the noise of an MLP. Each agent with the noise of both."""
@@ -24,8 +27,10 @@ def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     :param env_id: environment
     :param label: agent, one of ``SEARCHED``
     """
-    tried = _candidates(env_id, label)
-    return tried if label != "oja + simple" else {name: _with_gains(changes) for name, changes in tried.items()}
+    tried = _settings(env_id, label)
+    if label == "oja + simple":
+        tried = {name: _with_gains(changes) for name, changes in tried.items()}
+    return _parity(env_id, label) | tried  # what was run keeps its meaning
 
 
 def _with_gains(changes: list[str]) -> list[str]:
@@ -35,7 +40,7 @@ def _with_gains(changes: list[str]) -> list[str]:
     return [*(change for change in changes if change not in found), f"{policy[:-1]}{missing})"]
 
 
-def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
+def _settings(env_id: str, label: str) -> dict[str, list[str]]:
     falling, spiking = "learning_rate:'lin_1e-3'", label != "MLP"
     policy = {
         "oja + simple": "rule='oja'",
@@ -56,8 +61,7 @@ def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
             tried |= {"slow_critic": [falling, slow], "4_epochs_slow_critic": [falling, "n_epochs:4", slow]}
             tried |= {"small": [falling, small], "4_epochs_small": [falling, "n_epochs:4", small]}
             tried |= _plasticity(falling)
-        recipe = tried["silent" if label == "oja + simple" else "lin_1e-3" if spiking else "lin_3e-4"]
-        return tried | _parity(falling, policy, spiking) | _noises(recipe)
+        return tried
     # Learning rates, constant and falling; with the best of these a shorter horizon, fewer epochs, and more ticks or
     # smaller minibatches.
     rates = (5e-4 if spiking else 1e-3, "lin_5e-4", "lin_1e-3", "lin_2e-3")
@@ -65,10 +69,8 @@ def _candidates(env_id: str, label: str) -> dict[str, list[str]]:
         "gamma": [falling, "gamma:0.98"],
         "4_epochs": [falling, "n_epochs:4"],
     }
-    recipe = [falling]
     if label == "oja + simple":
-        both["quiet"] = recipe = [falling, f"policy_kwargs:dict({policy}, {QUIET})"]
-    both |= _noises(recipe)
+        both["quiet"] = [falling, f"policy_kwargs:dict({policy}, {QUIET})"]
     if spiking:
         return both | {"4_ticks": [falling, f"policy_kwargs:dict({policy}, n_ticks=4)"]}
     return both | {"batch": [falling, "batch_size:128"]}
@@ -83,19 +85,23 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
         "rho_.002": "rule='oja', rho=0.002",  # fast weights remember 250 steps, not 25
         "eta_.01": "rule='oja', eta_init=0.01",
         "quiet": f"rule='oja', {QUIET}",
-        "quiet_128": f"rule='oja', {QUIET}, {_net_arch([128, 128])}",
         "quieter": "rule='oja', alpha_init=0.02, plasticity_lr_scale=0.1",
-        "silent": "rule='oja', alpha_init=0.002, plasticity_lr_scale=0.1",
+        "silent": f"rule='oja', {SILENT}",
         "quiet_start": "rule='oja', alpha_init=0.02",
         "lr_.3": "rule='oja', plasticity_lr_scale=0.3",
     }
     return {name: [falling, f"policy_kwargs:dict({change})"] for name, change in changes.items()}
 
 
-def _parity(falling: str, policy: str, spiking: bool) -> dict[str, list[str]]:
-    """What may lift an agent on Ant, one change of the recipe each. An MLP has no counterpart of the last four."""
-    if not spiking:
-        policy, falling = "ortho_init=True", "learning_rate:'lin_3e-4'"
+def _parity(env_id: str, label: str) -> dict[str, list[str]]:
+    """What may lift an agent, one change of today's recipe each. An MLP has no counterpart of `analog` to `4_ticks`."""
+    spiking = label != "MLP"
+    rate = "learning_rate:'lin_1e-3'" if spiking or env_id == "HalfCheetah-v5" else "learning_rate:'lin_3e-4'"
+    policy = {
+        "oja + simple": f"rule='oja', {SILENT if env_id == 'Ant-v5' else QUIET}",
+        "static SNN": "rule='none'",
+        "MLP": "ortho_init=True, log_std_init=-1",
+    }[label]
     changes = {
         "128": _net_arch([128, 128]),
         "256": _net_arch([256, 256]),
@@ -109,13 +115,13 @@ def _parity(falling: str, policy: str, spiking: bool) -> dict[str, list[str]]:
             "slope_1": "slope=1.0",
             "4_ticks": "n_ticks=4",
         }
-    tried = {name: [falling, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
-    return tried | {"target_kl": [falling, "target_kl:0.05"], "batch_1024": [falling, "batch_size:1024"]}
-
-
-def _noises(recipe: list[str]) -> dict[str, list[str]]:
-    callback = "callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={}, end={})}}]"
-    return {name: [*recipe, callback.format(*path)] for name, path in NOISE.items()}
+    recipe = [rate, f"policy_kwargs:dict({policy})"] if spiking else [rate]
+    noise = "callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={}, end={})}}]"
+    return (
+        {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
+        | {name: [*recipe, noise.format(*path)] for name, path in NOISE.items()}
+        | {"target_kl": [*recipe, "target_kl:0.05"], "batch_1024": [*recipe, "batch_size:1024"]}
+    )
 
 
 def _net_arch(actor: list[int]) -> str:
