@@ -15,9 +15,9 @@ first layer has 105 inputs: gains of .2 on fast weights of 1 drown fixed weights
 SILENT = "alpha_init=0.002, plasticity_lr_scale=0.1"
 """Ant's recipe: without a use for its gains they walk at random, and disturb."""
 
-NOISE = {"noise_of_snn": (-1.0, -1.3), "noise_of_mlp": (-1.0, -2.4)}
-"""What the logarithms of the standard deviations of the exploration noise fall to where they are learned, on
-HalfCheetah: a spiking actor keeps three times the noise of an MLP. Each agent with the noise of both."""
+NOISE = {"noise_of_snn": (-1.0, -1.3), "noise_of_mlp": (-1.0, -2.4), "noise_loud": (-0.5, -1.0)}
+"""Logarithms of the standard deviation of the exploration noise, at the start and at the end. Where it is learned, on
+HalfCheetah, a spiking actor keeps three times the noise of an MLP: each agent with the noise of both, and with more."""
 
 
 def candidates(env_id: str, label: str) -> dict[str, list[str]]:
