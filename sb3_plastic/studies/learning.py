@@ -42,6 +42,11 @@ AGENTS = {
     "oja + simple": ("plastic_ppo", []),
     "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),
     "MLP": ("ppo", []),
+    # Its noise falls to where a spiking actor's does; left to PPO, it falls to a third of that.
+    "MLP, noise by schedule": (
+        "ppo",
+        ["callback:[{'sb3_plastic.exploration.LogStdSchedule': dict(start=-1.0, end=-1.3)}]"],
+    ),
     RL_ZOO: ("ppo", []),  # with RL Zoo's own configuration
 }
 
