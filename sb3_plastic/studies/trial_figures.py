@@ -64,7 +64,7 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
                 axes.axvline(0, color="grey", linewidth=0.6)
     for axes in panels[-1]:
         axes.set_xlabel("steps since the onset")
-    panels[0, -1].legend(*_named(panels[0]), fontsize=6, ncols=2, loc=(0.2, 0.42))
+    figure.legend(*_named(panels[0]), ncols=7, loc="outside upper center")
     if watched is not None:
         panels[2, -1].legend(*_named(panels[1]), fontsize=6, loc="lower center", title="which hypothesis acts")
     return figure
