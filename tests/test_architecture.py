@@ -42,6 +42,7 @@ ALLOWED = {
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
     "callbacks": "errors snn monitor ppo evaluation",
+    "exploration": "errors",
     "es": "seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",

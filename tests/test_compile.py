@@ -12,7 +12,7 @@ import pytest
 from numba.core.caching import CacheImpl
 
 import sb3_plastic
-from sb3_plastic.snn.scan.compile import jit
+from sb3_plastic.snn.scan.compile import KernelFiles, jit
 
 STATIC_STEP = """
 import torch
@@ -67,3 +67,24 @@ def test_a_full_disk_does_not_stop_a_kernel(monkeypatch: pytest.MonkeyPatch, tmp
     full.touch()
     monkeypatch.setattr(kernel._cache, "folder", full / "scan")
     assert kernel(1) == 3
+
+
+@pytest.mark.parametrize("key", ["float32", "float64"])
+def test_kernels_that_two_processes_save_at_once_are_never_mistaken_for_each_other(key: str, tmp_path: Path) -> None:
+    place = str(tmp_path), "kernel", "stamp"
+
+    class Late(KernelFiles):
+        """Read the index before the other process saved."""
+
+        def _load_index(self) -> dict[str, str]:
+            return {}
+
+    class Early(KernelFiles):
+        """The other process, in the midst of whose saving all of this one's happens."""
+
+        def _save_data(self, name: str, data: str) -> None:
+            Late(*place).save("float64", "code of float64")
+            super()._save_data(name, data)
+
+    Early(*place).save("float32", "code of float32")
+    assert KernelFiles(*place).load(key) in (f"code of {key}", None)

@@ -8,13 +8,16 @@ larger matrices, and take many times as long.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, check_jump
+from sb3_plastic.snn.scan.compile import KernelFiles
 
 Array = NDArray[Any]
 
@@ -22,10 +25,12 @@ Array = NDArray[Any]
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile; sums may be vectorised, NaN and inf keep their meaning. Kept on disk where a folder can be written."""
     options: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither this file's folder, nor the user's can be written
-        return numba.njit(**options)(function)
+    kernel = numba.njit(**options)(function)
+    with suppress(RuntimeError):  # neither this file's folder, nor the user's can be written
+        kernel._cache = cache = FunctionCache(function)
+        stamp = cache._impl.locator.get_source_stamp()
+        cache._cache_file = KernelFiles(cache._cache_path, cache._impl.filename_base, stamp)
+    return kernel
 
 
 def learn(

@@ -55,6 +55,19 @@ def digest_of(folder: Path) -> str:
 DIGEST = digest_of(Path(__file__).parent)
 
 
+class KernelFiles(IndexDataCacheFile):
+    """
+    The files of numba's cache of one function, with data named after its signature. Numba numbers data by what the
+    index holds: two processes that compile at once may take one number, and then a signature runs another's code.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Data first: an index never names what is not there yet. Of two at once one may go missing from the index."""
+        name = f"{self._index_name}.{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.nbc"
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 class KernelCache(FunctionCache):
     """
     Numba's cache of one function, in a subfolder of its usual folder that is named after :data:`DIGEST`.
@@ -67,7 +80,7 @@ class KernelCache(FunctionCache):
         super().__init__(function)
         self.folder = Path(self._cache_path) / f"scan-{DIGEST}"
         self._cache_path = str(self.folder)
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, DIGEST)
+        self._cache_file = KernelFiles(self._cache_path, self._impl.filename_base, DIGEST)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what has been compiled. Without success where the disk is full: then it is compiled again next time."""
