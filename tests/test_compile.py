@@ -14,28 +14,31 @@ from numba.core.caching import CacheImpl
 import sb3_plastic
 from sb3_plastic.snn.scan.compile import KernelFiles, jit
 
-STATIC_STEP = """
+STATIC_STEPS = """
+import sys
 import torch
 from sb3_plastic.snn.scan import LayerConfig, LayerParameters, plastic_scan
 from sb3_plastic.snn.state import LayerState
-p = LayerParameters(w=torch.ones(1, 1), b=torch.full((1,), 0.5), beta=torch.full((1,), 0.5))
-state = LayerState(*(torch.zeros(1, n) for n in (1, 1, 0, 0, 0)), *(torch.zeros(1, 0, 0) for _ in range(2)))
-start, config = torch.zeros(1, 1, dtype=torch.bool), LayerConfig(rule="none")
-_, after = plastic_scan(torch.full((1, 1, 1, 1), 0.25), start, state, p, config, backend="fused")
-print(after.v.item())
+for name in sys.argv[1:]:
+    torch.set_default_dtype(getattr(torch, name))
+    p = LayerParameters(w=torch.ones(1, 1), b=torch.full((1,), 0.5), beta=torch.full((1,), 0.5))
+    state = LayerState(*(torch.zeros(1, n) for n in (1, 1, 0, 0, 0)), *(torch.zeros(1, 0, 0) for _ in range(2)))
+    start, config = torch.zeros(1, 1, dtype=torch.bool), LayerConfig(rule="none")
+    _, after = plastic_scan(torch.full((1, 1, 1, 1), 0.25), start, state, p, config, backend="fused")
+    print(after.v.item())
 """
 
 
-def run(package: Path, cache: Path) -> tuple[float, int]:
+def run(package: Path, cache: Path, *dtypes: str) -> tuple[list[float], int]:
     """The membrane of a neuron with input .25 and bias .5, and how often it was said that kernels are compiled."""
     environment = os.environ | {
         "PYTHONPATH": str(package),
         "NUMBA_CACHE_DIR": str(cache),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [sys.executable, "-c", STATIC_STEP]
+    command = [sys.executable, "-c", STATIC_STEPS, *dtypes]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=package)
-    return float(done.stdout), done.stderr.count("Compiling the fused kernels")
+    return [float(line) for line in done.stdout.split()], done.stderr.count("Compiling the fused kernels")
 
 
 def test_a_kernel_is_compiled_and_announced_once_per_version_of_every_file_of_the_scan(tmp_path: Path) -> None:
@@ -43,17 +46,24 @@ def test_a_kernel_is_compiled_and_announced_once_per_version_of_every_file_of_th
     package, cache = tmp_path / "copy", tmp_path / "cache"
     source = Path(sb3_plastic.__file__).parent
     shutil.copytree(source, package / "sb3_plastic", ignore=shutil.ignore_patterns("__pycache__"))
-    assert run(package, cache) == (0.75, 1)
+    assert run(package, cache, "float32") == ([0.75], 1)
 
     simd = package / "sb3_plastic" / "snn" / "scan" / "simd.py"
     before = simd.read_text()
     after = before.replace('_define(operator.add, "fadd")', '_define(operator.add, "fsub")')
     assert after != before
     simd.write_text(after)
-    assert run(package, cache) == (-0.25, 1)
+    assert run(package, cache, "float32") == ([-0.25], 1)
 
     simd.write_text(before)
-    assert run(package, cache) == (0.75, 0), "what was compiled of this version is still there"
+    assert run(package, cache, "float32") == ([0.75], 0), "what was compiled of this version is still there"
+
+
+def test_code_from_the_cache_is_not_mistaken_for_code_that_is_compiled_beside_it(tmp_path: Path) -> None:
+    """Both processes compile first what the other does not: numba gives both of these the same numbers."""
+    source = Path(sb3_plastic.__file__).parent.parent
+    assert run(source, tmp_path, "float32") == ([0.75], 1)
+    assert run(source, tmp_path, "float64", "float32") == ([0.75, 0.75], 1)
 
 
 def test_without_a_folder_for_the_cache_kernels_still_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,12 +30,18 @@ import numpy as np
 import torch
 from numba import types
 from numba.core import event
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 logger = logging.getLogger(__name__)
 
 # error_model="numpy": a division by zero gives inf, as in the reference, instead of a branch and an exception.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+# The symbol of compiled code has numba's numbers of the function and of its records' types, which each process counts
+# from the start. Code from the cache may then have the symbol of other code compiled here, and the linker takes either
+# for both: silently wrong results, or overwritten memory (numba's issue 10486). So functions get numbers by chance.
+FunctionIdentity._unique_ids = iter(functools.partial(secrets.randbits, 62), -1)  # type: ignore[assignment]
 
 KEPT = 4
 """Folders of compiled code that are kept, of the present digest and of earlier ones: to go back is then quick."""
