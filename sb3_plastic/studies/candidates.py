@@ -94,7 +94,7 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
 
 
 def _parity(env_id: str, label: str) -> dict[str, list[str]]:
-    """What may lift an agent, one change of today's recipe each. An MLP has no counterpart of `analog` to `4_ticks`."""
+    """What may lift an agent, one change of today's recipe each. An MLP has no `analog` to `4_ticks`, and no chunks."""
     spiking = label != "MLP"
     rate = "learning_rate:'lin_1e-3'" if spiking or env_id == "HalfCheetah-v5" else "learning_rate:'lin_3e-4'"
     policy = {
@@ -116,10 +116,13 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "4_ticks": "n_ticks=4",
         }
     recipe = [rate, f"policy_kwargs:dict({policy})"] if spiking else [rate]
+    # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps.
+    chunks = {f"chunk_{n}": [*recipe, f"chunk_len:{n}"] for n in (4, 8)} if spiking else {}
     noise = "callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={}, end={})}}]"
     return (
         {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
         | {name: [*recipe, noise.format(*path)] for name, path in NOISE.items()}
+        | chunks
         | {"target_kl": [*recipe, "target_kl:0.05"], "batch_1024": [*recipe, "batch_size:1024"]}
     )
 
