@@ -113,6 +113,7 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "analog": "encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)",
             "lag": "readout_kwargs=dict(decay=0.5)",  # the readout's: 1.4 ticks instead of 4.5
             "slope_1": "slope=1.0",
+            "1_tick": "n_ticks=1",
             "4_ticks": "n_ticks=4",
         }
     recipe = [rate, f"policy_kwargs:dict({policy})"] if spiking else [rate]
