@@ -20,6 +20,16 @@ NOISE = {"noise_of_snn": (-1.0, -1.3), "noise_of_mlp": (-1.0, -2.4), "noise_loud
 HalfCheetah, a spiking actor keeps three times the noise of an MLP: each agent with the noise of both, and with more."""
 
 
+def noise_by_schedule(name: str) -> str:
+    """
+    An argument of ``-params``: exploration noise that follows a schedule.
+
+    :param name: a key of ``NOISE``
+    """
+    start, end = NOISE[name]
+    return f"callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={start}, end={end})}}]"
+
+
 def candidates(env_id: str, label: str) -> dict[str, list[str]]:
     """
     Candidate settings by name, as arguments of ``-params``.
@@ -119,10 +129,9 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     recipe = [rate, f"policy_kwargs:dict({policy})"] if spiking else [rate]
     # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps.
     chunks = {f"chunk_{n}": [*recipe, f"chunk_len:{n}"] for n in (4, 8)} if spiking else {}
-    noise = "callback:[{{'sb3_plastic.exploration.LogStdSchedule': dict(start={}, end={})}}]"
     return (
         {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
-        | {name: [*recipe, noise.format(*path)] for name, path in NOISE.items()}
+        | {name: [*recipe, noise_by_schedule(name)] for name in NOISE}
         | chunks
         | {"target_kl": [*recipe, "target_kl:0.05"], "batch_1024": [*recipe, "batch_size:1024"]}
     )

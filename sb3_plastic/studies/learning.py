@@ -26,7 +26,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.ppo import PlasticPPO
-from sb3_plastic.studies.candidates import SEARCHED, candidates
+from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedule
 from sb3_plastic.studies.commands import configuration, train_once
 from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
@@ -43,10 +43,7 @@ AGENTS = {
     "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),
     "MLP": ("ppo", []),
     # Its noise falls to where a spiking actor's does; left to PPO, it falls to a third of that.
-    "MLP, noise by schedule": (
-        "ppo",
-        ["callback:[{'sb3_plastic.exploration.LogStdSchedule': dict(start=-1.0, end=-1.3)}]"],
-    ),
+    "MLP, noise by schedule": ("ppo", [noise_by_schedule("noise_of_snn")]),
     RL_ZOO: ("ppo", []),  # with RL Zoo's own configuration
 }
 
