@@ -129,6 +129,9 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     recipe = [rate, f"policy_kwargs:dict({policy})"] if spiking else [rate]
     # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps.
     chunks = {f"chunk_{n}": [*recipe, f"chunk_len:{n}"] for n in (4, 8)} if spiking else {}
+    # With these a spiking actor imitates an MLP best. Are they better where gradients go through fewer steps?
+    for name in ("lag", "4_ticks") if spiking else ():
+        chunks[f"{name}_chunk_4"] = [rate, f"policy_kwargs:dict({policy}, {changes[name]})", "chunk_len:4"]
     return (
         {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
         | {name: [*recipe, noise_by_schedule(name)] for name in NOISE}
