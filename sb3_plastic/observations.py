@@ -17,12 +17,17 @@ def map_obs(function: Callable[[Any], Any], obs: Obs) -> Obs:
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
 
-def stack_obs(observations: Sequence[Obs]) -> Obs:
-    """Observations of single environments as one of several: [...] each -> [B, ...]."""
+def stack_obs(observations: Sequence[Obs], stack: Callable[[Any], Any] = np.stack) -> Obs:
+    """
+    Observations of single environments as one of several: [...] each -> [B, ...].
+
+    :param observations: all arrays, or all dicts of them
+    :param stack: another way to join arrays, or tensors
+    """
     first = observations[0]
     if isinstance(first, dict):
-        return {key: np.stack([obs[key] for obs in observations]) for key in first}
-    return np.stack(observations)
+        return {key: stack([obs[key] for obs in observations]) for key in first}
+    return stack(observations)
 
 
 def check_observation(observation: Obs, rows: Sequence[int] | None = None) -> None:

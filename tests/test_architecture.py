@@ -41,6 +41,8 @@ ALLOWED = {
     "monitor": "adaptive teacher snn observations buffers stepper policies",
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
+    "distillation": "errors observations policies ppo progress stepper teacher",
+    "distill": "algorithms distillation errors evaluation export files ppo progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
     "es": "seeding errors export versions finite snn observations policies stepper monitor saving",
@@ -51,7 +53,7 @@ ALLOWED = {
     "zoo versions",
     "interchange": "errors files export policies snn",
     "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange snn",
-    "cli": "artefacts adapt errors files help simulator zoo perturbations evaluation report studies",
+    "cli": "artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

@@ -1,0 +1,143 @@
+"""`sb3-plastic distill`: a spiking network that acts as a trained model does, in minutes.
+
+sb3-plastic distill --model logs/ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --out distilled/cheetah
+sb3-plastic distill --model m.zip --env Pendulum-v1 --steps 40000 --policy-kwargs "dict(rule='none')" --out distilled/p
+
+The model is written as RL Zoo writes a run. Then teacher and student are judged on the same episodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
+
+from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.distillation import distill
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
+from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.export import Normalization
+from sb3_plastic.files import replace_file, replacing
+from sb3_plastic.ppo import PlasticPPO
+from sb3_plastic.progress import is_wanted
+from sb3_plastic.safe import read_literal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    :return: exit status
+    """
+    args = _parser().parse_args(argv)
+    path = model_file(args.model)
+    teacher, _ = load_model(path, args.algo, args.trust)
+    about = ModelSettings(env=args.env, vec_normalize=args.vecnorm, wrappers=args.wrapper, trust=args.trust)
+    trained = find_training(path, about)
+    normalization = None if trained.vec_normalize is None else Normalization.load(trained.vec_normalize, args.trust)
+    kwargs = read_literal(args.policy_kwargs, "--policy-kwargs")
+    if not isinstance(kwargs, dict):
+        raise UserError(f"--policy-kwargs is a dict such as \"dict(rule='none')\", got {args.policy_kwargs!r}.")
+    begun = time.perf_counter()
+    with closing(make_env(replace(trained, vec_normalize=None), args.n_envs, args.episode_steps)) as venv:
+        student = distill(
+            dict(model=teacher, normalization=normalization),
+            venv,
+            args.steps,
+            seed=args.seed,
+            policy_kwargs=kwargs,
+            noise=args.noise,
+            progress_bar=not args.no_progress and is_wanted(),
+        )
+        took = time.perf_counter() - begun
+        normalize = student.get_vec_normalize_env()
+        assert normalize is not None
+        write(student, normalize, trained, Path(args.out))
+        for name, agent, seen in (
+            ("teacher", teacher, venv if normalization is None else normalization.around(venv)),
+            ("student", student, Normalization.of(normalize).around(venv)),
+        ):
+            returns = judge(agent, seen, args.episodes, 1000 + args.seed)
+            print(f"{name}: {np.mean(returns):.6g} (standard deviation {np.std(returns):.3g}, {len(returns)} episodes)")
+    print(f"Wrote {args.out} after {took:.0f} s. Next: sb3-plastic evaluate --model {args.out} --out results")
+    return 0
+
+
+def write(student: PlasticPPO, normalize: VecNormalize, trained: TrainedIn, folder: Path) -> None:
+    """
+    Write a run as RL Zoo does, which `evaluate`, `enjoy`, `record`, `adapt`, `export` and `train -i` read.
+
+    :param student: the model
+    :param normalize: what normalises its observations
+    :param trained: its environment
+    :param folder: is made
+    """
+    about = folder / trained.env_id.replace("/", "-")
+    config = {"env_kwargs": dict(trained.env_kwargs), "env_wrapper": [*trained.wrappers, *trained.vec_wrappers]}
+    replace_file(about / "args.yml", yaml.safe_dump({"algo": "plastic_ppo", "env": trained.env_id}))
+    replace_file(about / "config.yml", yaml.safe_dump(config))
+    with replacing(about / "vecnormalize.pkl") as temporary:
+        normalize.save(str(temporary))
+    student.save(about.with_suffix(".zip"))
+
+
+def judge(model: Any, venv: VecEnv, n_episodes: int, seed: int) -> list[float]:
+    """
+    Returns of episodes without exploration noise.
+
+    :param model: with SB3's ``predict``
+    :param venv: environments as it knows them
+    :param n_episodes: how many
+    :param seed: of the environments
+    """
+    venv.seed(seed)
+    returns, _ = evaluate_policy(model, VecMonitor(venv), n_episodes, return_episode_rewards=True)
+    assert isinstance(returns, list)
+    return returns
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic distill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="the teacher: file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add("--out", required=True, help="folder for the student")
+    add("--vecnorm", help="file of the teacher's VecNormalize; by default looked for beside the model")
+    add("--env", help="the environment; by default as RL Zoo wrote beside the model")
+    add("--wrapper", nargs="*", help="wrappers, the first innermost")
+    add("--algo", choices=ALGORITHMS, help="of the teacher; by default recognised from the file")
+    add(
+        "--policy-kwargs", default="dict()", metavar="DICT", help="of PlasticPolicy, in Python; n_ticks is 4 by default"
+    )
+    add("--steps", type=int, default=200_000, help="of all environments together (default: %(default)s)")
+    add(
+        "--noise",
+        type=float,
+        default=0.1,
+        help="on continuous actions meanwhile, in half ranges (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of environments, network and training")
+    add("--n-envs", type=int, default=8, help="environments that are stepped at once")
+    add("--episode-steps", type=int, default=1000, help="time limit of an episode")
+    add("--episodes", type=int, default=20, help="that teacher and student are judged on (default: %(default)s)")
+    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
+    add("--no-progress", action="store_true", help="no progress bar")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Distillation: a spiking policy learns to act as a trained one does, without reward.
+
+DAgger (Ross, Gordon & Bagnell, 2011): the student acts, the teacher says what it would have done in its place, and
+the student learns from all that it was told lately. The loss is that of :mod:`sb3_plastic.teacher`, with
+back-propagation through time. What PPO finds for the same network from scratch is poorer: docs/results.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student
+from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.observations import map_obs
+from sb3_plastic.policies import PlasticPolicy
+from sb3_plastic.ppo import PlasticPPO
+from sb3_plastic.progress import Progress
+from sb3_plastic.teacher import Lessons, Teacher, divergence
+
+N_TICKS = 4
+"""Ticks per step of a student, unless ``policy_kwargs`` says otherwise. With 2 it follows its teacher less closely."""
+
+ROUND = 2048  # steps of all environments between two rounds of updates
+KEPT = 60  # rounds that are learned from
+LED = 5  # rounds in which the teacher acts, too, less and less
+UPDATES = 60  # per round
+MIXED = 8  # rounds in a minibatch, and sequences of each
+LEARNING_RATE = 1e-3  # of Adam, falling to 0
+MAX_GRAD_NORM = 1.0
+
+
+def distill(
+    teacher: Teacher | Mapping[str, Any],
+    venv: VecEnv,
+    n_steps: int = 200_000,
+    *,
+    seed: int = 0,
+    policy: str | type[PlasticPolicy] = "PlasticPolicy",
+    policy_kwargs: dict[str, Any] | None = None,
+    noise: float = 0.1,
+    progress_bar: bool = False,
+) -> PlasticPPO:
+    """
+    Teach a spiking policy to act as a trained one.
+
+    :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
+    :param venv: environments with observations as they are. Their VecNormalize is made here: it takes its statistics
+        while the teacher acts in the first round, and keeps them
+    :param n_steps: steps of all environments together, at least 4096
+    :param seed: of environments, network and training
+    :param policy: as PlasticPPO takes it
+    :param policy_kwargs: of the policy; ``n_ticks`` is 4 by default
+    :param noise: standard deviation of what is added to continuous actions while it learns, in units of half the range
+    :param progress_bar: show one
+    :return: a model in its environments. ``learn`` goes on with PPO, for which critic and exploration noise are new
+    :raises UserError: on a number out of range, or an unknown argument
+    """
+    rounds, per_env = n_steps // ROUND - 1, max(1, ROUND // venv.num_envs // CHUNK) * CHUNK
+    if rounds < 1:
+        raise UserError(
+            f"n_steps is at least {2 * ROUND}: a round of the teacher, and one of the student; got {n_steps}."
+        )
+    check_number("noise", noise, at_least=0)
+    lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
+    venv.seed(seed)
+    env = VecNormalize(venv, norm_reward=False)
+    model = PlasticPPO(policy, env, seed=seed, policy_kwargs={"n_ticks": N_TICKS, **(policy_kwargs or {})})
+    optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
+    with Progress(progress_bar) as progress:
+        progress.begin("teacher", per_env * env.num_envs)
+        watch(lessons, env, per_env, progress.tick)
+        env.training = False  # What was said of observations in former rounds has to stay true.
+        student, told = Student(model.policy, env, lessons, noise, rng), deque[Demonstrations](maxlen=KEPT)
+        progress.begin("student", rounds * per_env * env.num_envs)
+        for i in range(rounds):
+            told.append(student.go_on(per_env, max(0.0, 1 - i / LED), progress.tick))
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - i / rounds)
+            for _ in range(UPDATES):
+                chosen = [told[int(j)] for j in rng.integers(len(told), size=MIXED)]
+                drawn = [torch.from_numpy(rng.integers(part.starts.shape[1], size=MIXED)) for part in chosen]
+                parts = [part.pick(index) for part, index in zip(chosen, drawn, strict=True)]
+                update(model.policy, optimizer, Demonstrations.joined(parts))
+    env.training = env.norm_reward = True  # as PPO would have it
+    return model
+
+
+def watch(lessons: Lessons, env: VecNormalize, n_steps: int, tick: Callable[[int], None]) -> None:
+    """
+    The teacher acts, and the statistics of the observations are taken.
+
+    :param lessons: the teacher
+    :param env: normalises
+    :param n_steps: per environment
+    :param tick: called after each step with the number of transitions
+    """
+    env.reset()
+    starts = np.ones(env.num_envs, bool)
+    for _ in range(n_steps):
+        starts = env.step(lessons.actions(env.get_original_obs(), starts))[2]
+        tick(env.num_envs)
+
+
+def update(policy: PlasticPolicy, optimizer: torch.optim.Optimizer, told: Demonstrations) -> None:
+    """
+    One step of the optimiser.
+
+    :param policy: the student
+    :param optimizer: of its actor
+    :param told: sequences
+    """
+    obs = map_obs(lambda value: value.flatten(0, 1), told.obs)
+    latent, _, _ = policy.stepper().latents(obs, told.starts, told.state)
+    loss = divergence(policy._get_action_dist_from_latent(latent), told.actions.flatten(0, 1)).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(policy.actor_parameters(), MAX_GRAD_NORM)
+    optimizer.step()

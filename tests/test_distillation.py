@@ -1,0 +1,157 @@
+"""A spiking student comes to act as its teacher, whatever the spaces, from Python and from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from envs import BOX, random_vec_env
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_plastic import PlasticPPO
+from sb3_plastic.cli import main
+from sb3_plastic.distillation import distill
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.loading import load_model
+
+DICT = spaces.Dict({"a": BOX, "b": BOX})
+SMALL: dict[str, Any] = dict(n_ticks=2, net_arch=[32], readout="rate")
+
+Function = Callable[[Any], np.ndarray]
+
+
+def swing(obs: np.ndarray) -> np.ndarray:
+    """A teacher."""
+    return np.clip(0.8 * obs[:, ::-1], -2, 2)
+
+
+def swing_by_keys(obs: dict[str, np.ndarray]) -> np.ndarray:
+    """The same of a Dict."""
+    return swing(obs["a"] / 2 - obs["b"] / 2)
+
+
+def larger(obs: np.ndarray) -> np.ndarray:
+    """A teacher with two actions."""
+    return (obs[:, 0] > obs[:, 1]).astype(np.int64)
+
+
+def difference(student: PlasticPPO, teacher: Function, venv: VecEnv) -> float:
+    """Root mean square of what a student's actions differ from its teacher's, in 40 steps of 3 environments."""
+    env = student.get_vec_normalize_env()
+    assert env is not None
+    env.training = False
+    obs, state, starts, squares = env.reset(), None, np.ones(venv.num_envs, bool), []
+    for _ in range(40):
+        actions, state = student.predict(obs, state, starts, deterministic=True)
+        squares.append((actions - teacher(env.get_original_obs())) ** 2)
+        obs, _, starts, _ = env.step(actions)
+    return float(np.sqrt(np.mean(squares)))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "observations", "actions", "policy"),
+    [
+        (swing, BOX, BOX, "PlasticPolicy"),
+        (swing_by_keys, DICT, BOX, "MultiInputPolicy"),
+        (larger, BOX, spaces.Discrete(2), "PlasticPolicy"),
+    ],
+    ids=["box", "dict", "discrete"],
+)
+def test_a_student_acts_as_its_teacher(
+    teacher: Function, observations: spaces.Space, actions: spaces.Space, policy: str
+) -> None:
+    """Always 0, or tossing a coin, would give .7 to .9."""
+    venv = random_vec_env(observations, actions)
+    student = distill(dict(model=teacher), venv, 8192, policy=policy, policy_kwargs=SMALL)
+    assert difference(student, teacher, venv) < 0.4
+
+
+def test_the_same_seed_gives_the_same_student() -> None:
+    students = [distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL) for _ in range(2)]
+    first, second = (list(student.policy.parameters()) for student in students)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_student_goes_on_with_ppo() -> None:
+    student = distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL)
+    before = student.policy.action_net.weight.clone()
+    env = student.get_vec_normalize_env()
+    assert env is not None
+    mean = env.obs_rms.mean.copy()
+    student.learn(student.n_steps * student.n_envs)
+    assert not torch.equal(before, student.policy.action_net.weight)
+    assert not np.array_equal(env.obs_rms.mean, mean), "statistics go on, too"
+
+
+def test_noise_stays_within_the_bounds_of_the_actions() -> None:
+    distill(dict(model=swing), random_vec_env(), 4096, noise=5.0, policy_kwargs=SMALL)  # the environment checks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(n_steps=4000), r"at least 4096.*got 4000"),
+        (dict(noise=-1.0), "noise"),
+        (dict(policy_kwargs=dict(rules="oja")), "rules"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        distill(dict(model=swing), random_vec_env(), **arguments)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PPO of the pendulum whose observations were normalised, and its statistics beside it."""
+    folder = tmp_path_factory.mktemp("teacher")
+    venv = VecNormalize(make_vec_env("Pendulum-v1", 4, seed=0))
+    model = PPO("MlpPolicy", venv, n_steps=64, batch_size=64, seed=0)
+    model.learn(512)
+    model.save(folder / "m.zip")
+    venv.save(str(folder / "m.pkl"))
+    return folder
+
+
+def test_the_command_writes_a_run_that_others_read(
+    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "student"
+    command = [
+        "distill",
+        "--model",
+        str(taught / "m.zip"),
+        "--env",
+        "Pendulum-v1",
+        "--steps",
+        "4096",
+        "--out",
+        str(run),
+    ]
+    kwargs = ["--policy-kwargs", "dict(rule='none', net_arch=[8])", "--episode-steps", "50", "--episodes", "2"]
+    assert main([*command, *kwargs]) == 0
+    printed = capsys.readouterr().out
+    assert "teacher: -" in printed
+    assert "student: -" in printed
+    model, algorithm = load_model(run)
+    assert algorithm == "plastic_ppo"
+    assert model.policy.snn_config.n_ticks == 4
+    assert model.policy.snn_config.rule == "none"
+    assert main(["enjoy", "--model", str(run), "--no-render", "--episodes", "1"]) == 0
+    assert main(["export", str(run), "--to", str(tmp_path / "exported")]) == 0
+
+
+@pytest.mark.parametrize("kwargs", ["3", "open('x')"])
+def test_the_command_takes_data_alone_for_arguments(
+    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kwargs: str
+) -> None:
+    command = ["distill", "--model", str(taught / "m.zip"), "--env", "Pendulum-v1", "--out", str(tmp_path / "student")]
+    assert main([*command, "--policy-kwargs", kwargs]) == 2
+    assert "--policy-kwargs" in capsys.readouterr().err
+    assert not (tmp_path / "student").exists()
