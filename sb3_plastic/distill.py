@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.distillation import distill
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.export import Normalization
@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         took = time.perf_counter() - begun
         normalize = student.get_vec_normalize_env()
         assert normalize is not None
-        write(student, normalize, trained, Path(args.out))
+        known_as = args.env or zoo_files(path).env_id(args.trust) or trained.env_id
+        write(student, normalize, replace(trained, env_id=known_as), Path(args.out))
         for name, agent, seen in (
             ("teacher", teacher, venv if normalization is None else normalization.around(venv)),
             ("student", student, Normalization.of(normalize).around(venv)),

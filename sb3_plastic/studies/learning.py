@@ -13,7 +13,7 @@ import importlib.util
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedule
-from sb3_plastic.studies.commands import configuration, train_once
+from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
@@ -37,6 +37,7 @@ from sb3_plastic.studies.table import Result
 
 ENVS = ["HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Walker2d-v5"]
 RL_ZOO = "MLP (RL Zoo)"
+DISTILLED = "oja + simple, distilled"
 AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
     "oja + simple": ("plastic_ppo", []),
@@ -45,7 +46,15 @@ AGENTS = {
     # Its noise falls to where a spiking actor's does; left to PPO, it falls to a third of that.
     "MLP, noise by schedule": ("ppo", [noise_by_schedule("noise_of_snn")]),
     RL_ZOO: ("ppo", []),  # with RL Zoo's own configuration
+    DISTILLED: ("plastic_ppo", []),  # from the MLP of the same seed, in N_DISTILLED steps more
 }
+
+N_DISTILLED = 200_000
+
+
+def teacher_of(env_id: str) -> str:
+    """The MLP that a distilled agent learns from, the better of two. :param env_id: environment"""
+    return "MLP, noise by schedule" if env_id == "HalfCheetah-v5" else "MLP"
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,26 @@ def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
     :param n_episodes: episodes without and with exploration noise
     :return: ``training``, its learning curve; ``deterministic`` and ``exploring``, returns of the episodes; ``command``
     """
+    if cell.agent == DISTILLED:
+        return distilled(cell, logs, n_episodes)
+    algo, _ = AGENTS[cell.agent]
+    trained, arguments, changes = train(cell, logs)
+    return {
+        "changes": changes,
+        "command": f"sb3-plastic train {shlex.join(arguments)}",
+        "training": read_curve(trained, max(cell.steps // 50, 1)),
+        **evaluate(algo, trained / f"{cell.environment}.zip", cell.environment, cell.seed, n_episodes),
+    }
+
+
+def train(cell: Cell, logs: Path) -> tuple[Path, list[str], list[str]]:
+    """
+    Train one agent, unless that is done.
+
+    :param cell: which
+    :param logs: models go there
+    :return: folder of the agent, the arguments of ``sb3-plastic train``, and what the candidate changes
+    """
     algo, own = AGENTS[cell.agent]
     changes = [*own, *(candidates(cell.environment, cell.agent)[cell.candidate] if cell.candidate else [])]
     arguments = ["--env", cell.environment, "-n", str(cell.steps), "--seed", str(cell.seed), "--eval-freq", "-1"]
@@ -131,28 +160,47 @@ def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
         arguments += configuration(algo)
     arguments += ["-params", *changes] if changes else []
     trained = train_once(arguments, algo, cell.environment, logs / cell.name)
+    return trained, arguments, changes[len(own) :]
+
+
+def distilled(cell: Cell, logs: Path, n_episodes: int) -> Result:
+    """
+    A spiking agent from an MLP: no learning curve, and no exploration noise of its own.
+
+    :param cell: which
+    :param logs: models go there
+    :param n_episodes: episodes without noise
+    """
+    teacher, _, _ = train(replace(cell, agent=teacher_of(cell.environment)), logs)
+    folder = logs / cell.name
+    arguments = ["--model", str(teacher), "--steps", str(N_DISTILLED), "--seed", str(cell.seed), "--out", str(folder)]
+    model = folder / f"{cell.environment}.zip"
+    if not model.is_file():  # written last
+        run_command(["distill", *arguments], folder / "distill.log")
+    returns = evaluate("plastic_ppo", model, cell.environment, cell.seed, n_episodes)
     return {
-        "changes": changes[len(own) :],
-        "command": f"sb3-plastic train {shlex.join(arguments)}",
-        "training": read_curve(trained, max(cell.steps // 50, 1)),
-        **evaluate(algo, trained, cell.environment, cell.seed, n_episodes),
+        "changes": [],
+        "command": f"sb3-plastic distill {shlex.join(arguments)}",
+        "training": {"steps": [], "returns": []},
+        "deterministic": returns["deterministic"],
+        "exploring": [],
     }
 
 
-def evaluate(algo: str, trained: Path, env_id: str, seed: int, n_episodes: int) -> dict[str, list[float]]:
+def evaluate(algo: str, path: Path, env_id: str, seed: int, n_episodes: int) -> dict[str, list[float]]:
     """
     Returns of a trained agent's episodes, without its exploration noise and with it.
 
     :param algo: ``plastic_ppo`` or ``ppo``
-    :param trained: folder of the agent
+    :param path: file of the agent, with its VecNormalize beside it
     :param env_id: environment
     :param seed: of its training
     :param n_episodes: of each kind
     """
     venv = make_vec_env(env_id, n_envs=min(5, n_episodes))
-    env = Normalization.load(trained / env_id / "vecnormalize.pkl").around(venv)
+    env = Normalization.load(path.with_suffix("") / "vecnormalize.pkl").around(venv)
     algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
-    model = algorithm.load(trained / f"{env_id}.zip", device="cpu")
+    model = algorithm.load(path, device="cpu")
     returns: dict[str, list[float]] = {}
     for name, deterministic in (("deterministic", True), ("exploring", False)):
         env.seed(1000 + seed)

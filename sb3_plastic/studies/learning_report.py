@@ -20,9 +20,11 @@ def summary(results: Sequence[Result]) -> list[float]:
     :return: return of the training episodes over the last tenth of the steps, and of the episodes with and without
         exploration noise
     """
-    last = [np.mean(result["training"]["returns"][-5:] or np.nan) for result in results]  # NaN: no episode has ended
-    rest = [[np.mean(result[kind]) for result in results] for kind in ("exploring", "deterministic")]
-    return [round(float(np.mean(values)), 1) for values in (last, *rest)]
+    columns = [
+        [result["training"]["returns"][-5:] for result in results],
+        *([result[kind] for result in results] for kind in ("exploring", "deterministic")),
+    ]  # NaN: no episode has ended, or there are none
+    return [round(float(np.mean([np.mean(values or np.nan) for values in column])), 1) for column in columns]
 
 
 def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
@@ -39,12 +41,13 @@ def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
             groups.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
     for env_id, agents in groups.items():
         done = {label: agents[label] for label in order if label in agents}
-        draw_curves({label: [run["training"] for run in runs] for label, runs in done.items()}, out / f"{env_id}.png")
+        curves = {label: [run["training"] for run in runs if run["training"]["steps"]] for label, runs in done.items()}
+        draw_curves({label: runs for label, runs in curves.items() if runs}, out / f"{env_id}.png")
         print(f"\n| {env_id} | training | exploring | deterministic | deterministic, by seed |")
         print("|---|---|---|---|---|")
         for label, runs in done.items():
             by_seed = ", ".join(f"{np.mean(run['deterministic']):.0f} ({run['seed']})" for run in runs)
-            print(f"| {label} | {' | '.join(f'{value:.0f}' for value in summary(runs))} | {by_seed} |")
+            print(f"| {label} | {' | '.join(_number(value) for value in summary(runs))} | {by_seed} |")
         first, *others = done
         if others:
             print(f"\n| {env_id}, {first} against | training | exploring | deterministic |")
@@ -52,6 +55,10 @@ def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
             for label in others:
                 columns = zip(_by_seed(done[first]), _by_seed(done[label]), strict=True)
                 print(f"| {label} | {' | '.join(_difference(ours, theirs) for ours, theirs in columns)} |")
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.0f}"
 
 
 def _by_seed(results: Sequence[Result]) -> np.ndarray:
@@ -65,6 +72,8 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     def relative(x: np.ndarray, y: np.ndarray) -> float:
         return float(x.mean() / y.mean() - 1)
 
+    if np.isnan(ours).any() or np.isnan(theirs).any():
+        return ""
     low, high = joint_interval([ours[:, None], theirs[:, None]], relative)
     interval = "" if np.isnan(low) else f" [{low:+.0%}, {high:+.0%}]"
     return f"{relative(ours, theirs):+.0%}{interval}"
@@ -81,4 +90,4 @@ def report_search(results: Iterable[Result]) -> None:
     for result in results:
         if result.get("candidate"):
             what = [str(result[name]) for name in ("environment", "agent", "candidate", "steps", "seed")]
-            print(f"| {' | '.join([*what, *(f'{value:.0f}' for value in summary([result]))])} |")
+            print(f"| {' | '.join([*what, *map(_number, summary([result]))])} |")
