@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies import lifetime
+from sb3_plastic.studies import learning, lifetime
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
@@ -40,6 +40,17 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     assert read_results(tmp_path / "out") == results
 
 
+@pytest.mark.slow
+def test_a_distilled_agent_learns_from_the_mlp_of_its_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "N_DISTILLED", 4096)
+    cell = learning.Cell("Hopper-v5", learning.DISTILLED, 2048, 1)
+    result = learning.run_cell(cell, tmp_path, 1)
+    assert "--steps 4096 --seed 1" in result["command"]
+    assert str(tmp_path / "Hopper_v5-MLP-2048-seed1") in result["command"]
+    assert len(result["deterministic"]) == 1
+    assert result["exploring"] == result["training"]["returns"] == []
+
+
 def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, capsys):
     def trained(agent, seed, score):
         curve = {"steps": [1, 2], "returns": [score, score]}
@@ -47,10 +58,14 @@ def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, ca
         return {"environment": "Toy-v0", "agent": agent, "seed": seed, "candidate": "", **returns}
 
     results = [trained("ours", 0, 100.0), trained("ours", 1, 150.0), trained("theirs", 0, 100.0)]
-    report([*results, trained("theirs", 1, 100.0), trained("alone", 0, 50.0)], ["ours", "theirs", "alone"], tmp_path)
+    distilled = trained("distilled", 0, 100.0) | {"training": {"steps": [], "returns": []}, "exploring": []}
+    results += [trained("theirs", 1, 100.0), trained("alone", 0, 50.0), distilled]
+    report(results, ["ours", "theirs", "alone", "distilled"], tmp_path)
     output = capsys.readouterr().out
     assert "| theirs | +25% [+0%, +50%] | +25% [+0%, +50%] | +25% [+0%, +50%] |" in output
     assert "| alone | +150% | +150% | +150% |" in output
+    assert "| distilled |  |  | 100 | 100 (0) |" in output
+    assert "| distilled |  |  | +25% |" in output
 
 
 def processes_about(folder):
