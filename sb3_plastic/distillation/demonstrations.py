@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sb3_plastic.observations import Obs, map_obs, stack_obs
 from sb3_plastic.policies import PlasticPolicy
-from sb3_plastic.stepper import PolicyStepper, State
+from sb3_plastic.stepper import PolicyStepper, State, evaluating
 from sb3_plastic.teacher import Lessons
 
 CHUNK = 16  # steps of a sequence
@@ -36,7 +36,7 @@ class Demonstrations(NamedTuple):
     actions: Tensor
     state: State
 
-    def pick(self, index: Tensor) -> Demonstrations:
+    def picked(self, index: Tensor) -> Demonstrations:
         """Some of the sequences. :param index: int64 [C]"""
         obs = map_obs(lambda value: value[:, index], self.obs)
         return Demonstrations(obs, self.starts[:, index], self.actions[:, index], tuple(x[index] for x in self.state))
@@ -79,18 +79,19 @@ class Student:
         :return: what the teacher would have done
         """
         stepper, chunks = self.policy.prepared(), []
-        for _ in range(n_steps // CHUNK):
-            state = self.state
-            obs, starts, actions = zip(*(self._step(stepper, lead, tick) for _ in range(CHUNK)), strict=True)
-            chunks.append(Demonstrations(stack_obs(obs, torch.stack), torch.stack(starts), torch.stack(actions), state))
+        with torch.no_grad(), evaluating(self.policy):
+            for _ in range(n_steps // CHUNK):
+                state = self.state
+                obs, *rest = zip(*(self._step(stepper, lead, tick) for _ in range(CHUNK)), strict=True)
+                starts, actions = map(torch.stack, rest)
+                chunks.append(Demonstrations(stack_obs(obs, torch.stack), starts, actions, state))
         return Demonstrations.joined(chunks)
 
     def _step(self, stepper: PolicyStepper, lead: float, tick: Callable[[int], None]) -> tuple[Obs, Tensor, Tensor]:
         device, space, n = self.policy.device, self.env.action_space, self.env.num_envs
         obs, starts = obs_as_tensor(self.obs, device), torch.from_numpy(self.starts).to(device)
         teachers = self.lessons.actions(self.env.get_original_obs(), self.starts)
-        with torch.no_grad():
-            own, self.state = stepper.act(obs, self.state, starts, deterministic=True)
+        own, self.state = stepper.act(obs, self.state, starts, deterministic=True)
         applied = own.copy()
         led = self.rng.random(n) < lead
         applied[led] = teachers[led]

@@ -8,7 +8,7 @@ back-propagation through time. What PPO finds for the same network from scratch 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,10 +82,7 @@ def distill(
             told.append(student.go_on(per_env, max(0.0, 1 - i / LED), progress.tick))
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - i / rounds)
             for _ in range(UPDATES):
-                chosen = [told[int(j)] for j in rng.integers(len(told), size=MIXED)]
-                drawn = [torch.from_numpy(rng.integers(part.starts.shape[1], size=MIXED)) for part in chosen]
-                parts = [part.pick(index) for part, index in zip(chosen, drawn, strict=True)]
-                update(model.policy, optimizer, Demonstrations.joined(parts))
+                update(model.policy, optimizer, minibatch(told, rng))
     env.training = env.norm_reward = True  # as PPO would have it
     return model
 
@@ -104,6 +101,13 @@ def watch(lessons: Lessons, env: VecNormalize, n_steps: int, tick: Callable[[int
     for _ in range(n_steps):
         starts = env.step(lessons.actions(env.get_original_obs(), starts))[2]
         tick(env.num_envs)
+
+
+def minibatch(told: Sequence[Demonstrations], rng: np.random.Generator) -> Demonstrations:
+    """Some sequences of some rounds, drawn with replacement. :param told: rounds :param rng: draws"""
+    rounds = [told[i] for i in rng.integers(len(told), size=MIXED).tolist()]
+    drawn = [torch.from_numpy(rng.integers(part.starts.shape[1], size=MIXED)) for part in rounds]
+    return Demonstrations.joined([part.picked(index) for part, index in zip(rounds, drawn, strict=True)])
 
 
 def update(policy: PlasticPolicy, optimizer: torch.optim.Optimizer, told: Demonstrations) -> None:
