@@ -140,7 +140,8 @@ def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences:
     assert chunk.teacher_actions is not None
     with torch.no_grad(), evaluating(policy):
         latent_pi, _, _ = policy.prepared().latents(chunk.observations, chunk.episode_starts, chunk.state)
-        return divergence(policy._get_action_dist_from_latent(latent_pi), chunk.teacher_actions).mean().item()
+        distribution = policy._get_action_dist_from_latent(latent_pi)
+        return divergence(distribution, chunk.teacher_actions, policy.action_space).mean().item()
 
 
 def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:

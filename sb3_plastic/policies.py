@@ -256,7 +256,8 @@ class PlasticPolicy(ActingPolicy):
         latent_pi, latent_vf, _ = self.stepper().latents(obs.observations, obs.episode_starts, obs.state)
         values, log_prob, entropy = self.evaluate_latents(latent_pi, latent_vf, actions)
         if obs.teacher_actions is not None:
-            kl = divergence(self._get_action_dist_from_latent(latent_pi), obs.teacher_actions).mean()
+            distribution = self._get_action_dist_from_latent(latent_pi)
+            kl = divergence(distribution, obs.teacher_actions, self.action_space).mean()
             values = with_loss(values, obs.teacher_weight * kl)
         return values, log_prob, entropy
 

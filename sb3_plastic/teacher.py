@@ -7,6 +7,8 @@ can teach. With a Gaussian student it counts as the mean of a Gaussian of the st
 certain:
 
     Box:     KL = sum_j (a_j - mean_j)^2 / (2 std_j^2)          others:  KL = -log pi(a)
+
+Where a_j is at a bound of the action space and mean_j beyond it, both are the same action, and the term is 0.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
@@ -124,17 +127,21 @@ class Lessons:
         return np.asarray(actions)
 
 
-def divergence(distribution: Distribution, actions: Tensor) -> Tensor:
+def divergence(distribution: Distribution, actions: Tensor, space: spaces.Space) -> Tensor:
     """
     KL from the teacher's to the student's distribution of actions.
 
     :param distribution: the student's
     :param actions: the teacher's, [n, A]; as rollouts hold them
+    :param space: of the actions. SB3 clips those of a Gaussian to its bounds: beyond the teacher's bound is no error
     :return: [n], in nats
     """
     if isinstance(distribution, DiagGaussianDistribution):
+        assert isinstance(space, spaces.Box)
         normal = distribution.distribution
-        return ((actions - normal.mean) / normal.stddev.detach()).square().sum(1) / 2
+        low, high = (torch.as_tensor(bound.reshape(-1), device=actions.device) for bound in (space.low, space.high))
+        same = (actions >= high) & (normal.mean > high) | (actions <= low) & (normal.mean < low)
+        return ((actions - normal.mean) / normal.stddev.detach()).masked_fill(same, 0).square().sum(1) / 2
     labels = actions.long().flatten() if actions.shape[1] == 1 else actions
     return -distribution.log_prob(labels)
 

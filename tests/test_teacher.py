@@ -7,12 +7,13 @@ from envs import random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.safe import RefusedError
-from sb3_plastic.teacher import Teacher, with_loss
+from sb3_plastic.teacher import Teacher, divergence, with_loss
 
 SETTINGS = dict(n_epochs=5, learning_rate=1e-2, policy_kwargs=dict(readout="rate"))
 
@@ -105,6 +106,15 @@ def test_a_recurrent_teacher_remembers_until_an_episode_starts():
         np.testing.assert_array_equal(lessons.actions(observations, starts), expected)
         forgetful.append(np.array_equal(teacher.predict(observations, deterministic=True)[0], expected))
     assert not all(forgetful)  # or this would hold for a teacher without memory, too
+
+
+def test_beyond_the_bound_at_which_its_teacher_acts_a_student_makes_no_error():
+    mean = torch.tensor([[3.0, 3.0, -3.0, 1.0]], requires_grad=True)
+    student = DiagGaussianDistribution(4).proba_distribution(mean, torch.zeros(4))
+    loss = divergence(student, torch.tensor([[2.0, -2.0, -2.0, 0.5]]), spaces.Box(-2, 2, (4,)))
+    loss.sum().backward()
+    assert loss.tolist() == [(5**2 + 0.5**2) / 2]
+    assert mean.grad.tolist() == [[0.0, 5.0, 0.0, 0.5]]
 
 
 def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():

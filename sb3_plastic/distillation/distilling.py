@@ -120,7 +120,8 @@ def update(policy: PlasticPolicy, optimizer: torch.optim.Optimizer, told: Demons
     """
     obs = map_obs(lambda value: value.flatten(0, 1), told.obs)
     latent, _, _ = policy.stepper().latents(obs, told.starts, told.state)
-    loss = divergence(policy._get_action_dist_from_latent(latent), told.actions.flatten(0, 1)).mean()
+    distribution, actions = policy._get_action_dist_from_latent(latent), told.actions.flatten(0, 1)
+    loss = divergence(distribution, actions, policy.action_space).mean()
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(policy.actor_parameters(), MAX_GRAD_NORM)
