@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
@@ -30,7 +31,6 @@ from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file, replacing
-from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.progress import is_wanted
 from sb3_plastic.safe import read_literal
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def write(student: PlasticPPO, normalize: VecNormalize, trained: TrainedIn, folder: Path) -> None:
+def write(student: PPO, normalize: VecNormalize, trained: TrainedIn, folder: Path, algo: str = "plastic_ppo") -> None:
     """
     Write a run as RL Zoo does, which `evaluate`, `enjoy`, `record`, `adapt`, `export` and `train -i` read.
 
@@ -85,10 +85,11 @@ def write(student: PlasticPPO, normalize: VecNormalize, trained: TrainedIn, fold
     :param normalize: what normalises its observations
     :param trained: its environment
     :param folder: is made
+    :param algo: the model's algorithm, as RL Zoo calls it
     """
     about = folder / trained.env_id.replace("/", "-")
     config = {"env_kwargs": dict(trained.env_kwargs), "env_wrapper": [*trained.wrappers, *trained.vec_wrappers]}
-    replace_file(about / "args.yml", yaml.safe_dump({"algo": "plastic_ppo", "env": trained.env_id}))
+    replace_file(about / "args.yml", yaml.safe_dump({"algo": algo, "env": trained.env_id}))
     replace_file(about / "config.yml", yaml.safe_dump(config))
     with replacing(about / "vecnormalize.pkl") as temporary:
         normalize.save(str(temporary))

@@ -42,7 +42,7 @@ ALLOWED = {
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
     "distillation": "errors observations policies ppo progress stepper teacher",
-    "distill": "algorithms distillation errors evaluation export files ppo progress safe",
+    "distill": "algorithms distillation errors evaluation export files progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
     "es": "seeding errors export versions finite snn observations policies stepper monitor saving",
