@@ -41,6 +41,7 @@ DISTILLED = "oja + simple, distilled"
 AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
     "oja + simple": ("plastic_ppo", []),
+    "oja + simple, 4 ticks": ("plastic_ppo", ["policy_kwargs:dict(n_ticks=4)", "chunk_len:4"]),
     "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),
     "MLP": ("ppo", []),
     # Its noise falls to where a spiking actor's does; left to PPO, it falls to a third of that.
