@@ -121,7 +121,7 @@ def robustness_figure(frame: pd.DataFrame) -> Figure:
     shown = list(frame[["suite", "protocol"]].drop_duplicates().itertuples(index=False, name=None))
     families = {key: list(chosen(frame, suite=key[0], protocol=key[1])["family"].unique()) for key in shown}
     agents = list(frame[["agent", "arm"]].drop_duplicates().itertuples(index=False, name=None))
-    row = 0.06 + 0.02 * len(agents)
+    row, apart = 0.06 + 0.02 * len(agents), min(0.12, 0.85 / len(agents))
     figure = new_figure(PAGE, 0.8 + row * sum(len(names) + 2 for names in families.values()))
     ratios = [len(names) + 1 for names in families.values()]
     panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
@@ -130,10 +130,11 @@ def robustness_figure(frame: pd.DataFrame) -> Figure:
         for i, (agent, arm) in enumerate(agents):
             found = [over_seeds(chosen(part, agent=agent, arm=arm, family=name), "speed") for name in families[key]]
             values, low, high = np.array([(e.value, e.low, e.high) for e in found]).T
-            y = np.arange(len(found)) + 0.12 * (i - (len(agents) - 1) / 2)
+            y = np.arange(len(found)) + apart * (i - (len(agents) - 1) / 2)
             errors = np.nan_to_num([values - low, high - values]).clip(min=0)
             label = agent if arm in ("frozen", "controls") else f"{agent}, {arm}"
-            axes.errorbar(values, y, xerr=errors, fmt="o", markersize=2.5, color=COLORS[i % len(COLORS)], label=label)
+            look = dict(fmt="oDv"[i // len(COLORS) % 3], color=COLORS[i % len(COLORS)])  # colours come again
+            axes.errorbar(values, y, xerr=errors, markersize=2.5, label=label, **look)
         axes.axvline(1, color="grey", linewidth=0.6)
         axes.set_yticks(range(len(families[key])), families[key], fontsize=6)
         axes.invert_yaxis()
