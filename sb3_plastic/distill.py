@@ -87,13 +87,14 @@ def write(student: PPO, normalize: VecNormalize, trained: TrainedIn, folder: Pat
     :param folder: is made
     :param algo: the model's algorithm, as RL Zoo calls it
     """
-    about = folder / trained.env_id.replace("/", "-")
+    name = trained.env_id.replace("/", "-")
+    about = folder / name
     config = {"env_kwargs": dict(trained.env_kwargs), "env_wrapper": [*trained.wrappers, *trained.vec_wrappers]}
     replace_file(about / "args.yml", yaml.safe_dump({"algo": algo, "env": trained.env_id}))
     replace_file(about / "config.yml", yaml.safe_dump(config))
     with replacing(about / "vecnormalize.pkl") as temporary:
         normalize.save(str(temporary))
-    student.save(about.with_suffix(".zip"))
+    student.save(folder / f"{name}.zip")
 
 
 def judge(model: Any, venv: VecEnv, n_episodes: int, seed: int) -> list[float]:
