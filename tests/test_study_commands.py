@@ -3,12 +3,13 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies import learning, lifetime
+from sb3_plastic.studies import commands, learning, lifetime
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
@@ -38,6 +39,24 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     main(["learning", *arguments])
     assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
     assert read_results(tmp_path / "out") == results
+
+
+def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
+    """The second would remove what the first is writing, as if it were left over."""
+    trainings = []
+
+    def train(arguments, log):
+        trainings.append(arguments)
+        time.sleep(0.3)
+        model = log.parent / "ppo" / "Toy-v0_1" / "Toy-v0.zip"
+        model.parent.mkdir(parents=True)
+        model.touch()
+
+    monkeypatch.setattr(commands, "run_command", train)
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda _: commands.train_once([], "ppo", "Toy-v0", tmp_path / "agent"), range(2)))
+    assert len(trainings) == 1
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow

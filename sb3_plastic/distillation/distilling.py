@@ -2,7 +2,7 @@
 
 DAgger (Ross, Gordon & Bagnell, 2011): the student acts, the teacher says what it would have done in its place, and
 the student learns from all that it was told lately. The loss is that of :mod:`sb3_plastic.teacher`, with
-back-propagation through time. What PPO finds for the same network from scratch is poorer: docs/results.
+back-propagation through time. On HalfCheetah that is better than what PPO finds from scratch: docs/results.
 """
 
 from __future__ import annotations

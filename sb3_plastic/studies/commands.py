@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
@@ -37,7 +38,7 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
 
 def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -> Path:
     """
-    Train an agent with ``sb3-plastic train``, unless that is done.
+    Train an agent with ``sb3-plastic train``, unless that is done. Where another process is at it, wait for that.
 
     :param arguments: of ``train``, without the folder
     :param algo: algorithm, a name of RL Zoo
@@ -47,9 +48,12 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     """
     name = env_id.replace("/", "-")
     trained = folder / algo / f"{name}_1"
-    if not (trained / f"{name}.zip").is_file():  # written last
-        shutil.rmtree(folder, ignore_errors=True)
-        run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Two cells may need one agent: a student its teacher, which is a cell, too.
+        if not (trained / f"{name}.zip").is_file():  # written last
+            shutil.rmtree(folder, ignore_errors=True)
+            run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
     return trained
 
 

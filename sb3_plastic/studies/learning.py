@@ -178,17 +178,17 @@ def distilled(cell: Cell, logs: Path, n_episodes: int) -> Result:
     model = folder / f"{cell.environment}.zip"
     if not model.is_file():  # written last
         run_command(["distill", *arguments], folder / "distill.log")
-    returns = evaluate("plastic_ppo", model, cell.environment, cell.seed, n_episodes)
     return {
         "changes": [],
         "command": f"sb3-plastic distill {shlex.join(arguments)}",
         "training": {"steps": [], "returns": []},
-        "deterministic": returns["deterministic"],
-        "exploring": [],
+        **evaluate("plastic_ppo", model, cell.environment, cell.seed, n_episodes, exploring=False),
     }
 
 
-def evaluate(algo: str, path: Path, env_id: str, seed: int, n_episodes: int) -> dict[str, list[float]]:
+def evaluate(
+    algo: str, path: Path, env_id: str, seed: int, n_episodes: int, exploring: bool = True
+) -> dict[str, list[float]]:
     """
     Returns of a trained agent's episodes, without its exploration noise and with it.
 
@@ -197,13 +197,14 @@ def evaluate(algo: str, path: Path, env_id: str, seed: int, n_episodes: int) -> 
     :param env_id: environment
     :param seed: of its training
     :param n_episodes: of each kind
+    :param exploring: whether there are episodes with noise
     """
     venv = make_vec_env(env_id, n_envs=min(5, n_episodes))
     env = Normalization.load(path.with_suffix("") / "vecnormalize.pkl").around(venv)
     algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
     model = algorithm.load(path, device="cpu")
-    returns: dict[str, list[float]] = {}
-    for name, deterministic in (("deterministic", True), ("exploring", False)):
+    returns: dict[str, list[float]] = {"deterministic": [], "exploring": []}
+    for name, deterministic in (("deterministic", True), ("exploring", False))[: 1 + exploring]:
         env.seed(1000 + seed)
         model.set_random_seed(1000 + seed)
         episodes, _ = evaluate_policy(model, env, n_episodes, deterministic=deterministic, return_episode_rewards=True)
