@@ -18,10 +18,9 @@ from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
-from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.progress import is_wanted
 
 
@@ -35,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     path = model_file(args.model)
     model, _ = load_model(path, args.algo, args.trust)
-    trained = find_training(
-        path, ModelSettings(env=args.env, vec_normalize=args.vecnorm, wrappers=args.wrapper, trust=args.trust)
-    )
+    trained = find_training(path, model_settings(args))
     begun = time.perf_counter()
     with closing(make_env(trained, args.n_envs, args.episode_steps)) as venv:
         policy = AdaptivePolicy.fit(
@@ -92,12 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic adapt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", required=True, help="file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add_model(parser, "file of a model saved by SB3, sb3-contrib or sb3_plastic")
     add("--out", required=True, help="folder for the policy that adapts")
-    add("--vecnorm", help="file of VecNormalize; by default looked for beside the model. It stays frozen")
-    add("--env", help="the nominal environment; by default as RL Zoo wrote beside the model")
-    add("--wrapper", nargs="*", help="wrappers, the first innermost")
-    add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
     add("--steps", type=int, default=400_000, help="steps of the nominal robot, of all environments together")
     add("--seed", type=int, default=0, help="of environments, excitation and training")
     add("--n-envs", type=int, default=48, help="environments that are stepped at once")
@@ -109,7 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=24, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
-    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

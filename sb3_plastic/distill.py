@@ -23,12 +23,11 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.distillation import distill
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file, replacing
 from sb3_plastic.progress import is_wanted
@@ -45,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     path = model_file(args.model)
     teacher, _ = load_model(path, args.algo, args.trust)
-    about = ModelSettings(env=args.env, vec_normalize=args.vecnorm, wrappers=args.wrapper, trust=args.trust)
-    trained = find_training(path, about)
+    trained = find_training(path, model_settings(args))
     normalization = None if trained.vec_normalize is None else Normalization.load(trained.vec_normalize, args.trust)
     kwargs = read_literal(args.policy_kwargs, "--policy-kwargs")
     if not isinstance(kwargs, dict):
@@ -117,12 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic distill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", required=True, help="the teacher: file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add_model(parser, "the teacher: file of a model saved by SB3, sb3-contrib or sb3_plastic")
     add("--out", required=True, help="folder for the student")
-    add("--vecnorm", help="file of the teacher's VecNormalize; by default looked for beside the model")
-    add("--env", help="the environment; by default as RL Zoo wrote beside the model")
-    add("--wrapper", nargs="*", help="wrappers, the first innermost")
-    add("--algo", choices=ALGORITHMS, help="of the teacher; by default recognised from the file")
     add(
         "--policy-kwargs", default="dict()", metavar="DICT", help="of PlasticPolicy, in Python; n_ticks is 4 by default"
     )
@@ -137,7 +131,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--n-envs", type=int, default=8, help="environments that are stepped at once")
     add("--episode-steps", type=int, default=1000, help="time limit of an episode")
     add("--episodes", type=int, default=20, help="that teacher and student are judged on (default: %(default)s)")
-    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

@@ -143,7 +143,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     model.save(tmp_path / "m.zip")
     venv.save(str(tmp_path / "m.pkl"))
     arguments = ["--env", "Pendulum-v1", "--steps", "3600", "--n-envs", "8", "--epochs", "3", "--episode-steps", "200"]
-    arguments += ["--learn-rule", "--net-arch", "48", "32"]
+    arguments += ["--learn-rule", "--net-arch", "48", "32", "--env-kwargs", "g:9.8"]
     assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "unexplained" in out
@@ -152,5 +152,6 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert algorithm == "adaptive"
     assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
     assert loaded.agent.training["env_id"] == "Pendulum-v1"
+    assert loaded.agent.training["env_kwargs"] == {"g": 9.8}
     assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "motors_and_disturbance", "wires"}
     assert loaded.layer.model.net_arch == (48, 32)

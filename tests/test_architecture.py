@@ -27,7 +27,7 @@ ALLOWED = {
     "adaptive": "errors files progress safe export snn",
     "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
     "simulator progress",
-    "adapt": "algorithms adaptive evaluation progress",
+    "adapt": "adaptive evaluation progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",
     "finite": "errors",
@@ -42,7 +42,7 @@ ALLOWED = {
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
     "distillation": "errors observations policies ppo progress stepper teacher",
-    "distill": "algorithms distillation errors evaluation export files progress safe",
+    "distill": "distillation errors evaluation export files progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
     "es": "seeding errors export versions finite snn observations policies stepper monitor saving",

@@ -19,7 +19,9 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.cli import main
 from sb3_plastic.distillation import distill
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import find_training
 from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.settings import ModelSettings
 
 DICT = spaces.Dict({"a": BOX, "b": BOX})
 SMALL: dict[str, Any] = dict(n_ticks=2, net_arch=[32], readout="rate")
@@ -135,7 +137,8 @@ def test_the_command_writes_a_run_that_others_read(
         str(run),
     ]
     kwargs = ["--policy-kwargs", "dict(rule='none', net_arch=[8])", "--episode-steps", "50", "--episodes", "2"]
-    assert main([*command, *kwargs]) == 0
+    assert main([*command, *kwargs, "--env-kwargs", "g:9.8"]) == 0
+    assert find_training(run / "Pendulum-v1.zip", ModelSettings()).env_kwargs == {"g": 9.8}
     printed = capsys.readouterr().out
     assert "teacher: -" in printed
     assert "student: -" in printed

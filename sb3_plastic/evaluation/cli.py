@@ -12,11 +12,8 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-import yaml
-
-from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.controls import PLASTICITY, WITHIN
 from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import PROTOCOLS
@@ -38,11 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = evaluate_adaptation(
         args.model,
         args.out,
-        env=args.env,
-        env_kwargs=dict(args.env_kwargs or ()),
-        wrappers=args.wrapper,
-        vec_normalize=args.vecnorm,
-        algo=args.algo,
+        model_settings(args),
         suite=args.suite,
         tier=args.tier,
         scenarios=args.scenarios,
@@ -51,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         faults=args.faults,
         label=args.label,
         train_seed=args.train_seed,
-        trust=args.trust,
         seed=args.seed,
         episodes=args.episodes,
         deterministic=not args.stochastic,
@@ -74,23 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add(
-        "--model",
-        required=True,
-        help="model saved by SB3, sb3-contrib or sb3_plastic: a zip, a run of RL Zoo, or an export",
-    )
+    add_model(parser, "model saved by SB3, sb3-contrib or sb3_plastic: a zip, a run of RL Zoo, or an export")
     add("--out", required=True, help="folder for the results; an interrupted evaluation goes on there")
-    add("--vecnorm", help="file of VecNormalize; by default looked for beside the model. It stays frozen")
-    add("--env", help="environment; by default as RL Zoo wrote beside the model")
-    add(
-        "--env-kwargs",
-        nargs="+",
-        type=_pair,
-        metavar="KEY:VALUE",
-        help="arguments of it, as YAML: observe_context:true scenario:nda-v1/train",
-    )
-    add("--wrapper", nargs="*", help="wrappers, the first innermost: sb3_plastic.wrappers.PreviousActionReward")
-    add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
     add("--suite", default="nda-v1", help="suite of scenarios (default: %(default)s)")
     add("--tier", default="quick", help="smoke, quick or full (default: %(default)s)")
     add(
@@ -135,13 +112,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
     add("--steps", type=int, default=1000, help="length of a training episode (default: %(default)s)")
     add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon (default: %(default)s)")
-    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, colon, value = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
-    return key, yaml.safe_load(value)

@@ -1,0 +1,57 @@
+"""Arguments of the command line that name a trained model, alike in each command that takes one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import yaml
+
+from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.evaluation.settings import ModelSettings
+
+
+def add_model(parser: argparse.ArgumentParser, what: str) -> None:
+    """
+    Add the model and what its file does not tell.
+
+    :param parser: of the command
+    :param what: the help of ``--model``
+    """
+    add = parser.add_argument
+    add("--model", required=True, help=what)
+    add("--vecnorm", help="file of its VecNormalize; by default looked for beside the model. It stays frozen")
+    add("--env", help="its environment; by default as RL Zoo wrote beside the model")
+    add(
+        "--env-kwargs",
+        nargs="+",
+        type=_pair,
+        metavar="KEY:VALUE",
+        help="arguments of it, as YAML: observe_context:true scenario:nda-v1/train",
+    )
+    add("--wrapper", nargs="*", help="wrappers, the first innermost: sb3_plastic.wrappers.PreviousActionReward")
+    add("--algo", choices=ALGORITHMS, help="its algorithm; by default recognised from the file")
+    add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
+
+
+def model_settings(args: argparse.Namespace) -> ModelSettings:
+    """
+    What :func:`add_model` asked for.
+
+    :param args: parsed arguments
+    """
+    return ModelSettings(
+        env=args.env,
+        env_kwargs=dict(args.env_kwargs or ()),
+        wrappers=args.wrapper,
+        vec_normalize=args.vecnorm,
+        algo=args.algo,
+        trust=args.trust,
+    )
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
+    return key, yaml.safe_load(value)
