@@ -16,7 +16,7 @@ import numpy as np
 
 from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
-from sb3_plastic.adaptive.forward_model import NET_ARCH
+from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             hypotheses=args.hypotheses,
             always=args.always,
             net_arch=args.net_arch,
+            members=args.members,
             epochs=args.epochs,
             lifetime=args.lifetime,
             learn_rule=args.learn_rule,
@@ -97,9 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--episode-steps", type=int, default=1000, help="time limit of an episode")
     add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot")
     add("--net-arch", nargs="+", type=int, default=NET_ARCH, metavar="UNITS", help="its layers (default: 192 192)")
+    add("--members", type=int, default=MEMBERS, metavar="N", help="networks whose mean it is (default: %(default)s)")
     add("--hypotheses", nargs="+", choices=HYPOTHESES, default=DEFAULT, metavar="NAME", help="what may have changed")
     add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
-    add("--epochs", type=int, default=24, help="passes over the transitions")
+    add("--epochs", type=int, default=12, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
     add("--no-progress", action="store_true", help="no progress bar")

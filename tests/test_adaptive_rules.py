@@ -1,20 +1,23 @@
 """The layer's equations against those of a filter library, on random problems."""
 
+import copy
 import itertools
 
 import numpy as np
 import pytest
 import torch
 from filterpy.kalman import KalmanFilter, MMAEFilterBank
+from torch import nn
 
 from sb3_plastic.adaptive import fit as fitting
 from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.collect import Transitions
-from sb3_plastic.adaptive.fit import fit, train
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.fit import fit, train, unexplained
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING, against_disturbance
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
 from sb3_plastic.adaptive.synapses import (
     Rates,
@@ -270,13 +273,13 @@ def test_what_cannot_be_predicted_is_found_early_and_left_out_of_the_training(mo
     assert shares.max() < 0.1
 
 
-@pytest.mark.parametrize("body", ["mlp", "spiking"])
-def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body):
+@pytest.mark.parametrize(("body", "members"), [("mlp", 1), ("mlp", 2), ("spiking", 1)])
+def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body, members):
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     o, a = rng.normal(size=(40, 50, 3)), rng.uniform(-1, 1, (40, 50, 2))
     after = o + np.tanh(o @ rng.normal(size=(3, 3))) + a @ rng.normal(size=(2, 3))
-    model = ForwardModel(3, 2, body, (48, 48))
+    model = ForwardModel(3, 2, body, (48, 48), members)
     transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
     fit(model, transitions, transitions, epochs=8)
     by = (0.05 if body == "mlp" else 0.3) * rng.normal(size=(50, 3))
@@ -287,12 +290,33 @@ def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body
     assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(model.linearise(o[0], a[0])[0], abs=1e-4)
 
 
-@pytest.mark.parametrize("body", ["mlp", "spiking"])
-def test_what_the_layer_asks_of_the_forward_model_is_what_was_trained(body):
+@pytest.mark.parametrize(("body", "members"), [("mlp", 1), ("mlp", 3), ("spiking", 2)])
+def test_what_the_layer_asks_of_the_forward_model_is_the_mean_of_what_was_trained(body, members):
     torch.manual_seed(0)
-    model = ForwardModel(5, 2, body, (16, 16))
+    model = ForwardModel(5, 2, body, (16, 16), members)
     o, a = torch.randn(3, 5), torch.rand(3, 2)
     with torch.no_grad():
         f, B, log_R = model(o, a)
-    for got, expected in zip(model.predict(o.numpy(), a.numpy()), (f, B, log_R.exp()), strict=True):
-        assert got == pytest.approx(expected.numpy(), abs=1e-5)
+    assert len(f) == members
+    for got, each in zip(model.predict(o.numpy(), a.numpy()), (f, B, log_R.exp()), strict=True):
+        assert got == pytest.approx(each.mean(0).numpy(), abs=1e-5)
+
+
+def test_members_of_an_ensemble_differ_so_that_their_mean_errs_less_than_they_do():
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    o, a, weight = rng.normal(size=(40, 50, 3)), rng.uniform(-1, 1, (40, 50, 2)), rng.normal(size=(3, 3))
+    after = o + np.tanh(3 * o @ weight) + a @ rng.normal(size=(2, 3))
+    parts = (slice(4), slice(4, None))
+    known, unknown = (
+        Transitions(*(x[part].astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool)[part])
+        for part in parts
+    )
+    model = ForwardModel(3, 2, net_arch=(48,), members=3)
+    together = fit(model, known, unknown, epochs=200).mean()
+    each = []
+    for member in model.members:
+        alone = copy.deepcopy(model)
+        alone.members = nn.ModuleList([member])
+        each.append(unexplained(alone, unknown).mean())
+    assert together < 0.97 * np.mean(each)

@@ -89,7 +89,7 @@ def test_inspect_tells_of_an_adaptive_policy_its_agent_and_its_layer(capsys):
     assert (found["kind"], found["layers"][0]["rule"], found["asks to run code"]) == ("adaptive", "oja", {})
     assert {name: found["sha256"][name] for name in config["sha256"]} == config["sha256"]
     layer = found["adaptive layer"]
-    assert layer["forward model"] == "mlp, layers of 192, 192"
+    assert layer["forward model"] == "3 x mlp, layers of 192, 192"
     assert layer["nominal steps learned from"] == config["report"]["n_steps"]
     assert layer["share unexplained, by observation"]["9"] == config["report"]["unexplained"]["9"]
     assert layer["surprise threshold of each hypothesis"]["wires"] == config["settings"]["surprise_threshold"]["wires"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -18,12 +20,13 @@ NOISE = 0.02
 def linear_model() -> ForwardModel:
     """The robot above as a forward model: standard deviations of 1, and its noise."""
     model = ForwardModel(3, 2, net_arch=())
+    member: Any = model.members[0]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        model.f.weight.copy_(torch.as_tensor(A))
-        model.B.bias.copy_(torch.as_tensor(B).flatten())
-        model.log_R[-1].bias.fill_(float(np.log(NOISE**2)))
+        member.f.weight.copy_(torch.as_tensor(A))
+        member.B.bias.copy_(torch.as_tensor(B).flatten())
+        member.log_R[-1].bias.fill_(float(np.log(NOISE**2)))
     return model.requires_grad_(False)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.responsibility import against_nominal
 from sb3_plastic.adaptive.synapses import Rates, Synapses
 

@@ -61,7 +61,8 @@ class LayerBeside(nn.Module):
             if options.forward_model == ACTOR:
                 self.model = ForwardModel(n_observations + n_features, n_motors, net_arch=())
             else:
-                self.model = ForwardModel(n_observations, n_motors, options.forward_model, options.net_arch)
+                shape = options.forward_model, options.net_arch, options.members
+                self.model = ForwardModel(n_observations, n_motors, *shape)
         self.n_observations = n_observations
         self.options = options
         self.settings: LayerSettings | None = None
@@ -113,7 +114,7 @@ class LayerBeside(nn.Module):
         if self.settings is not None or not self._held_out:
             return {}
         held_out = side_by_side(self._held_out)
-        self.model.body.finish(self.model.standardised(flat(held_out)[0]), self.model.f)
+        self.model.finish(flat(held_out)[0])
         components, _ = predictable(self.model, held_out)
         components = components[components < self.n_observations]
         if not len(components):
@@ -175,7 +176,7 @@ def _errors(model: ForwardModel, held_out: Transitions, n_observations: int) -> 
     if len(o) < 2:
         return {}
     y = change / model.scale
-    f, B, log_R = model(o, a)
+    f, B, log_R = (x.mean(0) for x in model(o, a))
     squared = (y - f - (B @ a.unsqueeze(-1)).squeeze(-1)).square()
     moves = (y.var(0) > 1e-6) & (torch.arange(y.shape[1]) < n_observations)
     share = (squared.mean(0) / y.var(0).clamp(min=1e-6))[moves]

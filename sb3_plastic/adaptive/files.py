@@ -20,7 +20,7 @@ from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS, AGENT = "adaptive.json", "adaptive.safetensors", "agent"
 CHECKED = (TENSORS, f"{AGENT}/{AGENT_CONFIG}")  # the agent's configuration holds the checksum of its tensors
-FORMAT = "sb3_plastic.adaptive 2"
+FORMAT = "sb3_plastic.adaptive 3"
 
 
 def is_adaptive_folder(path: Path) -> bool:

@@ -41,7 +41,7 @@ def fit(
     model: ForwardModel,
     training: Transitions,
     held_out: Transitions,
-    epochs: int = 24,
+    epochs: int = 12,
     generator: torch.Generator | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Array:
@@ -108,7 +108,7 @@ def train(
             done += 1
             if tick is not None:
                 tick(len(batch))
-    model.body.finish(model.standardised(o), model.f)
+    model.finish(o)
 
 
 def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:
@@ -120,7 +120,7 @@ def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:
 
 def loss_of(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """
-    Squared error, bounded, and the likelihood of its noise beside.
+    Squared error, bounded, and the likelihood of its noise beside. Each member of an ensemble has its own.
 
     :param model: any
     :param o: observations [n, O]
@@ -150,7 +150,7 @@ def unexplained(model: ForwardModel, transitions: Transitions) -> Array:
 
 
 def _error(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
-    f, B, _ = model(o, a)
+    f, B, _ = (x.mean(0) for x in model(o, a))
     return y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
 
 

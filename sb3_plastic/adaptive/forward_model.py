@@ -6,56 +6,44 @@ The forward model of the nominal robot, control-affine, with a noise that depend
 ``o``: observation, ``a``: applied command in units of half the control range, ``s``: standard deviation of each
 component's change. Components that cannot be predicted (constants, contact forces) are left out, see
 :meth:`ForwardModel.keep`.
+
+It is the mean of an ensemble of networks that differ by their first weights (Lakshminarayanan et al., 2017): where a
+wrong sensor shows a state that nobody has walked through, one network is far off, and the mean is less so.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sb3_plastic.adaptive.bodies import BODIES
-from sb3_plastic.adaptive.mlp_body import affine
+from sb3_plastic.adaptive.member import Member, Prediction
 
 Array = NDArray[Any]
-
-LOG_NOISE = (-7.0, 4.0)
-"""Range of log R. The floor keeps a component that is predicted nearly exactly from deciding everything alone."""
-
 
 FAR = 10
 """Bound of what the body reads, in standard deviations."""
 
-
-class Prediction(NamedTuple):
-    """
-    What the nominal robot is expected to do, in standard deviations of the change.
-
-    :param f: change without a command, [B, C]
-    :param B: effect of each motor, [B, C, A]
-    :param R: variance of what the model cannot know, [B, C]
-    """
-
-    f: Array
-    B: Array
-    R: Array
-
-
 NET_ARCH = (192, 192)
 """Units of each layer unless it is told otherwise."""
+
+MEMBERS = 3
+"""Networks of an ensemble unless it is told otherwise."""
 
 
 class ForwardModel(nn.Module):
     """
-    Owns the parameters of f, B and R, and the scales of observations and changes.
+    Owns the networks, and the scales of observations and changes.
 
     :param n_observations: components of the observation, O
     :param n_motors: components of the action, A
     :param body: a name in ``BODIES``
     :param net_arch: units of each layer of the body
+    :param members: networks, M
     """
 
     mean: Tensor
@@ -64,15 +52,17 @@ class ForwardModel(nn.Module):
     components: Tensor
 
     def __init__(
-        self, n_observations: int, n_motors: int, body: str = "mlp", net_arch: tuple[int, ...] = NET_ARCH
+        self,
+        n_observations: int,
+        n_motors: int,
+        body: str = "mlp",
+        net_arch: tuple[int, ...] = NET_ARCH,
+        members: int = 1,
     ) -> None:
         super().__init__()
         self.n_motors, self.kind, self.net_arch = n_motors, body, tuple(net_arch)
-        self.body: Any = BODIES[body](n_observations, self.net_arch)
-        width = self.body.n_features
-        self.f = nn.Linear(width, n_observations)
-        self.B = nn.Linear(width, n_observations * n_motors)
-        self.log_R = nn.Sequential(nn.Linear(width + n_motors, 64), nn.Tanh(), nn.Linear(64, n_observations))
+        made = partial(Member, n_observations, n_motors, body, self.net_arch)
+        self.members = nn.ModuleList(made() for _ in range(members))
         self.register_buffer("mean", torch.zeros(n_observations))
         self.register_buffer("std", torch.ones(n_observations))
         self.register_buffer("scale", torch.ones(n_observations))
@@ -80,13 +70,15 @@ class ForwardModel(nn.Module):
 
     def forward(self, o: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
-        :param o: observations [B, O]
-        :param a: commands [B, A], in units of half the control range
-        :return: f [B, C], B [B, C, A] and log R [B, C]. The noise sends no gradient into the features
+        What each member says.
+
+        :param o: observations [n, O]
+        :param a: commands [n, A], in units of half the control range
+        :return: f [M, n, C], B [M, n, C, A] and log R [M, n, C]
         """
-        h = self.body(self.standardised(o))
-        B = self.B(h).unflatten(-1, (-1, self.n_motors))
-        return self.f(h), B, self.log_R(torch.cat([h.detach(), a], -1)).clamp(*LOG_NOISE)
+        z = self.standardised(o)
+        f, B, log_R = zip(*(member(z, a) for member in self.members), strict=True)
+        return torch.stack(f), torch.stack(B), torch.stack(log_R)
 
     def standardised(self, o: Tensor) -> Tensor:
         """Observations in standard deviations from their mean, bounded."""
@@ -96,33 +88,29 @@ class ForwardModel(nn.Module):
         """
         Predict only some components of the observation from now on.
 
-        :param components: their indices, [C]
+        :param components: their indices among those of today, [C]
         """
-        rows = (components[:, None] * self.n_motors + torch.arange(self.n_motors)).flatten()
-        last: Any = self.log_R[-1]
-        for head, kept in ((self.f, components), (self.B, rows), (last, components)):
-            head.weight = nn.Parameter(head.weight.detach()[kept].clone())
-            head.bias = nn.Parameter(head.bias.detach()[kept].clone())
-            head.out_features = len(kept)
+        for member in self._each():
+            member.keep(components)
         self.components, self.scale = self.components[components], self.scale[components]
+
+    def finish(self, o: Tensor) -> None:
+        """After the training: what a body makes of its weights. :param o: observations [n, O]"""
+        z = self.standardised(o)
+        for member in self._each():
+            member.body.finish(z, member.f)
 
     # What the layer asks, in numpy
 
     @torch.no_grad()
     def predict(self, o: Array, a: Array) -> Prediction:
         """
-        As :meth:`forward`, in numpy: for the few rows of a step a call of torch takes longer than what it computes.
-
         :param o: observations [B, O]
         :param a: commands [B, A]
         """
         z = ((o.astype(np.float32) - self.mean.numpy()) / self.std.numpy()).clip(-FAR, FAR)
-        h = self.body.features(z)
-        noise: Any = self.log_R
-        first, _, last = noise
-        log_R = affine(np.tanh(affine(np.concatenate([h, a.astype(np.float32)], 1), first)), last)
-        B = affine(h, self.B).reshape(len(o), -1, self.n_motors)
-        return Prediction(affine(h, self.f), B, np.exp(log_R.clip(*LOG_NOISE)))
+        a = a.astype(np.float32)
+        return _mean([member.predict(z, a) for member in self._each()], Prediction)
 
     @torch.no_grad()
     def linearise(self, o: Array, a: Array) -> tuple[Array, Array]:
@@ -133,12 +121,10 @@ class ForwardModel(nn.Module):
         :param a: commands [B, A]
         :return: ``f(o) + B(o) a`` [B, C], and its derivative by the observation in standard deviations, [B, C, O]
         """
-        a_tensor = _tensor(a)
-        motors = self.B.weight.unflatten(0, (-1, self.n_motors))  # [C, A, F]
-        weight = self.f.weight + torch.einsum("ba,caf->bcf", a_tensor, motors)
-        bias = self.f.bias + a_tensor @ self.B.bias.unflatten(0, (-1, self.n_motors)).T
-        h, jacobian = self.body.pull_back(self.standardised(_tensor(o)), weight)
-        return (bias + (weight @ h.unsqueeze(-1)).squeeze(-1)).numpy(), jacobian.numpy()
+        z, commands = self.standardised(_tensor(o)), _tensor(a)
+        parts = [member.linearise(z, commands) for member in self._each()]
+        change, slope = _mean(parts, lambda *both: both)
+        return change.numpy(), slope.numpy()
 
     def advance(self, o: Array, a: Array) -> Array:
         """
@@ -152,6 +138,14 @@ class ForwardModel(nn.Module):
         after = o.copy()
         after[:, self.components.numpy()] += (p.f + (p.B @ a[..., None])[..., 0]) * self.scale.numpy()
         return after
+
+    def _each(self) -> list[Any]:
+        return list(self.members)
+
+
+def _mean(parts: list[Any], made: Any) -> Any:
+    """The mean of tuples, entry by entry. :param made: makes a tuple of its entries"""
+    return parts[0] if len(parts) == 1 else made(*(sum(entries) / len(parts) for entries in zip(*parts, strict=True)))
 
 
 def _tensor(x: Array) -> Tensor:

@@ -22,10 +22,11 @@ from torch import Tensor
 
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.differentiable import TensorRates, TensorSynapses, learn, variances
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING
 from sb3_plastic.adaptive.hypotheses.motors import CAUTION, cautious
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.synapses import LEARNABLE, Rates, initial_synapses
 from sb3_plastic.errors import UserError
 

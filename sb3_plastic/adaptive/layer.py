@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.bank import Bank
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, Hypothesis, Sizes, Transition, make_hypotheses
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
 from sb3_plastic.errors import check_choice
@@ -34,7 +35,7 @@ class LayerState(NamedTuple):
     :param observation: the last one, [B, O]
     :param seen: whether its predicted components were finite, [B, C]
     :param commands: sent so far, the last one first, in units of half the control range, [B, D, A]
-    :param f: see :class:`~sb3_plastic.adaptive.forward_model.Prediction`
+    :param f: see :class:`~sb3_plastic.adaptive.member.Prediction`
     :param B: likewise
     :param R: likewise
     :param evidence: of each hypothesis against nominal, [B, K]; see :mod:`~sb3_plastic.adaptive.responsibility`

@@ -24,6 +24,7 @@ class LayerOptions:
     :param forward_model: ``mlp``, ``spiking``, or ``actor``: linear in the observation and the actor's own spikes, as
         its leaky readout filters them. What asks the model about other observations (sensors, delays) is left out
     :param net_arch: units of each layer of the forward model
+    :param members: networks whose mean it is; each takes its time beside PPO. `actor` has one
     :param hypotheses: what may have changed, names in ``HYPOTHESES``; None: all that the forward model can serve
     :param epochs: how often each transition is learned from, on average
     :param batch_size: transitions per step of Adam
@@ -34,6 +35,7 @@ class LayerOptions:
 
     forward_model: str = "mlp"
     net_arch: tuple[int, ...] = NET_ARCH
+    members: int = 1
     hypotheses: tuple[str, ...] | None = None
     epochs: int = 4
     batch_size: int = 256
@@ -58,7 +60,7 @@ class LayerOptions:
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
         for name in options.names():
             check_choice("hypothesis", name, OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
-        for name in ("epochs", "batch_size", "window"):
+        for name in ("members", "epochs", "batch_size", "window"):
             check_number(name, getattr(options, name), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)
         return options

@@ -20,7 +20,7 @@ from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, collect
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit
-from sb3_plastic.adaptive.forward_model import NET_ARCH, ForwardModel
+from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.synapses import Synapses
@@ -81,7 +81,8 @@ class AdaptivePolicy:
         hypotheses: Sequence[str] = DEFAULT,
         always: str | None = None,
         net_arch: Sequence[int] = NET_ARCH,
-        epochs: int = 24,
+        members: int = MEMBERS,
+        epochs: int = 12,
         lifetime: bool = False,
         learn_rule: bool = False,
         progress_bar: bool = False,
@@ -98,6 +99,7 @@ class AdaptivePolicy:
         :param hypotheses: what may have changed, names in ``HYPOTHESES``
         :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
         :param net_arch: units of each layer of the forward model
+        :param members: networks whose mean it is
         :param epochs: passes over the transitions
         :param lifetime: keep estimates over episodes
         :param learn_rule: learn rates, noises and caution of the synapses by gradient, on changes in hindsight, beside
@@ -109,6 +111,7 @@ class AdaptivePolicy:
         check_choice("forward model", forward_model, BODIES)
         for units in net_arch:
             check_number("net_arch", units, at_least=1, integer=True)
+        check_number("members", members, at_least=1, integer=True)
         for name in (*hypotheses, *([] if always is None else [always])):
             check_choice("hypothesis", name, HYPOTHESES)
         action_space = box("action", model.action_space)
@@ -124,7 +127,7 @@ class AdaptivePolicy:
             )
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch))
+                network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
             progress.begin("train", epochs * training.starts.size)
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
         settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
@@ -316,6 +319,7 @@ class AdaptivePolicy:
                 "n_motors": network.n_motors,
                 "body": network.kind,
                 "net_arch": list(network.net_arch),
+                "members": len(network.members),
             },
             "settings": asdict(self.layer.settings),
             "lifetime": self.lifetime,
@@ -336,7 +340,8 @@ class AdaptivePolicy:
         agent = load_policy(Path(folder) / AGENT)
         try:
             made, stored = config["forward_model"], config["settings"]
-            network = ForwardModel(len(weights["mean"]), made["n_motors"], made["body"], tuple(made["net_arch"]))
+            shape = made["n_motors"], made["body"], tuple(made["net_arch"]), made["members"]
+            network = ForwardModel(len(weights["mean"]), *shape)
             network.keep(weights["components"])
             network.load_state_dict(weights)
             settings = LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})

@@ -116,8 +116,9 @@ def _of_adaptive(folder: Path) -> Contents:
     try:
         model, settings, report = config["forward_model"], config["settings"], config["report"]
         shares = {int(i): float(share) for i, share in report.get("unexplained", {}).items()}
+        sizes = ", ".join(map(str, model["net_arch"]))
         found.layer = {
-            "forward model": f"{model['body']}, layers of {', '.join(map(str, model['net_arch']))}",
+            "forward model": f"{model['members']} x {model['body']}, layers of {sizes}",
             "parameters": sum(tensor.numel() for tensor in tensors.values()),
             "nominal steps learned from": report.get("n_steps"),
             "seed": report.get("seed"),

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive import kernels
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.synapses import Rates, Synapses
 
 Array = NDArray[Any]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.motors import cautious
 from sb3_plastic.adaptive.kernels import compiled, invert
+from sb3_plastic.adaptive.member import Prediction
 
 DAMPING = 0.05
 """lambda: how dear a command is that fights a disturbance."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import against_disturbance
 from sb3_plastic.adaptive.hypotheses.rivals import moved
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.synapses import Rates, Synapses
 
 

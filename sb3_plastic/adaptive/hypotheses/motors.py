@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
+from sb3_plastic.adaptive.member import Prediction
 
 CAUTION = 0.003
 """Keeps the command finite where an effectiveness crosses 0."""

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import plugs_kernel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.plugs_kernel import LEAST, MODEL_ERROR, RIDGE, balanced
 from sb3_plastic.adaptive.hypotheses.wires import Wires
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.synapses import Rates, Synapses, nis, opened_by
 
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import Prediction
 from sb3_plastic.adaptive.hypotheses.base import Array, Transition
 from sb3_plastic.adaptive.hypotheses.motors import Motors, cautious
+from sb3_plastic.adaptive.member import Prediction
 from sb3_plastic.adaptive.synapses import Rates, Synapses, kalman_update, nis
 
 

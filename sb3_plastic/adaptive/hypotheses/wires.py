@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel, Prediction
+from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.motors import CAUTION
+from sb3_plastic.adaptive.member import Prediction
 
 
 class Wires(Hypothesis):
