@@ -17,7 +17,7 @@ from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING, against_disturbance
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
 from sb3_plastic.adaptive.synapses import (
     Rates,
@@ -282,12 +282,13 @@ def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body
     model = ForwardModel(3, 2, body, (48, 48), members)
     transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
     fit(model, transitions, transitions, epochs=8)
+    predictor = Predictor(model)
     by = (0.05 if body == "mlp" else 0.3) * rng.normal(size=(50, 3))
-    (high, slope), (low, _) = (model.linearise(o[0] + sign * by * model.std.numpy(), a[0]) for sign in (1, -1))
+    (high, slope), (low, _) = (predictor.linearise(o[0] + sign * by * model.std.numpy(), a[0]) for sign in (1, -1))
     expected = 2 * (slope @ by[..., None])[..., 0]
     assert np.corrcoef(expected.ravel(), (high - low).ravel())[0, 1] > (0.95 if body == "mlp" else 0.7)
-    p = model.predict(o[0], a[0])
-    assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(model.linearise(o[0], a[0])[0], abs=1e-4)
+    p = predictor.predict(o[0], a[0])
+    assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(predictor.linearise(o[0], a[0])[0], abs=1e-4)
 
 
 @pytest.mark.parametrize(("body", "members"), [("mlp", 1), ("mlp", 3), ("spiking", 2)])
@@ -298,7 +299,7 @@ def test_what_the_layer_asks_of_the_forward_model_is_the_mean_of_what_was_traine
     with torch.no_grad():
         f, B, log_R = model(o, a)
     assert len(f) == members
-    for got, each in zip(model.predict(o.numpy(), a.numpy()), (f, B, log_R.exp()), strict=True):
+    for got, each in zip(Predictor(model).predict(o.numpy(), a.numpy()), (f, B, log_R.exp()), strict=True):
         assert got == pytest.approx(each.mean(0).numpy(), abs=1e-5)
 
 

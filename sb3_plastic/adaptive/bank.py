@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.responsibility import against_nominal
 from sb3_plastic.adaptive.synapses import Rates, Synapses
 
@@ -38,7 +37,7 @@ class Bank:
         rates: Sequence[Rates],
         synapses: Sequence[Synapses],
         t: Transition,
-        model: ForwardModel,
+        model: Predictor,
         noise: Array,
     ) -> None:
         self.hypotheses, self.rates, self.synapses, self.model = hypotheses, rates, list(synapses), model

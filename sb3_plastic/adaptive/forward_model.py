@@ -16,14 +16,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sb3_plastic.adaptive.member import Member, Prediction
-
-Array = NDArray[Any]
+from sb3_plastic.adaptive.member import Member
 
 FAR = 10
 """Bound of what the body reads, in standard deviations."""
@@ -100,53 +96,5 @@ class ForwardModel(nn.Module):
         for member in self._each():
             member.body.finish(z, member.f)
 
-    # What the layer asks, in numpy
-
-    @torch.no_grad()
-    def predict(self, o: Array, a: Array) -> Prediction:
-        """
-        :param o: observations [B, O]
-        :param a: commands [B, A]
-        """
-        z = ((o.astype(np.float32) - self.mean.numpy()) / self.std.numpy()).clip(-FAR, FAR)
-        a = a.astype(np.float32)
-        return _mean([member.predict(z, a) for member in self._each()], Prediction)
-
-    @torch.no_grad()
-    def linearise(self, o: Array, a: Array) -> tuple[Array, Array]:
-        """
-        The expected change and its derivative by the observation: what a wrong sensor does to the prediction.
-
-        :param o: observations [B, O]
-        :param a: commands [B, A]
-        :return: ``f(o) + B(o) a`` [B, C], and its derivative by the observation in standard deviations, [B, C, O]
-        """
-        z, commands = self.standardised(_tensor(o)), _tensor(a)
-        parts = [member.linearise(z, commands) for member in self._each()]
-        change, slope = _mean(parts, lambda *both: both)
-        return change.numpy(), slope.numpy()
-
-    def advance(self, o: Array, a: Array) -> Array:
-        """
-        The observation that is expected next.
-
-        :param o: observations [B, O]
-        :param a: commands [B, A]
-        :return: [B, O]; components that are not predicted stay
-        """
-        p = self.predict(o, a)
-        after = o.copy()
-        after[:, self.components.numpy()] += (p.f + (p.B @ a[..., None])[..., 0]) * self.scale.numpy()
-        return after
-
     def _each(self) -> list[Any]:
         return list(self.members)
-
-
-def _mean(parts: list[Any], made: Any) -> Any:
-    """The mean of tuples, entry by entry. :param made: makes a tuple of its entries"""
-    return parts[0] if len(parts) == 1 else made(*(sum(entries) / len(parts) for entries in zip(*parts, strict=True)))
-
-
-def _tensor(x: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))

@@ -26,7 +26,7 @@ from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING
 from sb3_plastic.adaptive.hypotheses.motors import CAUTION, cautious
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.synapses import LEARNABLE, Rates, initial_synapses
 from sb3_plastic.errors import UserError
 
@@ -97,7 +97,7 @@ def sequences_of(model: ForwardModel, transitions: Transitions) -> Sequences:
         )
     o, a, after = (np.concatenate(x, 1) for x in zip(*parts, strict=True))
     y = (after - o)[:, :, components] / scale
-    p = model.predict(o.reshape(-1, o.shape[2]), a.reshape(-1, a.shape[2]))
+    p = Predictor(model).predict(o.reshape(-1, o.shape[2]), a.reshape(-1, a.shape[2]))
     expected = Prediction(*(x.reshape(*o.shape[:2], *x.shape[1:]).astype(np.float64) for x in p))
     return Sequences(o, a, y, expected)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.bank import Bank
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, Hypothesis, Sizes, Transition, make_hypotheses
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
 from sb3_plastic.errors import check_choice
@@ -35,7 +35,7 @@ class LayerState(NamedTuple):
     :param observation: the last one, [B, O]
     :param seen: whether its predicted components were finite, [B, C]
     :param commands: sent so far, the last one first, in units of half the control range, [B, D, A]
-    :param f: see :class:`~sb3_plastic.adaptive.member.Prediction`
+    :param f: see :class:`~sb3_plastic.adaptive.predictor.Prediction`
     :param B: likewise
     :param R: likewise
     :param evidence: of each hypothesis against nominal, [B, K]; see :mod:`~sb3_plastic.adaptive.responsibility`
@@ -105,7 +105,7 @@ class AdaptiveLayer:
     """
 
     def __init__(self, model: ForwardModel, settings: LayerSettings) -> None:
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.predictor = model, settings, Predictor(model)
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
         self.hypotheses = make_hypotheses(
@@ -206,7 +206,7 @@ class AdaptiveLayer:
         state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
         begun, acting = state.steps > 0, state.acting
         t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R))
-        bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.model, np.maximum(state.noise, 1))
+        bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.predictor, np.maximum(state.noise, 1))
         bank.learn(0, begun.nonzero()[0])
         for k, rows in self._rows_acting(state):
             bank.learn(k, rows[begun[rows]])
@@ -238,7 +238,7 @@ class AdaptiveLayer:
         sensed = o.copy()
         for k, rows in self._rows_acting(state):
             mean = state.synapses[k].mean[rows]
-            sensed[rows] = self.hypotheses[k].sense(mean, o[rows], state.commands[rows], self.model)
+            sensed[rows] = self.hypotheses[k].sense(mean, o[rows], state.commands[rows], self.predictor)
         return sensed
 
     def command(self, state: LayerState, o: Array, seen: Array, intended: Array) -> tuple[Array, LayerState]:
@@ -251,7 +251,7 @@ class AdaptiveLayer:
         :param intended: the actor's action in units of half the control range, [B, A]
         :return: command [B, A], within -1 and 1, and the state after it
         """
-        p = self.model.predict(o, intended)
+        p = self.predictor.predict(o, intended)
         u = intended
         for k, rows in self._rows_acting(state):
             if u is intended:

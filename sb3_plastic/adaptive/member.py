@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sb3_plastic.adaptive.bodies import BODIES
-from sb3_plastic.adaptive.mlp_body import affine
-
-Array = NDArray[Any]
 
 LOG_NOISE = (-7.0, 4.0)
 """Range of log R. The floor keeps a component that is predicted nearly exactly from deciding everything alone."""
-
-
-class Prediction(NamedTuple):
-    """
-    What the nominal robot is expected to do, in standard deviations of the change.
-
-    :param f: change without a command, [B, C]
-    :param B: effect of each motor, [B, C, A]
-    :param R: variance of what the model cannot know, [B, C]
-    """
-
-    f: Array
-    B: Array
-    R: Array
 
 
 class Member(nn.Module):
@@ -69,15 +50,6 @@ class Member(nn.Module):
             head.weight = nn.Parameter(head.weight.detach()[kept].clone())
             head.bias = nn.Parameter(head.bias.detach()[kept].clone())
             head.out_features = len(kept)
-
-    def predict(self, z: Array, a: Array) -> Prediction:
-        """As :meth:`forward`, in numpy: for few rows a call of torch takes longer than what it computes."""
-        h = self.body.features(z)
-        noise: Any = self.log_R
-        first, _, last = noise
-        log_R = affine(np.tanh(affine(np.concatenate([h, a], 1), first)), last)
-        B = affine(h, self.B).reshape(len(z), -1, self.n_motors)
-        return Prediction(affine(h, self.f), B, np.exp(log_R.clip(*LOG_NOISE)))
 
     def linearise(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
         """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,9 +14,16 @@ from torch import Tensor, nn
 Array = NDArray[Any]
 
 
-def affine(x: Array, layer: nn.Linear) -> Array:
-    """What a layer makes of x, in numpy. :param x: [B, I] :param layer: I inputs, O outputs :return: [B, O]"""
-    return x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+def stacked(layers: Iterable[nn.Module]) -> tuple[Array, Array]:
+    """
+    Copies of what M linear layers of one shape hold.
+
+    :param layers: of I inputs and O outputs
+    :return: weights [M, I, O] and biases [M, 1, O]
+    """
+    parameters = [[p.detach().numpy() for p in (layer.weight.T, layer.bias)] for layer in cast(Any, layers)]
+    weights, biases = zip(*parameters, strict=True)
+    return np.stack(weights), np.stack(biases)[:, None]
 
 
 class MLPBody(nn.Module):
@@ -39,12 +46,23 @@ class MLPBody(nn.Module):
             z = torch.tanh(layer(z))
         return z
 
-    def features(self, z: Array) -> Array:
-        """As :meth:`forward`, in numpy."""
-        for layer in self.layers:
-            assert isinstance(layer, nn.Linear)
-            z = np.tanh(affine(z, layer))
-        return z
+    @staticmethod
+    def side_by_side(bodies: Sequence[MLPBody]) -> Callable[[Array], Array]:
+        """
+        What several make of the same observations, in numpy.
+
+        :param bodies: M, whose weights are copied
+        :return: a function of standardised observations [B, O], which returns features [M, B, F]
+        """
+        layers = [stacked(same) for same in zip(*(body.layers for body in bodies), strict=True)]
+
+        def features(z: Array) -> Array:
+            h = np.broadcast_to(z, (len(bodies), *z.shape))
+            for weight, bias in layers:
+                h = np.tanh(h @ weight + bias)
+            return h
+
+        return features
 
     def pull_back(self, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """

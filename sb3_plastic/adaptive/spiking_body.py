@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,9 +37,15 @@ class SpikingBody(nn.Module):
         """Features [B, F] of standardised observations [B, O]."""
         return self._rates(z)[-1]
 
-    def features(self, z: Array) -> Array:
-        """As :meth:`forward`, of numpy's arrays."""
-        return self(torch.from_numpy(z)).numpy()
+    @staticmethod
+    def side_by_side(bodies: Sequence[SpikingBody]) -> Callable[[Array], Array]:
+        """
+        What several make of the same observations, in numpy.
+
+        :param bodies: M
+        :return: a function of standardised observations [B, O], which returns features [M, B, F]
+        """
+        return lambda z: np.stack([body(torch.from_numpy(z)).detach().numpy() for body in bodies])
 
     def _rates(self, z: Tensor) -> list[Tensor]:
         starts = torch.ones(1, len(z), dtype=torch.bool)

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive import kernels
-from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.synapses import Rates, Synapses
 
 Array = NDArray[Any]
@@ -82,7 +81,7 @@ class Hypothesis:
         """Smallest and largest mean."""
         return -1.6, 1.6
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """
         :param mean: [B, n]
         :param t: the last step
@@ -120,7 +119,7 @@ class Hypothesis:
         """
         return kernels.learn(synapses, e, H, t.expected.R, rates, common_noise, self.jump(synapses.mean, t))
 
-    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+    def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """
         What the actor should see.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.motors import cautious
 from sb3_plastic.adaptive.kernels import compiled, invert
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 
 DAMPING = 0.05
 """lambda: how dear a command is that fights a disturbance."""
@@ -64,7 +63,7 @@ class MotorsAndDisturbance(Hypothesis):
         """The disturbance for d = 1, [B, C]. :param p: the forward model's prediction"""
         return np.ones_like(p.f)
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f - B (a * g) - F d``, ``H = [B diag(a), F]``, ``F = diag(force)``."""
         by_motor = t.expected.B * t.commands[:, 0, None, :]
         by_force = self.force(t.expected)[..., None] * np.eye(t.y.shape[1])

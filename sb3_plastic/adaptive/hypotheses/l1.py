@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import against_disturbance
 from sb3_plastic.adaptive.hypotheses.rivals import moved
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.synapses import Rates, Synapses
 
 
@@ -37,7 +36,7 @@ class L1(Hypothesis):
         """Five standard deviations of what the nominal robot does in a step."""
         return -5.0, 5.0
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f - B a - d``; every component has its own d, so that H is not needed."""
         e, H = super().innovation(mean, t, model)
         return e - mean, H

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Transition
+from sb3_plastic.adaptive.predictor import Predictor
 
 
 class Late(Hypothesis):
@@ -22,13 +22,13 @@ class Late(Hypothesis):
         self.delay = delay
         self.name = f"late_{delay}"
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """As the nominal one, with the command of ``delay`` steps before."""
         p = t.expected
         e = t.y - p.f - (p.B @ t.commands[:, self.delay, :, None])[..., 0]
         return e, np.zeros((*t.y.shape, 0))
 
-    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+    def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """The observation after the commands that are still on their way."""
         for k in reversed(range(self.delay)):
             o = model.advance(o, commands[:, k])

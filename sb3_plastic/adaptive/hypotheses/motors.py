@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 
 CAUTION = 0.003
 """Keeps the command finite where an effectiveness crosses 0."""
@@ -38,7 +37,7 @@ class Motors(Hypothesis):
         """Up to .3 per step."""
         return np.full(self.sizes.n_motors, 0.3)
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f - B (a * g)``, ``H = B diag(a)``."""
         H = t.expected.B * t.commands[:, 0, None, :]
         return t.y - t.expected.f - (H @ mean[..., None])[..., 0], H
@@ -62,7 +61,7 @@ class MotorsAndBias(Hypothesis):
         """Up to .3 per step for motors, .1 for biases."""
         return np.repeat([0.3, 0.1], self.sizes.n_motors)
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f - B (a * g + b)``, ``H = [B diag(a), B]``."""
         B = t.expected.B
         H = np.concatenate([B * t.commands[:, 0, None, :], B], 2)

@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import plugs_kernel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.plugs_kernel import LEAST, MODEL_ERROR, RIDGE, balanced
 from sb3_plastic.adaptive.hypotheses.wires import Wires
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.synapses import Rates, Synapses, nis, opened_by
 
 
@@ -42,7 +41,7 @@ class Plugs(Wires):
         """Certainly the wrong way round to certainly the right one."""
         return -1.0, 1.0
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f - B G a``; the filter needs no derivative."""
         e, H = Hypothesis.innovation(self, mean, t, model)
         A = self.sizes.n_motors

@@ -15,7 +15,7 @@ import numpy as np
 
 from sb3_plastic.adaptive.hypotheses.base import Array, Transition
 from sb3_plastic.adaptive.hypotheses.motors import Motors, cautious
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction
 from sb3_plastic.adaptive.synapses import Rates, Synapses, kalman_update, nis
 
 

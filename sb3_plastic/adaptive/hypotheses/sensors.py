@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Transition
+from sb3_plastic.adaptive.predictor import Predictor
 
 
 class Sensors(Hypothesis):
@@ -31,7 +31,7 @@ class Sensors(Hypothesis):
         """Up to .1 per step."""
         return np.full(len(self.sizes.components), 0.1)
 
-    def sense(self, mean: Array, o: Array, commands: Array, model: ForwardModel) -> Array:
+    def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """The observation without what is wrong with it."""
         sensed = o.copy()
         sensed[:, self.sizes.components] = self.corrected(mean, o[:, self.sizes.components])
@@ -56,7 +56,7 @@ class SensorBias(Sensors):
         """Three standard deviations of what the nominal robot shows."""
         return -3.0, 3.0
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f(o - b) - B(o - b) a``, linearised at the bias known so far: ``H = -d(f + B a)/do``."""
         change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
         return t.y - change, -slope[:, :, self.sizes.components]
@@ -86,7 +86,7 @@ class SensorGain(Sensors):
         """A third to three times: no sensor is reversed, none dead, which would show nothing to be put right."""
         return 1 / 3, 3.0
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """
         With the change c = f(o / g) + B(o / g) a of what is: ``e = y - g c``, and
         ``H_ij = [i = j] c_i - g_i dc_i/do_j o_j / g_j^2``.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.motors import CAUTION
-from sb3_plastic.adaptive.member import Prediction
+from sb3_plastic.adaptive.predictor import Prediction, Predictor
 
 
 class Wires(Hypothesis):
@@ -24,7 +23,7 @@ class Wires(Hypothesis):
         """Up to .3 per step on the diagonal, .1 beside it: a wrong gain is commoner than crossed wires."""
         return np.where(self.start() > 0, 0.3, 0.1)
 
-    def innovation(self, mean: Array, t: Transition, model: ForwardModel) -> tuple[Array, Array]:
+    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f - B G a``, ``H_(jk) = B_j a_k``."""
         H = t.expected.B[..., None] * t.commands[:, 0, None, None, :]
         H = H.reshape(*t.y.shape, -1)

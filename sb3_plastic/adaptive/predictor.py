@@ -1,0 +1,104 @@
+"""What the layer asks of a trained forward model, in numpy: for few rows a call of torch takes longer than its work."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sb3_plastic.adaptive.forward_model import FAR, ForwardModel
+from sb3_plastic.adaptive.member import LOG_NOISE
+from sb3_plastic.adaptive.mlp_body import stacked
+
+Array = NDArray[Any]
+
+
+class Prediction(NamedTuple):
+    """
+    What the nominal robot is expected to do, in standard deviations of the change.
+
+    :param f: change without a command, [B, C]
+    :param B: effect of each motor, [B, C, A]
+    :param R: variance of what the model cannot know, [B, C]
+    """
+
+    f: Array
+    B: Array
+    R: Array
+
+
+class Predictor:
+    """
+    The mean of an ensemble. Its weights are copied here, side by side: what is trained later does not count.
+
+    :param model: trained
+    """
+
+    def __init__(self, model: ForwardModel) -> None:
+        members: list[Any] = list(model.members)
+        self.model, self.n_motors, self.components = model, model.n_motors, model.components.numpy()
+        self.mean, self.std, self.scale = model.mean.numpy(), model.std.numpy(), model.scale.numpy()
+        self.features = type(members[0].body).side_by_side([member.body for member in members])
+        # f and B are linear in the features: the mean over members is one product with the features of all.
+        heads = zip(stacked(member.f for member in members), stacked(member.B for member in members), strict=True)
+        weight, bias = (np.concatenate(both, 2) for both in heads)
+        self.weight, self.bias = weight.reshape(-1, weight.shape[2]) / len(members), bias.mean((0, 1))
+        self.noise = [stacked(member.log_R[i] for member in members) for i in (0, 2)]
+
+    def predict(self, o: Array, a: Array) -> Prediction:
+        """
+        :param o: observations [B, O]
+        :param a: commands [B, A], in units of half the control range
+        """
+        a = a.astype(np.float32)
+        h = self.features(self._standardised(o))
+        (w1, b1), (w2, b2) = self.noise
+        n = h.shape[2]
+        log_R = np.tanh(h @ w1[:, :n] + (a @ w1[:, n:] + b1)) @ w2 + b2
+        return Prediction(*self._effects(h), np.exp(log_R.clip(*LOG_NOISE)).mean(0))
+
+    def advance(self, o: Array, a: Array) -> Array:
+        """
+        The observation that is expected next.
+
+        :param o: observations [B, O]
+        :param a: commands [B, A]
+        :return: [B, O]; components that are not predicted stay
+        """
+        f, B = self._effects(self.features(self._standardised(o)))
+        after = o.copy()
+        after[:, self.components] += (f + (B @ a[..., None])[..., 0]) * self.scale
+        return after
+
+    @torch.no_grad()
+    def linearise(self, o: Array, a: Array) -> tuple[Array, Array]:
+        """
+        The expected change and its derivative by the observation: what a wrong sensor does to the prediction.
+
+        :param o: observations [B, O]
+        :param a: commands [B, A]
+        :return: ``f(o) + B(o) a`` [B, C], and its derivative by the observation in standard deviations, [B, C, O]
+        """
+        z, commands = self.model.standardised(_tensor(o)), _tensor(a)
+        members: Any = self.model.members
+        changes, slopes = zip(*(member.linearise(z, commands) for member in members), strict=True)
+        return _mean(changes), _mean(slopes)
+
+    def _standardised(self, o: Array) -> Array:
+        return ((o.astype(np.float32) - self.mean) / self.std).clip(-FAR, FAR)
+
+    def _effects(self, h: Array) -> tuple[Array, Array]:
+        effects = h.transpose(1, 0, 2).reshape(h.shape[1], -1) @ self.weight + self.bias
+        n = len(self.components)
+        return effects[:, :n], effects[:, n:].reshape(len(effects), n, self.n_motors)
+
+
+def _mean(parts: tuple[Tensor, ...]) -> Array:
+    return torch.stack(parts).mean(0).numpy()
+
+
+def _tensor(x: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
