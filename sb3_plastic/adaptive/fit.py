@@ -22,8 +22,9 @@ WORST_SHARE = 0.5
 ENOUGH_UPDATES = 5000
 """Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
 
-SIFTING = 6
-"""One of so many passes goes to finding out which components can be predicted, if that is enough of them."""
+SIFTING = 3
+"""One of so many passes goes to finding out which components can be predicted, if that is enough of them. Fewer passes
+drop components that longer ones would keep, and an Ant's sensors are put right by what is left."""
 
 ENOUGH_TO_SIFT = 1000
 """Steps of Adam."""
