@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
 
 class Predictor:
     """
-    The mean of an ensemble. Its weights are copied here, side by side: what is trained later does not count.
+    The mean of an ensemble, whose weights are copied here, side by side: after a training make a new one.
 
     :param model: trained
     """
