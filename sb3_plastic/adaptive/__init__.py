@@ -2,9 +2,9 @@
 The adaptive layer: a trained policy that goes on walking when its robot changes. Around any SB3 model.
 
 Reading order: ``forward_model`` (what is expected), ``predictor`` (asked in numpy), ``synapses`` (what is learned from
-the error), ``hypotheses`` (what may have changed), ``responsibility`` (which of them acts), ``layer`` (one step of all),
-``collect``, ``fit`` and ``calibration`` (from nominal transitions), ``policy`` (SB3's ``predict``), ``training`` (a layer
-in the loop of another agent's training) and ``files``.
+the error), ``hypotheses`` (what may have changed), ``responsibility`` (which of them acts), ``layer`` (one step of
+all), ``collect``, ``fit`` and ``calibration`` (from nominal transitions), ``policy`` (SB3's ``predict``), ``training``
+(a layer in the loop of another agent's training) and ``files``.
 """
 
 from sb3_plastic.adaptive.files import is_adaptive_folder

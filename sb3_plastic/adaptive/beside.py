@@ -99,7 +99,8 @@ class LayerBeside(nn.Module):
         n_updates = max(self.options.epochs * training.starts.size // self.options.batch_size, 1)
         for _ in range(n_updates):
             batch = torch.randint(len(o), (self.options.batch_size,), generator=self._generator)
-            loss = loss_of(self.model, o[batch], a[batch], change[batch] / self.model.scale)
+            z, y = self.model.standardised(o[batch]), change[batch] / self.model.scale
+            loss = torch.stack([loss_of(member, z, a[batch], y) for member in self.model.members]).sum()
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()

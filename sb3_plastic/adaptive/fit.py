@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.forward_model import ForwardModel
@@ -47,8 +48,8 @@ def fit(
     tick: Callable[[int], None] | None = None,
 ) -> Array:
     """
-    Train a forward model: a while on all components, to find those that cannot be predicted, such as contact forces,
-    then on the others alone, which gain by it.
+    Train a forward model: one network for a while on all components, to find those that cannot be predicted, such as
+    contact forces, then all networks on the others alone, which gain by it.
 
     :param model: to train, in place
     :param training: nominal transitions
@@ -61,14 +62,28 @@ def fit(
     """
     o, _, change = flat(training)
     set_scales(model, o, change)
-    sifting = epochs // SIFTING
-    if sifting * len(o) / batch_size_of(sifting, len(o)) >= ENOUGH_TO_SIFT:
-        train(model, training, sifting, generator=generator, tick=tick)
-        keep_predictable(model, held_out)
-        epochs -= sifting
-    train(model, training, epochs, generator=generator, tick=tick)
+    sifting = sifting_of(epochs, len(o))
+    if sifting:
+        sieve = copy.deepcopy(model)
+        sieve.members = sieve.members[:1]  # one network can tell
+        train(sieve, training, sifting, generator=generator, tick=tick)
+        keep_predictable(sieve, held_out)
+        model.keep(sieve.components)
+    train(model, training, epochs - sifting, generator=generator, tick=tick)
     model.requires_grad_(False)
     return keep_predictable(model, held_out)
+
+
+def sifting_of(epochs: int, n: int) -> int:
+    """Passes that find the components, 0 if that is not enough. :param epochs: all passes  :param n: transitions"""
+    sifting = epochs // SIFTING
+    return sifting if sifting * n / batch_size_of(sifting, n) >= ENOUGH_TO_SIFT else 0
+
+
+def work_of(epochs: int, n: int, members: int) -> int:
+    """Transitions that a fit learns from. :param epochs: passes :param n: transitions :param members: networks"""
+    sifting = sifting_of(epochs, n)
+    return n * (sifting + (epochs - sifting) * members)
 
 
 def batch_size_of(epochs: int, n: int) -> int:
@@ -85,30 +100,31 @@ def train(
     tick: Callable[[int], None] | None = None,
 ) -> None:
     """
-    Train a forward model, whose scales are set: squared error, bounded, and the likelihood of its noise beside.
+    Train a forward model, whose scales are set, one member after the other, each in an order of its own.
 
     :param model: to train the components that it predicts, in place
     :param transitions: nominal ones
     :param epochs: passes over them
     :param learning_rate: at the start; it falls to 0
     :param generator: pays for the order
-    :param tick: called after each batch with the number of transitions
+    :param tick: called after each batch of each member with the number of transitions
     """
     o, a, change = flat(transitions)
-    y = change[:, model.components] / model.scale
-    optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
+    z, y = model.standardised(o), change[:, model.components] / model.scale
     batch_size = batch_size_of(epochs, len(o))
-    n_batches, done = epochs * -(-len(o) // batch_size), 0
-    for _ in range(epochs):
-        for batch in torch.randperm(len(o), generator=generator).split(batch_size):
-            optimizer.param_groups[0]["lr"] = learning_rate * (1 - done / n_batches)
-            loss = loss_of(model, o[batch], a[batch], y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            done += 1
-            if tick is not None:
-                tick(len(batch))
+    n_batches = epochs * -(-len(o) // batch_size)
+    for member in model.members:
+        optimizer, done = torch.optim.Adam(member.parameters(), learning_rate, fused=True), 0
+        for _ in range(epochs):
+            for batch in torch.randperm(len(o), generator=generator).split(batch_size):
+                optimizer.param_groups[0]["lr"] = learning_rate * (1 - done / n_batches)
+                loss = loss_of(member, z[batch], a[batch], y[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                done += 1
+                if tick is not None:
+                    tick(len(batch))
     model.finish(o)
 
 
@@ -119,16 +135,16 @@ def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:
     model.scale.copy_(change.std(0).clamp(min=1e-6))
 
 
-def loss_of(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
+def loss_of(member: nn.Module, z: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """
-    Squared error, bounded, and the likelihood of its noise beside. Each member of an ensemble has its own.
+    Squared error, bounded, and the likelihood of its noise beside.
 
-    :param model: any
-    :param o: observations [n, O]
+    :param member: a network of the model
+    :param z: standardised observations [n, O]
     :param a: commands [n, A]
     :param y: change of the components that it predicts, in standard deviations, [n, C]
     """
-    f, B, log_R = model(o, a)
+    f, B, log_R = member(z, a)
     error = y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
     # A third of the bound of 5 standard deviations and beyond are collisions, which must not lead.
     squared = error.pow(2).clamp(max=25)

@@ -19,7 +19,7 @@ from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, collect
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
-from sb3_plastic.adaptive.fit import fit
+from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
@@ -128,7 +128,7 @@ class AdaptivePolicy:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
-            progress.begin("train", epochs * training.starts.size)
+            progress.begin("train", work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
         settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
         settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
