@@ -24,8 +24,8 @@ ENOUGH_UPDATES = 5000
 """Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
 
 SIFTING = 3
-"""One of so many passes goes to finding out which components can be predicted, if that is enough of them. With a
-sixth of twelve passes an Ant once kept 29 components instead of 39 to 43."""
+"""One of so many passes goes to finding out which components can be predicted, if that is enough of them: after two of
+400k transitions an Ant once kept 29 components instead of 39 to 43."""
 
 ENOUGH_TO_SIFT = 1000
 """Steps of Adam."""
@@ -43,7 +43,7 @@ def fit(
     model: ForwardModel,
     training: Transitions,
     held_out: Transitions,
-    epochs: int = 12,
+    epochs: int = 24,
     generator: torch.Generator | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Array:
