@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=args.seed,
             policy_kwargs=kwargs,
             noise=args.noise,
+            tensorboard_log=args.tensorboard_log,
             progress_bar=not args.no_progress and is_wanted(),
         )
         took = time.perf_counter() - begun
@@ -131,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--n-envs", type=int, default=8, help="environments that are stepped at once")
     add("--episode-steps", type=int, default=1000, help="time limit of an episode")
     add("--episodes", type=int, default=20, help="that teacher and student are judged on (default: %(default)s)")
+    add("--tensorboard-log", metavar="DIR", help="write the loss there for TensorBoard")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

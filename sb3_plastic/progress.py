@@ -41,6 +41,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(n)
 
+    def say(self, text: str) -> None:
+        """Show beside the bar how it goes. :param text: a few words"""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+
     def close(self) -> None:
         """End the bar."""
         if self._bar is not None:

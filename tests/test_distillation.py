@@ -14,6 +14,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.cli import main
@@ -92,6 +93,15 @@ def test_a_student_goes_on_with_ppo() -> None:
     assert not np.array_equal(env.obs_rms.mean, mean), "statistics go on, too"
 
 
+def test_tensorboard_shows_that_the_student_learns(tmp_path: Path) -> None:
+    distill(dict(model=swing), random_vec_env(), 8192, policy_kwargs=SMALL, tensorboard_log=str(tmp_path))
+    events = EventAccumulator(str(tmp_path / "distill_1")).Reload()
+    (first, *_, last), leads = events.Scalars("distill/loss"), events.Scalars("distill/lead")
+    assert last.value < first.value
+    assert (first.step, last.step) == (4032, 8064), "the teacher's round, which is not learned from, counts"
+    assert [event.value for event in leads] == pytest.approx([1, 0.8, 0.6])
+
+
 def test_noise_stays_within_the_bounds_of_the_actions() -> None:
     distill(dict(model=swing), random_vec_env(), 4096, noise=5.0, policy_kwargs=SMALL)  # the environment checks
 
@@ -137,7 +147,9 @@ def test_the_command_writes_a_run_that_others_read(
         str(run),
     ]
     kwargs = ["--policy-kwargs", "dict(rule='none', net_arch=[8])", "--episode-steps", "50", "--episodes", "2"]
-    assert main([*command, *kwargs, "--env-kwargs", "g:9.8"]) == 0
+    logs = tmp_path / "logs"
+    assert main([*command, *kwargs, "--env-kwargs", "g:9.8", "--tensorboard-log", str(logs)]) == 0
+    assert EventAccumulator(str(logs / "distill_1")).Reload().Scalars("distill/loss")
     assert find_training(run / "Pendulum-v1.zip", ModelSettings()).env_kwargs == {"g": 9.8}
     printed = capsys.readouterr().out
     assert "teacher: -" in printed

@@ -9,7 +9,7 @@ from typing import Any
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
-from sb3_plastic.errors import check_choice, check_names, check_number
+from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 
 ACTOR = "actor"
 OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires")
@@ -24,7 +24,7 @@ class LayerOptions:
     :param forward_model: ``mlp``, ``spiking``, or ``actor``: linear in the observation and the actor's own spikes, as
         its leaky readout filters them. What asks the model about other observations (sensors, delays) is left out
     :param net_arch: units of each layer of the forward model
-    :param members: networks whose mean it is; each takes its time beside PPO. `actor` has one
+    :param members: networks whose mean it is; each takes its time beside PPO. ``actor`` has one
     :param hypotheses: what may have changed, names in ``HYPOTHESES``; None: all that the forward model can serve
     :param epochs: how often each transition is learned from, on average
     :param batch_size: transitions per step of Adam
@@ -51,7 +51,7 @@ class LayerOptions:
     def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
         """
         :param given: True: the defaults; a mapping: some of the options
-        :raises UserError: on an unknown name, or a number out of range
+        :raises UserError: on an unknown name, a number out of range, or several members of a forward model ``actor``
         """
         named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         check_names("adaptive", named, [field.name for field in fields(cls)])
@@ -63,4 +63,8 @@ class LayerOptions:
         for name in ("members", "epochs", "batch_size", "window"):
             check_number(name, getattr(options, name), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)
+        if options.forward_model == ACTOR and options.members != 1:
+            raise UserError(
+                f"A forward model of the actor's spikes is linear: all {options.members} members would agree."
+            )
         return options

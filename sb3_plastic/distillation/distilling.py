@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student
@@ -44,6 +46,7 @@ def distill(
     policy: str | type[PlasticPolicy] = "PlasticPolicy",
     policy_kwargs: dict[str, Any] | None = None,
     noise: float = 0.1,
+    tensorboard_log: str | None = None,
     progress_bar: bool = False,
 ) -> PlasticPPO:
     """
@@ -57,7 +60,9 @@ def distill(
     :param policy: as PlasticPPO takes it
     :param policy_kwargs: of the policy; ``n_ticks`` is 4 by default
     :param noise: standard deviation of what is added to continuous actions while it learns, in units of half the range
-    :param progress_bar: show one
+    :param tensorboard_log: folder for TensorBoard, of the model, too: ``distill/loss``, and ``distill/lead``, how often
+        the teacher acts; None: nothing is written
+    :param progress_bar: show one, with the loss
     :return: a model in its environments. ``learn`` goes on with PPO, for which critic and exploration noise are new
     :raises UserError: on a number out of range, or an unknown argument
     """
@@ -70,19 +75,25 @@ def distill(
     lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
     venv.seed(seed)
     env = VecNormalize(venv, norm_reward=False)
-    model = PlasticPPO(policy, env, seed=seed, policy_kwargs={"n_ticks": N_TICKS, **(policy_kwargs or {})})
+    policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
+    model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
-    with Progress(progress_bar) as progress:
-        progress.begin("teacher", per_env * env.num_envs)
+    per_round = per_env * env.num_envs
+    with Progress(progress_bar) as progress, closing(configure_logger(0, tensorboard_log, "distill")) as logger:
+        progress.begin("teacher", per_round)
         watch(lessons, env, per_env, progress.tick)
         env.training = False  # What was said of observations in former rounds has to stay true.
         student, told = Student(model.policy, env, lessons, noise, rng), deque[Demonstrations](maxlen=KEPT)
-        progress.begin("student", rounds * per_env * env.num_envs)
+        progress.begin("student", rounds * per_round)
         for i in range(rounds):
-            told.append(student.go_on(per_env, max(0.0, 1 - i / LED), progress.tick))
+            lead = max(0.0, 1 - i / LED)
+            told.append(student.go_on(per_env, lead, progress.tick))
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - i / rounds)
-            for _ in range(UPDATES):
-                update(model.policy, optimizer, minibatch(told, rng))
+            loss = np.mean([update(model.policy, optimizer, minibatch(told, rng)) for _ in range(UPDATES)])
+            logger.record("distill/loss", loss)
+            logger.record("distill/lead", lead)
+            logger.dump((i + 2) * per_round)
+            progress.say(f"loss {loss:.3g}")
     env.training = env.norm_reward = True  # as PPO would have it
     return model
 
@@ -110,13 +121,14 @@ def minibatch(told: Sequence[Demonstrations], rng: np.random.Generator) -> Demon
     return Demonstrations.joined([part.picked(index) for part, index in zip(rounds, drawn, strict=True)])
 
 
-def update(policy: PlasticPolicy, optimizer: torch.optim.Optimizer, told: Demonstrations) -> None:
+def update(policy: PlasticPolicy, optimizer: torch.optim.Optimizer, told: Demonstrations) -> float:
     """
     One step of the optimiser.
 
     :param policy: the student
     :param optimizer: of its actor
     :param told: sequences
+    :return: the loss before it
     """
     obs = map_obs(lambda value: value.flatten(0, 1), told.obs)
     latent, _, _ = policy.stepper().latents(obs, told.starts, told.state)
@@ -126,3 +138,4 @@ def update(policy: PlasticPolicy, optimizer: torch.optim.Optimizer, told: Demons
     loss.backward()
     torch.nn.utils.clip_grad_norm_(policy.actor_parameters(), MAX_GRAD_NORM)
     optimizer.step()
+    return loss.item()
