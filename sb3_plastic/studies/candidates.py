@@ -122,7 +122,9 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         changes |= {
             "analog": "encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)",
             "lag": "readout_kwargs=dict(decay=0.5)",  # the readout's: 1.4 ticks instead of 4.5
-            "slope_1": "slope=1.0",
+            "slope_1": "slope=1.0",  # a surrogate of half the recipe's slope, of twice and four times
+            "slope_4": "slope=4.0",
+            "slope_8": "slope=8.0",
             "1_tick": "n_ticks=1",
             "4_ticks": "n_ticks=4",
         }
@@ -136,7 +138,10 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
         | {name: [*recipe, noise_by_schedule(name)] for name in NOISE}
         | chunks
-        | {"target_kl": [*recipe, "target_kl:0.05"], "batch_1024": [*recipe, "batch_size:1024"]}
+        # A spiking actor moves five times as far in an update as an MLP: stop it, let it, or give it smaller steps.
+        | {"target_kl": [*recipe, "target_kl:0.05"], "clip_.4": [*recipe, "clip_range:0.4"]}
+        | {"half_rate": [rate.replace("1e-3", "5e-4").replace("3e-4", "1.5e-4"), *recipe[1:]]}
+        | {"batch_1024": [*recipe, "batch_size:1024"]}
     )
 
 
