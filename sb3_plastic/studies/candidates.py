@@ -138,8 +138,10 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
         | {name: [*recipe, noise_by_schedule(name)] for name in NOISE}
         | chunks
-        # A spiking actor moves five times as far in an update as an MLP: stop it, let it, or give it smaller steps.
-        | {"target_kl": [*recipe, "target_kl:0.05"], "clip_.4": [*recipe, "clip_range:0.4"]}
+        # Spikes come and go with the smallest change of a weight. So in an update the policy moves five times as far as
+        # an MLP, and half of the samples are clipped: stop it, let it, or give it smaller steps.
+        | {"target_kl": [*recipe, "target_kl:0.05"]}
+        | {f"clip_{clip}": [*recipe, f"clip_range:{clip}"] for clip in (0.4, 0.8)}
         | {"half_rate": [rate.replace("1e-3", "5e-4").replace("3e-4", "1.5e-4"), *recipe[1:]]}
         | {"batch_1024": [*recipe, "batch_size:1024"]}
     )
