@@ -134,6 +134,12 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     # With these a spiking actor imitates an MLP best. Are they better where gradients go through fewer steps?
     for name in ("lag", "4_ticks") if spiking else ():
         chunks[f"{name}_chunk_4"] = [rate, f"policy_kwargs:dict({policy}, {changes[name]})", "chunk_len:4"]
+    # A steep surrogate learns faster at first, and stays behind the MLP all the same: with what else?
+    if spiking:
+        steep = f"{policy}, {changes['slope_8']}"
+        chunks["slope_8_half_rate"] = [_half(rate), f"policy_kwargs:dict({steep})"]
+        chunks["slope_8_chunk_4"] = [rate, f"policy_kwargs:dict({steep})", "chunk_len:4"]
+        chunks["slope_8_4_ticks_chunk_4"] = [rate, f"policy_kwargs:dict({steep}, n_ticks=4)", "chunk_len:4"]
     return (
         {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
         | {name: [*recipe, noise_by_schedule(name)] for name in NOISE}
@@ -142,9 +148,13 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         # an MLP, and half of the samples are clipped: stop it, let it, or give it smaller steps.
         | {"target_kl": [*recipe, "target_kl:0.05"]}
         | {f"clip_{clip}": [*recipe, f"clip_range:{clip}"] for clip in (0.4, 0.8)}
-        | {"half_rate": [rate.replace("1e-3", "5e-4").replace("3e-4", "1.5e-4"), *recipe[1:]]}
+        | {"half_rate": [_half(rate), *recipe[1:]]}
         | {"batch_1024": [*recipe, "batch_size:1024"]}
     )
+
+
+def _half(rate: str) -> str:
+    return rate.replace("1e-3", "5e-4").replace("3e-4", "1.5e-4")
 
 
 def _net_arch(actor: list[int]) -> str:
