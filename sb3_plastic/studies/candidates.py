@@ -134,6 +134,12 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     # With these a spiking actor imitates an MLP best. Are they better where gradients go through fewer steps?
     for name in ("lag", "4_ticks") if spiking else ():
         chunks[f"{name}_chunk_4"] = [rate, f"policy_kwargs:dict({policy}, {changes[name]})", "chunk_len:4"]
+    # Nearly all that a small change of the weights does to the actions comes from spikes of the first layer.
+    if spiking:
+        slow = f"{policy}, input_lr_scale="
+        chunks |= {f"input_rate_{scale}": [rate, f"policy_kwargs:dict({slow}{scale})"] for scale in (0.1, 0.3)}
+        chunks["1_layer"] = [rate, f"policy_kwargs:dict({policy}, {_net_arch([128])})"]
+        chunks["slope_8_input_rate_0.1"] = [rate, f"policy_kwargs:dict({slow}0.1, {changes['slope_8']})"]
     # A steep surrogate learns faster at first, and stays behind the MLP all the same: with what else?
     if spiking:
         steep = f"{policy}, {changes['slope_8']}"
