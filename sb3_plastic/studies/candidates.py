@@ -139,6 +139,7 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         slow = f"{policy}, input_lr_scale="
         chunks |= {f"input_rate_{scale}": [rate, f"policy_kwargs:dict({slow}{scale})"] for scale in (0.1, 0.3)}
         chunks["1_layer"] = [rate, f"policy_kwargs:dict({policy}, {_net_arch([128])})"]
+        chunks["1_layer_4_ticks"] = [rate, f"policy_kwargs:dict({policy}, {_net_arch([128])}, n_ticks=4)"]
         chunks["slope_8_input_rate_0.1"] = [rate, f"policy_kwargs:dict({slow}0.1, {changes['slope_8']})"]
     # A steep surrogate learns faster at first, and stays behind the MLP all the same: with what else?
     if spiking:
