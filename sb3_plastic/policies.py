@@ -35,7 +35,7 @@ from sb3_plastic.teacher import divergence, with_loss
 
 OWN_OPTIONS = (
     *("critic", "decoder", "decoder_neurons", "decoder_gain", "critic_lr_scale", "plasticity_lr_scale"),
-    *("input_lr_scale", "actor_keys", "critic_keys", "adaptive"),
+    *("actor_keys", "critic_keys", "adaptive"),
 )
 
 
@@ -61,8 +61,6 @@ class PlasticPolicy(ActingPolicy):
         may be missing. Keys named in neither are seen by both
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
     :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
-    :param input_lr_scale: the learning rate of the first spiking layer's weights and biases, likewise. A spike more or
-        less there changes many in the layers behind it: with smaller steps the policy moves less in an update
     :param adaptive: an adaptive layer whose forward model learns beside the training, from its rollouts: the trained
         policy goes on when its robot changes. True, or options of :class:`~sb3_plastic.adaptive.options.LayerOptions`
     :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here
@@ -88,7 +86,6 @@ class PlasticPolicy(ActingPolicy):
         critic_keys: Sequence[str] = (),
         critic_lr_scale: float = 2.0,
         plasticity_lr_scale: float = 0.3,
-        input_lr_scale: float = 1.0,
         adaptive: bool | dict[str, Any] = False,
         snn_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -100,7 +97,6 @@ class PlasticPolicy(ActingPolicy):
         check_number("log_std_init", log_std_init)
         check_number("critic_lr_scale", critic_lr_scale, at_least=0)
         check_number("plasticity_lr_scale", plasticity_lr_scale, at_least=0)
-        check_number("input_lr_scale", input_lr_scale, at_least=0)
         options, own = dict(snn_kwargs or {}), inspect.signature(PlasticPolicy).parameters
         host = inspect.signature(ActorCriticPolicy).parameters
         check_names("PlasticPolicy", [*kwargs, *options], dict.fromkeys([*SNNConfig.names(), *own, *host]))
@@ -109,7 +105,6 @@ class PlasticPolicy(ActingPolicy):
         self.critic, self.decoder = critic, decoder
         self.decoder_neurons, self.decoder_gain = decoder_neurons, decoder_gain
         self.critic_lr_scale, self.plasticity_lr_scale = critic_lr_scale, plasticity_lr_scale
-        self.input_lr_scale = input_lr_scale
         self.actor_keys, self.critic_keys = list(actor_keys), list(critic_keys)
         self.adaptive = adaptive
         if isinstance(observation_space, spaces.Dict):
@@ -180,8 +175,7 @@ class PlasticPolicy(ActingPolicy):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """
-        Actor, plasticity and critic, and the actor's first layer if it learns at a rate of its own, each with the
-        multiple of the learning rate at which it learns.
+        Actor, plasticity and critic, each with the multiple of the learning rate at which it learns.
 
         :return: parameter groups for the optimiser, with the keys ``name`` and ``lr_scale``
         """
@@ -194,18 +188,10 @@ class PlasticPolicy(ActingPolicy):
             "critic": [parameter for module in critic for parameter in module.parameters()],
             "plasticity": self.snn.plasticity_parameters(),
         }
-        if self.input_lr_scale != 1:
-            plastic = {id(parameter) for parameter in groups["plasticity"]}
-            groups["input"] = [p for p in self.snn.layers[0].parameters() if id(p) not in plastic]
         apart = [] if self.beside is None else [*self.beside.parameters()]  # they learn by another error
         taken = {id(parameter) for parameters in [apart, *groups.values()] for parameter in parameters}
         groups["actor"] = [parameter for parameter in self.parameters() if id(parameter) not in taken]
-        scales = {
-            "critic": self.critic_lr_scale,
-            "plasticity": self.plasticity_lr_scale,
-            "input": self.input_lr_scale,
-            "actor": 1.0,
-        }
+        scales = {"critic": self.critic_lr_scale, "plasticity": self.plasticity_lr_scale, "actor": 1.0}
         return [
             dict(params=parameters, name=name, lr_scale=scales[name])
             for name, parameters in groups.items()

@@ -104,64 +104,53 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
 
 
 def _parity(env_id: str, label: str) -> dict[str, list[str]]:
-    """What may lift an agent, one change of today's recipe each. An MLP has no `analog` to `4_ticks`, and no chunks."""
+    """What may lift an agent, one change of today's recipe each. An MLP has no ticks, no slope and no chunks."""
     spiking = label != "MLP"
-    rate = "learning_rate:'lin_1e-3'" if spiking or env_id == "HalfCheetah-v5" else "learning_rate:'lin_3e-4'"
+    rate, half = ("1e-3", "5e-4") if spiking or env_id == "HalfCheetah-v5" else ("3e-4", "1.5e-4")
     policy = {
         "oja + simple": f"rule='oja', {SILENT if env_id == 'Ant-v5' else QUIET}",
         "static SNN": "rule='none'",
         "MLP": "ortho_init=True, log_std_init=-1",
     }[label]
-    changes = {
-        "128": _net_arch([128, 128]),
-        "256": _net_arch([256, 256]),
-        "3_layers": _net_arch([64, 64, 64]),
-        "wide_critic": "net_arch=dict(pi=[64, 64], vf=[256, 256])",
-    }
-    if spiking:
-        changes |= {
-            "analog": "encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)",
-            "lag": "readout_kwargs=dict(decay=0.5)",  # the readout's: 1.4 ticks instead of 4.5
-            "slope_1": "slope=1.0",  # a surrogate of half the recipe's slope, of twice and four times
-            "slope_4": "slope=4.0",
-            "slope_8": "slope=8.0",
-            "1_tick": "n_ticks=1",
-            "4_ticks": "n_ticks=4",
-        }
-    recipe = [rate, f"policy_kwargs:dict({policy})"] if spiking else [rate]
-    # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps.
-    chunks = {f"chunk_{n}": [*recipe, f"chunk_len:{n}"] for n in (4, 8)} if spiking else {}
-    # With these a spiking actor imitates an MLP best. Are they better where gradients go through fewer steps?
-    for name in ("lag", "4_ticks") if spiking else ():
-        chunks[f"{name}_chunk_4"] = [rate, f"policy_kwargs:dict({policy}, {changes[name]})", "chunk_len:4"]
-    # Nearly all that a small change of the weights does to the actions comes from spikes of the first layer.
-    if spiking:
-        slow = f"{policy}, input_lr_scale="
-        chunks |= {f"input_rate_{scale}": [rate, f"policy_kwargs:dict({slow}{scale})"] for scale in (0.1, 0.3)}
-        chunks["1_layer"] = [rate, f"policy_kwargs:dict({policy}, {_net_arch([128])})"]
-        chunks["1_layer_4_ticks"] = [rate, f"policy_kwargs:dict({policy}, {_net_arch([128])}, n_ticks=4)"]
-        chunks["slope_8_input_rate_0.1"] = [rate, f"policy_kwargs:dict({slow}0.1, {changes['slope_8']})"]
-    # A steep surrogate learns faster at first, and stays behind the MLP all the same: with what else?
-    if spiking:
-        steep = f"{policy}, {changes['slope_8']}"
-        chunks["slope_8_half_rate"] = [_half(rate), f"policy_kwargs:dict({steep})"]
-        chunks["slope_8_chunk_4"] = [rate, f"policy_kwargs:dict({steep})", "chunk_len:4"]
-        chunks["slope_8_4_ticks_chunk_4"] = [rate, f"policy_kwargs:dict({steep}, n_ticks=4)", "chunk_len:4"]
-    return (
-        {name: [rate, f"policy_kwargs:dict({policy}, {change})"] for name, change in changes.items()}
-        | {name: [*recipe, noise_by_schedule(name)] for name in NOISE}
-        | chunks
+
+    def changed(change: str = "", *others: str, rate: str = rate) -> list[str]:
+        kwargs = ", ".join(filter(None, [policy, change]))
+        settings = [f"policy_kwargs:dict({kwargs})"] if spiking or change else []
+        return [f"learning_rate:'lin_{rate}'", *settings, *others]
+
+    tried = {
+        "128": changed(_net_arch([128, 128])),
+        "256": changed(_net_arch([256, 256])),
+        "3_layers": changed(_net_arch([64, 64, 64])),
+        "1_layer": changed(_net_arch([128])),
+        "wide_critic": changed("net_arch=dict(pi=[64, 64], vf=[256, 256])"),
+        "batch_1024": changed("", "batch_size:1024"),
         # Spikes come and go with the smallest change of a weight. So in an update the policy moves five times as far as
         # an MLP, and half of the samples are clipped: stop it, let it, or give it smaller steps.
-        | {"target_kl": [*recipe, "target_kl:0.05"]}
-        | {f"clip_{clip}": [*recipe, f"clip_range:{clip}"] for clip in (0.4, 0.8)}
-        | {"half_rate": [_half(rate), *recipe[1:]]}
-        | {"batch_1024": [*recipe, "batch_size:1024"]}
-    )
-
-
-def _half(rate: str) -> str:
-    return rate.replace("1e-3", "5e-4").replace("3e-4", "1.5e-4")
+        "target_kl": changed("", "target_kl:0.05"),
+        "clip_0.4": changed("", "clip_range:0.4"),
+        "half_rate": changed(rate=half),
+    } | {name: changed("", noise_by_schedule(name)) for name in NOISE}
+    if spiking:
+        tried |= {
+            "analog": changed("encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)"),
+            "lag": changed("readout_kwargs=dict(decay=0.5)"),  # the readout's: 1.4 ticks instead of 4.5
+            "1_tick": changed("n_ticks=1"),
+            "4_ticks": changed("n_ticks=4"),
+            # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps. With
+            # four ticks, or less lag, a spiking actor imitates an MLP best.
+            "chunk_4": changed("", "chunk_len:4"),
+            "chunk_8": changed("", "chunk_len:8"),
+            "lag_chunk_4": changed("readout_kwargs=dict(decay=0.5)", "chunk_len:4"),
+            "4_ticks_chunk_4": changed("n_ticks=4", "chunk_len:4"),
+            # A surrogate of half the recipe's slope, of twice and four times. A steep one learns faster at first.
+            "slope_1": changed("slope=1.0"),
+            "slope_4": changed("slope=4.0"),
+            "slope_8": changed("slope=8.0"),
+            "slope_8_half_rate": changed("slope=8.0", rate=half),
+            "slope_8_4_ticks_chunk_4": changed("slope=8.0, n_ticks=4", "chunk_len:4"),
+        }
+    return tried
 
 
 def _net_arch(actor: list[int]) -> str:
