@@ -134,7 +134,11 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     if spiking:
         tried |= {
             "analog": changed("encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)"),
-            "lag": changed("readout_kwargs=dict(decay=0.5)"),  # the readout's: 1.4 ticks instead of 4.5
+            # A readout that remembers filters the actions. 1.4 ticks instead of 4.5, and none but those of the step.
+            "lag": changed("readout_kwargs=dict(decay=0.5)"),
+            "lag_4_ticks": changed("readout_kwargs=dict(decay=0.5), n_ticks=4"),
+            "rate": changed("readout='rate'"),
+            "rate_4_ticks": changed("readout='rate', n_ticks=4"),
             "1_tick": changed("n_ticks=1"),
             "4_ticks": changed("n_ticks=4"),
             # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps. With
