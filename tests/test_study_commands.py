@@ -176,7 +176,7 @@ def test_a_report_without_results_says_what_to_do(study, tmp_path):
 def test_agents_have_as_many_candidates_as_each_other():
     """But for a quiet start, what is asked about spikes (an MLP has a batch size for one), and Ant's plasticity."""
     spiking = {"analog", "lag", "1_tick", "chunk_4", "chunk_8", "lag_chunk_4", "4_ticks_chunk_4"}
-    spiking |= {"lag_4_ticks", "rate", "rate_4_ticks"}
+    spiking |= {"chunk_1", "lag_4_ticks", "lag_chunk_1", "lag_4_ticks_chunk_1", "rate", "rate_4_ticks"}
     spiking |= {"slope_1", "slope_4", "slope_8", "slope_8_half_rate", "slope_8_4_ticks_chunk_4"}
     for env_id in ENVS:
         plastic, static, mlp = (set(candidates(env_id, label)) for label in SEARCHED)

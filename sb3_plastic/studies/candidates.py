@@ -143,9 +143,12 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "4_ticks": changed("n_ticks=4"),
             # Shorter chunks: more of them per minibatch, which are less alike, and gradients through fewer steps. With
             # four ticks, or less lag, a spiking actor imitates an MLP best.
+            "chunk_1": changed("", "chunk_len:1"),
             "chunk_4": changed("", "chunk_len:4"),
             "chunk_8": changed("", "chunk_len:8"),
             "lag_chunk_4": changed("readout_kwargs=dict(decay=0.5)", "chunk_len:4"),
+            "lag_chunk_1": changed("readout_kwargs=dict(decay=0.5)", "chunk_len:1"),
+            "lag_4_ticks_chunk_1": changed("readout_kwargs=dict(decay=0.5), n_ticks=4", "chunk_len:1"),
             "4_ticks_chunk_4": changed("n_ticks=4", "chunk_len:4"),
             # A surrogate of half the recipe's slope, of twice and four times. A steep one learns faster at first.
             "slope_1": changed("slope=1.0"),
