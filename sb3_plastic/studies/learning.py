@@ -42,7 +42,7 @@ AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
     "oja + simple": ("plastic_ppo", []),
     "oja + simple, 4 ticks": ("plastic_ppo", ["policy_kwargs:dict(n_ticks=4)", "chunk_len:4"]),
-    # A readout that remembers 1.4 ticks, of four per step, not 4.5 of two: it no longer delays the actions by two steps.
+    # Its readout remembers 1.4 ticks, of four per step, not 4.5 of two, and no longer delays the actions by two steps.
     "oja + simple, prompt": (
         "plastic_ppo",
         ["policy_kwargs:dict(n_ticks=4, readout_kwargs=dict(decay=0.5))", "chunk_len:1"],
