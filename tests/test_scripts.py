@@ -29,6 +29,11 @@ AGENT = SCRIPTS.parent / "docs/results/learning/agents/exported/HalfCheetah-v5-s
             "bench/es.py --only speed --repeats 1 --population 4 --steps 20", "PlasticES is", marks=pytest.mark.slow
         ),
         pytest.param(f"gait_in_mlp.py {AGENT} --steps 4096 --out mlp", "student: ", marks=pytest.mark.slow),
+        pytest.param(
+            "analog_actor.py --neurons analog lif --ticks 2 --readout leaky --steps 2048",
+            "deterministic: ",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("bench/scan.py --only rollout --repeats 1 --threads 1", "fused us", marks=pytest.mark.slow),
         pytest.param(
             "quickstart.py --steps 2048 --episodes 1", "The plastic robot, 10 seconds", marks=pytest.mark.slow
