@@ -42,11 +42,6 @@ AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
     "oja + simple": ("plastic_ppo", []),
     "oja + simple, 4 ticks": ("plastic_ppo", ["policy_kwargs:dict(n_ticks=4)", "chunk_len:4"]),
-    # Its readout remembers 1.4 ticks, of four per step, not 4.5 of two, and no longer delays the actions by two steps.
-    "oja + simple, prompt": (
-        "plastic_ppo",
-        ["policy_kwargs:dict(n_ticks=4, readout_kwargs=dict(decay=0.5))", "chunk_len:1"],
-    ),
     "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),
     "MLP": ("ppo", []),
     # Its noise falls to where a spiking actor's does; left to PPO, it falls to a third of that.
