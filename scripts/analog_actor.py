@@ -1,4 +1,4 @@
-"""An analog network in PlasticPPO's place of a spiking one: what costs return, the spikes or the filter behind them?
+"""PlasticPPO with an analog network in place of the spiking one: what costs return, spikes or the filter behind them?
 
 python scripts/analog_actor.py --neurons analog analog --ticks 1 --readout rate     # a multilayer perceptron
 python scripts/analog_actor.py --neurons analog analog --ticks 2 --readout leaky    # with the recipe's readout
