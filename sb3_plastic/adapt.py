@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--members", type=int, default=MEMBERS, metavar="N", help="networks whose mean it is (default: %(default)s)")
     add("--hypotheses", nargs="+", choices=HYPOTHESES, default=DEFAULT, metavar="NAME", help="what may have changed")
     add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
-    add("--epochs", type=int, default=24, help="passes over the transitions")
+    add("--epochs", type=int, default=20, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
     add("--no-progress", action="store_true", help="no progress bar")

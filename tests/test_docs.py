@@ -21,7 +21,7 @@ PAGES = [
     ROOT / "README.md",
     *sorted(DOCS.glob("*.md")),
     *sorted((DOCS / "guides").glob("*.md")),
-    DOCS / "results/README.md",
+    *sorted((DOCS / "results").rglob("*.md")),
 ]
 
 

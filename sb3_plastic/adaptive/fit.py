@@ -23,7 +23,7 @@ WORST_SHARE = 0.5
 ENOUGH_UPDATES = 5000
 """Few transitions are trained on in small batches, so that there are about so many steps of Adam."""
 
-SIFTING = 3
+SIFTING = 5
 """One of so many passes goes to finding out which components can be predicted, if that is enough of them: after two of
 400k transitions an Ant once kept 29 components instead of 39 to 43."""
 
@@ -43,7 +43,7 @@ def fit(
     model: ForwardModel,
     training: Transitions,
     held_out: Transitions,
-    epochs: int = 24,
+    epochs: int = 20,
     generator: torch.Generator | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Array:

@@ -82,7 +82,7 @@ class AdaptivePolicy:
         always: str | None = None,
         net_arch: Sequence[int] = NET_ARCH,
         members: int = MEMBERS,
-        epochs: int = 24,
+        epochs: int = 20,
         lifetime: bool = False,
         learn_rule: bool = False,
         progress_bar: bool = False,
