@@ -149,6 +149,25 @@ def test_tables_and_figures_are_remade_from_the_results(study, drawn, tmp_path, 
     assert (tmp_path / f"{drawn}.png").is_file()
 
 
+def test_agents_with_a_layer_stand_side_by_side_without_it_and_with_it(tmp_path, capsys):
+    for name, robot, kept in (("plastic", "HalfCheetah", 0.875), ("MLP", "HalfCheetah", 0.75), ("plastic", "Ant", 1.0)):
+        for arm, layer, speed in (("frozen", None, 0.25), ("adaptive", 0, kept)):
+            cell = result(arm, layer, kept=speed) | {"cell": f"{robot}{name}{arm}", "agent": name, "robot": robot}
+            keep(tmp_path, json.loads(json.dumps(cell)))
+    alone = result("frozen", kept=0.5) | {"cell": "other", "agent": "no layer"}
+    keep(tmp_path, json.loads(json.dumps(alone)))
+    main(["adaptation", "--out", str(tmp_path), "--report-only"])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    title = lines[3]
+    assert title[0] == "nda-v2, frozen / adaptive"
+    (row,) = (cells for cells in lines if cells[:1] == ["novel/wires_signed"] and len(cells) == len(title) == 4)
+    assert dict(zip(title[1:], row[1:], strict=True)) == {
+        "Ant, plastic": "0.25 / 1.00",
+        "HalfCheetah, MLP": "0.25 / 0.75",
+        "HalfCheetah, plastic": "0.25 / 0.88",
+    }
+
+
 def test_what_a_plastic_agent_has_more_than_another_has_an_interval_over_the_seeds_of_both(tmp_path, capsys):
     trained = [("plastic", "controls", seed, kept) for seed, kept in enumerate((0.875, 0.75, 1.0))]
     trained += [("MLP", "frozen", seed, kept) for seed, kept in enumerate((0.375, 0.25, 0.5))]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -24,8 +25,8 @@ Column = Callable[[pd.DataFrame], Estimate]
 
 def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
-    Print a table per robot, agent and suite, and draw what happens around the onset. An agent that was judged
-    alone, such as one trained on the faults, is shown beside the others of its robot.
+    Print what all agents keep, a table per robot, agent and suite, and draw what happens around the onset. An agent
+    that was judged alone, such as one trained on the faults, is shown beside the others of its robot.
 
     :param results: of the study
     :param out: figures go there, one per robot and agent
@@ -33,6 +34,8 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
     results = beside_the_others(results)
     frame, written = frame_of(results), []
+    for suite, rows in frame.groupby("suite", sort=False):
+        print_overview(str(suite), rows[rows["split"] != "sham"])
     for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
         for suite, rows in part.groupby("suite", sort=False):
             rows = rows[rows["split"] != "sham"]
@@ -134,24 +137,53 @@ def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
     return difference(chosen(rows, arm="adaptive"), chosen(rows, arm="frozen"), "speed")
 
 
+def print_overview(suite: str, rows: pd.DataFrame) -> None:
+    """
+    Print a table of all agents that have a layer: a row per family, a column per robot and agent, in it what is left of
+    the speed without the layer and with it. Of one agent alone, its own table says as much.
+
+    :param suite: its name
+    :param rows: scores
+    """
+    both = {"frozen", "adaptive"}
+    compared = rows.groupby(["robot", "agent"]).filter(lambda part: both <= set(part["arm"]))
+    names = list(compared[["robot", "agent"]].drop_duplicates().itertuples(index=False))
+    if len(names) < 2:
+        return
+    columns = {f"{robot}, {agent}": partial(_without_and_with, robot, agent) for robot, agent in names}
+    print(f"\n{suite}, all agents, without the layer and with it\n")
+    _print_rows(f"{suite}, frozen / adaptive", compared, columns)
+
+
+def _without_and_with(robot: str, agent: str, rows: pd.DataFrame) -> str:
+    rows = chosen(rows, robot=robot, agent=agent, control="intact")
+    speeds = [over_seeds(chosen(rows, arm=arm), "speed").value for arm in ("frozen", "adaptive")]
+    return "" if np.isnan(speeds).any() else "{:.2f} / {:.2f}".format(*speeds)
+
+
 def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> None:
     """
-    Print a Markdown table: a row per family, then one of all that are perturbed.
+    Print a Markdown table of estimates, and how many agents, layers and episodes they are of.
 
     :param title: of the first column
     :param rows: scores
     :param columns: by name
     """
-    shown, changed = rows[rows["split"] != "reference"], _changed(rows)
     seeds = len(rows[list(OWN)].drop_duplicates().query("layer_seed >= 0"))
     agents = rows.groupby("agent")["agent_seed"].nunique().max()
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
+    _print_rows(title, rows, {name: partial(_text_of, column) for name, column in columns.items()})
+
+
+def _print_rows(title: str, rows: pd.DataFrame, columns: Mapping[str, Callable[[pd.DataFrame], str]]) -> None:
+    """A row per family, then one of all that are perturbed."""
+    shown, changed = rows[rows["split"] != "reference"], _changed(rows)
     print(f"| {title} | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
     groups = [(str(family), part) for family, part in shown.groupby("family", sort=False)]
     if len(groups) > 2:
         groups.append(("**all that change**", changed))
     for family, part in groups:
-        print(f"| {family} | {' | '.join(_text(column(part)) for column in columns.values())} |")
+        print(f"| {family} | {' | '.join(column(part) for column in columns.values())} |")
 
 
 def _changed(rows: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +191,8 @@ def _changed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows["split"].isin(["nominal", "sham", "reference"])]
 
 
-def _text(estimate: Estimate) -> str:
+def _text_of(column: Column, rows: pd.DataFrame) -> str:
+    estimate = column(rows)
     return "" if estimate.value != estimate.value else str(estimate)
 
 
