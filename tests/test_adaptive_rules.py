@@ -28,6 +28,7 @@ from sb3_plastic.adaptive.synapses import (
     learn,
     nis,
 )
+from sb3_plastic.snn.scan import get_num_threads, set_num_threads
 
 
 def problem(n=5, C=4, n_envs=3, seed=0):
@@ -267,7 +268,7 @@ def test_what_cannot_be_predicted_is_found_early_and_left_out_of_the_training(mo
     after[..., 1] = rng.normal(size=(40, 50))  # noise
     transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
     model = ForwardModel(3, 2, net_arch=(16,))
-    shares = fit(model, transitions, transitions, epochs=12)
+    shares = fit(model, transitions, transitions, epochs=20)
     assert trained == [3, 2]
     assert model.components.tolist() == [0, 2]
     assert shares.max() < 0.1
@@ -321,3 +322,38 @@ def test_members_of_an_ensemble_differ_so_that_their_mean_errs_less_than_they_do
         alone.members = nn.ModuleList([member])
         each.append(unexplained(alone, unknown).mean())
     assert together < 0.97 * np.mean(each)
+
+
+def steps(n=500):
+    rng = np.random.default_rng(0)
+    o, a = rng.normal(size=(n // 50, 50, 3)), rng.uniform(-1, 1, (n // 50, 50, 2))
+    after = o + np.tanh(o) + a @ rng.normal(size=(2, 3))
+    return Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((n // 50, 50), bool))
+
+
+@pytest.mark.parametrize("body", ["mlp", "spiking"])
+def test_a_forward_model_does_not_depend_on_how_many_threads_train_it(body):
+    trained, threads = [], get_num_threads()
+    for n in (1, 4):
+        torch.manual_seed(0)
+        model, ticks = ForwardModel(3, 2, body, (24, 24), members=3), []
+        set_num_threads(n)
+        try:
+            train(model, steps(), 3, generator=torch.Generator().manual_seed(0), tick=ticks.append)
+        finally:
+            set_num_threads(threads)
+        assert sum(ticks) == 3 * 3 * 500
+        trained.append(model.state_dict())
+    assert all(torch.equal(trained[0][name], value) for name, value in trained[1].items())
+
+
+def test_an_error_while_networks_are_trained_ends_all_of_them():
+    done = []
+
+    def fail(n):
+        done.append(n)
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        train(ForwardModel(3, 2, net_arch=(8,), members=3), steps(), 10_000, tick=fail)
+    assert len(done) <= 3

@@ -24,9 +24,10 @@ ALLOWED = {
     "tasks": "errors",
     "simulator": "",
     "perturbations": "errors files progress seeding simulator",
-    "adaptive": "errors files progress safe export snn",
+    "undisturbed": "",
+    "adaptive": "errors files progress safe export snn undisturbed",
     "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
-    "simulator progress",
+    "simulator progress undisturbed",
     "adapt": "adaptive evaluation progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",
@@ -50,7 +51,7 @@ ALLOWED = {
     "help": "",
     "zoo": "errors algorithms tuning",
     "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo "
-    "zoo versions",
+    "zoo versions undisturbed",
     "interchange": "errors files export policies snn",
     "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange snn",
     "cli": "artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.errors import UserError
+from sb3_plastic.snn.scan import get_num_threads
 
 Array = NDArray[Any]
 
@@ -100,32 +103,69 @@ def train(
     tick: Callable[[int], None] | None = None,
 ) -> None:
     """
-    Train a forward model, whose scales are set, one member after the other, each in an order of its own.
+    Train a forward model, whose scales are set: its members side by side, each in an order of its own and in a thread
+    of its own, if :func:`sb3_plastic.snn.scan.set_num_threads` allows more than one. Results do not depend on it.
 
     :param model: to train the components that it predicts, in place
     :param transitions: nominal ones
     :param epochs: passes over them
     :param learning_rate: at the start; it falls to 0
-    :param generator: pays for the order
+    :param generator: pays for the orders
     :param tick: called after each batch of each member with the number of transitions
     """
     o, a, change = flat(transitions)
     z, y = model.standardised(o), change[:, model.components] / model.scale
-    batch_size = batch_size_of(epochs, len(o))
-    n_batches = epochs * -(-len(o) // batch_size)
-    for member in model.members:
-        optimizer, done = torch.optim.Adam(member.parameters(), learning_rate, fused=True), 0
-        for _ in range(epochs):
-            for batch in torch.randperm(len(o), generator=generator).split(batch_size):
-                optimizer.param_groups[0]["lr"] = learning_rate * (1 - done / n_batches)
-                loss = loss_of(member, z[batch], a[batch], y[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                done += 1
-                if tick is not None:
-                    tick(len(batch))
+    stopped, ticking = Event(), Lock()
+
+    def learn(member: nn.Module, seed: int) -> None:
+        for n in train_member(member, (z, a, y), epochs, learning_rate, torch.Generator().manual_seed(seed)):
+            if stopped.is_set():
+                return
+            if tick is not None:
+                with ticking:
+                    tick(n)
+
+    seeds = torch.randint(2**62, (len(model.members),), generator=generator).tolist()
+    n_threads = len(seeds) if get_num_threads() > 1 else 1
+    with ThreadPoolExecutor(n_threads) as threads:
+        try:
+            for learned in [threads.submit(learn, *pair) for pair in zip(model.members, seeds, strict=True)]:
+                learned.result()
+        finally:  # an error or Ctrl-C ends all of them
+            stopped.set()
     model.finish(o)
+
+
+def train_member(
+    member: nn.Module,
+    transitions: tuple[Tensor, Tensor, Tensor],
+    epochs: int,
+    learning_rate: float,
+    generator: torch.Generator,
+) -> Iterator[int]:
+    """
+    Train one network.
+
+    :param member: in place
+    :param transitions: standardised observations, commands and changes, see :func:`loss_of`
+    :param epochs: passes over them
+    :param learning_rate: at the start; it falls to 0
+    :param generator: pays for the order
+    :return: after each batch, the number of its transitions
+    """
+    n = len(transitions[0])
+    batch_size = batch_size_of(epochs, n)
+    n_batches, done = epochs * -(-n // batch_size), 0
+    optimizer = torch.optim.Adam(member.parameters(), learning_rate, fused=True)
+    for _ in range(epochs):
+        for batch in torch.randperm(n, generator=generator).split(batch_size):
+            optimizer.param_groups[0]["lr"] = learning_rate * (1 - done / n_batches)
+            loss = loss_of(member, *(part[batch] for part in transitions))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+            yield len(batch)
 
 
 def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:

@@ -28,6 +28,7 @@ from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, export_policy, load_policy
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.undisturbed import undisturbed_torch
 
 Array = NDArray[Any]
 
@@ -88,7 +89,8 @@ class AdaptivePolicy:
         progress_bar: bool = False,
     ) -> AdaptivePolicy:
         """
-        Learn the nominal robot, and what surprise is normal for it.
+        Learn the nominal robot, and what surprise is normal for it. The networks learn side by side, each in a thread;
+        with :func:`sb3_plastic.snn.scan.set_num_threads` at 1, one after the other.
 
         :param model: trained; any SB3 or sb3-contrib model with Box observations and actions
         :param env: the *nominal* environment of its training. 16 to 64 at once are fastest. A VecNormalize around it is
@@ -119,19 +121,18 @@ class AdaptivePolicy:
         venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
         agent = agent_of(model, unwrap_vec_normalize(venv))
         generator = torch.Generator().manual_seed(seed)
-        with Progress(progress_bar) as progress:
+        with undisturbed_torch(), Progress(progress_bar) as progress:
             transitions = _nominal_transitions(agent, venv, n_steps, seed, progress)
             cut = max(int(len(transitions.o) * (1 - HELD_OUT)), 1)
             training, held_out = (
                 Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
             )
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
+            torch.manual_seed(seed)
+            network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
             progress.begin("train", work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
-        settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
-        settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
+            settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
+            settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
         report = {
             "n_steps": int(transitions.starts.size),
             "seed": seed,

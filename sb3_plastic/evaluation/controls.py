@@ -14,12 +14,9 @@ can be carried: then their whole state survives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.agents import layer_around
@@ -177,18 +174,3 @@ class Player:
 
 def _choose(rows: Array, a: Array, b: Array) -> Array:
     return np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-
-@contextmanager
-def undisturbed_torch() -> Iterator[None]:
-    """
-    Inside, one thread: small networks are faster so, and results do not depend on how many there are. Afterwards all is
-    as it was, the random numbers of a training that is going on too.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, undisturbed_torch, without_layer
+from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
 from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
@@ -39,6 +39,7 @@ from sb3_plastic.files import seal, write_json
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.progress import Progress
+from sb3_plastic.undisturbed import undisturbed_torch
 
 
 class Evaluation(NamedTuple):

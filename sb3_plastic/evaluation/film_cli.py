@@ -19,13 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import Player, controls_of, undisturbed_torch
+from sb3_plastic.evaluation.controls import Player, controls_of
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, load
 from sb3_plastic.perturbations.suites import find_scenario
 from sb3_plastic.progress import is_wanted
+from sb3_plastic.undisturbed import undisturbed_torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.signals import signals_of
-from sb3_plastic.evaluation.controls import Player, controls_of, undisturbed_torch
+from sb3_plastic.evaluation.controls import Player, controls_of
 from sb3_plastic.evaluation.environment import TrainedIn, make_env
 from sb3_plastic.evaluation.film import find_onset
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.seeding import seed_each
+from sb3_plastic.undisturbed import undisturbed_torch
 
 
 def layer_signals(

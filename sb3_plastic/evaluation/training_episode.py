@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import Array, Player, State, undisturbed_torch
+from sb3_plastic.evaluation.controls import Array, Player, State
 from sb3_plastic.evaluation.environment import find_training
 from sb3_plastic.evaluation.film import Shot, shoot
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
+from sb3_plastic.undisturbed import undisturbed_torch
 
 WIDTH, HEIGHT = 240, 180
 

@@ -19,7 +19,7 @@ from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
 from sb3_plastic.adaptive.layer import LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
-from sb3_plastic.evaluation.controls import Player, undisturbed_torch
+from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
 from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model
@@ -31,6 +31,7 @@ from sb3_plastic.studies.agents import ARMS, Agent, Arm
 from sb3_plastic.studies.commands import run_command
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
+from sb3_plastic.undisturbed import undisturbed_torch
 
 Array = NDArray[Any]
 

@@ -4,14 +4,13 @@
     python scripts/bench/adaptive.py --fit MODEL.zip --steps 400000
 
 Times of ``predict`` are processor time of the thread, medians over steps, before and after all motors have been drawn
-reversed or not at step 150. A fit is split into stepping, training and calibration, in processor time of the process.
+reversed or not at step 150. A fit is split into stepping, training and calibration.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -59,16 +58,16 @@ def predict_cost(folder: str, n_envs: int, perturbation: dict[str, Any]) -> None
 
 
 def fit_cost(model: str, steps: int, forward_model: str) -> None:
-    """Print the seconds of each part of a fit."""
-    seconds: dict[str, float] = defaultdict(float)
+    """Print the seconds of each part of a fit, of the clock and of the processor."""
+    seconds: dict[str, tuple[float, float]] = {}
 
     def timed(name: str) -> None:
         function: Callable[..., Any] = getattr(fitting, name)
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            begun = time.process_time()
+            begun = time.perf_counter(), time.process_time()
             result = function(*args, **kwargs)
-            seconds[name] += time.process_time() - begun
+            seconds[name] = time.perf_counter() - begun[0], time.process_time() - begun[1]
             return result
 
         setattr(fitting, name, wrapped)
@@ -80,8 +79,8 @@ def fit_cost(model: str, steps: int, forward_model: str) -> None:
     begun = time.perf_counter()
     with closing(make_env(find_training(path, ModelSettings()), 48, 1000)) as venv:
         AdaptivePolicy.fit(agent, venv, n_steps=steps, forward_model=forward_model)
-    parts = ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
-    print(f"fit of {steps} steps: {parts} of processor time; {time.perf_counter() - begun:.0f} s of wall time")
+    parts = ", ".join(f"{name} {wall:.0f} s ({processor:.0f} s)" for name, (wall, processor) in seconds.items())
+    print(f"fit of {steps} steps: {time.perf_counter() - begun:.0f} s of wall time (of the processor): {parts}")
 
 
 def main() -> None:
