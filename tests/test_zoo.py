@@ -376,10 +376,9 @@ def test_registration_from_a_users_own_script(tmp_path):
 
 EVERY_ENTRY = """
 import argparse, sys, yaml
-from sb3_plastic.zoo import ExperimentManager, config_file
+from sb3_plastic.zoo import ExperimentManager
 
-algo = sys.argv[1]
-config = str(config_file(algo))
+algo, config = sys.argv[1:]
 for env in yaml.safe_load(open(config)):
     if env != "default":
         manager = ExperimentManager(argparse.Namespace(), algo, env, "logs", eval_freq=-1, config=config, verbose=0)
@@ -388,14 +387,14 @@ for env in yaml.safe_load(open(config)):
 """
 
 
-@pytest.mark.parametrize("algo", ["plastic_ppo", "plastic_es", "ppo"])
-def test_every_configuration_makes_a_model(algo, tmp_path):
-    output = run([sys.executable, "-c", EVERY_ENTRY, algo], tmp_path)
-    entries = yaml.safe_load((ROOT / "zoo_configs" / f"{algo}.yml").read_text())
+@pytest.mark.parametrize("config", sorted((ROOT / "zoo_configs").glob("*.yml")), ids=lambda config: config.stem)
+def test_every_configuration_makes_a_model(config, tmp_path):
+    output = run([sys.executable, "-c", EVERY_ENTRY, config.stem.removesuffix("_adaptive"), str(config)], tmp_path)
+    entries = yaml.safe_load(config.read_text())
     expected = {env: str(entry.get("chunk_len")) for env, entry in entries.items() if env != "default"}
     assert dict(re.findall(r"entry (\S+) \w+ (\S+)", output)) == expected
     robots = ("Hopper", "Walker2d", "HalfCheetah", "Ant", "Humanoid")
-    named = {"plastic_ppo": robots, "plastic_es": ("HalfCheetah",), "ppo": ("HalfCheetah", "Ant")}[algo]
+    named = {"plastic_ppo": robots, "plastic_es": ("HalfCheetah",), "ppo": ("HalfCheetah", "Ant")}.get(config.stem, ())
     assert {*expected} >= {f"{robot}-v5" for robot in named}
 
 
