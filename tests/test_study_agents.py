@@ -8,9 +8,12 @@ import pytest
 from envs import RandomEnv
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
 from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import read_agents
@@ -55,6 +58,45 @@ def test_an_agent_is_a_label_and_its_folders(tmp_path):
         read_agents([f"MLP={folders[0]},{agent(tmp_path / 'again')}"])
     with pytest.raises(UserError, match="LABEL=FOLDER"):
         read_agents([str(folders[0])])
+
+
+def with_a_layer_inside(folder, epochs):
+    register_envs()
+    env = make_vec_env(env_id("HalfCheetah", latent=True), 2, seed=0)
+    layer = dict(net_arch=[16], hypotheses=["sensor_bias"], epochs=epochs, batch_size=64)
+    options = dict(net_arch=[8], adaptive=layer)
+    model = PlasticPPO("PlasticPolicy", env, n_steps=256, batch_size=256, n_epochs=1, seed=3, policy_kwargs=options)
+    model.learn(4096)
+    (folder / "HalfCheetah").mkdir(parents=True)
+    (folder / "HalfCheetah" / "args.yml").write_text(f"env: {env_id('HalfCheetah', latent=True)}")
+    model.save(folder / "HalfCheetah.zip")
+    return folder
+
+
+def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys):
+    run = with_a_layer_inside(tmp_path / "run", epochs=20)
+    scenarios = ["nominal", "novel/sensors_far_off/onset"]
+    arguments = ["--agents", f"inside={run}", "--out", str(tmp_path / "out"), "--episodes", "1"]
+    main(["adaptation", *arguments, "--scenarios", *scenarios])  # fits no layer, and has no rivals
+    results = {result["arm"]: result for result in read_results(tmp_path / "out").values()}
+    seeds = {arm: result["layer_seed"] for arm, result in results.items()}
+    assert seeds == {"frozen": None, "adaptive": 3, "told": None}
+    assert "| frozen | adaptive | adaptive - frozen | told |" in capsys.readouterr().out
+    settings = dict(suite="nda-v2", scenarios=scenarios, controls=("intact", "layer_off"), seed=20_000, episodes=1)
+    records = evaluate_adaptation(run, **settings).records
+    shown = records[records["split"] == "novel"].set_index("control")["forward_reward"]
+    assert shown["intact"] != pytest.approx(shown["layer_off"], abs=0.01)
+    for arm, control in (("adaptive", "intact"), ("frozen", "layer_off")):
+        (row,) = (row for row in results[arm]["scores"] if (row["split"], row["control"]) == ("novel", "intact"))
+        assert row["forward_reward"] == pytest.approx(shown[control], abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The forward model predicts no component")
+def test_a_policy_without_the_layer_that_it_was_trained_with_is_refused(tmp_path):
+    run = with_a_layer_inside(tmp_path / "run", epochs=1)
+    arguments = ["--agents", f"inside={run}", "--out", str(tmp_path / "out"), "--episodes", "1", "--arms", "frozen"]
+    with pytest.raises(UserError, match="but has no layer"):
+        main(["adaptation", *arguments, "--scenarios", "nominal"])
 
 
 def test_a_tier_is_run_on_any_robot():

@@ -4,7 +4,8 @@ sb3-plastic study adaptation --out study --agents plastic=docs/results/learning/
 sb3-plastic study robustness --out study --agents plastic=logs/a,logs/b "static SNN=logs/c" MLP=logs/d
 sb3-plastic study adaptation --out docs/results/adaptation --report-only    # tables and figures of what is published
 
-An agent is a folder with a trained model: a run of RL Zoo, or what `sb3-plastic adapt` wrote, whose layer is then used.
+An agent is a folder with a trained model: a run of RL Zoo, or what `sb3-plastic adapt` wrote, whose layer is then used,
+as is one inside the policy (`policy_kwargs=dict(adaptive=True)`).
 Several folders of a label are its trained seeds. Nobody is trained on what is judged. `adaptation` fits a layer to each
 agent (once per seed of --seeds) and judges all arms on nda-v2; `robustness` judges agents as they are, their own
 plasticity frozen, zeroed and off, under all of nda-v1, noise, and faults of the network itself. Both are one study with
@@ -95,16 +96,6 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
     print(origin(results))
 
 
-def layer_seeds(agent: Agent, seeds: Sequence[int]) -> list[int]:
-    """
-    Seeds of the layers around an agent: of those that are there, or else of those to fit.
-
-    :param agent: the agent
-    :param seeds: to fit
-    """
-    return sorted(agent.layers) or list(seeds)
-
-
 def fits(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Fit]:
     """
     Layers to fit, if an arm needs them.
@@ -114,7 +105,7 @@ def fits(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Fit]:
     """
     if any(ARMS[arm].layer is not None for arm in args.arms):
         for agent in agents:
-            for seed in layer_seeds(agent, args.seeds):
+            for seed in [] if agent.layer_inside else agent.layer_seeds(args.seeds):
                 yield Fit(agent.robot, agent.label, agent.seed, seed, args.steps)
 
 
@@ -128,8 +119,8 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
     """
     for agent in agents:
         suites = judged_on(agent.robot, args.suites, args.scenarios)
-        for arm in args.arms:
-            seeds = [None] if ARMS[arm].layer is None else layer_seeds(agent, args.seeds)
+        for arm in filter(agent.can_be_in, args.arms):
+            seeds = [None] if ARMS[arm].layer is None else agent.layer_seeds(args.seeds)
             for suite, patterns in suites.items():
                 if suite == OF_THE_AGENT and seeds != [None]:
                     continue
@@ -171,7 +162,7 @@ def watches(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Watch
     if "adaptive" in args.arms and SUITE_SHOWN in args.suites and args.scenarios is None:
         first = {(agent.label, agent.robot): agent for agent in reversed(agents)}
         for agent in first.values():
-            seed = layer_seeds(agent, args.seeds)[0]
+            seed = agent.layer_seeds(args.seeds)[0]
             yield Watch(agent.robot, agent.label, agent.seed, seed, args.episodes, args.first_episode)
 
 

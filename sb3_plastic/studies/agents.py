@@ -52,6 +52,7 @@ class Agent(NamedTuple):
     :param seed: of its training
     :param model: its file or folder
     :param layers: folders of adaptive policies around it, by the seed of the forward model
+    :param layer_inside: it was trained with a layer inside the policy, which no other goes around
     """
 
     label: str
@@ -59,6 +60,15 @@ class Agent(NamedTuple):
     seed: int
     model: Path
     layers: dict[int, Path]
+    layer_inside: bool = False
+
+    def can_be_in(self, arm: str) -> bool:
+        """Whether it has what an arm asks for: a layer inside is as it was trained. :param arm: a key of ``ARMS``"""
+        return not (self.layer_inside and ARMS[arm].layer)
+
+    def layer_seeds(self, seeds: Sequence[int]) -> list[int]:
+        """Seeds of its layers: of those that it has, or else of those to fit. :param seeds: to fit"""
+        return [self.seed] if self.layer_inside else sorted(self.layers) or list(seeds)
 
 
 def read_agents(texts: Sequence[str]) -> list[Agent]:
@@ -98,4 +108,5 @@ def _read_agent(label: str, folder: Path) -> Agent:
     if not robot:
         raise UserError(f"{model} moves none of the robots that can be perturbed.")
     about = read_config(model).get("training", {}) if model.is_dir() else raw_data(model)
-    return Agent(label, robot, int(about.get("seed") or 0), model, layers)
+    inside = bool((about.get("policy_kwargs") or {}).get("adaptive"))
+    return Agent(label, robot, int(about.get("seed") or 0), model, layers, inside)

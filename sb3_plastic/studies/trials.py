@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
 from sb3_plastic.adaptive.layer import LayerSettings
 from sb3_plastic.errors import UserError
@@ -193,7 +194,12 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     wrappers = [*trained.wrappers, *trained.vec_wrappers, *arm.wrappers]
     about = ModelSettings(wrappers=wrappers, label=cell.agent, train_seed=cell.agent_seed)
     model: Any = agent.model
-    if cell.layer_seed is not None:  # a policy that normalises by itself
+    if agent.layer_inside and arm.layer is None and arm.controls is not None:
+        model = _WithoutLayer(_layer_inside(agent))
+        about = dataclasses.replace(
+            about, env=trained.env_id, env_kwargs=trained.env_kwargs, vec_normalize=trained.vec_normalize
+        )
+    elif cell.layer_seed is not None and not agent.layer_inside:  # a policy that normalises by itself
         model = layer_of(layer_folder(agent, cell.layer_seed, logs), arm, trained, cell.layer_seed)
         about = dataclasses.replace(about, env=trained.env_id, env_kwargs=trained.env_kwargs, algo="adaptive")
     of_agent = cell.suite == OF_THE_AGENT
@@ -221,8 +227,12 @@ def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
         estimates of the shown hypothesis in the first episode, and what had changed there
     """
     agent = agent_of(cell, agents)
-    policy = AdaptivePolicy.load(layer_folder(agent, cell.layer_seed, logs))
-    trained = dataclasses.replace(find_training(agent.model), vec_normalize=None)
+    trained = find_training(agent.model)
+    if agent.layer_inside:
+        policy = _layer_inside(agent)
+    else:
+        policy = AdaptivePolicy.load(layer_folder(agent, cell.layer_seed, logs))
+        trained = dataclasses.replace(trained, vec_normalize=None)
     by_name = {
         scenario.name: scenario for scenario in load_suite(SUITE_SHOWN).scenarios if scenario.robot == cell.robot
     }
@@ -242,6 +252,24 @@ def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
                 "values": str(trace.values[0]),
             }
     return {"names": policy.layer.names, "watched": watched}
+
+
+def _layer_inside(agent: Agent) -> AdaptivePolicy:
+    """The layer that an agent was trained with. :param agent: which  :raises UserError: if none came of it"""
+    layered: AdaptivePolicy | None = layer_around(load_model(agent.model)[0].policy)
+    if layered is None:
+        raise UserError(
+            f"{agent.model} was trained with `adaptive`, but has no layer: its forward model predicted nothing yet. "
+            "Train longer."
+        )
+    return layered
+
+
+class _WithoutLayer:
+    """What acts, without the layer around it."""
+
+    def __init__(self, layered: AdaptivePolicy) -> None:
+        self.predict = layered.prepared(frozen=True).predict
 
 
 class _Watcher(Player):
