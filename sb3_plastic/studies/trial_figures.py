@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,10 @@ LOOKS: dict[str, dict[str, Any]] = {
     "l1": dict(color=COLORS[5], linestyle="-."),
 }
 """How each arm is drawn."""
-ANOTHER_AGENT: dict[str, Any] = dict(color=COLORS[4], linewidth=0.9)
+OTHER_AGENTS: list[dict[str, Any]] = [
+    dict(color=COLORS[4], linewidth=0.9, linestyle=style) for style in ("-", (0, (5, 1)), "-.", ":")
+]
+"""How agents without a layer, which stand beside, are drawn, one after the other."""
 
 TITLES = {
     "reversed": "motors reversed",
@@ -64,7 +68,7 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
                 axes.axvline(0, color="grey", linewidth=0.6)
     for axes in panels[-1]:
         axes.set_xlabel("steps since the onset")
-    figure.legend(*_named(panels[0]), ncols=7, loc="outside upper center")
+    figure.legend(*_named(panels[0]), ncols=4, loc="outside upper center")
     if watched is not None:
         panels[2, -1].legend(*_named(panels[1]), fontsize=6, loc="lower center", title="which hypothesis acts")
     return figure
@@ -72,8 +76,9 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
 
 def _speed(axes: Axes, trials: Sequence[Result], scenario: str) -> None:
     x = np.arange(-TAIL, AFTER, BIN) + BIN / 2
-    for arm in dict.fromkeys([*LOOKS, *(trial["arm"] for trial in trials)]):
-        look = LOOKS.get(arm, ANOTHER_AGENT)
+    others = [arm for arm in dict.fromkeys(trial["arm"] for trial in trials) if arm not in LOOKS]
+    looks = LOOKS | dict(zip(others, itertools.cycle(OTHER_AGENTS), strict=False))
+    for arm, look in looks.items():
         curves = [trial["curves"][scenario] for trial in trials if trial["arm"] == arm]
         if not curves:
             continue
@@ -89,8 +94,11 @@ def _acting(axes: Axes, watched: Result, scenario: str) -> None:
     below = np.zeros(len(x))
     for k, name in enumerate(watched["names"]):
         color = "lightgrey" if k == 0 else COLORS[(k - 1) % len(COLORS)]
-        label = {"label": name.replace("_and_", " + ")} if shares[k].max() > 0.1 else {}
-        axes.fill_between(x, below, below + shares[k], color=color, linewidth=0, alpha=0.85, **label)
+        label: dict[str, Any] = {"label": name.replace("_and_", " + ")} if shares[k].max() > 0.1 else {}
+        again: dict[str, Any] = (
+            {"hatch": "////", "edgecolor": "white"} if k > len(COLORS) else {}
+        )  # there are more names than colours
+        axes.fill_between(x, below, below + shares[k], facecolor=color, linewidth=0, alpha=0.85, **again, **label)
         below = below + shares[k]
 
 
