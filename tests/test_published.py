@@ -18,6 +18,7 @@ STUDIES = {
     "learning": ("learning", "results.csv"),
     "adaptation": ("adaptation", "results.csv"),
     "adaptation_nothing": ("adaptation", "results.csv"),
+    "adaptation_cables": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "estimates": ("estimates", "results.csv"),
     "evolution": ("evolution", "results.csv"),
