@@ -15,6 +15,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
+from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import read_agents
 from sb3_plastic.studies.cli import main
@@ -89,6 +90,10 @@ def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys)
     for arm, control in (("adaptive", "intact"), ("frozen", "layer_off")):
         (row,) = (row for row in results[arm]["scores"] if (row["split"], row["control"]) == ("novel", "intact"))
         assert row["forward_reward"] == pytest.approx(shown[control], abs=1e-3)
+    about = {"env_id": env_id("HalfCheetah", latent=True)}
+    export_policy(PlasticPPO.load(run / "HalfCheetah.zip").policy, tmp_path / "exported", training=about)
+    with pytest.raises(UserError, match="name the run that it was exported from"):
+        read_agents([f"inside={tmp_path / 'exported'}"])
 
 
 @pytest.mark.filterwarnings("ignore:The forward model predicts no component")

@@ -78,7 +78,8 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
     :param texts: ``LABEL=FOLDER,FOLDER,...``; a folder is a run of RL Zoo, a model's zip file, an exported policy,
         or what `sb3-plastic adapt` wrote, whose layer is then used
     :return: one per label and trained seed
-    :raises UserError: on another form, a folder without a model, or two models with one label and seed
+    :raises UserError: on another form, a folder without a model, two models with one label and seed, or an exported
+        policy with a layer inside
     """
     found: dict[tuple[str, str, int], Agent] = {}
     for text in texts:
@@ -107,6 +108,15 @@ def _read_agent(label: str, folder: Path) -> Agent:
     robot = robot_of(find_training(model).env_id)
     if not robot:
         raise UserError(f"{model} moves none of the robots that can be perturbed.")
-    about = read_config(model).get("training", {}) if model.is_dir() else raw_data(model)
+    if model.is_dir():
+        config = read_config(model)
+        about = config.get("training", {})
+        if config["policy"].get("arguments", {}).get("adaptive"):
+            raise UserError(
+                f"{model} is an exported policy with an adaptive layer inside, which cannot be judged without it: name "
+                "the run that it was exported from."
+            )
+    else:
+        about = raw_data(model)
     inside = bool((about.get("policy_kwargs") or {}).get("adaptive"))
     return Agent(label, robot, int(about.get("seed") or 0), model, layers, inside)
