@@ -68,7 +68,7 @@ def test_a_robot_that_is_not_perturbed_goes_by_its_stock_name(cheetah, tmp_path)
 
 def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):
     venv = make_vec_env("Pendulum-v1", n_envs=2)
-    policy = AdaptivePolicy.fit(PPO("MlpPolicy", venv), venv, n_steps=400, epochs=1, hypotheses=("motors",))
+    policy = AdaptivePolicy.fit(PPO("MlpPolicy", venv), venv, n_steps=400, epochs=8, hypotheses=("motors",))
     policy.save(tmp_path / "adaptive")
     arguments = ["--to", str(tmp_path / "hub"), "--env", "Pendulum-v1", "--episodes", "1", "--no-video"]
     for _ in range(2):  # the second replaces the first
