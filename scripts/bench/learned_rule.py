@@ -17,12 +17,13 @@ import numpy as np
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.layer import LayerSettings
-from sb3_plastic.evaluation.controls import Player, undisturbed_torch
+from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
 from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, Schedule
 from sb3_plastic.perturbations.suites import load_suite
+from sb3_plastic.undisturbed import undisturbed_torch
 
 FAMILIES = ("id/gains", "novel/reversed", "novel/redrawn", "novel/strong", "novel/action_bias", "novel/wires_signed")
 ONSET, STEPS, AFTER = 120, 460, 100
