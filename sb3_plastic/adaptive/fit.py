@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, Lock
 from typing import Any
 
@@ -129,7 +129,8 @@ def train(
     n_threads = len(seeds) if get_num_threads() > 1 else 1
     with ThreadPoolExecutor(n_threads) as threads:
         try:
-            for learned in [threads.submit(learn, *pair) for pair in zip(model.members, seeds, strict=True)]:
+            learning = [threads.submit(learn, *pair) for pair in zip(model.members, seeds, strict=True)]
+            for learned in as_completed(learning):
                 learned.result()
         finally:  # an error or Ctrl-C ends all of them
             stopped.set()

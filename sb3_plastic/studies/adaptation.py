@@ -5,7 +5,7 @@ sb3-plastic study robustness --out study --agents plastic=logs/a,logs/b "static 
 sb3-plastic study adaptation --out docs/results/adaptation --report-only    # tables and figures of what is published
 
 An agent is a folder with a trained model: a run of RL Zoo, or what `sb3-plastic adapt` wrote, whose layer is then used,
-as is one inside the policy (`policy_kwargs=dict(adaptive=True)`).
+as is one inside the policy (`policy_kwargs=dict(adaptive=True)`), which has no rival estimators.
 Several folders of a label are its trained seeds. Nobody is trained on what is judged. `adaptation` fits a layer to each
 agent (once per seed of --seeds) and judges all arms on nda-v2; `robustness` judges agents as they are, their own
 plasticity frozen, zeroed and off, under all of nda-v1, noise, and faults of the network itself. Both are one study with

@@ -95,9 +95,8 @@ def _acting(axes: Axes, watched: Result, scenario: str) -> None:
     for k, name in enumerate(watched["names"]):
         color = "lightgrey" if k == 0 else COLORS[(k - 1) % len(COLORS)]
         label: dict[str, Any] = {"label": name.replace("_and_", " + ")} if shares[k].max() > 0.1 else {}
-        again: dict[str, Any] = (
-            {"hatch": "////", "edgecolor": "white"} if k > len(COLORS) else {}
-        )  # there are more names than colours
+        # There are more names than colours.
+        again: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if k > len(COLORS) else {}
         axes.fill_between(x, below, below + shares[k], facecolor=color, linewidth=0, alpha=0.85, **again, **label)
         below = below + shares[k]
 
