@@ -381,7 +381,7 @@ class PlasticPPO(WholeFiles, PPO):
 
     def settle(self) -> None:
         """Calibrate the adaptive layer, if its forward model has learned since it was calibrated."""
-        found = {} if self.policy.beside is None else self.policy.beside.settle()
+        found = {} if self.policy.beside is None else self.policy.beside.settle(self.get_vec_normalize_env())
         for name, value in found.items():
             self.logger.record(f"adaptive/nominal/{name}", value, exclude="stdout")
         if found:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from envs import random_vec_env, small_ppo
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 from toy_robots import Robots
 
 from sb3_plastic import PlasticES, PlasticPPO, load_policy
@@ -19,7 +20,7 @@ from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
 SMALL = dict(net_arch=(32,), epochs=20, batch_size=64, hypotheses=("motors", "wires"))
 
 
-def toy_ppo(adaptive=SMALL, rule="oja"):
+def toy_ppo(adaptive=SMALL, rule="oja", env=None):
     import gymnasium as gym
     from gymnasium import spaces
 
@@ -37,7 +38,7 @@ def toy_ppo(adaptive=SMALL, rule="oja"):
             o = self.robots.see()[0]
             return o.astype(np.float32), -float(np.abs(o).sum()), False, self.robots.t >= 50, {}
 
-    env = make_vec_env(Toy, 8, seed=0)
+    env = env or make_vec_env(Toy, 8, seed=0)
     return PlasticPPO(
         "PlasticPolicy",
         env,
@@ -121,6 +122,16 @@ def test_a_saved_model_adapts_alike_and_so_does_its_export(trained, tmp_path):
     for state, actions in runs[1:]:
         assert np.array_equal(actions, runs[0][1])
         assert all(np.array_equal(a, b) for a, b in zip(state, runs[0][0], strict=True))
+
+
+def test_the_layer_knows_what_a_normalised_sensor_shows_that_shows_nothing(tmp_path):
+    normalized = VecNormalize(toy_ppo().get_env())
+    model = toy_ppo(env=normalized).learn(8 * 64 * 2)
+    zero = normalized.normalize_obs(np.zeros(3))
+    assert model.policy.adaptive_policy().layer.settings.sensor_zero == pytest.approx(zero, rel=1e-6)
+    model.save(tmp_path / "m")
+    loaded = PlasticPPO.load(tmp_path / "m").policy.adaptive_policy().layer
+    assert loaded.settings == model.policy.adaptive_policy().layer.settings
 
 
 def test_controls_take_the_layer_away(trained):

@@ -1,11 +1,16 @@
 """The adaptive layer on a linear robot, where its forward model is exact: known failures of adaptive control."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from toy_robots import NOISE, Robots, Wanderer, play, policy
+import torch
+from toy_robots import NOISE, A, Robots, Wanderer, linear_model, play, policy
 
+from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.hypotheses import Sizes
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.errors import UserError
 
 G = np.array([-1.0, 1.0])
@@ -66,6 +71,17 @@ def test_sensors_that_show_too_much_or_too_little_are_put_right():
     assert p.estimates(state)["sensor_gain"].mean.mean(0) == pytest.approx(gain, abs=0.1)
 
 
+def test_a_gain_of_sensors_is_found_behind_a_normalisation_that_has_moved_their_zero():
+    middle, gain = np.array([1.0, -2.0, 0.5]), np.array([0.7, 1.3, 1.0])
+    model = linear_model()
+    model.members[0].f.bias.copy_(torch.as_tensor(A @ middle))
+    settings = replace(policy(("motors", "sensor_bias", "sensor_gain")).layer.settings, sensor_zero=tuple(-middle))
+    p = AdaptivePolicy(Wanderer(), AdaptiveLayer(model, settings))
+    state = play(p, Robots(sensed=lambda o, t: o * np.where(t >= 20, gain, 1.0) - middle), 200)
+    assert p.acting(state) == ["sensor_gain"] * 8
+    assert p.estimates(state)["sensor_gain"].mean.mean(0) == pytest.approx(gain, abs=0.1)
+
+
 def test_plugs_are_known_after_three_steps():
     p, estimates = policy(("motors", "plugs")), []
     robots = Robots(applied=lambda u, t: u[:, ::-1] * G if t >= 50 else u)
@@ -83,7 +99,8 @@ def test_a_sensor_that_goes_wrong_is_known_from_its_jump():
 
 
 def test_what_cannot_be_predicted_is_shown_at_its_mean_while_sensors_are_wrong():
-    sizes = Sizes(1, components=np.array([0, 2]), mean=np.array([5.0, 6.0, 7.0]), std=np.ones(3), scale=np.ones(2))
+    mean, zero = np.array([5.0, 6.0, 7.0]), np.zeros(3)
+    sizes = Sizes(1, components=np.array([0, 2]), mean=mean, std=np.ones(3), scale=np.ones(2), zero=zero)
     o = np.ones((1, 3))
     assert SensorBias(sizes).sense(np.array([[0.5, -0.5]]), o, None, None)[0].tolist() == [0.5, 6.0, 1.5]
     assert SensorGain(sizes).sense(np.array([[0.5, 2.0]]), o, None, None)[0].tolist() == [2.0, 6.0, 0.5]

@@ -13,11 +13,13 @@ import copy
 import json
 import warnings
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor, nn
 
 from sb3_plastic.adaptive.agents import box
@@ -29,6 +31,7 @@ from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
 from sb3_plastic.adaptive.options import ACTOR, LayerOptions
 from sb3_plastic.adaptive.rollouts import side_by_side, split
 from sb3_plastic.adaptive.signals import signals_of
+from sb3_plastic.export import Normalization
 
 ENOUGH = 4096
 """Transitions that are held out, about so many of the last ones: with fewer, no threshold is known."""
@@ -106,10 +109,11 @@ class LayerBeside(nn.Module):
             self._optimizer.step()
         return _errors(self.model, held_out, self.n_observations)
 
-    def settle(self) -> dict[str, float]:
+    def settle(self, normalize: VecNormalize | None = None) -> dict[str, float]:
         """
         Calibrate the thresholds, if the forward model has learned since: from then on the layer is there.
 
+        :param normalize: of the training: where a sensor shows nothing, the policy observes what it makes of 0
         :return: for the log: how the layer behaves on nominal transitions; empty if nothing had to be done
         """
         if self.settings is not None or not self._held_out:
@@ -127,7 +131,8 @@ class LayerBeside(nn.Module):
             self._held_out.clear()
             return {}
         self.components = components.tolist()
-        layer = self._made(LayerSettings(hypotheses=self.options.names()))
+        zero = _sensor_zero(normalize, self.n_observations)
+        layer = self._made(LayerSettings(hypotheses=self.options.names(), sensor_zero=zero))
         self.settings = calibrate(layer, held_out)
         layer = self.layer()
         return signals_of(layer, list(replay(layer, held_out)))
@@ -162,7 +167,15 @@ class LayerBeside(nn.Module):
         found = json.loads(bytes(state.tolist()).decode())
         stored = found["settings"]
         self.components, self._layer = found["components"], None
-        self.settings = stored and LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
+        self.settings = stored and LayerSettings.from_plain(stored)
+
+
+def _sensor_zero(normalize: VecNormalize | None, n_observations: int) -> tuple[float, ...]:
+    """0 normalised. Empty if nothing is, or something else than these observations."""
+    if normalize is None or not normalize.norm_obs or normalize.observation_space.shape != (n_observations,):
+        return ()
+    unclipped = replace(Normalization.of(normalize), clip=np.inf)
+    return tuple(map(float, unclipped(np.zeros(n_observations))))
 
 
 def _trim(parts: deque[Any], enough: int, size: Any) -> None:

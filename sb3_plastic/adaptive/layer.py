@@ -85,6 +85,7 @@ class LayerSettings:
     :param rule: what was learned of a hypothesis's rule, by its name: see
         :func:`~sb3_plastic.adaptive.synapses.with_rule`; empty: calibration alone
     :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
+    :param sensor_zero: what is observed of sensors that show nothing, where observations are normalised; empty: 0
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
@@ -94,6 +95,19 @@ class LayerSettings:
     lead: float = 2.0
     always: str | None = None
     rule: dict[str, dict[str, float]] = field(default_factory=dict)
+    sensor_zero: tuple[float, ...] = ()
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:
+        """
+        The inverse of ``dataclasses.asdict``, from JSON as well.
+
+        :param plain: what a file holds
+        :raises KeyError: if it names no hypotheses
+        :raises TypeError: on a name that is none of the settings
+        """
+        zero = tuple(plain.get("sensor_zero", ()))
+        return cls(**(plain | {"hypotheses": tuple(plain["hypotheses"]), "sensor_zero": zero}))
 
 
 class AdaptiveLayer:
@@ -109,7 +123,7 @@ class AdaptiveLayer:
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
         self.hypotheses = make_hypotheses(
-            settings.hypotheses, Sizes(model.n_motors, self.components, self.mean, self.std, self.scale)
+            settings.hypotheses, Sizes(model.n_motors, self.components, self.mean, self.std, self.scale, self._zero())
         )
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         self.rates = [
@@ -131,6 +145,12 @@ class AdaptiveLayer:
         self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
+
+    def _zero(self) -> Array:
+        """Features of the actor, which may follow the observation, have a zero of 0."""
+        zero = np.zeros_like(self.mean)
+        zero[: len(self.settings.sensor_zero)] = self.settings.sensor_zero
+        return zero
 
     def initial_state(self, n_envs: int) -> LayerState:
         """

@@ -158,6 +158,7 @@ class AdaptivePolicy:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
         with Progress(False) as progress:
             transitions = _nominal_transitions(self.agent, env, n_steps, seed, progress)
+        settings = replace(settings, sensor_zero=self.layer.settings.sensor_zero)
         calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
         return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, calibrated), self.lifetime, self.report)
 
@@ -345,7 +346,7 @@ class AdaptivePolicy:
             network = ForwardModel(len(weights["mean"]), *shape)
             network.keep(weights["components"])
             network.load_state_dict(weights)
-            settings = LayerSettings(**{**stored, "hypotheses": tuple(stored["hypotheses"])})
+            settings = LayerSettings.from_plain(stored)
             lifetime, report = config["lifetime"], config["report"]
         except (KeyError, TypeError, RuntimeError) as error:
             raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error

@@ -44,6 +44,7 @@ class Sizes(NamedTuple):
     :param mean: of each component of the observation, [O]
     :param std: standard deviation of each, [O]
     :param scale: standard deviation of its change in a step, of those that are predicted, [C]
+    :param zero: what is observed of a sensor that shows nothing, [O]: 0, but where observations are normalised
     """
 
     n_motors: int
@@ -51,6 +52,7 @@ class Sizes(NamedTuple):
     mean: Array
     std: Array
     scale: Array
+    zero: Array
 
 
 class Hypothesis:

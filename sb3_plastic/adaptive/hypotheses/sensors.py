@@ -74,7 +74,10 @@ class SensorBias(Sensors):
 
 
 class SensorGain(Sensors):
-    """Each sensor shows its gain times what is."""
+    """
+    Each sensor shows its gain times what is. Where observations are normalised, the gain is that of the sensor before:
+    it is centred on the observation of a sensor that shows nothing.
+    """
 
     name = "sensor_gain"
 
@@ -88,19 +91,25 @@ class SensorGain(Sensors):
 
     def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """
-        With the change c = f(o / g) + B(o / g) a of what is: ``e = y - g c``, and
+        With the change c = f(o / g) + B(o / g) a of what is, o from its zero on: ``e = y - g c``, and
         ``H_ij = [i = j] c_i - g_i dc_i/do_j o_j / g_j^2``.
         """
         i = self.sizes.components
         c, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
-        H = -mean[:, :, None] * slope[:, :, i] * (t.o[:, i] / (self.sizes.std[i] * mean**2))[:, None, :]
+        H = -mean[:, :, None] * slope[:, :, i] * (self._shown(t) / (self.sizes.std[i] * mean**2))[:, None, :]
         H[:, np.arange(len(i)), np.arange(len(i))] += c
         return t.y - mean * c, H
 
     def jump(self, mean: Array, t: Transition) -> Array:
         """A sensor that goes wrong jumps by what its gain makes of what it should show."""
-        return (t.o[:, self.sizes.components] / self.sizes.scale + t.y) / mean
+        return (self._shown(t) / self.sizes.scale + t.y) / mean
 
     def corrected(self, mean: Array, o: Array) -> Array:
         """Without the gain."""
-        return o / mean
+        return self._zero() + (o - self._zero()) / mean
+
+    def _shown(self, t: Transition) -> Array:
+        return t.o[:, self.sizes.components] - self._zero()
+
+    def _zero(self) -> Array:
+        return self.sizes.zero[self.sizes.components]
