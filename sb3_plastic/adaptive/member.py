@@ -50,15 +50,3 @@ class Member(nn.Module):
             head.weight = nn.Parameter(head.weight.detach()[kept].clone())
             head.bias = nn.Parameter(head.bias.detach()[kept].clone())
             head.out_features = len(kept)
-
-    def linearise(self, z: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        :param z: standardised observations [B, O]
-        :param a: commands [B, A]
-        :return: ``f + B a`` [B, C], and its derivative by z, [B, C, O]
-        """
-        motors = self.B.weight.unflatten(0, (-1, self.n_motors))  # [C, A, F]
-        weight = self.f.weight + torch.einsum("ba,caf->bcf", a, motors)
-        bias = self.f.bias + a @ self.B.bias.unflatten(0, (-1, self.n_motors)).T
-        h, jacobian = self.body.pull_back(z, weight)
-        return bias + (weight @ h.unsqueeze(-1)).squeeze(-1), jacobian

@@ -23,7 +23,45 @@ def stacked(layers: Iterable[nn.Module]) -> tuple[Array, Array]:
     """
     parameters = [[p.detach().numpy() for p in (layer.weight.T, layer.bias)] for layer in cast(Any, layers)]
     weights, biases = zip(*parameters, strict=True)
-    return np.stack(weights), np.stack(biases)[:, None]
+    # Row by row: np.stack keeps torch's layout, and products of few rows with that take three times as long.
+    return np.ascontiguousarray(np.stack(weights)), np.stack(biases)[:, None]
+
+
+class SideBySide:
+    """
+    What several bodies make of the same observations, in numpy.
+
+    :param bodies: M, whose weights are copied
+    """
+
+    def __init__(self, bodies: Sequence[MLPBody]) -> None:
+        self.n_members = len(bodies)
+        self.layers = [stacked(same) for same in zip(*(body.layers for body in bodies), strict=True)]
+        self.transposed = [np.ascontiguousarray(weight.transpose(0, 2, 1)) for weight, _ in self.layers]
+
+    def __call__(self, z: Array) -> Array:
+        """Features [M, B, F] of standardised observations [B, O]."""
+        h = z  # enters the first layer of each
+        for weight, bias in self.layers:
+            h = np.tanh(h @ weight + bias)
+        return h if self.layers else np.broadcast_to(z, (self.n_members, *z.shape))
+
+    def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
+        """
+        Features, and the derivative of ``weight @ features`` by the standardised observation.
+
+        :param z: [B, O]
+        :param weight: [M, B, C, F]
+        :return: [M, B, F] and [M, B, C, O]
+        """
+        activations = [z]
+        for w, bias in self.layers:
+            activations.append(np.tanh(activations[-1] @ w + bias))
+        for w, h in zip(reversed(self.transposed), reversed(activations), strict=False):
+            M, B, C, n = weight.shape
+            rows = (weight * (1 - h * h)[:, :, None]).reshape(M, B * C, n) @ w
+            weight = rows.reshape(M, B, C, -1)
+        return np.broadcast_to(activations[-1], (self.n_members, *activations[-1].shape[-2:])), weight
 
 
 class MLPBody(nn.Module):
@@ -47,39 +85,9 @@ class MLPBody(nn.Module):
         return z
 
     @staticmethod
-    def side_by_side(bodies: Sequence[MLPBody]) -> Callable[[Array], Array]:
-        """
-        What several make of the same observations, in numpy.
-
-        :param bodies: M, whose weights are copied
-        :return: a function of standardised observations [B, O], which returns features [M, B, F]
-        """
-        layers = [stacked(same) for same in zip(*(body.layers for body in bodies), strict=True)]
-
-        def features(z: Array) -> Array:
-            h = np.broadcast_to(z, (len(bodies), *z.shape))
-            for weight, bias in layers:
-                h = np.tanh(h @ weight + bias)
-            return h
-
-        return features
-
-    def pull_back(self, z: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Features, and the derivative of ``weight @ features`` by the standardised observation.
-
-        :param z: [B, O]
-        :param weight: [B, C, F]
-        :return: [B, F] and [B, C, O]
-        """
-        activations = []
-        for layer in self.layers:
-            z = torch.tanh(layer(z))
-            activations.append(z)
-        for layer, h in zip(reversed(list(self.layers)), reversed(activations), strict=True):
-            assert isinstance(layer, nn.Linear)
-            weight = (weight * (1 - h * h).unsqueeze(1)) @ layer.weight
-        return z, weight
+    def side_by_side(bodies: Sequence[MLPBody]) -> SideBySide:
+        """What several make of the same observations. :param bodies: M, whose weights are copied"""
+        return SideBySide(bodies)
 
     def finish(self, z: Tensor, head: Callable[[Tensor], Tensor]) -> None:
         """After the training: nothing is left to do. :param z: observations :param head: what reads the features"""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from sb3_plastic.adaptive.forward_model import FAR, ForwardModel
 from sb3_plastic.adaptive.member import LOG_NOISE
@@ -41,11 +39,16 @@ class Predictor:
         members: list[Any] = list(model.members)
         self.model, self.n_motors, self.components = model, model.n_motors, model.components.numpy()
         self.mean, self.std, self.scale = model.mean.numpy(), model.std.numpy(), model.scale.numpy()
-        self.features = type(members[0].body).side_by_side([member.body for member in members])
+        self.bodies: Any = type(members[0].body).side_by_side([member.body for member in members])
         # f and B are linear in the features: the mean over members is one product with the features of all.
         heads = zip(stacked(member.f for member in members), stacked(member.B for member in members), strict=True)
         weight, bias = (np.concatenate(both, 2) for both in heads)
         self.weight, self.bias = weight.reshape(-1, weight.shape[2]) / len(members), bias.mean((0, 1))
+        # The same, sorted for derivatives: of f [M, 1, C, F], of each motor's effect [M, A, C F].
+        M, n, C = len(members), weight.shape[1], len(self.components)
+        f, B = np.split(weight.transpose(0, 2, 1) / M, [C], 1)
+        B = B.reshape(M, C, self.n_motors, n).transpose(0, 2, 1, 3).reshape(M, self.n_motors, -1)
+        self.heads = np.ascontiguousarray(f)[:, None], np.ascontiguousarray(B)
         self.noise = [stacked(member.log_R[i] for member in members) for i in (0, 2)]
 
     def predict(self, o: Array, a: Array) -> Prediction:
@@ -54,7 +57,7 @@ class Predictor:
         :param a: commands [B, A], in units of half the control range
         """
         a = a.astype(np.float32)
-        h = self.features(self._standardised(o))
+        h = self.bodies(self._standardised(o))
         (w1, b1), (w2, b2) = self.noise
         n = h.shape[2]
         log_R = np.tanh(h @ w1[:, :n] + (a @ w1[:, n:] + b1)) @ w2 + b2
@@ -68,12 +71,11 @@ class Predictor:
         :param a: commands [B, A]
         :return: [B, O]; components that are not predicted stay
         """
-        f, B = self._effects(self.features(self._standardised(o)))
+        f, B = self._effects(self.bodies(self._standardised(o)))
         after = o.copy()
         after[:, self.components] += (f + (B @ a[..., None])[..., 0]) * self.scale
         return after
 
-    @torch.no_grad()
     def linearise(self, o: Array, a: Array) -> tuple[Array, Array]:
         """
         The expected change and its derivative by the observation: what a wrong sensor does to the prediction.
@@ -82,10 +84,12 @@ class Predictor:
         :param a: commands [B, A]
         :return: ``f(o) + B(o) a`` [B, C], and its derivative by the observation in standard deviations, [B, C, O]
         """
-        z, commands = self.model.standardised(_tensor(o)), _tensor(a)
-        members: Any = self.model.members
-        changes, slopes = zip(*(member.linearise(z, commands) for member in members), strict=True)
-        return _mean(changes), _mean(slopes)
+        a, n = a.astype(np.float32), len(self.components)
+        f, B = self.heads
+        weight = (a @ B).reshape(len(f), len(a), n, -1) + f
+        h, slopes = self.bodies.pull_back(self._standardised(o), weight)
+        bias = self.bias[:n] + a @ self.bias[n:].reshape(n, -1).T
+        return bias + (weight @ h[..., None])[..., 0].sum(0), slopes.sum(0)
 
     def _standardised(self, o: Array) -> Array:
         return ((o.astype(np.float32) - self.mean) / self.std).clip(-FAR, FAR)
@@ -94,11 +98,3 @@ class Predictor:
         effects = h.transpose(1, 0, 2).reshape(h.shape[1], -1) @ self.weight + self.bias
         n = len(self.components)
         return effects[:, :n], effects[:, n:].reshape(len(effects), n, self.n_motors)
-
-
-def _mean(parts: tuple[Tensor, ...]) -> Array:
-    return torch.stack(parts).mean(0).numpy()
-
-
-def _tensor(x: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))

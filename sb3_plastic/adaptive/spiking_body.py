@@ -38,14 +38,9 @@ class SpikingBody(nn.Module):
         return self._rates(z)[-1]
 
     @staticmethod
-    def side_by_side(bodies: Sequence[SpikingBody]) -> Callable[[Array], Array]:
-        """
-        What several make of the same observations, in numpy.
-
-        :param bodies: M
-        :return: a function of standardised observations [B, O], which returns features [M, B, F]
-        """
-        return lambda z: np.stack([body(torch.from_numpy(z)).detach().numpy() for body in bodies])
+    def side_by_side(bodies: Sequence[SpikingBody]) -> SideBySide:
+        """What several make of the same observations. :param bodies: M"""
+        return SideBySide(bodies)
 
     def _rates(self, z: Tensor) -> list[Tensor]:
         starts = torch.ones(1, len(z), dtype=torch.bool)
@@ -93,3 +88,32 @@ class SpikingBody(nn.Module):
             loss.backward()
             optimizer.step()
         self.slopes.requires_grad_(False)
+
+
+class SideBySide:
+    """
+    What several bodies make of the same observations, as :class:`~sb3_plastic.adaptive.mlp_body.SideBySide` has it.
+
+    :param bodies: M
+    """
+
+    def __init__(self, bodies: Sequence[SpikingBody]) -> None:
+        self.bodies = bodies
+
+    def __call__(self, z: Array) -> Array:
+        """Features [M, B, F] of standardised observations [B, O]."""
+        return np.stack([body(torch.from_numpy(z)).detach().numpy() for body in self.bodies])
+
+    @torch.no_grad()
+    def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
+        """
+        Features, and the mean derivative of ``weight @ features`` by the standardised observation.
+
+        :param z: [B, O]
+        :param weight: [M, B, C, F]
+        :return: [M, B, F] and [M, B, C, O]
+        """
+        at = torch.from_numpy(z)
+        pulled = [body.pull_back(at, torch.from_numpy(w)) for body, w in zip(self.bodies, weight, strict=True)]
+        features, derivatives = (np.stack([part.numpy() for part in parts]) for parts in zip(*pulled, strict=True))
+        return features, derivatives
