@@ -90,6 +90,23 @@ def test_plugs_are_known_after_three_steps():
     assert p.acting(state) == ["plugs"] * 8
 
 
+@pytest.mark.parametrize("probing", [0.5, 0.0])
+def test_commands_vary_while_cables_are_in_doubt_so_that_equal_ones_can_be_told_apart(probing):
+    class Steady(Wanderer):
+        def predict(self, observation, *args, **kwargs):
+            return np.full((len(observation), 2), 0.9), super().predict(observation, *args, **kwargs)[1]
+
+    p = policy(("plugs",), Steady())
+    p.layer = AdaptiveLayer(p.layer.model, replace(p.layer.settings, probing=probing))
+    crossed, commands = np.array([[0.0, -1.0], [1.0, 0.0]]), []
+    robots = Robots(applied=lambda u, t: u @ crossed.T if t >= 20 else u)
+    state = play(p, robots, 60, lambda u, s: commands.append(u))
+    found = p.estimates(state)["plugs"].mean.reshape(-1, 2, 2)
+    assert (np.abs(found - crossed).max((1, 2)) < 0.1).all() == (probing > 0)
+    assert np.abs(commands).max() <= 1
+    assert np.ptp(commands[:20], 0).max() == 0  # nothing has happened: nobody asks
+
+
 def test_a_sensor_that_goes_wrong_is_known_from_its_jump():
     bias, estimates = np.array([0.5, -0.4, 0.6]), []
     p = policy(("motors", "sensor_bias"))

@@ -17,7 +17,16 @@ from sb3_plastic.adaptive.bank import Bank
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, Hypothesis, Sizes, Transition, make_hypotheses
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
-from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
+from sb3_plastic.adaptive.responsibility import (
+    AT_EASE,
+    HINT_LEAK,
+    LEAK,
+    accumulate,
+    choose,
+    needed,
+    noise_after,
+    probabilities,
+)
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
 from sb3_plastic.errors import check_choice
 
@@ -25,6 +34,12 @@ Array = NDArray[Any]
 
 UNSEEN = 1e6
 """Variance, as a multiple of R, of a component that was not finite."""
+
+PROBES = 64
+"""Steps after which the signs of probing repeat."""
+
+DOUBTFUL = 0.01
+"""Nobody probes for a hypothesis that is less probable."""
 
 
 class LayerState(NamedTuple):
@@ -85,6 +100,7 @@ class LayerSettings:
     :param rule: what was learned of a hypothesis's rule, by its name: see
         :func:`~sb3_plastic.adaptive.synapses.with_rule`; empty: calibration alone
     :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
+    :param probing: standard deviations of a command's effect by which commands vary while cables are in doubt; 0: not
     :param sensor_zero: what is observed of sensors that show nothing, where observations are normalised; empty: 0
     """
 
@@ -95,6 +111,7 @@ class LayerSettings:
     lead: float = 2.0
     always: str | None = None
     rule: dict[str, dict[str, float]] = field(default_factory=dict)
+    probing: float = 0.5
     sensor_zero: tuple[float, ...] = ()
 
     @classmethod
@@ -143,6 +160,8 @@ class AdaptiveLayer:
         # The others let the actor see what the sensors say.
         self.senses = np.array([type(h).sense is not Hypothesis.sense for h in self.hypotheses])
         self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
+        self.asking = [k for k, h in enumerate(self.hypotheses) if type(h).doubt is not Hypothesis.doubt]
+        self.signs = np.random.default_rng(0).choice((-1.0, 1.0), (PROBES, model.n_motors))
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
 
@@ -280,7 +299,7 @@ class AdaptiveLayer:
             at = Prediction(*(array.take(rows, 0) for array in p))
             variance = variances(s.covariance)[rows] * self.rates[k].caution
             u[rows] = self.hypotheses[k].decode(s.mean[rows], variance, intended[rows], at)
-        u = u.clip(-1, 1)
+        u = self._probed(state, u.clip(-1, 1))
         return u, state._replace(
             steps=state.steps + 1,
             observation=o,
@@ -290,6 +309,28 @@ class AdaptiveLayer:
             B=p.B,
             R=p.R,
         )
+
+    def _probed(self, state: LayerState, u: Array) -> Array:
+        """
+        Commands that tell what is not known of cables (dual control: Feldbaum, 1960). A slow gait commands the same for
+        many steps, and which of two equal commands moved a motor cannot be seen. Each command is changed by a multiple
+        of the standard deviation of what it does, over all hypotheses, either way; away from a bound.
+        """
+        if not (self.asking and self.settings.probing and state.acting.any()) or self.settings.always is not None:
+            return u
+        rows = state.acting.nonzero()[0]
+        head_start = needed(self.settings.head_start, state.noise[rows])
+        probable = probabilities(state.evidence[rows] + state.hint[rows], head_start)
+        variance = np.zeros((len(rows), u.shape[1]))
+        for k in self.asking:
+            some = (probable[:, k] > DOUBTFUL).nonzero()[0]
+            doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance[rows[some]]))
+            assert doubt is not None
+            variance[some] += probable[some, k, None] * np.minimum(doubt, 1)
+        by = self.settings.probing * np.sqrt(variance) * self.signs[state.steps[rows] % PROBES]
+        probed, before = u.copy(), u[rows]
+        probed[rows] = np.where(np.abs(before + by) > 1, before - by, before + by).clip(-1, 1)
+        return probed
 
     def _rows_acting(self, state: LayerState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""

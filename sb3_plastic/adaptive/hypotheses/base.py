@@ -142,3 +142,12 @@ class Hypothesis:
         :param p: the forward model's prediction for it
         """
         return intended
+
+    def doubt(self, variance: Array) -> Array | None:
+        """
+        How uncertain it is what each command does, as a variance: the layer probes by so much. None: it need not ask.
+
+        :param variance: of its synapses, [B, n]
+        :return: [B, A]
+        """
+        return None

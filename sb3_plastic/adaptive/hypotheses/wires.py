@@ -36,3 +36,8 @@ class Wires(Hypothesis):
         caution = variance.reshape(-1, A, A).sum(1) + CAUTION
         Gt = G.transpose(0, 2, 1)
         return np.linalg.solve(Gt @ G + caution[:, :, None] * np.eye(A), Gt @ intended[..., None])[..., 0]
+
+    def doubt(self, variance: Array) -> Array:
+        """Of each command, over all motors that it may reach."""
+        A = self.sizes.n_motors
+        return variance.reshape(-1, A, A).sum(1)
