@@ -38,8 +38,8 @@ UNSEEN = 1e6
 PROBES = 64
 """Steps after which the signs of probing repeat."""
 
-DOUBTFUL = 0.01
-"""Nobody probes for a hypothesis that is less probable."""
+LOG_DOUBTFUL, LEAST_DOUBT = np.log(0.01), 0.01
+"""Nobody probes for hypotheses that are less probable, or of less variance."""
 
 
 class LayerState(NamedTuple):
@@ -318,15 +318,19 @@ class AdaptiveLayer:
         """
         if not (self.asking and self.settings.probing and state.acting.any()) or self.settings.always is not None:
             return u
-        rows = state.acting.nonzero()[0]
-        head_start = needed(self.settings.head_start, state.noise[rows])
-        probable = probabilities(state.evidence[rows] + state.hint[rows], head_start)
-        variance = np.zeros((len(rows), u.shape[1]))
-        for k in self.asking:
-            some = (probable[:, k] > DOUBTFUL).nonzero()[0]
-            doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance[rows[some]]))
-            assert doubt is not None
-            variance[some] += probable[some, k, None] * np.minimum(doubt, 1)
+        # Odds against the one that acts bound a probability: mostly nobody is in doubt, and little time is spent.
+        evidence = state.evidence + state.hint
+        odds = evidence[:, self.asking] - evidence[np.arange(len(u)), state.acting, None]
+        rows = ((odds > LOG_DOUBTFUL).any(1) & (state.acting > 0)).nonzero()[0]
+        doubt = np.zeros((len(self.asking), len(rows), u.shape[1]))
+        for i, k in enumerate(self.asking if len(rows) else ()):
+            doubt[i] = self.hypotheses[k].doubt(variances(state.synapses[k].covariance[rows]))
+        in_doubt = ((doubt > LEAST_DOUBT) & (odds[rows].T > LOG_DOUBTFUL)[:, :, None]).any((0, 2)).nonzero()[0]
+        if not len(in_doubt):
+            return u
+        rows, doubt = rows[in_doubt], doubt[:, in_doubt].clip(0, 1)
+        probable = probabilities(evidence[rows], needed(self.settings.head_start, state.noise[rows]))
+        variance = np.einsum("bk,kba->ba", probable[:, self.asking], doubt)
         by = self.settings.probing * np.sqrt(variance) * self.signs[state.steps[rows] % PROBES]
         probed, before = u.copy(), u[rows]
         probed[rows] = np.where(np.abs(before + by) > 1, before - by, before + by).clip(-1, 1)
