@@ -18,6 +18,7 @@ from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.adaptive.layer import PROBING
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             epochs=args.epochs,
             lifetime=args.lifetime,
             learn_rule=args.learn_rule,
+            probing=args.probing,
             progress_bar=not args.no_progress and is_wanted(),
         )
     about = {
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=20, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
+    add("--probing", type=float, default=PROBING, metavar="X", help="how commands vary while cables are in doubt; 0: not")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

@@ -201,6 +201,7 @@ def test_while_it_learns_there_is_no_layer_and_a_save_calibrates_it(tmp_path):
         ({"hypotheses": ["wings"]}, "Unknown hypothesis 'wings'"),
         ({"forward_model": "magic"}, "Unknown forward model 'magic'"),
         ({"epochs": 0}, "epochs must be"),
+        ({"probing": -1}, "probing must be"),
         ({"forward_model": "actor", "members": 3}, "3 members would agree"),
     ],
 )

@@ -144,6 +144,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     venv.save(str(tmp_path / "m.pkl"))
     arguments = ["--env", "Pendulum-v1", "--steps", "3600", "--n-envs", "8", "--epochs", "3", "--episode-steps", "200"]
     arguments += ["--learn-rule", "--net-arch", "48", "32", "--members", "2", "--env-kwargs", "g:9.8"]
+    arguments += ["--probing", "0.2"]
     assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "unexplained" in out
@@ -156,3 +157,4 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "motors_and_disturbance", "wires"}
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
+    assert loaded.layer.settings.probing == 0.2

@@ -132,7 +132,8 @@ class LayerBeside(nn.Module):
             return {}
         self.components = components.tolist()
         zero = _sensor_zero(normalize, self.n_observations)
-        layer = self._made(LayerSettings(hypotheses=self.options.names(), sensor_zero=zero))
+        settings = LayerSettings(self.options.names(), probing=self.options.probing, sensor_zero=zero)
+        layer = self._made(settings)
         self.settings = calibrate(layer, held_out)
         layer = self.layer()
         return signals_of(layer, list(replay(layer, held_out)))

@@ -35,6 +35,9 @@ Array = NDArray[Any]
 UNSEEN = 1e6
 """Variance, as a multiple of R, of a component that was not finite."""
 
+PROBING = 0.5
+"""Unless it is told otherwise."""
+
 PROBES = 64
 """Steps after which the signs of probing repeat."""
 
@@ -111,7 +114,7 @@ class LayerSettings:
     lead: float = 2.0
     always: str | None = None
     rule: dict[str, dict[str, float]] = field(default_factory=dict)
-    probing: float = 0.5
+    probing: float = PROBING
     sensor_zero: tuple[float, ...] = ()
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import Any
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
+from sb3_plastic.adaptive.layer import PROBING
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 
 ACTOR = "actor"
@@ -31,6 +32,8 @@ class LayerOptions:
     :param learning_rate: at the start of the training; it falls to 0
     :param window: transitions of the last rollouts that are learned from
     :param lifetime: keep estimates over episodes: a damaged robot stays damaged
+    :param probing: how much commands vary while cables are in doubt, see
+        :class:`~sb3_plastic.adaptive.layer.LayerSettings`
     """
 
     forward_model: str = "mlp"
@@ -42,6 +45,7 @@ class LayerOptions:
     learning_rate: float = 1e-3
     window: int = 200_000
     lifetime: bool = False
+    probing: float = PROBING
 
     def names(self) -> tuple[str, ...]:
         """The hypotheses."""
@@ -63,6 +67,7 @@ class LayerOptions:
         for name in ("members", "epochs", "batch_size", "window"):
             check_number(name, getattr(options, name), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)
+        check_number("probing", options.probing, at_least=0)
         if options.forward_model == ACTOR and options.members != 1:
             raise UserError(
                 f"A forward model of the actor's spikes is linear: all {options.members} members would agree."

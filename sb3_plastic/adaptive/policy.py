@@ -22,7 +22,7 @@ from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
+from sb3_plastic.adaptive.layer import PROBING, AdaptiveLayer, LayerSettings, LayerState
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, export_policy, load_policy
@@ -86,6 +86,7 @@ class AdaptivePolicy:
         epochs: int = 20,
         lifetime: bool = False,
         learn_rule: bool = False,
+        probing: float = PROBING,
         progress_bar: bool = False,
     ) -> AdaptivePolicy:
         """
@@ -106,6 +107,8 @@ class AdaptivePolicy:
         :param lifetime: keep estimates over episodes
         :param learn_rule: learn rates, noises and caution of the synapses by gradient, on changes in hindsight, beside
             their calibration; a minute
+        :param probing: by how many standard deviations of a command's effect commands vary while it is in doubt which
+            motors they reach; 0: not at all
         :param progress_bar: show progress (needs tqdm)
         :return: the policy that adapts
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
@@ -114,6 +117,7 @@ class AdaptivePolicy:
         for units in net_arch:
             check_number("net_arch", units, at_least=1, integer=True)
         check_number("members", members, at_least=1, integer=True)
+        check_number("probing", probing, at_least=0)
         for name in (*hypotheses, *([] if always is None else [always])):
             check_choice("hypothesis", name, HYPOTHESES)
         action_space = box("action", model.action_space)
@@ -131,7 +135,7 @@ class AdaptivePolicy:
             network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
             progress.begin("train", work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
-            settings = LayerSettings(hypotheses=tuple(hypotheses), always=always)
+            settings = LayerSettings(hypotheses=tuple(hypotheses), always=always, probing=probing)
             settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
         report = {
             "n_steps": int(transitions.starts.size),
