@@ -18,7 +18,7 @@ from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
-from sb3_plastic.adaptive.layer import PROBING
+from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=20, help="passes over the transitions")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
-    add("--probing", type=float, default=PROBING, metavar="X", help="how commands vary while cables are in doubt; 0: not")
+    add("--probing", type=float, default=PROBING, metavar="X", help="how commands vary while cables are in doubt")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

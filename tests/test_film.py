@@ -17,7 +17,8 @@ from stable_baselines3 import PPO
 from sb3_plastic import cli
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.layer import AdaptiveLayer
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training

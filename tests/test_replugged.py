@@ -6,7 +6,8 @@ from gymnasium import spaces
 
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.layer import AdaptiveLayer
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
 from sb3_plastic.studies.replugged import SIZES, changes_of, permuted, play, reversed_motors, table
 

@@ -9,8 +9,9 @@ import torch
 from gymnasium import spaces
 
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.policy import AdaptivePolicy
+from sb3_plastic.adaptive.settings import LayerSettings
 
 A = np.array([[-0.1, 0.05, 0.0], [-0.05, -0.2, 0.02], [0.0, 0.1, -0.3]])  # o' = o + A o + B a + noise
 B = np.array([[0.4, 0.0], [0.1, 0.3], [0.0, 0.5]])

@@ -27,9 +27,10 @@ from sb3_plastic.adaptive.calibration import calibrate, replay
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import flat, loss_of, predictable, set_scales
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.options import ACTOR, LayerOptions
 from sb3_plastic.adaptive.rollouts import side_by_side, split
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.signals import signals_of
 from sb3_plastic.export import Normalization
 

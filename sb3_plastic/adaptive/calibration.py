@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.hindsight import DECODERS, learn_rule_of, sequences_of
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerSettings, LayerState
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
+from sb3_plastic.adaptive.settings import LayerSettings
 
 Array = NDArray[Any]
 

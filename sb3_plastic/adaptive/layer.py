@@ -7,7 +7,6 @@ In each environment step: ``observe`` learns from what the last command did, ``s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,18 +14,11 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.bank import Bank
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses import DEFAULT, Hypothesis, Sizes, Transition, make_hypotheses
+from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
-from sb3_plastic.adaptive.responsibility import (
-    AT_EASE,
-    HINT_LEAK,
-    LEAK,
-    accumulate,
-    choose,
-    needed,
-    noise_after,
-    probabilities,
-)
+from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
+from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
 from sb3_plastic.errors import check_choice
 
@@ -34,15 +26,6 @@ Array = NDArray[Any]
 
 UNSEEN = 1e6
 """Variance, as a multiple of R, of a component that was not finite."""
-
-PROBING = 0.5
-"""Unless it is told otherwise."""
-
-PROBES = 64
-"""Steps after which the signs of probing repeat."""
-
-LOG_DOUBTFUL, LEAST_DOUBT = np.log(0.01), 0.01
-"""Nobody probes for hypotheses that are less probable, or of less variance."""
 
 
 class LayerState(NamedTuple):
@@ -89,47 +72,6 @@ class LayerState(NamedTuple):
         return cls._make((*arrays[:n], synapses))
 
 
-@dataclass(frozen=True)
-class LayerSettings:
-    """
-    Plain data, saved with the layer.
-
-    :param hypotheses: names that run side by side
-    :param surprise_threshold: of each hypothesis by name, nominal first; calibrated
-    :param head_start: evidence that a hypothesis needs to act; calibrated
-    :param calm: errors of the hypothesis that acts (its surprise, in units of R) below which the others wait: a dead
-        zone, in which estimates cannot drift and no time is spent; calibrated
-    :param lead: evidence that a rival needs more than the one that acts
-    :param rule: what was learned of a hypothesis's rule, by its name: see
-        :func:`~sb3_plastic.adaptive.synapses.with_rule`; empty: calibration alone
-    :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
-    :param probing: standard deviations of a command's effect by which commands vary while cables are in doubt; 0: not
-    :param sensor_zero: what is observed of sensors that show nothing, where observations are normalised; empty: 0
-    """
-
-    hypotheses: tuple[str, ...] = DEFAULT
-    surprise_threshold: dict[str, float] = field(default_factory=dict)
-    head_start: float = 3.0
-    calm: float = 0.0
-    lead: float = 2.0
-    always: str | None = None
-    rule: dict[str, dict[str, float]] = field(default_factory=dict)
-    probing: float = PROBING
-    sensor_zero: tuple[float, ...] = ()
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:
-        """
-        The inverse of ``dataclasses.asdict``, from JSON as well.
-
-        :param plain: what a file holds
-        :raises KeyError: if it names no hypotheses
-        :raises TypeError: on a name that is none of the settings
-        """
-        zero = tuple(plain.get("sensor_zero", ()))
-        return cls(**(plain | {"hypotheses": tuple(plain["hypotheses"]), "sensor_zero": zero}))
-
-
 class AdaptiveLayer:
     """
     Binds a forward model and settings to the functions of a step. It has no state of its own.
@@ -164,7 +106,7 @@ class AdaptiveLayer:
         self.senses = np.array([type(h).sense is not Hypothesis.sense for h in self.hypotheses])
         self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
         self.asking = [k for k, h in enumerate(self.hypotheses) if type(h).doubt is not Hypothesis.doubt]
-        self.signs = np.random.default_rng(0).choice((-1.0, 1.0), (PROBES, model.n_motors))
+        self.signs = signs_of(model.n_motors)
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
 
@@ -302,7 +244,7 @@ class AdaptiveLayer:
             at = Prediction(*(array.take(rows, 0) for array in p))
             variance = variances(s.covariance)[rows] * self.rates[k].caution
             u[rows] = self.hypotheses[k].decode(s.mean[rows], variance, intended[rows], at)
-        u = self._probed(state, u.clip(-1, 1))
+        u = self._varied(state, u.clip(-1, 1))
         return u, state._replace(
             steps=state.steps + 1,
             observation=o,
@@ -313,31 +255,18 @@ class AdaptiveLayer:
             R=p.R,
         )
 
-    def _probed(self, state: LayerState, u: Array) -> Array:
-        """
-        Commands that tell what is not known of cables (dual control: Feldbaum, 1960). A slow gait commands the same for
-        many steps, and which of two equal commands moved a motor cannot be seen. Each command is changed by a multiple
-        of the standard deviation of what it does, over all hypotheses, either way; away from a bound.
-        """
+    def _varied(self, state: LayerState, u: Array) -> Array:
         if not (self.asking and self.settings.probing and state.acting.any()) or self.settings.always is not None:
             return u
-        # Odds against the one that acts bound a probability: mostly nobody is in doubt, and little time is spent.
-        evidence = state.evidence + state.hint
-        odds = evidence[:, self.asking] - evidence[np.arange(len(u)), state.acting, None]
-        rows = ((odds > LOG_DOUBTFUL).any(1) & (state.acting > 0)).nonzero()[0]
-        doubt = np.zeros((len(self.asking), len(rows), u.shape[1]))
-        for i, k in enumerate(self.asking if len(rows) else ()):
-            doubt[i] = self.hypotheses[k].doubt(variances(state.synapses[k].covariance[rows]))
-        in_doubt = ((doubt > LEAST_DOUBT) & (odds[rows].T > LOG_DOUBTFUL)[:, :, None]).any((0, 2)).nonzero()[0]
-        if not len(in_doubt):
-            return u
-        rows, doubt = rows[in_doubt], doubt[:, in_doubt].clip(0, 1)
-        probable = probabilities(evidence[rows], needed(self.settings.head_start, state.noise[rows]))
-        variance = np.einsum("bk,kba->ba", probable[:, self.asking], doubt)
-        by = self.settings.probing * np.sqrt(variance) * self.signs[state.steps[rows] % PROBES]
-        probed, before = u.copy(), u[rows]
-        probed[rows] = np.where(np.abs(before + by) > 1, before - by, before + by).clip(-1, 1)
-        return probed
+        by = self.settings.probing * self.signs[state.steps % PERIOD]
+        head_start = needed(self.settings.head_start, state.noise)
+
+        def doubt_of(k: int, rows: Array) -> Array:
+            doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance[rows]))
+            assert doubt is not None
+            return doubt
+
+        return varied(u, by, state.evidence + state.hint, state.acting, head_start, self.asking, doubt_of)
 
     def _rows_acting(self, state: LayerState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""

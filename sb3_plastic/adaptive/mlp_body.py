@@ -72,6 +72,8 @@ class MLPBody(nn.Module):
     :param net_arch: units of each layer; without any, the observation is its own features: a linear model
     """
 
+    side_by_side = SideBySide
+
     def __init__(self, n_inputs: int, net_arch: Sequence[int]) -> None:
         super().__init__()
         sizes = [n_inputs, *net_arch]
@@ -83,11 +85,6 @@ class MLPBody(nn.Module):
         for layer in self.layers:
             z = torch.tanh(layer(z))
         return z
-
-    @staticmethod
-    def side_by_side(bodies: Sequence[MLPBody]) -> SideBySide:
-        """What several make of the same observations. :param bodies: M, whose weights are copied"""
-        return SideBySide(bodies)
 
     def finish(self, z: Tensor, head: Callable[[Tensor], Tensor]) -> None:
         """After the training: nothing is left to do. :param z: observations :param head: what reads the features"""

@@ -9,7 +9,7 @@ from typing import Any
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
-from sb3_plastic.adaptive.layer import PROBING
+from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 
 ACTOR = "actor"
@@ -33,7 +33,7 @@ class LayerOptions:
     :param window: transitions of the last rollouts that are learned from
     :param lifetime: keep estimates over episodes: a damaged robot stays damaged
     :param probing: how much commands vary while cables are in doubt, see
-        :class:`~sb3_plastic.adaptive.layer.LayerSettings`
+        :class:`~sb3_plastic.adaptive.settings.LayerSettings`
     """
 
     forward_model: str = "mlp"

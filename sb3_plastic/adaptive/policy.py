@@ -22,7 +22,9 @@ from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
-from sb3_plastic.adaptive.layer import PROBING, AdaptiveLayer, LayerSettings, LayerState
+from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
+from sb3_plastic.adaptive.probing import PROBING
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, export_policy, load_policy

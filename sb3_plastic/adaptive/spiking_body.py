@@ -14,6 +14,35 @@ from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.snn.state import SNNState
 
 
+class SideBySide:
+    """
+    What several bodies make of the same observations, as :class:`~sb3_plastic.adaptive.mlp_body.SideBySide` has it.
+
+    :param bodies: M
+    """
+
+    def __init__(self, bodies: Sequence[SpikingBody]) -> None:
+        self.bodies = bodies
+
+    def __call__(self, z: Array) -> Array:
+        """Features [M, B, F] of standardised observations [B, O]."""
+        return np.stack([body(torch.from_numpy(z)).detach().numpy() for body in self.bodies])
+
+    @torch.no_grad()
+    def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
+        """
+        Features, and the mean derivative of ``weight @ features`` by the standardised observation.
+
+        :param z: [B, O]
+        :param weight: [M, B, C, F]
+        :return: [M, B, F] and [M, B, C, O]
+        """
+        at = torch.from_numpy(z)
+        pulled = [body.pull_back(at, torch.from_numpy(w)) for body, w in zip(self.bodies, weight, strict=True)]
+        features, derivatives = (np.stack([part.numpy() for part in parts]) for parts in zip(*pulled, strict=True))
+        return features, derivatives
+
+
 class SpikingBody(nn.Module):
     """
     Features by a static spiking population: rates of its last layer over ``n_ticks`` ticks, from rest.
@@ -26,6 +55,8 @@ class SpikingBody(nn.Module):
     :param n_ticks: ticks, K
     """
 
+    side_by_side = SideBySide
+
     def __init__(self, n_inputs: int, net_arch: Sequence[int], n_ticks: int = 4) -> None:
         super().__init__()
         options: dict[str, Any] = {"rule": "none", "modulation": "none", "readout": "rate", "n_ticks": n_ticks}
@@ -36,11 +67,6 @@ class SpikingBody(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Features [B, F] of standardised observations [B, O]."""
         return self._rates(z)[-1]
-
-    @staticmethod
-    def side_by_side(bodies: Sequence[SpikingBody]) -> SideBySide:
-        """What several make of the same observations. :param bodies: M"""
-        return SideBySide(bodies)
 
     def _rates(self, z: Tensor) -> list[Tensor]:
         starts = torch.ones(1, len(z), dtype=torch.bool)
@@ -88,32 +114,3 @@ class SpikingBody(nn.Module):
             loss.backward()
             optimizer.step()
         self.slopes.requires_grad_(False)
-
-
-class SideBySide:
-    """
-    What several bodies make of the same observations, as :class:`~sb3_plastic.adaptive.mlp_body.SideBySide` has it.
-
-    :param bodies: M
-    """
-
-    def __init__(self, bodies: Sequence[SpikingBody]) -> None:
-        self.bodies = bodies
-
-    def __call__(self, z: Array) -> Array:
-        """Features [M, B, F] of standardised observations [B, O]."""
-        return np.stack([body(torch.from_numpy(z)).detach().numpy() for body in self.bodies])
-
-    @torch.no_grad()
-    def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
-        """
-        Features, and the mean derivative of ``weight @ features`` by the standardised observation.
-
-        :param z: [B, O]
-        :param weight: [M, B, C, F]
-        :return: [M, B, F] and [M, B, C, O]
-        """
-        at = torch.from_numpy(z)
-        pulled = [body.pull_back(at, torch.from_numpy(w)) for body, w in zip(self.bodies, weight, strict=True)]
-        features, derivatives = (np.stack([part.numpy() for part in parts]) for parts in zip(*pulled, strict=True))
-        return features, derivatives

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
-from sb3_plastic.adaptive.layer import LayerSettings
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
 from sb3_plastic.evaluation.controls import Player

@@ -16,7 +16,7 @@ import numpy as np
 
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.hypotheses import DEFAULT
-from sb3_plastic.adaptive.layer import LayerSettings
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
 from sb3_plastic.evaluation.rollout import Row, rollout

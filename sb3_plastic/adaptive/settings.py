@@ -1,0 +1,50 @@
+"""Settings of an adaptive layer, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.adaptive.probing import PROBING
+
+
+@dataclass(frozen=True)
+class LayerSettings:
+    """
+    Plain data, saved with the layer.
+
+    :param hypotheses: names that run side by side
+    :param surprise_threshold: of each hypothesis by name, nominal first; calibrated
+    :param head_start: evidence that a hypothesis needs to act; calibrated
+    :param calm: errors of the hypothesis that acts (its surprise, in units of R) below which the others wait: a dead
+        zone, in which estimates cannot drift and no time is spent; calibrated
+    :param lead: evidence that a rival needs more than the one that acts
+    :param rule: what was learned of a hypothesis's rule, by its name: see
+        :func:`~sb3_plastic.adaptive.synapses.with_rule`; empty: calibration alone
+    :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
+    :param probing: standard deviations of a command's effect by which commands vary while cables are in doubt; 0: not
+    :param sensor_zero: what is observed of sensors that show nothing, where observations are normalised; empty: 0
+    """
+
+    hypotheses: tuple[str, ...] = DEFAULT
+    surprise_threshold: dict[str, float] = field(default_factory=dict)
+    head_start: float = 3.0
+    calm: float = 0.0
+    lead: float = 2.0
+    always: str | None = None
+    rule: dict[str, dict[str, float]] = field(default_factory=dict)
+    probing: float = PROBING
+    sensor_zero: tuple[float, ...] = ()
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:
+        """
+        The inverse of ``dataclasses.asdict``, from JSON as well.
+
+        :param plain: what a file holds
+        :raises KeyError: if it names no hypotheses
+        :raises TypeError: on a name that is none of the settings
+        """
+        zero = tuple(plain.get("sensor_zero", ()))
+        return cls(**(plain | {"hypotheses": tuple(plain["hypotheses"]), "sensor_zero": zero}))
