@@ -79,12 +79,14 @@ def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, ca
     results = [trained("ours", 0, 100.0), trained("ours", 1, 150.0), trained("theirs", 0, 100.0)]
     distilled = trained("distilled", 0, 100.0) | {"training": {"steps": [], "returns": []}, "exploring": []}
     results += [trained("theirs", 1, 100.0), trained("alone", 0, 50.0), distilled]
-    report(results, ["ours", "theirs", "alone", "distilled"], tmp_path)
+    taught = {"distilled": lambda env_id: "alone"}
+    report(results, ["ours", "theirs", "alone", "distilled"], tmp_path, taught)
     output = capsys.readouterr().out
     assert "| theirs | +25% [+0%, +50%] | +25% [+0%, +50%] | +25% [+0%, +50%] |" in output
     assert "| alone | +150% | +150% | +150% |" in output
     assert "| distilled |  |  | 100 | 100 (0) |" in output
     assert "| distilled |  |  | +25% |" in output
+    assert "| alone | +100% | 100 and 50 (0) |" in output
 
 
 def processes_about(folder):

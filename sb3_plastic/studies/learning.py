@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.search:
         report_search(shown)
     else:
-        report(shown, AGENTS, args.out)
+        report(shown, AGENTS, args.out, {DISTILLED: teacher_of})
 
 
 def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sb3_plastic.report.stats import joint_interval
 from sb3_plastic.studies.curves import draw_curves
+from sb3_plastic.studies.differences import beside, difference
 from sb3_plastic.studies.table import Result
+
+Teacher = Callable[[str], str]  # environment -> label of an agent
 
 
 def summary(results: Sequence[Result]) -> list[float]:
@@ -27,13 +29,16 @@ def summary(results: Sequence[Result]) -> list[float]:
     return [round(float(np.mean([np.mean(values or np.nan) for values in column])), 1) for column in columns]
 
 
-def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
+def report(
+    results: Iterable[Result], order: Iterable[str], out: Path, teachers: Mapping[str, Teacher] | None = None
+) -> None:
     """
     Draw the learning curves of each environment, and print a table of returns.
 
     :param results: those of searches are left out
     :param order: labels of the agents
     :param out: ``ENVIRONMENT.png`` goes there
+    :param teachers: by label, of which agent one has learned: they are compared seed by seed
     """
     groups: dict[str, dict[str, list[Result]]] = {}
     for result in results:
@@ -54,29 +59,25 @@ def report(results: Iterable[Result], order: Iterable[str], out: Path) -> None:
             print("|---|---|---|---|")
             for label in others:
                 columns = zip(_by_seed(done[first]), _by_seed(done[label]), strict=True)
-                print(f"| {label} | {' | '.join(_difference(ours, theirs) for ours, theirs in columns)} |")
+                print(f"| {label} | {' | '.join(difference(ours, theirs) for ours, theirs in columns)} |")
+        for label, teacher_of in (teachers or {}).items():
+            teacher = teacher_of(env_id)
+            if line := beside(_deterministic(agents.get(label, [])), _deterministic(agents.get(teacher, []))):
+                print(f"\n| {env_id}, {label} | against its teacher | by seed: pupil and teacher |\n|---|---|---|")
+                print(f"| {teacher} | {line} |")
 
 
 def _number(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.0f}"
 
 
+def _deterministic(results: Sequence[Result]) -> dict[int, float]:
+    return {result["seed"]: float(np.mean(result["deterministic"])) for result in results}
+
+
 def _by_seed(results: Sequence[Result]) -> np.ndarray:
     """The columns of :func:`summary`, a row of seeds in each."""
     return np.transpose([summary([result]) for result in results])
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
-    """Relative difference of the means, with its 95 % bootstrap interval over the seeds of both."""
-
-    def relative(x: np.ndarray, y: np.ndarray) -> float:
-        return float(x.mean() / y.mean() - 1)
-
-    if np.isnan(ours).any() or np.isnan(theirs).any():
-        return ""
-    low, high = joint_interval([ours[:, None], theirs[:, None]], relative)
-    interval = "" if np.isnan(low) else f" [{low:+.0%}, {high:+.0%}]"
-    return f"{relative(ours, theirs):+.0%}{interval}"
 
 
 def report_search(results: Iterable[Result]) -> None:

@@ -1,0 +1,48 @@
+"""By how much the returns of two agents differ, with intervals over seeds, as cells of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sb3_plastic.report.stats import joint_interval
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """
+    Relative difference of the means, with its 95 % bootstrap interval over the seeds of both.
+
+    :param ours: returns by seed, [S]
+    :param theirs: likewise, of other seeds
+    :return: empty if some are NaN
+    """
+    if np.isnan(ours).any() or np.isnan(theirs).any():
+        return ""
+    return _with_interval(_relative(ours, theirs), joint_interval([ours[:, None], theirs[:, None]], _relative))
+
+
+def beside(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """
+    The same of pairs: each of ours has its own of theirs, with the same seed. Two cells, the pairs in the second.
+
+    :param ours: returns by seed
+    :param theirs: likewise
+    :return: empty without any pair
+    """
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return ""
+    pairs = np.array([[ours[seed], theirs[seed]] for seed in seeds])
+    interval = joint_interval([pairs], lambda drawn: _relative(*drawn.T))
+    by_seed = ", ".join(f"{pair[0]:.0f} and {pair[1]:.0f} ({seed})" for pair, seed in zip(pairs, seeds, strict=True))
+    return f"{_with_interval(_relative(*pairs.T), interval)} | {by_seed}"
+
+
+def _relative(x: np.ndarray, y: np.ndarray) -> float:
+    return float(x.mean() / y.mean() - 1)
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{value:+.0%}" + ("" if np.isnan(low) else f" [{low:+.0%}, {high:+.0%}]")
