@@ -83,6 +83,8 @@ def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys)
     seeds = {arm: result["layer_seed"] for arm, result in results.items()}
     assert seeds == {"frozen": None, "adaptive": 3, "told": None}
     assert "| frozen | adaptive | adaptive - frozen | told |" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"inside has its layer inside, around which no rival.*\(lms\)"):
+        main(["adaptation", *arguments, "--arms", "lms"])
     settings = dict(suite="nda-v2", scenarios=scenarios, controls=("intact", "layer_off"), seed=20_000, episodes=1)
     records = evaluate_adaptation(run, **settings).records
     shown = records[records["split"] == "novel"].set_index("control")["forward_reward"]

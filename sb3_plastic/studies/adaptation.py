@@ -115,9 +115,14 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
 
     :param agents: of the study
     :param args: of the command
-    :raises UserError: on a scenario that there is not
+    :raises UserError: on a scenario that there is not, or an agent for which none of the arms makes sense
     """
     for agent in agents:
+        if not any(map(agent.can_be_in, args.arms)):
+            raise UserError(
+                f"{agent.label} has its layer inside, around which no rival estimator fits ({', '.join(args.arms)}): "
+                "judge it in the arms frozen, adaptive and told."
+            )
         suites = judged_on(agent.robot, args.suites, args.scenarios)
         for arm in filter(agent.can_be_in, args.arms):
             seeds = [None] if ARMS[arm].layer is None else agent.layer_seeds(args.seeds)
