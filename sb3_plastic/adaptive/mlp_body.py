@@ -41,10 +41,7 @@ class SideBySide:
 
     def __call__(self, z: Array) -> Array:
         """Features [M, B, F] of standardised observations [B, O]."""
-        h = z  # enters the first layer of each
-        for weight, bias in self.layers:
-            h = np.tanh(h @ weight + bias)
-        return h if self.layers else np.broadcast_to(z, (self.n_members, *z.shape))
+        return self._of_each(self._activations(z)[-1])
 
     def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
         """
@@ -54,14 +51,23 @@ class SideBySide:
         :param weight: [M, B, C, F]
         :return: [M, B, F] and [M, B, C, O]
         """
-        activations = [z]
-        for w, bias in self.layers:
-            activations.append(np.tanh(activations[-1] @ w + bias))
+        activations = self._activations(z)
         for w, h in zip(reversed(self.transposed), reversed(activations), strict=False):
             M, B, C, n = weight.shape
             rows = (weight * (1 - h * h)[:, :, None]).reshape(M, B * C, n) @ w
             weight = rows.reshape(M, B, C, -1)
-        return np.broadcast_to(activations[-1], (self.n_members, *activations[-1].shape[-2:])), weight
+        return self._of_each(activations[-1]), weight
+
+    def _activations(self, z: Array) -> list[Array]:
+        """The observations, which enter the first layer of each, then what each layer makes of them, [M, B, ...]."""
+        activations = [z]
+        for weight, bias in self.layers:
+            activations.append(np.tanh(activations[-1] @ weight + bias))
+        return activations
+
+    def _of_each(self, h: Array) -> Array:
+        """A linear model has no layers: its features are the observations."""
+        return h if self.layers else np.broadcast_to(h, (self.n_members, *h.shape))
 
 
 class MLPBody(nn.Module):

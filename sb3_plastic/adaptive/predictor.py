@@ -37,7 +37,7 @@ class Predictor:
 
     def __init__(self, model: ForwardModel) -> None:
         members: list[Any] = list(model.members)
-        self.model, self.n_motors, self.components = model, model.n_motors, model.components.numpy()
+        self.n_motors, self.components = model.n_motors, model.components.numpy()
         self.mean, self.std, self.scale = model.mean.numpy(), model.std.numpy(), model.scale.numpy()
         self.bodies: Any = type(members[0].body).side_by_side([member.body for member in members])
         # f and B are linear in the features: the mean over members is one product with the features of all.
