@@ -115,6 +115,22 @@ def test_a_sensor_that_goes_wrong_is_known_from_its_jump():
     assert estimates[20].mean(0) == pytest.approx(bias, abs=0.15)
 
 
+def test_a_wrong_gain_is_known_from_its_jump_where_sensors_show_much():
+    middle, gain, estimates = np.array([5.0, -4.0, 6.0]), np.array([0.7, 0.6, 1.4]), []
+    model = linear_model()
+    model.members[0].f.bias.copy_(torch.as_tensor(-A @ middle))
+    p = AdaptivePolicy(Wanderer(), AdaptiveLayer(model, policy(("motors", "sensor_gain")).layer.settings))
+    robots = Robots(sensed=lambda o, t: (o + middle) * np.where(t >= 20, gain, 1.0))
+    play(p, robots, 24, lambda u, s: estimates.append(p.estimates(s)["sensor_gain"].mean))
+    assert estimates[20] == pytest.approx(np.tile(gain, (8, 1)), abs=0.03)
+
+
+def test_a_sensor_may_be_off_by_many_times_what_it_usually_shows():
+    p = policy(("motors", "sensor_bias"))
+    state = play(p, Robots(sensed=lambda o, t: o + 6.0 * p.layer.std * (t >= 20)), 60)
+    assert p.estimates(state)["sensor_bias"].mean == pytest.approx(np.full((8, 3), 6.0), abs=0.2)
+
+
 def test_what_cannot_be_predicted_is_shown_at_its_mean_while_sensors_are_wrong():
     mean, zero = np.array([5.0, 6.0, 7.0]), np.zeros(3)
     sizes = Sizes(1, components=np.array([0, 2]), mean=mean, std=np.ones(3), scale=np.ones(2), zero=zero)

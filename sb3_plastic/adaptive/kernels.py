@@ -89,9 +89,10 @@ def _learn(
                 likelihood[b] -= 0.5 * (e[b, i] * e[b, i] / common_R + np.log(common_R))
             continue
         opened = opened_by(threshold, surprise[b])
+        rise = max(opened - before, 0.0) if jump.shape[1] > 0 else 0.0
         beyond = False
         for j in range(n):
-            added[j] = process_noise + opened * inflation[j]
+            added[j] = process_noise + (opened - rise) * inflation[j]
             P[b, j, j] += added[j]
             beyond |= P[b, j, j] > max_variance
         if beyond:
@@ -107,8 +108,7 @@ def _learn(
                 for j in range(n):
                     HP[i, j] += H[b, i, j] * added[j]
         _lower_product(HP, H[b], HPH)
-        rise = max(opened - before, 0.0)
-        if jump.shape[1] > 0 and rise > 0.0:
+        if rise > 0.0:
             _add_jump(jump[b], rise * inflation, HP, HPH, P[b])
         _factor(HPH, R[b], common_noise[b], S)
         likelihood[b] = 0.0

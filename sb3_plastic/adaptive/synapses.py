@@ -225,11 +225,14 @@ def learn(
     common_R, R = R * common_noise[:, None], R * np.maximum(noise, 1)[:, None]
     before, surprise = opened_by(surprise, rates), 0.5 * surprise + 0.5 * nis(e, of_synapses + R)
     opened = opened_by(surprise, rates)
-    covariance = inflate(covariance, rates.process_noise + opened[:, None] * rates.inflation, rates.max_variance)
+    # Who jumps has changed within the step in which surprise rises: a change before it would have been seen before.
+    rise = np.zeros_like(opened) if jump is None else np.maximum(opened - before, 0)
+    amount = rates.process_noise + (opened - rise)[:, None] * rates.inflation
+    covariance = inflate(covariance, amount, rates.max_variance)
     HP = projected(H, covariance)
     S = HP @ H.transpose(0, 2, 1)
-    if jump is not None:  # a change within this step: known by the jump alone
-        q = np.maximum(opened - before, 0)[:, None] * rates.inflation
+    if jump is not None:
+        q = rise[:, None] * rates.inflation
         HP, S = plus_diagonal(HP, jump * q), plus_diagonal(S, jump**2 * q)
         covariance = plus_diagonal(covariance, q)
     likelihood = log_likelihood(e, plus_diagonal(S, common_R))

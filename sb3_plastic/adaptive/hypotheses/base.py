@@ -93,13 +93,14 @@ class Hypothesis:
         p = t.expected
         return t.y - p.f - (p.B @ t.commands[:, 0, :, None])[..., 0], np.zeros((*t.y.shape, 0))
 
-    def jump(self, mean: Array, t: Transition) -> Array | None:
+    def jump(self, mean: Array, t: Transition, e: Array) -> Array | None:
         """
         What a change of the synapses *within* the last step does to it: a sensor that has just gone wrong jumps by its
         bias. None: nothing else than a change before it. It needs a full covariance.
 
         :param mean: [B, n]
         :param t: the last step
+        :param e: its innovation [B, C]
         :return: derivative of the change of each component by its own synapse, [B, C]
         """
         return None
@@ -119,7 +120,7 @@ class Hypothesis:
         :return: synapses after, in arrays of their own, and the log-likelihood of the innovation, [B]
         :raises UserError: on a jump of synapses that have variances alone
         """
-        return kernels.learn(synapses, e, H, t.expected.R, rates, common_noise, self.jump(synapses.mean, t))
+        return kernels.learn(synapses, e, H, t.expected.R, rates, common_noise, self.jump(synapses.mean, t, e))
 
     def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """

@@ -53,15 +53,15 @@ class SensorBias(Sensors):
         return np.zeros(len(self.sizes.components))
 
     def bounds(self) -> tuple[float, float]:
-        """Three standard deviations of what the nominal robot shows."""
-        return -3.0, 3.0
+        """Ten standard deviations of what the nominal robot shows: a trunk that hardly turns shows little."""
+        return -10.0, 10.0
 
     def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """``e = y - f(o - b) - B(o - b) a``, linearised at the bias known so far: ``H = -d(f + B a)/do``."""
         change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
         return t.y - change, -slope[:, :, self.sizes.components]
 
-    def jump(self, mean: Array, t: Transition) -> Array:
+    def jump(self, mean: Array, t: Transition, e: Array) -> Array:
         """A sensor that goes wrong jumps by its bias."""
         return np.tile(self._std() / self.sizes.scale, (len(mean), 1))
 
@@ -100,9 +100,9 @@ class SensorGain(Sensors):
         H[:, np.arange(len(i)), np.arange(len(i))] += c
         return t.y - mean * c, H
 
-    def jump(self, mean: Array, t: Transition) -> Array:
-        """A sensor that goes wrong jumps by what its gain makes of what it should show."""
-        return (self._shown(t) / self.sizes.scale + t.y) / mean
+    def jump(self, mean: Array, t: Transition, e: Array) -> Array:
+        """A sensor that goes wrong jumps by what its gain makes of what is expected to be there."""
+        return (self._shown(t) / self.sizes.scale + t.y - e) / mean
 
     def corrected(self, mean: Array, o: Array) -> Array:
         """Without the gain."""
