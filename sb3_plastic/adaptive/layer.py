@@ -95,6 +95,7 @@ class AdaptiveLayer:
                     h.inflation(),
                     *h.bounds(),
                     start_variance=h.start_variance,
+                    noise_scale=h.noise_scale,
                 ),
                 settings.rule.get(h.name, {}),
             )

@@ -9,7 +9,7 @@ derivative by the means:
     P   <- bounded( P + q + inflation sigmoid(2 (r - threshold)) )           covariance inflation
     K    = P H' (H P H' + k R max(1, c))^-1,   m <- m + K e,   P <- P - K H P
 
-k is 1 unless the rule has been learned, see :mod:`~sb3_plastic.adaptive.hindsight`.
+k is 1, of sensors 3, unless the rule has been learned, see :mod:`~sb3_plastic.adaptive.hindsight`.
 
 Environment axis B first; C components of the observation, n synapses.
 """

@@ -67,6 +67,8 @@ class Hypothesis:
     """Whether its synapses have a full covariance, or variances alone."""
     start_variance = 1e-4
     """Of each synapse, at the start of an episode."""
+    noise_scale = 1.0
+    """What its gain takes the forward model's variance for, as a multiple."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
