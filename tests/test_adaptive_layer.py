@@ -90,6 +90,14 @@ def test_plugs_are_known_after_three_steps():
     assert p.acting(state) == ["plugs"] * 8
 
 
+def test_what_hints_at_any_wires_hints_at_plugs_which_act_first():
+    p, acts = policy(("motors", "plugs", "wires")), []
+    robots = Robots(applied=lambda u, t: u[:, ::-1] * G if t >= 20 else u)
+    play(p, robots, 22, lambda u, s: acts.append(p.acting(s)))
+    assert acts[20] == ["nominal"] * 8  # nothing wrong has been seen
+    assert acts[21] == ["plugs"] * 8
+
+
 @pytest.mark.parametrize("probing", [0.5, 0.0])
 def test_commands_vary_while_cables_are_in_doubt_so_that_equal_ones_can_be_told_apart(probing):
     class Steady(Wanderer):

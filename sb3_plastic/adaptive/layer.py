@@ -106,6 +106,7 @@ class AdaptiveLayer:
         # The others let the actor see what the sensors say.
         self.senses = np.array([type(h).sense is not Hypothesis.sense for h in self.hypotheses])
         self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
+        self.cases = {k: self.names.index(h.case_of) for k, h in enumerate(self.hypotheses) if h.case_of in self.names}
         self.asking = [k for k, h in enumerate(self.hypotheses) if type(h).doubt is not Hypothesis.doubt]
         self.signs = signs_of(model.n_motors)
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
@@ -203,6 +204,8 @@ class AdaptiveLayer:
         for k in range(1, len(self.hypotheses)) if shaken_or_late.any() else ():
             bank.learn(k, np.flatnonzero((shaken_or_late if self.is_late[k] else shaken) & (acting != k)))
         synapses, gained, hinted = bank.finish(acting)
+        for k, general in self.cases.items():
+            hinted[:, k] = np.maximum(hinted[:, k], hinted[:, general])
         evidence = accumulate(state.evidence, gained, LEAK)
         hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)
         noise = np.where(begun, noise_after(state.noise, bank.least_error()), 1)

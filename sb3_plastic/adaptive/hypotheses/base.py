@@ -69,6 +69,8 @@ class Hypothesis:
     """Of each synapse, at the start of an episode."""
     noise_scale = 1.0
     """What its gain takes the forward model's variance for, as a multiple."""
+    case_of: str | None = None
+    """A more general hypothesis, if it is a case of one: what hints at that hints at it."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes

@@ -32,6 +32,7 @@ class Plugs(Wires):
 
     name = "plugs"
     full = False
+    case_of = Wires.name
 
     def inflation(self) -> Array:
         """Surprise makes it as likely as not that somebody has plugged anew."""
