@@ -1,5 +1,7 @@
 """A policy with an adaptive layer inside: its forward model learns from PPO's rollouts, and a trained zip adapts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,15 @@ def test_the_layer_knows_what_a_normalised_sensor_shows_that_shows_nothing(tmp_p
     model.save(tmp_path / "m")
     loaded = PlasticPPO.load(tmp_path / "m").policy.adaptive_policy().layer
     assert loaded.settings == model.policy.adaptive_policy().layer.settings
+
+
+def test_with_other_settings_a_layer_inside_observes_what_its_policy_does():
+    normalized = VecNormalize(toy_ppo().get_env())
+    layered = toy_ppo(env=normalized).learn(8 * 64 * 4).policy.adaptive_policy()
+    normalized.training = False
+    changed = layered.with_settings(replace(layered.layer.settings, hypotheses=("motors",)), normalized, 4000)
+    assert changed.layer.names == ["nominal", "motors"]
+    assert changed.layer.settings.surprise_threshold["nominal"] < 3  # raw observations surprise: 7
 
 
 def test_controls_take_the_layer_away(trained):

@@ -128,7 +128,7 @@ class AdaptivePolicy:
         agent = agent_of(model, unwrap_vec_normalize(venv))
         generator = torch.Generator().manual_seed(seed)
         with undisturbed_torch(), Progress(progress_bar) as progress:
-            transitions = _nominal_transitions(agent, venv, n_steps, seed, progress)
+            transitions = _nominal_transitions(agent, _raw(venv), n_steps, seed, progress)
             cut = max(int(len(transitions.o) * (1 - HELD_OUT)), 1)
             training, held_out = (
                 Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
@@ -154,7 +154,7 @@ class AdaptivePolicy:
         nominal transitions.
 
         :param settings: plain data; its thresholds are replaced
-        :param env: the nominal environment, raw observations
+        :param env: the nominal environment; of a layer inside a policy, with the VecNormalize of its training
         :param n_steps: steps of all environments together
         :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
         :param learn_rule: as for :meth:`fit`
@@ -162,9 +162,11 @@ class AdaptivePolicy:
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
+        zero = self.layer.settings.sensor_zero
+        venv = env if zero else _raw(env)  # inside a policy, the layer observes what is normalised
         with Progress(False) as progress:
-            transitions = _nominal_transitions(self.agent, env, n_steps, seed, progress)
-        settings = replace(settings, sensor_zero=self.layer.settings.sensor_zero)
+            transitions = _nominal_transitions(self.agent, venv, n_steps, seed, progress)
+        settings = replace(settings, sensor_zero=zero)
         calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
         return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, calibrated), self.lifetime, self.report)
 
@@ -359,13 +361,18 @@ class AdaptivePolicy:
         return cls(agent, AdaptiveLayer(network.requires_grad_(False), settings), lifetime, report)
 
 
-def _nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:
-    """Let the agent walk with excitation, on raw observations."""
-    middle, half = middle_and_half(agent.action_space)
+def _raw(venv: VecEnv) -> VecEnv:
+    """The environments without their VecNormalize."""
     while isinstance(venv, VecNormalize):
         venv = venv.venv
     if unwrap_vec_normalize(venv) is not None:
         raise UserError("VecNormalize must be the outermost wrapper of the vector environment.")
+    return venv
+
+
+def _nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:
+    """Let the agent walk with excitation, on observations as it takes them."""
+    middle, half = middle_and_half(agent.action_space)
     state: Any = None
 
     def act(o: Array, starts: Array) -> Array:
