@@ -225,6 +225,7 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         """
         if not self.generator_ready:
             self._prepare()
+        index = index.to(self.device)
         state = tuple(tensor.flatten(0, 1).index_select(0, index) for tensor in self._states)
         observations = map_obs(lambda chunked: pick(chunked, index), self._observations)
         teacher_actions = None if self._teacher_actions is None else pick(self._teacher_actions, index)

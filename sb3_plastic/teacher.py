@@ -22,7 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
+from stable_baselines3.common.distributions import (
+    DiagGaussianDistribution,
+    Distribution,
+    StateDependentNoiseDistribution,
+    TanhBijector,
+)
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -136,14 +141,16 @@ def divergence(distribution: Distribution, actions: Tensor, space: spaces.Space)
     :param space: of the actions. SB3 clips those of a Gaussian to its bounds: beyond the teacher's bound is no error
     :return: [n], in nats
     """
-    if isinstance(distribution, DiagGaussianDistribution):
+    if isinstance(distribution, DiagGaussianDistribution | StateDependentNoiseDistribution):
         assert isinstance(space, spaces.Box)
         normal = distribution.distribution
         low, high = (torch.as_tensor(bound.reshape(-1), device=actions.device) for bound in (space.low, space.high))
+        if getattr(distribution, "bijector", None) is not None:  # what it squashes is in units of half the range
+            middle, half = (low + high) / 2, (high - low) / 2
+            low, actions, high = (TanhBijector.inverse((x - middle) / half) for x in (low, actions, high))
         same = (actions >= high) & (normal.mean > high) | (actions <= low) & (normal.mean < low)
         return ((actions - normal.mean) / normal.stddev.detach()).masked_fill(same, 0).square().sum(1) / 2
-    labels = actions.long().flatten() if actions.shape[1] == 1 else actions
-    return -distribution.log_prob(labels)
+    return -distribution.log_prob(actions.long().flatten() if isinstance(space, spaces.Discrete) else actions)
 
 
 class _AddLoss(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """A policy with an adaptive layer inside: its forward model learns from PPO's rollouts, and a trained zip adapts."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -139,10 +140,19 @@ def test_the_layer_knows_what_a_normalised_sensor_shows_that_shows_nothing(tmp_p
 def test_with_other_settings_a_layer_inside_observes_what_its_policy_does():
     normalized = VecNormalize(toy_ppo().get_env())
     layered = toy_ppo(env=normalized).learn(8 * 64 * 4).policy.adaptive_policy()
-    normalized.training = False
+    count = normalized.obs_rms.count
     changed = layered.with_settings(replace(layered.layer.settings, hypotheses=("motors",)), normalized, 4000)
     assert changed.layer.names == ["nominal", "motors"]
     assert changed.layer.settings.surprise_threshold["nominal"] < 3  # raw observations surprise: 7
+    assert normalized.obs_rms.count == count
+
+
+def test_wherever_the_policy_goes_its_layer_stays_where_it_is_asked(trained):
+    beside = copy.deepcopy(trained.policy.beside).to("meta")
+    assert {tensor.device.type for tensor in (*beside.parameters(), *beside.buffers())} == {"cpu"}
+    rng = np.random.default_rng(0)
+    o, a = rng.normal(size=(64, 8, 3)), rng.uniform(-1, 1, (64, 8, 2))
+    assert np.isfinite(beside.learn(transitions_of(o, a, np.zeros((64, 8))), 1.0)["nis"])
 
 
 def test_controls_take_the_layer_away(trained):

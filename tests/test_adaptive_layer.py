@@ -319,6 +319,15 @@ def test_a_new_episode_forgets_unless_the_policy_lives_on():
         assert np.allclose(g[~starts], G, atol=0.2)
 
 
+def test_an_observation_that_an_environment_writes_over_is_no_other_one_to_the_layer():
+    robots, seen, p, state = Robots(), np.zeros((8, 3)), policy(), None
+    for _ in range(60):
+        seen[:] = robots.see()
+        u, state = p.predict(seen, state, deterministic=True)
+        robots.step(u)
+    assert p.acting(state) == ["nominal"] * 8
+
+
 def test_the_first_observation_of_an_episode_teaches_nothing():
     starts, p = np.arange(8) < 3, policy(("motors", "sensor_bias"), lifetime=True)
     before = play(p, Robots(sensed=lambda o, t: o + 0.5 * (t >= 20)), 60)
@@ -328,6 +337,9 @@ def test_the_first_observation_of_an_episode_teaches_nothing():
         assert np.array_equal(x[starts], y[starts])
         assert not np.array_equal(x[~starts], y[~starts])
     assert p.acting(after) == ["sensor_bias"] * 8
+    kept, got = (p.split_state(state, 8)[0] for state in (before, after))
+    for name in ("evidence", "hint", "noise"):
+        assert np.array_equal(getattr(kept, name)[starts], getattr(got, name)[starts])
 
 
 def test_zeroing_forgets_the_chosen_rows():

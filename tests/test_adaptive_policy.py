@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
-from toy_robots import Robots, play, policy
+from toy_robots import Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
+from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
@@ -158,3 +160,17 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2
+
+
+def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):
+    raw = pendulums[1].venv
+    of_its_own = fitted.with_settings(fitted.layer.settings, raw, 3200, seed=5)
+    assert of_its_own.layer.settings == fitted.with_settings(LayerSettings(), raw, 3200, seed=5).layer.settings
+
+
+def test_motors_without_bounds_are_refused():
+    class Unbounded(Wanderer):
+        action_space = spaces.Box(-np.inf, np.inf, (2,))
+
+    with pytest.raises(UserError, match=r"actions with bounds.*RescaleAction"):
+        policy(agent=Unbounded())

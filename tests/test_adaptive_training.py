@@ -10,6 +10,7 @@ from toy_robots import NOISE, A, B, policy
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adaptive.training import VecAdaptiveLayer
 from sb3_plastic.errors import UserError
+from sb3_plastic.seeding import seed_each
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.estimates import AGENTS, table
 from sb3_plastic.studies.results import read_results
@@ -85,6 +86,16 @@ def test_an_episode_ends_with_what_was_believed_and_a_lifetime_keeps_it(lifetime
     assert np.abs(infos[0]["terminal_observation"]["estimates"][:2] + 1).max() < 0.1
     np.testing.assert_array_equal(shown["sensors"], 0)
     assert np.all((shown["estimates"][:, :2] < 0) if lifetime else (shown["estimates"][:, :2] == 1))
+
+
+def test_a_seeded_environment_begins_another_life():
+    venv = VecAdaptiveLayer(robots(gain=-1.0), policy(), lifetime=True)
+    run(venv, 60)
+    assert np.all(venv.reset()["estimates"][:, :2] < 0)
+    seed_each(venv, [0, None, 2])
+    after = venv.reset()["estimates"][:, :2]
+    assert np.all(after[[0, 2]] == 1)
+    assert np.all(after[1] < 0)
 
 
 def test_what_lies_beyond_the_sensors_is_the_context():

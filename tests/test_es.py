@@ -213,6 +213,28 @@ def test_an_observation_that_is_no_number_stops_the_training():
         small_es(paid(cls=Blind)).learn(1)
 
 
+def test_what_an_environment_shows_when_its_individual_has_finished_is_nobodys():
+    class Goes(DummyVecEnv):
+        """Steps all environments, as SubprocVecEnv does."""
+
+    class Blind(Paid):
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return (observation if self.t <= self.length else np.full(2, np.nan, np.float32), *rest)
+
+        def reset(self, *, seed=None, options=None):
+            self.length = 3 if seed is not None else 0  # by itself an episode begins without a seed
+            return super().reset(seed=seed)
+
+    class Longer(Blind):
+        def step(self, action):
+            _, reward, _, *rest = super().step(action)
+            return np.ones(2, np.float32), reward, self.t == 6, *rest
+
+    model = small_es(Goes([Blind, Longer] * 4)).learn(1)
+    assert mean_of(model).isfinite().all()
+
+
 def test_statistics_of_observations_are_held_for_a_generation_and_updated_after_it():
     env = VecNormalize(cartpole())
     held = []

@@ -23,6 +23,7 @@ from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
 from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
+from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of
@@ -152,6 +153,26 @@ def test_every_protocol_runs_on_a_robot(static_model):
     onset = next(t for c, t in traces.items() if c.protocol == "onset")
     assert np.array_equal(removal.forward_reward[:, :REMOVAL], onset.forward_reward[:, :REMOVAL])
     assert not np.array_equal(removal.forward_reward[:, REMOVAL:], onset.forward_reward[:, REMOVAL:])
+
+
+def test_of_episodes_that_end_before_it_there_is_no_removal(static_model):
+    settings = dict(tier="smoke", env=CHEETAH, protocols=("static", "removal"), episodes=1)
+    assert set(evaluate_adaptation(static_model, **settings, steps=30).records.protocol) == {"static"}
+
+
+def test_an_agent_with_an_lstm_remembers_in_each_row_what_has_acted_there():
+    class Other:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.zeros((len(observation), 1)), tuple(np.full_like(part, 7.0) for part in state)
+
+    env = make_vec_env("Pendulum-v1", 3, seed=0)
+    model = RecurrentPPO("MlpLstmPolicy", env, n_steps=8, batch_size=8, policy_kwargs={**LSTM})
+    player = Player(model, later=Other())
+    for perturbed in ([False] * 3, [False, True, False]):
+        player.act(env.reset(), np.zeros(3, bool), np.array(perturbed))
+    for part in player.state:
+        assert np.all(part[:, 1] == 7)
+        assert not np.any(part[:, [0, 2]] == 7)
 
 
 def test_rough_ground_is_compared_with_level_ground_of_its_kind(static_model):
@@ -322,7 +343,7 @@ def test_a_killed_evaluation_goes_on_and_leaves_the_same_files(static_model, tmp
     records = read_records(whole / "results")
     assert not records.duplicated(["protocol", "scenario", "control", "eval_seed", "episode"]).any()
     cells = records.groupby(["protocol", "scenario", "control"]).ngroups
-    assert len(load_traces(whole / "results")) == cells == 3 + 1 + 1 + 2 + 2 + 2
+    assert len(load_traces(whole / "results")) == cells == 3 + 1 + 2 + 2 + 2
     assert all((killed / path).stat().st_mtime_ns == written for path, written in first.items())
 
 

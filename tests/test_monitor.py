@@ -6,6 +6,7 @@ import torch
 from envs import small_ppo
 from stable_baselines3.common.logger import configure
 
+from sb3_plastic import buffers
 from sb3_plastic.monitor import episode_sequences, layer_signals, snn_statistics
 from sb3_plastic.snn.state import SNNState
 
@@ -81,3 +82,16 @@ def test_an_episode_replayed_step_by_step_does_what_it_did(encoder):
         assert layer.state.h.equal(torch.cat([step[i].h for step in played]))
         assert layer.spikes.shape[2] == 6
         assert layer.spikes.any()
+
+
+def test_chunks_are_chosen_where_the_buffer_lies(monkeypatch):
+    model, seen = small_ppo(), []
+    model.learn(96)
+    buffer = model.rollout_buffer
+    for name, value in vars(buffer).copy().items():
+        if isinstance(value, torch.Tensor):
+            setattr(buffer, name, value.to("meta"))
+    buffer.device = torch.device("meta")
+    monkeypatch.setattr(buffers, "pick", lambda chunked, index: seen.append(index.device) or chunked)
+    buffer.sequences(torch.arange(2))  # on the CPU, as those of the statistics are
+    assert seen == [buffer.device]

@@ -531,6 +531,18 @@ def test_delays_deliver_what_was_sent_before() -> None:
     np.testing.assert_array_equal(late[:3], fresh[[0, 0, 0]])
 
 
+def test_a_signal_is_as_late_after_a_switch_as_before() -> None:
+    env = make("Hopper")
+    fresh, _, _ = rollout(env)
+    late, _, _ = rollout(
+        env,
+        options={
+            "perturbations": [{"kind": "obs_delay", "value": 3, "schedule": {"form": "switch", "at": 0, "every": 8}}]
+        },
+    )
+    np.testing.assert_array_equal(late[3:], fresh[:-3])
+
+
 def test_sensors_are_found_by_joint_name() -> None:
     env = make("Ant", latent=True, perturbations=[{"kind": "obs_bias", "value": 1.0, "target": "ankle_1"}])
     nominal, _ = make("Ant", latent=True).reset(seed=0)

@@ -7,7 +7,11 @@ from envs import random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.distributions import (
+    DiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+    make_proba_distribution,
+)
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO
@@ -115,6 +119,30 @@ def test_beyond_the_bound_at_which_its_teacher_acts_a_student_makes_no_error():
     loss.sum().backward()
     assert loss.tolist() == [(5**2 + 0.5**2) / 2]
     assert mean.grad.tolist() == [[0.0, 5.0, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize(("squashed", "n"), [(False, 1), (False, 2), (True, 1), (True, 2)])
+def test_noise_that_depends_on_the_state_is_taught_the_same_actions(squashed, n):
+    space, latent = spaces.Box(-2, 2, (n,)), torch.zeros(3, 4)
+    student = StateDependentNoiseDistribution(n, squash_output=squashed, learn_features=True)
+    student.proba_distribution_net(4, latent_sde_dim=4)
+    mean = torch.zeros(3, n, requires_grad=True)
+    at = student.proba_distribution(mean, torch.zeros(4, n), latent + 1)
+    loss = divergence(at, torch.tensor([[1.0], [0.0], [-1.0]]).expand(3, n), space)
+    loss.sum().backward()
+    assert loss[1] == 0
+    assert loss.min() >= 0
+    wanted = np.arctanh(0.5) if squashed else 1.0  # 1 is half of the bound
+    std = at.distribution.stddev[0, 0].item()
+    assert mean.grad[0].tolist() == pytest.approx([-wanted / std**2] * n, rel=1e-4)
+
+
+@pytest.mark.parametrize("space", [spaces.MultiBinary(1), spaces.MultiDiscrete([3])])
+def test_one_number_of_several_kinds_is_taught_as_several_are(space):
+    student = make_proba_distribution(space)
+    logits = torch.zeros(5, 1 if isinstance(space, spaces.MultiBinary) else 3)
+    loss = divergence(student.proba_distribution(logits), torch.ones(5, 1), space)
+    assert loss.tolist() == pytest.approx([-np.log(1 / max(2, logits.shape[1]))] * 5)
 
 
 def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():

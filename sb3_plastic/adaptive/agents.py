@@ -54,15 +54,19 @@ def box(what: str, space: spaces.Space[Any]) -> spaces.Box:
 
     :param what: ``action`` or ``observation``
     :param space: of the model
-    :raises UserError: if it is no Box with one axis
+    :raises UserError: if it is no Box with one axis, or of actions without bounds
     """
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise UserError(f"The adaptive layer needs a Box with one axis as {what} space, got {space}.")
+    if what == "action" and not space.is_bounded():
+        raise UserError(
+            f"The adaptive layer needs actions with bounds, which say how far a motor can go; got {space}. "
+            "Train the model in an environment with bounds, such as gymnasium's RescaleAction makes."
+        )
     return space
 
 
 def middle_and_half(space: spaces.Box) -> tuple[Array, Array]:
-    """Middle and half of the control range; of unbounded motors 0 and 1. :param space: of actions"""
-    bounded = np.isfinite(space.low) & np.isfinite(space.high)
-    low, high = (np.where(bounded, x, y).astype(np.float64) for x, y in ((space.low, -1.0), (space.high, 1.0)))
+    """Middle and half of the control range. :param space: of actions, bounded"""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     return (low + high) / 2, (high - low) / 2

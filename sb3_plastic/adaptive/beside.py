@@ -77,6 +77,9 @@ class LayerBeside(nn.Module):
         self._optimizer: torch.optim.Adam | None = None
         self._generator = torch.Generator().manual_seed(0)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> LayerBeside:
+        return self  # wherever the policy goes, this stays on the CPU: the layer is asked in numpy
+
     # Learning, beside a training
 
     def learn(self, rollout: Transitions, remaining: float) -> dict[str, float]:

@@ -62,6 +62,7 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
     :param held_out: nominal transitions that the model has not seen
     :param learn_rule: learn the rule of motors, disturbance and wires, too: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
+    layer = AdaptiveLayer(layer.model, dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0))
     traces = np.array([[(s.surprise, s.noise) for s in state.synapses] for state in replay(layer, held_out)])
     surprise, noise = traces[:, :, 0], traces[:, :, 1]  # [T, K, B]
     thresholds = MARGIN * np.quantile(surprise, QUANTILE, axis=(0, 2))

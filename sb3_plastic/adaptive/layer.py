@@ -212,7 +212,8 @@ class AdaptiveLayer:
         chosen = choose(evidence + hint, acting, needed(self.settings.head_start, noise), self.settings.lead)
         if self.settings.always is not None:
             chosen = np.where(begun, self.names.index(self.settings.always), 0)
-        return state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
+        after = state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
+        return after if begun.all() else merge(begun, after, state)
 
     def sense(self, state: LayerState, o: Array) -> Array:
         """

@@ -27,7 +27,7 @@ from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice, check_number
-from sb3_plastic.export import ExportedPolicy, export_policy, load_policy
+from sb3_plastic.export import ExportedPolicy, Normalization, export_policy, load_policy
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.undisturbed import undisturbed_torch
@@ -162,8 +162,9 @@ class AdaptivePolicy:
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
-        zero = self.layer.settings.sensor_zero
-        venv = env if zero else _raw(env)  # inside a policy, the layer observes what is normalised
+        zero, venv = self.layer.settings.sensor_zero, _raw(env)
+        if zero and isinstance(env, VecNormalize):  # inside a policy, the layer observes what is normalised
+            venv = Normalization.of(env).around(venv)
         with Progress(False) as progress:
             transitions = _nominal_transitions(self.agent, venv, n_steps, seed, progress)
         settings = replace(settings, sensor_zero=zero)
@@ -193,7 +194,7 @@ class AdaptivePolicy:
         :return: actions, and the state: the layer's arrays, then the agent's own
         :raises UserError: on observations of the wrong shape, or a state of other environments
         """
-        o = np.asarray(observation, np.float64)
+        o = np.array(observation, np.float64)  # a copy, which the state keeps: environments reuse theirs
         single = o.ndim == 1
         o = o[None] if single else o
         n = self._n_observations

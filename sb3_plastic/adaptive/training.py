@@ -76,9 +76,11 @@ class VecAdaptiveLayer(VecEnvWrapper):
         self._o, self._seen = self.layer.fill(self.state, self.state.observation)
 
     def reset(self) -> dict[str, Array]:
-        """As in SB3. The layer forgets all, but for ``lifetime``."""
-        observation = np.asarray(self.venv.reset(), np.float64)
-        self.state = self.layer.reset(self.state, np.ones(self.num_envs, bool), self.lifetime)
+        """As in SB3. The layer forgets all; for ``lifetime``, where the environment was seeded: another life."""
+        seeded = np.array([seed is not None for seed in self.venv.unwrapped._seeds])
+        observation = np.array(self.venv.reset(), np.float64)  # a copy, which the state keeps
+        self.state = self.layer.reset(self.state, ~seeded, self.lifetime)
+        self.state = self.layer.reset(self.state, seeded)
         return self._perceive(observation)
 
     def step_async(self, actions: Array) -> None:
@@ -91,7 +93,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """As in SB3. ``terminal_observation`` has what was believed when the episode ended."""
         following, rewards, dones, infos = self.venv.step_wait()
-        following = np.asarray(following, np.float64)
+        following = np.array(following, np.float64)
         ended = np.flatnonzero(dones)
         last = following.copy()
         for i in ended:

@@ -140,7 +140,8 @@ class Player:
         if not plays.all():
             idling.idle(~plays)
         while plays.any():
-            check_observation(obs)
+            played = np.flatnonzero(plays)
+            check_observation(map_obs(itemgetter(played), obs), played.tolist())
             if plays.sum() <= len(rows) / 2:  # worth a copy of the others
                 kept = plays[rows]
                 self.population.keep(np.flatnonzero(kept))

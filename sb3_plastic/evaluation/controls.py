@@ -173,4 +173,5 @@ class Player:
 
 
 def _choose(rows: Array, a: Array, b: Array) -> Array:
-    return np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+    axis = a.shape.index(len(rows))  # the first, but of sb3-contrib's LSTM, whose layers come first, the second
+    return np.where(rows.reshape(-1, *[1] * (a.ndim - 1 - axis)), a, b)

@@ -137,7 +137,7 @@ def _condition(
         flat = None if terrain is None else float(terrain.params.get("flat", 0)) - 1
         return replace(condition, begins_at=flat)
     if protocol == "removal":
-        if not scenario.onset or any(p.schedule.form != "onset" for p in entries):
+        if not scenario.onset or any(p.schedule.form != "onset" for p in entries) or steps <= REMOVAL:
             return None
         late = tuple(replace(p, schedule=replace(p.schedule, end=REMOVAL)) for p in entries)
         return replace(condition, perturbations=late, removal=REMOVAL)

@@ -112,7 +112,8 @@ class Perturber:
 
     def _draw(self, active: Active) -> None:
         p = active.spec
-        active.memory.clear()
+        for name in set(active.memory) - {"history"}:  # a signal that is late stays so
+            del active.memory[name]
         if isinstance(p.value, Distribution):
             n = len(find_ids(active.kind, p.target, self.plant)) if p.each else None
             draws = [float(p.value.sample(active.rng)) for _ in range(1 if n is None else n)]
