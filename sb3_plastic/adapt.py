@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
@@ -19,8 +20,9 @@ from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
+from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.arguments import add_model, model_settings
-from sb3_plastic.evaluation.environment import find_training, make_env
+from sb3_plastic.evaluation.environment import find_training, make_env, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.progress import is_wanted
 
@@ -35,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     path = model_file(args.model)
     model, _ = load_model(path, args.algo, args.trust)
+    for name in ("n_envs", "episode_steps"):
+        check_number(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1, integer=True)
+    if Path(args.out).is_file():
+        raise UserError(f"--out is a folder to write into, but {args.out} is a file.")
     trained = find_training(path, model_settings(args))
     begun = time.perf_counter()
     with closing(make_env(trained, args.n_envs, args.episode_steps)) as venv:
@@ -62,10 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     policy.agent.training = {**policy.agent.training, **about}
     policy.save(args.out)
     print(summary(policy))
-    print(
-        f"Wrote {args.out} after {time.perf_counter() - begun:.0f} s. "
-        f"Next: sb3-plastic evaluate --model {args.out} --out results"
-    )
+    after = f"evaluate --model {args.out} --out results" if robot_of(trained.env_id) else f"enjoy --model {args.out}"
+    print(f"Wrote {args.out} after {time.perf_counter() - begun:.0f} s. Next: sb3-plastic {after}")
     return 0
 
 

@@ -14,7 +14,6 @@ replaces the whole mapping, so a search would tune another network than the one 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import copy
@@ -22,6 +21,8 @@ from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import yaml
 
 try:
     import rl_zoo3.exp_manager
@@ -38,6 +39,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
+from sb3_plastic.evaluation.environment import statistics_of_checkpoint
 
 Params = dict[str, Any]
 
@@ -153,6 +155,7 @@ class ExperimentManager(HostManager):
 
     def read_hyperparameters(self) -> tuple[Params, Params]:
         """As in RL Zoo, which prints them all; here, only with ``--verbose 2``."""
+        check_config(Path(self.config), self.env_name.gym_id)
         changes = self.custom_hyperparams
         if self.is_ours and changes and "policy_kwargs" in changes:
             merged = self._policy_kwargs(custom_hyperparams=None) | evaluated(changes["policy_kwargs"])
@@ -203,8 +206,8 @@ class ExperimentManager(HostManager):
                 callback.save_vecnormalize = True
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
-        beside = statistics_of(Path(self.trained_agent))
-        if beside is None:
+        beside = statistics_of_checkpoint(Path(self.trained_agent))
+        if not beside.is_file():
             return super()._maybe_normalize(env, eval_env)
         print(f"Loading VecNormalize stats of the checkpoint, {beside}")
         normalized = VecNormalize.load(str(beside), env)
@@ -251,16 +254,23 @@ class ExperimentManager(HostManager):
         return [*command, *(["-params", *changes] if changes else []), "--trial-id"]
 
 
-def statistics_of(checkpoint: Path) -> Path | None:
+def check_config(path: Path, env_id: str) -> None:
     """
-    The statistics of VecNormalize that SB3's CheckpointCallback wrote with a checkpoint: ``rl_model_8_steps.zip`` ->
-    ``rl_model_vecnormalize_8_steps.pkl``.
+    Refuse a configuration that is none.
 
-    :param checkpoint: the model
-    :return: the file, None if there is none
+    :param path: of a YAML file; a module of Python, or its name, is left to RL Zoo
+    :param env_id: environment
+    :raises UserError: if it is no YAML, or not a mapping of environments to hyperparameters
     """
-    file = checkpoint.parent / (re.sub(r"(\d+_steps)$", r"vecnormalize_\1", checkpoint.stem) + ".pkl")
-    return file if "vecnormalize_" in file.stem and file.is_file() else None
+    if path.suffix not in (".yml", ".yaml"):
+        return
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get(env_id, {}), dict):
+        got = found[env_id] if isinstance(found, dict) else found
+        raise UserError(f"{path} holds a mapping of hyperparameters for each environment, got {got!r} for {env_id}.")
 
 
 def check_names(algo: str, hyperparams: Params) -> None:

@@ -306,3 +306,18 @@ def test_the_actors_own_spikes_can_be_the_features():
 def test_evolution_refuses_a_layer_that_could_not_learn():
     with pytest.raises(ValueError, match="sb3-plastic adapt"):
         PlasticES("PlasticPolicy", "Pendulum-v1", policy_kwargs=dict(net_arch=[8], adaptive=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("true", "`adaptive` is true, false or a mapping"),
+        ({"net_arch": 64}, "net_arch of `adaptive` is a list, got 64"),
+        ({"net_arch": [64, -1]}, "net_arch must be a whole number at least 1, got -1"),
+        ({"hypotheses": "motors"}, "hypotheses of `adaptive` is a list"),
+        ({"lifetime": "no"}, "lifetime of `adaptive` is true or false"),
+    ],
+)
+def test_options_that_are_none_are_refused(given, message):
+    with pytest.raises(UserError, match=message):
+        LayerOptions.of(given)

@@ -174,3 +174,39 @@ def test_motors_without_bounds_are_refused():
 
     with pytest.raises(UserError, match=r"actions with bounds.*RescaleAction"):
         policy(agent=Unbounded())
+
+
+def test_a_model_brings_the_normalisation_of_its_own_environment(pendulums, fitted):
+    model, venv = pendulums
+    policy = AdaptivePolicy.fit(model, venv.venv, **SMALL)
+    (own,), (given,) = (p.agent.normalization.mean.values() for p in (policy, fitted))
+    assert np.array_equal(own, given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(always="lms"), "hypothesis that always acts 'lms'"),
+        (dict(n_steps=0), "n_steps must be a whole number at least 1, got 0"),
+        (dict(epochs=0), "epochs must be a whole number at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_before_the_robot_moves(pendulums, arguments, message):
+    with pytest.raises(UserError, match=message):
+        AdaptivePolicy.fit(*pendulums, **{"n_steps": 10**9, **arguments})
+
+
+def test_a_layer_is_put_around_no_other_layer_and_into_no_other_environment(pendulums, fitted):
+    with pytest.raises(UserError, match="adapts by itself"):
+        AdaptivePolicy.fit(fitted, pendulums[1], n_steps=10**9)
+    with pytest.raises(UserError, match="3 observations and 1 motors, the environment"):
+        AdaptivePolicy.fit(pendulums[0], make_vec_env("MountainCarContinuous-v0", 1), n_steps=10**9)
+
+
+def test_inputs_that_are_none_are_answered(fitted):
+    with pytest.raises(UserError, match="of reset\\(\\) pass the first"):
+        fitted.predict((np.zeros(3), {}))
+    with pytest.raises(UserError, match="Unknown hypothesis"):
+        fitted.with_hypotheses(["motors"])
+    nominal = fitted.with_hypotheses("nominal")
+    assert nominal.fast_weight_norms(nominal.predict(np.zeros((2, 3)))[1]).shape == (2, 0)

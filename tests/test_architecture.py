@@ -28,7 +28,7 @@ ALLOWED = {
     "adaptive": "errors files progress safe export snn undisturbed",
     "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
     "simulator progress undisturbed",
-    "adapt": "adaptive evaluation progress",
+    "adapt": "adaptive errors evaluation progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",
     "finite": "errors",
@@ -49,7 +49,7 @@ ALLOWED = {
     "es": "seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",
-    "zoo": "errors algorithms tuning",
+    "zoo": "errors algorithms evaluation tuning",
     "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo "
     "zoo versions undisturbed",
     "interchange": "errors files export policies snn",

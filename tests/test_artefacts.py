@@ -57,6 +57,41 @@ def test_enjoy_plays_run_and_export_alike(exported, capsys):
     assert f"Mean return of 1 episodes: {total:.1f}" in capsys.readouterr().out
 
 
+def test_a_checkpoint_has_the_statistics_that_were_saved_with_it(exported, tmp_path, capsys):
+    zoo = tmp_path / "HalfCheetah-v5"
+    shutil.copytree(RUN / "HalfCheetah-v5", zoo)
+    shutil.copy(ZIP, tmp_path / "rl_model_1001472_steps.zip")
+    (zoo / "vecnormalize.pkl").rename(tmp_path / "rl_model_vecnormalize_1001472_steps.pkl")
+    assert play(str(tmp_path), episodes=1) == play(str(exported), episodes=1)
+    (tmp_path / "rl_model_vecnormalize_1001472_steps.pkl").unlink()
+    for command in ("enjoy", "evaluate", "export"):
+        more = {"enjoy": ["--no-render"], "evaluate": ["--out", "o"], "export": ["--to", str(tmp_path / "e")]}[command]
+        model = [*(["--model"] if command != "export" else []), str(tmp_path)]
+        assert main([command, *model, *more]) == 2
+        assert "was trained with VecNormalize" in capsys.readouterr().err
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--episodes", "0"], "episodes must be a whole number at least 1, got 0"),
+        (["--env", "Ant-v5"], "of observations of shape (17,), those of this environment have (105,)"),
+    ],
+)
+def test_enjoy_refuses_what_it_cannot_play(exported, arguments, message, capsys):
+    assert main(["enjoy", "--model", str(exported), "--no-render", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_whose_frames_were_stacked_is_left_to_rl_zoo(tmp_path, capsys):
+    shutil.copytree(RUN, tmp_path / "run")
+    config = tmp_path / "run" / "HalfCheetah-v5" / "config.yml"
+    config.write_text(config.read_text() + "  - - frame_stack\n    - 2\n")
+    assert main(["enjoy", "--model", str(tmp_path / "run"), "--no-render"]) == 2
+    assert "was trained with frame_stack" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["model", "run", "export"])
 def test_inspect_tells_what_is_there(exported, kind, capsys):
     path = {"model": ZIP, "run": RUN, "export": exported}[kind]

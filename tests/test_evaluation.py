@@ -307,13 +307,13 @@ save, saved = evaluate.save_trace, []
 
 def save_and_die(*arguments):
     saved.append(save(*arguments))
-    if len(saved) == 2:
+    if len(saved) == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
 evaluate.save_trace = save_and_die
 main(sys.argv[1:])
 """
-"""The command, killed as soon as it has written its second trace."""
+"""The command, killed as soon as it has written its third trace."""
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -331,7 +331,7 @@ def test_a_killed_evaluation_goes_on_and_leaves_the_same_files(static_model, tmp
     process = subprocess.run([sys.executable, "-c", KILLED, *arguments], cwd=killed, capture_output=True)
     assert process.returncode == -signal.SIGKILL
     done = list(killed.glob("results/traces/[!.]*.npz"))
-    assert len(done) == 2
+    assert len(done) == 3
     assert not (killed / "results" / "records.csv").exists()
     first = {path: path.stat().st_mtime_ns for path in done}
     for folder in (killed, whole):
@@ -394,6 +394,30 @@ def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_pat
     (tmp_path / ".settings.4f1d2a3b.json").write_text('{"seed"')
     claim(tmp_path, {"seed": 1})
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "Ant-v5"], "has shape"),
+        (["--episodes", "0"], "episodes must be a whole number at least 1, got 0"),
+        (["--steps", "0"], "steps must be a whole number at least 1, got 0"),
+        (["--scenarios", "nominal", "--protocols", "onset"], "Nothing is to be run"),
+        (["--env", "Pendulum-v1"], "Pendulum-v1 is none of the robots that nda-v1 changes (Ant, "),
+    ],
+)
+def test_a_refused_evaluation_takes_no_folder(static_model, arguments, message, tmp_path, capsys):
+    static_model.save(tmp_path / "m.zip")
+    settings = ["--env", CHEETAH, "--scenarios", "nominal", "--protocols", "static", *arguments]
+    assert main(["evaluate", "--model", str(tmp_path / "m.zip"), "--out", str(tmp_path / "out"), *settings]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_whose_settings_are_damaged_is_given_up(tmp_path):
+    (tmp_path / "settings.json").write_text('{"seed"')
+    with pytest.raises(UserError, match="Choose another folder, or delete this one"):
+        claim(tmp_path, {"seed": 1})
 
 
 def test_settings_are_given_by_name_or_as_values(static_model):

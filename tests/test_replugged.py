@@ -54,7 +54,10 @@ def test_episodes_are_played_side_by_side_and_scored_from_the_onset_on():
 
 def test_the_table_has_a_row_for_each_change():
     rewards = {"reversed": {"alone": -4.0, "with the layer": -1.0}}
-    rows = {f"s{i}": {"env": "Pendulum-v1", "algo": "sac", "rewards": rewards} for i in range(2)}
+    rows = {
+        f"s{i}": {"env": "Pendulum-v1", "algo": "sac", "scale": 1.0, "episodes": 20, "rewards": rewards}
+        for i in range(2)
+    }
     assert table(rows)[2:] == ["| Pendulum-v1 | SAC | reversed | -4.00 (-4.00, -4.00) | -1.00 (-1.00, -1.00) |"]
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from sb3_plastic.studies.results import keep, read_results
+from sb3_plastic.safe import DamagedError
+from sb3_plastic.studies.results import gather, keep, read_results
 from sb3_plastic.studies.runner import LocalProcesses, file_name, run_cells
 from sb3_plastic.studies.table import from_csv, to_csv
 
@@ -87,3 +88,18 @@ def test_the_table_gives_back_what_was_put_in():
 
 def test_names_of_cells_are_names_of_files():
     assert file_name("HalfCheetah-v5", "hebb + simple", "", 300, "seed0") == "HalfCheetah_v5-hebb_simple-300-seed0"
+
+
+def test_results_that_are_cut_are_answered(tmp_path):
+    keep(tmp_path, {"cell": "a", "square": 4})
+    gather(tmp_path)
+    whole = (tmp_path / "results.csv").read_text()
+    for text in (whole[:-2], "nothing\nx\n"):
+        (tmp_path / "results.csv").write_text(text)
+        with pytest.raises(DamagedError, match=r"results\.csv is damaged"):
+            read_results(tmp_path)
+    (tmp_path / "results.csv").write_text(whole)
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "b.json").write_text('{"cell"')
+    with pytest.raises(DamagedError, match=r"b\.json.*its cell is run again"):
+        read_results(tmp_path)

@@ -189,8 +189,8 @@ def test_a_search_ranks_the_changes_of_each_network():
 
 
 def test_a_change_of_settings_is_trained_and_tested():
-    cell = replace(search_cells(["association"], [100])[-1], n_updates=1)
-    result = run_search_cell(cell, n_test=16)
+    cell = replace(search_cells(["association"], [100])[-1], n_updates=1, trials=16)
+    result = run_search_cell(cell)
     assert [test["drop"] for test in result["tests"]] == [0.0, 0.2, 0.4, 0.5]
 
 

@@ -106,6 +106,25 @@ def test_a_policy_without_the_layer_that_it_was_trained_with_is_refused(tmp_path
         main(["adaptation", *arguments, "--scenarios", "nominal"])
 
 
+def test_a_layer_that_was_fitted_to_something_else_is_refused(tmp_path):
+    one, other = (agent(tmp_path / name) for name in ("one", "other"))
+    model = PPO.load(other / "HalfCheetah.zip")
+    model.policy.load_from_vector(2 * model.policy.parameters_to_vector())
+    model.save(other / "HalfCheetah.zip")
+    arguments = ["--logs", str(tmp_path / "logs"), "--seeds", "0", "--arms", "adaptive", "--episodes", "1"]
+
+    def judge(folder, steps, out):
+        asked = ["--agents", f"a={folder}", "--steps", steps, "--out", str(tmp_path / out), "--scenarios", "nominal"]
+        main(["adaptation", *asked, *arguments])
+
+    judge(one, "2400", "out")
+    assert any("layer0_of_2400" in result["cell"] for result in read_results(tmp_path / "out").values())
+    judge(one, "2400", "again")
+    for folder, steps in ((one, "4800"), (other, "2400")):
+        with pytest.raises(UserError, match=f"than a of seed 0 with --steps {steps} asks for"):
+            judge(folder, steps, "refused")
+
+
 def test_a_tier_is_run_on_any_robot():
     cell = Trial("Hopper", "a", 0, None, "frozen", "nda-v2", "quick", 2, 0)
     names = {scenario.name for scenario in scenarios_of(cell)}

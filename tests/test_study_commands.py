@@ -62,8 +62,8 @@ def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_distilled_agent_learns_from_the_mlp_of_its_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(learning, "N_DISTILLED", 4096)
-    cell = learning.Cell("Hopper-v5", learning.DISTILLED, 2048, 1)
-    result = learning.run_cell(cell, tmp_path, 1)
+    cell = learning.Cell("Hopper-v5", learning.DISTILLED, 2048, 1, episodes=1)
+    result = learning.run_cell(cell, tmp_path)
     assert "--steps 4096 --seed 1" in result["command"]
     assert str(tmp_path / "Hopper_v5-MLP-2048-seed1") in result["command"]
     assert len(result["deterministic"]) == 1
@@ -74,7 +74,7 @@ def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, ca
     def trained(agent, seed, score):
         curve = {"steps": [1, 2], "returns": [score, score]}
         returns = {"training": curve, "deterministic": [score], "exploring": [2 * score]}
-        return {"environment": "Toy-v0", "agent": agent, "seed": seed, "candidate": "", **returns}
+        return {"environment": "Toy-v0", "agent": agent, "steps": 2, "seed": seed, "candidate": "", **returns}
 
     results = [trained("ours", 0, 100.0), trained("ours", 1, 150.0), trained("theirs", 0, 100.0)]
     distilled = trained("distilled", 0, 100.0) | {"training": {"steps": [], "returns": []}, "exploring": []}
@@ -189,3 +189,19 @@ def test_agents_have_as_many_candidates_as_each_other():
         else:
             assert plastic - static == {"quiet"}
             assert len(static - spiking) == len(mlp)
+
+
+def test_what_was_trained_or_judged_otherwise_is_no_other_seed(tmp_path, capsys):
+    def run_of(steps, episodes, value):
+        curve = dict(steps=[1, 2], returns=[value] * 2)
+        played = dict.fromkeys(("exploring", "deterministic"), [value] * episodes)
+        return dict(environment="Ant-v5", agent="MLP", steps=steps, seed=0, training=curve, **played)
+
+    report([run_of(1000, 2, 7.0), run_of(300, 2, 3.0), run_of(1000, 1, 5.0)], ["MLP"], tmp_path)
+    printed = capsys.readouterr().out
+    assert "| Ant-v5 | training" in printed
+    assert "| Ant-v5 (300 steps, 2 episodes) | training" in printed
+    assert [line for line in printed.splitlines() if line.startswith("| MLP")] == [
+        f"| MLP | {value} | {value} | {value} | {value} (0) |" for value in (7, 3, 5)
+    ]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"Ant-v5.png", "Ant-v5-300-2.png", "Ant-v5-1000-1.png"}

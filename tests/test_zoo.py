@@ -229,6 +229,22 @@ def test_users_configuration_wins(tmp_path):
     assert "Traceback" not in output
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("CartPole-v1: [", "mine.yml is no YAML"),
+        ("", "mine.yml holds a mapping of hyperparameters for each environment, got None"),
+        ("CartPole-v1: 3", "mine.yml holds a mapping of hyperparameters for each environment, got 3"),
+        ("CartPole-v1: {policy: PlasticPolicy, n_timesteps: 64, policy_kwargs: {adaptive: 'yes'}}", "got 'yes'"),
+    ],
+)
+def test_a_configuration_that_is_none_is_answered(text, message, tmp_path):
+    (tmp_path / "mine.yml").write_text(text)
+    output = zoo("train", "--env", "CartPole-v1", "-conf", "mine.yml", cwd=tmp_path, code=2)
+    assert message in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize("missing", ["policy", "n_timesteps"])
 def test_an_entry_that_a_configuration_lacks_is_named(missing, tmp_path):
     entries = dict(policy="PlasticPolicy", n_timesteps=64)

@@ -34,11 +34,13 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     A model as the layer takes it: its policy, with the normalisation of its training inside.
 
     :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
-    :param normalize: the VecNormalize of its training
+    :param normalize: the VecNormalize of its training; None: that of the model's own environment, if it has one
     :raises UserError: if it has an adaptive layer already
     """
-    if layer_around(getattr(model, "policy", None)) is not None:
-        raise UserError("The model adapts by itself: its policy was trained with `adaptive`. Use it as it is.")
+    if layer_around(model) is not None or layer_around(getattr(model, "policy", None)) is not None:
+        raise UserError("The model adapts by itself: it has an adaptive layer already. Use it as it is.")
+    if normalize is None and isinstance(model, BaseAlgorithm):
+        normalize = model.get_vec_normalize_env()
     normalization = Normalization() if normalize is None else Normalization.of(normalize)
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)

@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+
+from sb3_plastic.adaptive.agents import middle_and_half
+from sb3_plastic.errors import UserError
+from sb3_plastic.progress import Progress
 
 Array = NDArray[Any]
 
@@ -71,3 +75,43 @@ def collect(
         if tick is not None:
             tick(n)
     return Transitions(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
+
+
+def raw(venv: VecEnv) -> VecEnv:
+    """
+    Environments without their VecNormalize.
+
+    :param venv: with it, or without
+    :raises UserError: if another wrapper is around it
+    """
+    while isinstance(venv, VecNormalize):
+        venv = venv.venv
+    if unwrap_vec_normalize(venv) is not None:
+        raise UserError("VecNormalize must be the outermost wrapper of the vector environment.")
+    return venv
+
+
+def nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:
+    """
+    Let an agent walk with excitation.
+
+    :param agent: what acts, see :func:`~sb3_plastic.adaptive.agents.agent_of`
+    :param venv: nominal environments, with observations as the agent takes them
+    :param n_steps: steps of all environments together
+    :param seed: of environments and excitation
+    :param progress: is told
+    """
+    middle, half = middle_and_half(agent.action_space)
+    state: Any = None
+
+    def act(o: Array, starts: Array) -> Array:
+        nonlocal state
+        actions, state = agent.predict(o, state=state, episode_start=starts, deterministic=True)
+        return (np.asarray(actions, np.float64) - middle) / half
+
+    def unit(a: Array) -> Array:
+        return (a * half + middle).astype(venv.action_space.dtype)
+
+    progress.begin("collect", n_steps)
+    venv.seed(seed)
+    return collect(act, venv, unit, n_steps, np.random.default_rng(seed), progress.tick)

@@ -55,15 +55,25 @@ class LayerOptions:
     def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
         """
         :param given: True: the defaults; a mapping: some of the options
-        :raises UserError: on an unknown name, a number out of range, or several members of a forward model ``actor``
+        :raises UserError: on an unknown name, a number out of range, something that is no option, or several members of
+            a forward model ``actor``
         """
+        if not isinstance(given, bool | Mapping):
+            raise UserError(f"`adaptive` is true, false or a mapping of options, got {given!r}.")
         named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         check_names("adaptive", named, [field.name for field in fields(cls)])
+        for name in ("net_arch", "hypotheses"):
+            if not isinstance(named.get(name, []), list | tuple | None):
+                raise UserError(f"{name} of `adaptive` is a list, got {named[name]!r}.")
+        if not isinstance(named.get("lifetime", False), bool):
+            raise UserError(f"lifetime of `adaptive` is true or false, got {named['lifetime']!r}.")
         lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if named.get(name)}
         options = cls(**(named | lists))
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
         for name in options.names():
             check_choice("hypothesis", name, OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
+        for units in options.net_arch:
+            check_number("net_arch", units, at_least=1, integer=True)
         for name in ("members", "epochs", "batch_size", "window"):
             check_number(name, getattr(options, name), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)

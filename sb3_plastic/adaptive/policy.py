@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, 
 from sb3_plastic.adaptive.agents import agent_of, box, middle_and_half
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate
-from sb3_plastic.adaptive.collect import Transitions, collect
+from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
@@ -120,15 +120,24 @@ class AdaptivePolicy:
             check_number("net_arch", units, at_least=1, integer=True)
         check_number("members", members, at_least=1, integer=True)
         check_number("probing", probing, at_least=0)
-        for name in (*hypotheses, *([] if always is None else [always])):
+        for name, number in (("n_steps", n_steps), ("epochs", epochs)):
+            check_number(name, number, at_least=1, integer=True)
+        for name in hypotheses:
             check_choice("hypothesis", name, HYPOTHESES)
-        action_space = box("action", model.action_space)
-        (n_observations,), (n_motors,) = box("observation", model.observation_space).shape, action_space.shape
+        if always is not None:
+            check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
         venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
         agent = agent_of(model, unwrap_vec_normalize(venv))
+        observed, commanded = box("observation", model.observation_space), box("action", model.action_space)
+        (n_observations,), (n_motors,) = observed.shape, commanded.shape
+        if (venv.observation_space.shape, venv.action_space.shape) != (observed.shape, commanded.shape):
+            raise UserError(
+                f"The model has {n_observations} observations and {n_motors} motors, the environment "
+                f"{venv.observation_space} and {venv.action_space}: fit it in that of its training."
+            )
         generator = torch.Generator().manual_seed(seed)
         with undisturbed_torch(), Progress(progress_bar) as progress:
-            transitions = _nominal_transitions(agent, _raw(venv), n_steps, seed, progress)
+            transitions = nominal_transitions(agent, raw(venv), n_steps, seed, progress)
             cut = max(int(len(transitions.o) * (1 - HELD_OUT)), 1)
             training, held_out = (
                 Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
@@ -162,11 +171,11 @@ class AdaptivePolicy:
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
-        zero, venv = self.layer.settings.sensor_zero, _raw(env)
+        zero, venv = self.layer.settings.sensor_zero, raw(env)
         if zero and isinstance(env, VecNormalize):  # inside a policy, the layer observes what is normalised
             venv = Normalization.of(env).around(venv)
         with Progress(False) as progress:
-            transitions = _nominal_transitions(self.agent, venv, n_steps, seed, progress)
+            transitions = nominal_transitions(self.agent, venv, n_steps, seed, progress)
         settings = replace(settings, sensor_zero=zero)
         calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
         return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, calibrated), self.lifetime, self.report)
@@ -194,6 +203,8 @@ class AdaptivePolicy:
         :return: actions, and the state: the layer's arrays, then the agent's own
         :raises UserError: on observations of the wrong shape, or a state of other environments
         """
+        if isinstance(observation, dict | tuple):
+            raise UserError(f"Observations are arrays, got a {type(observation).__name__}; of reset() pass the first.")
         o = np.array(observation, np.float64)  # a copy, which the state keeps: environments reuse theirs
         single = o.ndim == 1
         o = o[None] if single else o
@@ -277,7 +288,7 @@ class AdaptivePolicy:
             for h, s in zip(self.layer.hypotheses, layer.synapses, strict=True)
             if len(h.start())
         ]
-        return np.stack(norms, 1)
+        return np.stack(norms, 1) if norms else np.zeros((len(state[0]), 0))
 
     def with_hypotheses(self, *names: str, always: str | None = None) -> AdaptivePolicy:
         """
@@ -288,6 +299,8 @@ class AdaptivePolicy:
         :param always: one of them that acts throughout, whatever the evidence
         :raises UserError: on an unknown name
         """
+        for name in names:
+            check_choice("hypothesis", name, list(HYPOTHESES))
         settings = self.layer.settings
         known = settings.surprise_threshold
         middle = float(np.median(list(known.values())))
@@ -360,33 +373,6 @@ class AdaptivePolicy:
         except (KeyError, TypeError, RuntimeError) as error:
             raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error
         return cls(agent, AdaptiveLayer(network.requires_grad_(False), settings), lifetime, report)
-
-
-def _raw(venv: VecEnv) -> VecEnv:
-    """The environments without their VecNormalize."""
-    while isinstance(venv, VecNormalize):
-        venv = venv.venv
-    if unwrap_vec_normalize(venv) is not None:
-        raise UserError("VecNormalize must be the outermost wrapper of the vector environment.")
-    return venv
-
-
-def _nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:
-    """Let the agent walk with excitation, on observations as it takes them."""
-    middle, half = middle_and_half(agent.action_space)
-    state: Any = None
-
-    def act(o: Array, starts: Array) -> Array:
-        nonlocal state
-        actions, state = agent.predict(o, state=state, episode_start=starts, deterministic=True)
-        return (np.asarray(actions, np.float64) - middle) / half
-
-    def unit(a: Array) -> Array:
-        return (a * half + middle).astype(venv.action_space.dtype)
-
-    progress.begin("collect", n_steps)
-    venv.seed(seed)
-    return collect(act, venv, unit, n_steps, np.random.default_rng(seed), progress.tick)
 
 
 __all__ = ["AdaptivePolicy"]

@@ -15,8 +15,8 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside, wrapped_by, zoo_files
+from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.evaluation.environment import check_spaces, split_wrappers, statistics_beside, wrapped_by, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
 from sb3_plastic.simulator import hush_mujoco
@@ -70,8 +70,11 @@ def play(
     :raises UserError: if no environment is known, or a file is damaged or refused
     """
     hush_mujoco()
+    check_number("episodes", episodes, at_least=1, integer=True)
     path = model_file(model)
     zoo = zoo_files(path)
+    if zoo.config.get("frame_stack"):
+        raise UserError(f"{path} was trained with frame_stack. Name its environment instead of --model: RL Zoo stacks.")
     env_id = env or zoo.env_id(trust)
     if env_id is None:
         raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
@@ -88,6 +91,7 @@ def play(
         venv = Normalization.load(statistics, trust).around(venv)
     returns = []
     try:
+        check_spaces(agent, venv, env_id)
         for episode in range(episodes):
             venv.seed(seed + episode)
             observation, state, starts = venv.reset(), None, np.ones(1, bool)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
@@ -64,7 +65,8 @@ def export_model(
     """
     path = model_file(model)
     if path.is_dir():
-        raise UserError(f"{path} is an exported policy already.")
+        what = "a policy with an adaptive layer" if is_adaptive_folder(path) else "an exported policy"
+        raise UserError(f"{path} is {what}: plain files already.")
     if vec_normalize is not None and not Path(vec_normalize).is_file():
         raise UserError(f"There are no statistics of VecNormalize in {vec_normalize}.")
     zoo = zoo_files(path)

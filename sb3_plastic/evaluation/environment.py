@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,11 +148,33 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
 
     :param path: the model's file
     :param zoo: RL Zoo's files beside it
+    :raises UserError: if the model was trained with some, and there are none
     """
     if path is None or path.is_dir():  # an adaptive policy normalises by itself
         return None if path is None or is_adaptive_folder(path) else path
-    candidates = [path.with_suffix(".pkl"), *([zoo.folder / "vecnormalize.pkl"] if zoo.folder else [])]
-    return next((file for file in candidates if file.is_file()), None)
+    candidates = [
+        path.with_suffix(".pkl"),
+        statistics_of_checkpoint(path),
+        *([zoo.folder / "vecnormalize.pkl"] if zoo.folder else []),
+    ]
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None and zoo.config.get("normalize"):
+        names = ", ".join(file.name for file in candidates)
+        raise UserError(
+            f"{path} was trained with VecNormalize, as {zoo.folder}/config.yml says, and acts at random without its "
+            f"statistics, which are not beside it ({names}). Put them there, or name their file: --vecnorm."
+        )
+    return found
+
+
+def statistics_of_checkpoint(path: Path) -> Path:
+    """
+    Where SB3's CheckpointCallback writes the statistics of VecNormalize: of ``rl_model_8_steps.zip`` into
+    ``rl_model_vecnormalize_8_steps.pkl``.
+
+    :param path: the model's file
+    """
+    return path.parent / (re.sub(r"(\d+_steps)$", r"vecnormalize_\1", path.stem) + ".pkl")
 
 
 def perturbable(name: str) -> str:
@@ -250,17 +273,20 @@ def wrapped_by(env: Any, wrappers: Sequence[WrapperSpec]) -> Any:
     return env
 
 
-def check_spaces(model: Any, venv: VecEnv, trained: TrainedIn) -> None:
+def check_spaces(model: Any, venv: VecEnv, env_id: str) -> None:
     """
     Refuse an environment that is not the model's.
 
+    :param model: with the spaces of its training
+    :param venv: environments
+    :param env_id: what they are called
     :raises UserError: saying which spaces differ
     """
     for what in ("observation_space", "action_space"):
         expected, got = getattr(model, what, None), getattr(venv, what)
         if expected is not None and expected.shape != got.shape:
             raise UserError(
-                f"The model's {what.replace('_', ' ')} has shape {expected.shape}, that of {trained.env_id} has "
+                f"The model's {what.replace('_', ' ')} has shape {expected.shape}, that of {env_id} has "
                 f"{got.shape}. Likely another environment (Ant and Humanoid have a Latent variant), or arguments "
                 "(--env-kwargs) or wrappers (--wrapper) of the training are missing."
             )

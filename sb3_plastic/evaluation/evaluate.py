@@ -101,6 +101,8 @@ def evaluate_adaptation(
     }
     folder = None if out is None else Path(out)
     if folder is not None:
+        with undisturbed_torch():
+            run.open()  # refuses what cannot be before the folder is claimed
         cells = [condition.cell.file_name for condition in run.conditions]
         claim(folder, settings_of(common, trained, model, path, trials, cells))
     traces: dict[Cell, Trace] = {}
@@ -147,10 +149,15 @@ def _completed(
         found = suite.select(trials.tier, robot, patterns=patterns) if robot else ()
         if not found:
             there = ", ".join(sorted({s.robot for s in suite.select(trials.tier)}))
+            if not robot:
+                robots = ", ".join(sorted({s.robot for s in suite.scenarios}))
+                raise UserError(
+                    f"{trained.env_id} is none of the robots that {trials.suite} changes ({robots}). For other "
+                    "environments pass scenarios to evaluate_adaptation()."
+                )
             raise UserError(
-                f"The tier {trials.tier!r} of {trials.suite} has no scenarios for {robot or trained.env_id}, but for "
-                f"{there}. The tier 'full' has all robots; for other environments pass scenarios to "
-                "evaluate_adaptation()."
+                f"The tier {trials.tier!r} of {trials.suite} has no scenarios for {robot}, but for {there}. The tier "
+                "'full' has all robots."
             )
         scenarios += found
         tier = " ".join(patterns) if patterns else tier
@@ -204,6 +211,20 @@ class _Run:
         """How many are run under these conditions."""
         return sum(c.life for c in conditions) * len(self.seeds)
 
+    def open(self) -> None:
+        """
+        Make the environments of the first batch.
+
+        :raises UserError: if nothing is to be run, or the environment is not the model's
+        """
+        first = next(self.batches(), None)
+        if first is None:
+            raise UserError(
+                "Nothing is to be run: none of the protocols applies to any of the scenarios. `onset` and `removal` "
+                "take scenarios with an onset (.../onset), `static` those without."
+            )
+        self._make(1 if first[0].fault else len(first) * len(self.seeds), first[0])
+
     def play(self, batch: Sequence[Condition], progress: Progress) -> dict[Cell, Trace]:
         """Run a batch. :return: the episodes of each of its cells"""
         first = batch[0]
@@ -237,7 +258,7 @@ class _Run:
         if self._env is None or self._env[0] != key:
             self.close()
             self._env = key, make_env(self.trained, *key)
-            check_spaces(self.model, self._env[1], self.trained)
+            check_spaces(self.model, self._env[1], self.trained.env_id)
         return self._env[1]
 
     def specs(self) -> dict[str, str]:

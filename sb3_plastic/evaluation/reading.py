@@ -21,6 +21,9 @@ from sb3_plastic.safe import DamagedError
 
 AGAIN = "Delete it and start the same `sb3-plastic evaluate` again: it goes on with what is complete."
 
+SETTINGS = "settings.json"
+CLAIMED = "Choose another folder, or delete this one: nobody knows what its episodes are of."
+
 TEXT = ("label", "algo", "env_id", "robot", "suite", "tier", "scenario", "split", "kind", "values")
 CHOICES = {"control": CONTROLS, "protocol": PROTOCOLS}
 FLAGS = ("survived", "fell", "unstable")
@@ -104,14 +107,15 @@ def read_json(path: Path) -> dict[str, Any]:
     :param path: file
     :raises UserError: if it is missing, or holds anything else
     """
+    advice = CLAIMED if path.name == SETTINGS else AGAIN
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"There is no {path}. {AGAIN}") from error
     except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}. {AGAIN}") from error
+        raise UserError(f"{path} is no JSON: {error}. {advice}") from error
     if not isinstance(data, dict):
-        raise UserError(f"{path} holds no mapping, but {type(data).__name__}. {AGAIN}")
+        raise UserError(f"{path} holds no mapping, but {type(data).__name__}. {advice}")
     return data
 
 

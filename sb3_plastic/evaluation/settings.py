@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sb3_plastic.errors import unknown
+from sb3_plastic.errors import check_number, unknown
 from sb3_plastic.perturbations.suites import Scenario
 
 WrapperSpec = str | Mapping[str, Any]
@@ -59,6 +59,7 @@ class TrialSettings:
     :param horizon: multiple of it in the protocol ``horizon``
     :param max_rows: environments that are stepped at once, at most
     :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.faults`
+    :raises UserError: on a number below 1
     """
 
     suite: str = "nda-v1"
@@ -73,6 +74,11 @@ class TrialSettings:
     horizon: int = 3
     max_rows: int = 128
     faults: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "steps", "horizon", "max_rows"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), at_least=1, integer=True)
 
 
 def changed(

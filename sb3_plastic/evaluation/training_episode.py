@@ -17,7 +17,7 @@ from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
 
-WIDTH, HEIGHT = 240, 180
+SIZE = {"width": 240, "height": 180}
 
 
 @contextmanager
@@ -99,8 +99,7 @@ def play_training(
         about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
         trained = find_training(None, about)
         try:
-            size: dict[str, Any] = {"every": every, "width": WIDTH, "height": HEIGHT}
-            shots = shoot(player, trained, (), seed=seed, first=0, n_steps=n_steps, **size)
+            shots = shoot(player, trained, (), seed=seed, first=0, n_steps=n_steps, every=every, **SIZE)
         except UserError:
             raise
         except Exception as error:  # graphics fail in as many ways as there are drivers

@@ -24,12 +24,13 @@ from typing import NamedTuple
 from sb3_plastic.errors import UserError, unknown
 from sb3_plastic.perturbations.suites import load_suite, suite_names
 from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
+from sb3_plastic.studies.layers import FITTED_STEPS, Fit, run_fit
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_report import report_adaptation, report_robustness
-from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Fit, Trial, Watch, run_fit, run_trial, run_watch
+from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Trial, Watch, run_trial, run_watch
 
 
 class Preset(NamedTuple):
@@ -129,7 +130,7 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
             for suite, patterns in suites.items():
                 if suite == OF_THE_AGENT and seeds != [None]:
                     continue
-                settings = suite, args.tier, args.episodes, args.first_episode, patterns
+                settings = suite, args.tier, args.episodes, args.first_episode, patterns, args.steps
                 for seed in seeds:
                     yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings)
 
@@ -168,7 +169,7 @@ def watches(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Watch
         first = {(agent.label, agent.robot): agent for agent in reversed(agents)}
         for agent in first.values():
             seed = agent.layer_seeds(args.seeds)[0]
-            yield Watch(agent.robot, agent.label, agent.seed, seed, args.episodes, args.first_episode)
+            yield Watch(agent.robot, agent.label, agent.seed, seed, args.episodes, args.first_episode, args.steps)
 
 
 def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
@@ -189,7 +190,7 @@ def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
     )
     add("--episodes", type=int, default=16, help="of each scenario (default: %(default)s)")
     add("--first-episode", type=int, default=20_000, help="seed of the first episode (default: %(default)s)")
-    add("--steps", type=int, default=400_000, help="of the nominal robot, to fit a layer (default: %(default)s)")
+    add("--steps", type=int, default=FITTED_STEPS, help="of the nominal robot, to fit a layer (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     return parser
 

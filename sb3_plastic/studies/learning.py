@@ -51,6 +51,7 @@ AGENTS = {
 }
 
 N_DISTILLED = 200_000
+EPISODES = 20
 
 
 def teacher_of(env_id: str) -> str:
@@ -68,6 +69,7 @@ class Cell:
     :param steps: training steps
     :param seed: seed of the training
     :param candidate: of a search, a key of :func:`~sb3_plastic.studies.candidates.candidates`
+    :param episodes: of each evaluation
     """
 
     environment: str
@@ -75,10 +77,16 @@ class Cell:
     steps: int
     seed: int
     candidate: str = ""
+    episodes: int = EPISODES
 
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
+        return self.training_name + ("" if self.episodes == EPISODES else f"-{self.episodes}_episodes")
+
+    @property
+    def training_name(self) -> str:
+        """The name of the training, however it is judged."""
         return file_name(self.environment, self.agent, self.candidate, self.steps, f"seed{self.seed}")
 
 
@@ -96,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--envs", nargs="+", default=ENVS[:2], choices=ENVS, help="default: %(default)s")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=20, help="of each evaluation (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="of each evaluation (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     parser.add_argument("--search", action="store_true", help="compare candidate settings; use other seeds")
     names = sorted({name for env_id in ENVS for label in SEARCHED for name in candidates(env_id, label)})
@@ -106,14 +114,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.report_only:
         # Seed by seed, so that what is done when time is up can be compared.
         cells = [
-            Cell(env_id, label, args.steps, seed, candidate)
+            Cell(env_id, label, args.steps, seed, candidate, args.episodes)
             for seed in args.seeds
             for label in args.agents
             for env_id in args.envs
             for candidate in (_candidates(env_id, label, args.candidates) if args.search else [""])
         ]
-        run = partial(run_cell, logs=args.logs, n_episodes=args.episodes)
-        run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
+        run_cells(
+            cells, partial(run_cell, logs=args.logs), args.out, place_of(args), lambda result: str(summary([result]))
+        )
     shown = [
         result for result in required_results(args.out).values() if result["steps"] == args.steps or args.report_only
     ]
@@ -123,24 +132,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         report(shown, AGENTS, args.out, {DISTILLED: teacher_of})
 
 
-def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
+def run_cell(cell: Cell, logs: Path) -> Result:
     """
     Train and evaluate one agent.
 
     :param cell: which
     :param logs: models go there
-    :param n_episodes: episodes without and with exploration noise
     :return: ``training``, its learning curve; ``deterministic`` and ``exploring``, returns of the episodes; ``command``
     """
     if cell.agent == DISTILLED:
-        return distilled(cell, logs, n_episodes)
+        return distilled(cell, logs)
     algo, _ = AGENTS[cell.agent]
     trained, arguments, changes = train(cell, logs)
     return {
         "changes": changes,
         "command": f"sb3-plastic train {shlex.join(arguments)}",
         "training": read_curve(trained, max(cell.steps // 50, 1)),
-        **evaluate(algo, trained / f"{cell.environment}.zip", cell.environment, cell.seed, n_episodes),
+        **evaluate(algo, trained / f"{cell.environment}.zip", cell.environment, cell.seed, cell.episodes),
     }
 
 
@@ -156,24 +164,28 @@ def train(cell: Cell, logs: Path) -> tuple[Path, list[str], list[str]]:
     changes = [*own, *(candidates(cell.environment, cell.agent)[cell.candidate] if cell.candidate else [])]
     arguments = ["--env", cell.environment, "-n", str(cell.steps), "--seed", str(cell.seed), "--eval-freq", "-1"]
     if cell.agent == RL_ZOO:
-        arguments += ["--algo", algo, "--conf-file", str(write_rl_zoo_config(logs / f"rl_zoo-{cell.name}.yml"))]
+        arguments += [
+            "--algo",
+            algo,
+            "--conf-file",
+            str(write_rl_zoo_config(logs / f"rl_zoo-{cell.training_name}.yml")),
+        ]
     else:
         arguments += configuration(algo)
     arguments += ["-params", *changes] if changes else []
-    trained = train_once(arguments, algo, cell.environment, logs / cell.name)
+    trained = train_once(arguments, algo, cell.environment, logs / cell.training_name)
     return trained, arguments, changes[len(own) :]
 
 
-def distilled(cell: Cell, logs: Path, n_episodes: int) -> Result:
+def distilled(cell: Cell, logs: Path) -> Result:
     """
     A spiking agent from an MLP: no learning curve, and no exploration noise of its own.
 
     :param cell: which
     :param logs: models go there
-    :param n_episodes: episodes without noise
     """
     teacher, _, _ = train(replace(cell, agent=teacher_of(cell.environment)), logs)
-    folder = logs / cell.name
+    folder = logs / cell.training_name
     arguments = ["--model", str(teacher), "--steps", str(N_DISTILLED), "--seed", str(cell.seed), "--out", str(folder)]
     model = folder / f"{cell.environment}.zip"
     if not model.is_file():  # written last
@@ -182,7 +194,7 @@ def distilled(cell: Cell, logs: Path, n_episodes: int) -> Result:
         "changes": [],
         "command": f"sb3-plastic distill {shlex.join(arguments)}",
         "training": {"steps": [], "returns": []},
-        **evaluate("plastic_ppo", model, cell.environment, cell.seed, n_episodes, exploring=False),
+        **evaluate("plastic_ppo", model, cell.environment, cell.seed, cell.episodes, exploring=False),
     }
 
 

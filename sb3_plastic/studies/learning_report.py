@@ -40,14 +40,20 @@ def report(
     :param out: ``ENVIRONMENT.png`` goes there
     :param teachers: by label, of which agent one has learned: they are compared seed by seed
     """
-    groups: dict[str, dict[str, list[Result]]] = {}
+    groups: dict[tuple[str, int, int], dict[str, list[Result]]] = {}
     for result in results:
         if not result.get("candidate"):
-            groups.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
-    for env_id, agents in groups.items():
+            judged = result["steps"], result.get("episodes", len(result["deterministic"]))
+            groups.setdefault((result["environment"], *judged), {}).setdefault(result["agent"], []).append(result)
+    most = {env_id: max(key[1:] for key in groups if key[0] == env_id) for env_id, *_ in groups}
+    for (environment, *budget), agents in groups.items():
+        # What was trained or judged otherwise is no other seed.
+        other = "" if tuple(budget) == most[environment] else f" ({budget[0]} steps, {budget[1]} episodes)"
+        env_id = environment + other
         done = {label: agents[label] for label in order if label in agents}
         curves = {label: [run["training"] for run in runs if run["training"]["steps"]] for label, runs in done.items()}
-        draw_curves({label: runs for label, runs in curves.items() if runs}, out / f"{env_id}.png")
+        named = "-".join(map(str, [environment, *(budget if other else [])]))
+        draw_curves({label: runs for label, runs in curves.items() if runs}, out / f"{named}.png")
         print(f"\n| {env_id} | training | exploring | deterministic | deterministic, by seed |")
         print("|---|---|---|---|---|")
         for label, runs in done.items():
@@ -61,7 +67,7 @@ def report(
                 columns = zip(_by_seed(done[first]), _by_seed(done[label]), strict=True)
                 print(f"| {label} | {' | '.join(difference(ours, theirs) for ours, theirs in columns)} |")
         for label, teacher_of in (teachers or {}).items():
-            teacher = teacher_of(env_id)
+            teacher = teacher_of(environment)
             if line := beside(_deterministic(agents.get(label, [])), _deterministic(agents.get(teacher, []))):
                 print(f"\n| {env_id}, {label} | against its teacher | by seed: pupil and teacher |\n|---|---|---|")
                 print(f"| {teacher} | {line} |")

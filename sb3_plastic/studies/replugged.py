@@ -229,14 +229,19 @@ def table(results: Mapping[str, Result]) -> list[str]:
     :param results: of the study
     """
     lines = ["| environment | agent | what changes | alone | with the layer |", "|---|---|---|---|---|"]
-    groups: dict[tuple[str, str], list[Result]] = {}
+    groups: dict[tuple[str, str, float, int], list[Result]] = {}
     for result in results.values():
-        groups.setdefault((result["env"], result["algo"]), []).append(result)
-    for (env, algo), rows in sorted(groups.items()):
+        groups.setdefault(tuple(result[key] for key in ("env", "algo", "scale", "episodes")), []).append(result)
+    for (env, algo, scale, episodes), rows in sorted(groups.items()):
+        of = (
+            ""
+            if (scale, episodes) == (Cell.scale, Cell.episodes)
+            else f" ({scale:g} of the steps, {episodes} episodes)"
+        )
         for change in rows[0]["rewards"]:
             cells = []
             for arm in ("alone", "with the layer"):
                 values = [row["rewards"][change][arm] for row in rows]
                 cells.append(f"{np.mean(values):.2f} ({', '.join(f'{value:.2f}' for value in values)})")
-            lines.append(f"| {env} | {algo.upper()} | {change} | {' | '.join(cells)} |")
+            lines.append(f"| {env} | {algo.upper()}{of} | {change} | {' | '.join(cells)} |")
     return lines

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
+from sb3_plastic.safe import DamagedError
 from sb3_plastic.studies.table import Result, from_csv, to_csv
 
 
@@ -37,11 +38,20 @@ def read_results(out: Path) -> dict[str, Result]:
     All results of a study by name: those of its table, and those that were not gathered yet.
 
     :param out: folder of the study
+    :raises DamagedError: if a file is cut, or holds something else
     """
     table = out / "results.csv"
-    results = {result["cell"]: result for result in from_csv(table.read_text())} if table.is_file() else {}
+    results: dict[str, Result] = {}
+    if table.is_file():
+        try:
+            results = {result["cell"]: result for result in from_csv(table.read_text())}
+        except (TypeError, KeyError, ValueError) as error:
+            raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
     for path in sorted((out / "cells").glob("*.json")):
-        results[path.stem] = json.loads(path.read_text())
+        try:
+            results[path.stem] = dict(json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     return dict(sorted(results.items()))
 
 

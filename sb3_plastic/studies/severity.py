@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.kinds import KINDS
@@ -59,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1000, help="of an episode (default: %(default)s)")
     parser.add_argument("--sweep", action="store_true", help="factors of the suite's families instead of its scenarios")
     args = parser.parse_args(argv)
+    for model in args.models:
+        if not (model.is_file() and any(model.parent.glob("*/vecnormalize.pkl"))):
+            raise UserError(f"{model} is no run of RL Zoo: its zip, with */vecnormalize.pkl beside it.")
     one_thread()
     register_envs()
     rows = sweep(args) if args.sweep else table(args)

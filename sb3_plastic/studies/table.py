@@ -31,10 +31,15 @@ def from_csv(text: str) -> list[Result]:
     The results that :func:`to_csv` wrote. An empty text comes back as a missing column.
 
     :param text: the table
+    :raises ValueError: if a row is cut
+    :raises TypeError: likewise
     """
     csv.field_size_limit(2**30)
     rows = csv.DictReader(io.StringIO(text))
-    return [{name: _decoded(value) for name, value in row.items() if value != ""} for row in rows]
+    found = [{name: _decoded(value) for name, value in row.items() if value != ""} for row in rows]
+    if found and not text.endswith("\n"):
+        raise ValueError("the last row is cut")
+    return found
 
 
 def _encoded(value: object) -> str:

@@ -15,21 +15,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive import AdaptivePolicy
-from sb3_plastic.adaptive.agents import layer_around
-from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
-from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
+from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.perturbations.suites import Scenario, load_suite
-from sb3_plastic.studies.agents import ARMS, Agent, Arm
-from sb3_plastic.studies.commands import run_command
+from sb3_plastic.studies.agents import ARMS, Agent
+from sb3_plastic.studies.layers import FITTED_STEPS, agent_of, layer_folder, layer_inside, layer_name, layer_of
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 from sb3_plastic.undisturbed import undisturbed_torch
@@ -65,32 +62,6 @@ CLOSE, CLOSE_BIN = 250, 5  # the same of estimates
 
 
 @dataclass(frozen=True)
-class Fit:
-    """
-    A layer to fit.
-
-    :param robot: which the agent moves
-    :param agent: label
-    :param agent_seed: of its training
-    :param layer_seed: of forward model and excitation
-    :param steps: of the nominal robot
-    """
-
-    robot: str
-    agent: str
-    agent_seed: int
-    layer_seed: int
-    steps: int
-
-    @property
-    def name(self) -> str:
-        """Unique within the study, and the name of a file."""
-        return file_name(
-            self.robot, self.agent, f"seed{self.agent_seed}", "layer", f"seed{self.layer_seed}", self.steps
-        )
-
-
-@dataclass(frozen=True)
 class Trial:
     """
     An agent in an arm, judged on a suite.
@@ -105,6 +76,7 @@ class Trial:
     :param episodes: of each scenario
     :param first_episode: seed of the first
     :param scenarios: patterns of their names, instead of the tier's
+    :param steps: that the layer was fitted on
     """
 
     robot: str
@@ -117,6 +89,7 @@ class Trial:
     episodes: int
     first_episode: int
     scenarios: tuple[str, ...] = ()
+    steps: int = FITTED_STEPS
 
     @property
     def name(self) -> str:
@@ -124,7 +97,7 @@ class Trial:
         # A digest: patterns that differ in a wildcard alone would give one name, and many of them too long a one.
         digest = hashlib.sha256(" ".join(sorted({*self.scenarios})).encode()).hexdigest()[:8]
         only = f"only_{digest}" if self.scenarios else ""
-        layer = "" if self.layer_seed is None else f"layer{self.layer_seed}"
+        layer = "" if self.layer_seed is None else layer_name(self.layer_seed, self.steps)
         episodes = f"{self.episodes}_from_{self.first_episode}"
         return file_name(
             self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier, episodes, only
@@ -150,33 +123,20 @@ class Watch:
     layer_seed: int
     episodes: int
     first_episode: int
+    steps: int = FITTED_STEPS
 
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
         episodes = f"{self.episodes}_from_{self.first_episode}"
         return file_name(
-            self.robot, self.agent, f"seed{self.agent_seed}", f"layer{self.layer_seed}", "watched", episodes
+            self.robot,
+            self.agent,
+            f"seed{self.agent_seed}",
+            layer_name(self.layer_seed, self.steps),
+            "watched",
+            episodes,
         )
-
-
-def run_fit(cell: Fit, agents: Sequence[Agent], logs: Path) -> Result:
-    """
-    Fit a layer with `sb3-plastic adapt`, unless that is done.
-
-    :param cell: which
-    :param agents: of the study
-    :param logs: layers go there
-    :return: ``unexplained``: share of the variance that the forward model leaves, its mean and the worst component's
-    """
-    agent = agent_of(cell, agents)
-    folder = layer_folder(agent, cell.layer_seed, logs)
-    if not is_adaptive_folder(folder):  # its configuration is written last
-        arguments = ["adapt", "--model", str(agent.model), "--steps", str(cell.steps), "--seed", str(cell.layer_seed)]
-        run_command([*arguments, "--out", str(folder)], folder.with_suffix(".log"))
-    report = read_config(folder)["report"]
-    shares = list(report["unexplained"].values())
-    return {"fitted_steps": report["n_steps"], "unexplained": [round(float(np.mean(shares)), 5), max(shares)]}
 
 
 def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
@@ -195,7 +155,7 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     about = ModelSettings(wrappers=wrappers, label=cell.agent, train_seed=cell.agent_seed)
     model: Any = agent.model
     if agent.layer_inside and arm.layer is None and arm.controls is not None:
-        model = _WithoutLayer(_layer_inside(agent))
+        model = _WithoutLayer(layer_inside(agent))
         about = dataclasses.replace(
             about, env=trained.env_id, env_kwargs=trained.env_kwargs, vec_normalize=trained.vec_normalize
         )
@@ -229,7 +189,7 @@ def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
     agent = agent_of(cell, agents)
     trained = find_training(agent.model)
     if agent.layer_inside:
-        policy = _layer_inside(agent)
+        policy = layer_inside(agent)
     else:
         policy = AdaptivePolicy.load(layer_folder(agent, cell.layer_seed, logs))
         trained = dataclasses.replace(trained, vec_normalize=None)
@@ -252,17 +212,6 @@ def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
                 "values": str(trace.values[0]),
             }
     return {"names": policy.layer.names, "watched": watched}
-
-
-def _layer_inside(agent: Agent) -> AdaptivePolicy:
-    """The layer that an agent was trained with. :param agent: which  :raises UserError: if none came of it"""
-    layered: AdaptivePolicy | None = layer_around(load_model(agent.model)[0].policy)
-    if layered is None:
-        raise UserError(
-            f"{agent.model} was trained with `adaptive`, but has no layer: its forward model predicted nothing yet. "
-            "Train longer."
-        )
-    return layered
 
 
 class _WithoutLayer:
@@ -288,33 +237,6 @@ class _Watcher(Player):
         self.acting.append(np.eye(len(self.policy.layer.names))[layer.acting])
         self.means.append(self.policy.estimates(self.state)[self.hypothesis].mean.copy())
         return actions
-
-
-def agent_of(cell: Fit | Trial | Watch, agents: Sequence[Agent]) -> Agent:
-    """The agent of a cell. :param cell: of the study  :param agents: all of them"""
-    return next(a for a in agents if (a.label, a.robot, a.seed) == (cell.agent, cell.robot, cell.agent_seed))
-
-
-def layer_folder(agent: Agent, seed: int, logs: Path) -> Path:
-    """Where a layer is, or is to be fitted. :param agent: inside it  :param seed: of it  :param logs: of the study"""
-    name = file_name(agent.robot, agent.label, f"seed{agent.seed}", f"layer{seed}")
-    return agent.layers.get(seed, logs / name)
-
-
-def layer_of(folder: Path, arm: Arm, trained: TrainedIn, seed: int) -> AdaptivePolicy:
-    """
-    A fitted layer with the settings of an arm, calibrated.
-
-    :param folder: of the layer
-    :param arm: with a layer
-    :param trained: the agent's environment
-    :param seed: of the layer
-    """
-    policy = AdaptivePolicy.load(folder)
-    if not arm.layer:
-        return policy
-    with closing(make_env(dataclasses.replace(trained, vec_normalize=None), 48, 1000)) as venv:
-        return policy.with_settings(LayerSettings(**arm.layer), venv, seed=1000 + seed)
 
 
 def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:

@@ -57,8 +57,7 @@ def static_forward_queue(queue: Array, count: int, thread: int, calls: Array) ->
 def static_backward_queue(queue: Array, count: int, thread: int, calls: Array) -> None:
     """Backward of ``static_forward``, of the groups of rows that this thread takes from the queue."""
     mode = flush_subnormals()
-    call = calls[0]
-    group = take(queue)
+    call, group = calls[0], take(queue)
     while group < count:
         clear(rows(LayerParameters, call.gp, group, call.threshold))
         for r in range(group * call.B // count, (group + 1) * call.B // count):

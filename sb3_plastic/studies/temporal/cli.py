@@ -18,7 +18,7 @@ from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.records import records
 from sb3_plastic.studies.temporal.report import write_report
 from sb3_plastic.studies.temporal.search import FIRST_SEED, ranking, run_search_cell, search_cells
-from sb3_plastic.studies.temporal.study import list_cells, run_cell, run_smoke_cell, smoke_cells
+from sb3_plastic.studies.temporal.study import list_cells, run_cell, smoke_cells
 from sb3_plastic.studies.temporal.tables import headline, parts
 from sb3_plastic.tasks import TASKS
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if not args.report_only:
         cells = smoke_cells(args.tasks) if args.smoke else list_cells(args.tasks, args.seeds, args.grid_seeds)
-        run_cells(cells, run_smoke_cell if args.smoke else run_cell, args.out, place_of(args), accuracies)
+        run_cells(cells, run_cell, args.out, place_of(args), accuracies)
     frame = records(required_results(args.out).values())
     print("\n".join(["", *headline(frame), "", *parts(frame), ""]))
     for path in write_report(args.out):

@@ -16,7 +16,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.settings import LEARNED, NETWORKS, NOISE, RECIPES, SPREAD, UPDATES, make_task
-from sb3_plastic.studies.temporal.study import N_TEST, Cell
+from sb3_plastic.studies.temporal.study import Cell
 from sb3_plastic.studies.temporal.training import Recipe, evaluate, train
 
 MEMBRANES: dict[str, dict[str, Any]] = {
@@ -63,12 +63,11 @@ def search_cells(tasks: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
     ]
 
 
-def run_search_cell(cell: Cell, n_test: int = N_TEST) -> Result:
+def run_search_cell(cell: Cell) -> Result:
     """
     Train and test one change of settings.
 
     :param cell: its ``ablation`` is the label of the change
-    :param n_test: trials per test
     :return: ``tests``, as in :func:`~sb3_plastic.studies.temporal.study.run_cell`
     """
     torch.manual_seed(cell.seed)
@@ -78,7 +77,7 @@ def run_search_cell(cell: Cell, n_test: int = N_TEST) -> Result:
     train(network, task, Recipe(cell.n_updates, **RECIPES[cell.task]), cell.seed)
     conditions = [dict(drop=drop, spurious=spurious) for drop, spurious in NOISE]
     tests = [
-        {**condition, "accuracy": evaluate(network, make_task(cell.task, **condition), n_test, 10_000 + cell.seed)}
+        {**condition, "accuracy": evaluate(network, make_task(cell.task, **condition), cell.trials, 10_000 + cell.seed)}
         for condition in conditions
     ]
     return dict(tests=tests)

@@ -46,6 +46,7 @@ class Cell:
     :param seed: seed of the weights, the trials and the exploration
     :param n_updates: gradient steps
     :param ablation: a name in ``ABLATIONS`` (in a search: the change of settings), or nothing
+    :param trials: per test
     """
 
     task: str
@@ -53,11 +54,13 @@ class Cell:
     seed: int
     n_updates: int
     ablation: str = ""
+    trials: int = N_TEST
 
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
-        return file_name(self.task, self.network, self.ablation, self.n_updates, f"seed{self.seed}")
+        trials = "" if self.trials == N_TEST else f"{self.trials}_trials"
+        return file_name(self.task, self.network, self.ablation, self.n_updates, f"seed{self.seed}", trials)
 
 
 def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1) -> list[Cell]:
@@ -106,15 +109,14 @@ def conditions(task: str) -> list[dict[str, Any]]:
     return levels
 
 
-def run_cell(cell: Cell, n_test: int = N_TEST) -> dict[str, Any]:
+def run_cell(cell: Cell) -> dict[str, Any]:
     """
     Train and test one network.
 
     :param cell: which
-    :param n_test: trials per test
     :return: plain data: ``tests``, a list of conditions with their accuracies, the learning curve, sizes and times
     """
-    test_seed = 10_000 + cell.seed  # training draws from cell.seed
+    n_test, test_seed = cell.trials, 10_000 + cell.seed  # training draws from cell.seed
     if cell.network == "reference":
         tests = []
         for condition in conditions(cell.task):
@@ -181,9 +183,4 @@ def smoke_cells(tasks: Sequence[str]) -> list[Cell]:
     for task in tasks:
         if task in ANALYSED:
             cells += [Cell(task, ANALYSED[task], 0, 4, ablation) for ablation in ("", "h detached")]
-    return cells
-
-
-def run_smoke_cell(cell: Cell) -> dict[str, Any]:
-    """:func:`run_cell` with few trials."""
-    return run_cell(cell, n_test=32)
+    return [replace(cell, trials=32) for cell in cells]
