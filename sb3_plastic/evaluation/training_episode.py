@@ -17,7 +17,7 @@ from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
 
-SIZE = {"width": 240, "height": 180}
+SIZE: dict[str, Any] = {"width": 240, "height": 180}
 
 
 @contextmanager
