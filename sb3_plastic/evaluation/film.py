@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import TrainedIn, make_env, robot_of
+from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, make_env, robot_of
 from sb3_plastic.evaluation.film_layer import HEIGHT as PANEL
 from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plot_width
 from sb3_plastic.perturbations.envs import PerturbableEnv
@@ -93,6 +93,7 @@ def shoot(
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
     with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as venv:
+        check_spaces(player.model, venv, trained.env_id)
         base = venv.unwrapped
         seed_each(venv, [seed])
         if ours:
