@@ -91,7 +91,7 @@ class SplitObservation(gym.ObservationWrapper):
     :param env: environment with a box observation of one axis
     :param n_last: how many numbers, from the end
     :param key: the key of those; the rest is ``sensors``
-    :raises UserError: on another observation, or more numbers than it has
+    :raises UserError: on another observation, more numbers than it has, or the key ``sensors``
     """
 
     def __init__(self, env: gym.Env, n_last: int, key: str = "context") -> None:
@@ -100,6 +100,8 @@ class SplitObservation(gym.ObservationWrapper):
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise UserError(f"SplitObservation needs a box observation of one axis, got {space}.")
         check_number("n_last", n_last, at_least=1, below=space.shape[0], integer=True)
+        if key == "sensors":
+            raise UserError("The key 'sensors' is that of the rest: give the last numbers another.")
         self.n_first, self.key = space.shape[0] - n_last, key
         parts = self.observation(space.low), self.observation(space.high)
         self.observation_space: spaces.Space = spaces.Dict(
@@ -144,7 +146,8 @@ class MidRunChange(gym.Wrapper):
         self.wires = None if wires is None else np.asarray(wires, np.float64)
         if self.wires is not None:
             space, n = env.action_space, len(self.wires)
-            if not isinstance(space, spaces.Box) or space.shape != (n,) or self.wires.shape != (n, n):
+            fit = isinstance(space, spaces.Box) and (*space.shape, *self.wires.shape) == (n, n, n)
+            if not (fit and isinstance(space, spaces.Box) and space.is_bounded()):
                 raise UserError(f"Wires of shape {self.wires.shape} do not fit the action space {space}.")
             self._middle, self._half = (space.high + space.low) / 2, (space.high - space.low) / 2
 
@@ -194,9 +197,9 @@ def extended_space(space: spaces.Space, action_space: spaces.Space) -> spaces.Sp
         boxes = {name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in added.items()}
         return spaces.Dict({**space.spaces, **boxes})
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        free = np.full(n_actions + 1, np.inf, space.dtype)
-        low, high = np.concatenate((space.low, -free)), np.concatenate((space.high, free))
-        return spaces.Box(low, high, dtype=space.dtype.type)
+        dtype, free = _floating(space.dtype), np.full(n_actions + 1, np.inf)
+        low, high = (np.concatenate(part).astype(dtype) for part in ((space.low, -free), (space.high, free)))
+        return spaces.Box(low, high, dtype=dtype.type)
     raise UserError(f"PreviousActionReward needs a box observation of one axis, or a dict, got {space}.")
 
 
@@ -211,4 +214,9 @@ def extended(observation: Any, action: np.ndarray, reward: Any) -> Any:
     reward = np.asarray(reward, np.float32)[..., None]
     if isinstance(observation, dict):
         return {**observation, "previous_action": action.astype(np.float32), "previous_reward": reward}
-    return np.concatenate((observation, action, reward), axis=-1).astype(observation.dtype)
+    return np.concatenate((observation, action, reward), axis=-1).astype(_floating(observation.dtype))
+
+
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of what an action and a reward are added to: whole numbers would cut them."""
+    return dtype if np.issubdtype(dtype, np.floating) else np.dtype(np.float32)

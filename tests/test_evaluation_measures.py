@@ -90,6 +90,15 @@ def test_a_uniform_gap_is_a_better_policy_and_no_adaptation():
     assert m["plateau"] < episode_measures(RECOVERING, 300)["plateau"]
 
 
+def test_an_episode_that_has_ended_before_the_onset_has_no_gain():
+    fallen = pieces((2, 280), (np.nan, 720))
+    gain = gain_curve(
+        np.stack([RECOVERING, fallen]), np.stack([pieces((2, 300), (1, 700)), fallen]), np.array([300] * 2)
+    )
+    assert np.isnan(gain[1]).all()
+    assert not np.isnan(gain[0]).any()
+
+
 def test_an_after_effect_is_what_is_lost_after_the_removal():
     removed = pieces((2, 300), (1, 400), (1.5, 50), (2, 250))
     m = episode_measures(removed, 300, removal=700, nominal=pieces((2, 1000)))

@@ -278,6 +278,23 @@ def test_without_mujoco_batch_the_error_names_the_alternative(monkeypatch) -> No
         make_vec_env(env_id("Ant"), 1, vec_env_cls=LocomotionVecEnv)
 
 
+def test_an_idle_robot_meets_its_perturbation_in_a_step_of_its_own():
+    onset = {"kind": "motor_off", "target": "*", "schedule": {"form": "onset", "at": 6}}
+    venv = make_vec_env(
+        "sb3_plastic/PerturbedHopper-v0", 2, vec_env_cls=LocomotionVecEnv, env_kwargs={"perturbations": [onset]}
+    )
+    venv.reset()
+    own_steps, since = np.zeros(2, int), []
+    for t in range(12):
+        idle = np.array([False, 2 <= t < 5])
+        venv.set_idle(idle)
+        infos = venv.step(np.zeros((2, 3), np.float32))[3]
+        since.append((own_steps.copy(), [info["steps_since_onset"] for info in infos]))
+        own_steps += ~idle
+    for steps, shown in since[5:]:
+        assert shown == [max(n - 6, -1) for n in steps]
+
+
 def test_idle_robots_stay_as_they_are_and_the_others_move_as_ever():
     def venv():
         made = make_vec_env("sb3_plastic/PerturbedHopper-v0", 3, seed=0, vec_env_cls=LocomotionVecEnv)

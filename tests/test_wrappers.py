@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from sb3_plastic import PlasticPPO, PreviousActionReward, VecPreviousActionReward
 from sb3_plastic.errors import UserError
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
-from sb3_plastic.wrappers import MidRunChange
+from sb3_plastic.safe.wrappers import check_wrapper
+from sb3_plastic.wrappers import MidRunChange, SplitObservation
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,22 @@ def test_previous_action_and_reward_follow_the_observation(action_space, action,
     assert env.observation_space.contains(observation)
     observation, _ = env.reset()
     np.testing.assert_array_equal(observation[4:], np.zeros(len(shown) + 1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_whole_numbers_become_floating_so_that_rewards_are_not_cut(dtype):
+    env = PreviousActionReward(RandomEnv(spaces.Box(0, 100, (2,), dtype), spaces.Discrete(2)))
+    env.reset(seed=0)
+    observation, reward, *_ = env.step(1)
+    assert observation.dtype == np.float32
+    np.testing.assert_allclose(observation[2:], [0, 1, reward], rtol=1e-6)
+    assert env.observation_space.contains(observation)
+
+
+def test_the_rest_of_a_split_observation_keeps_its_key():
+    with pytest.raises(UserError, match="give the last numbers another"):
+        SplitObservation(RandomEnv(BOX, BOX), n_last=1, key="sensors")
+    check_wrapper({"sb3_plastic.wrappers.SplitObservation": {"n_last": 1}}, "config.yml")
 
 
 def test_a_dict_observation_gets_two_more_keys():

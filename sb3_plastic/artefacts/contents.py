@@ -204,7 +204,7 @@ def _of_model(path: Path) -> Contents:
     facts = {
         "observation space": str(values.get("observation_space", "not readable as data")),
         "action space": str(values.get("action_space", "not readable as data")),
-        "nominal steps learned from": values.get("num_timesteps"),
+        "num timesteps": values.get("num_timesteps"),
         "updates": values.get("_n_updates"),
         "seed": values.get("seed"),
         "environments": values.get("n_envs"),

@@ -53,7 +53,8 @@ class PlasticES(WholeFiles):
 
     The noise of a generation, and the seeds of its environments, are functions of the seed and the number of the
     generation alone. So equal seeds give equal generations, bit for bit, whatever the number of workers; and a training
-    that is stopped (also in mid-generation), saved and loaded goes on as if it had not been stopped.
+    that is stopped (also in mid-generation), saved and loaded goes on as if it had not been stopped; what was played of
+    a generation is played again, and counted again.
 
     The statistics of a ``VecNormalize`` are those of the generations before: all individuals are judged by the same.
     Its rewards are not used: fitness is the return that a ``Monitor`` reports, or else the sum of the original rewards.

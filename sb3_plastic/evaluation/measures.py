@@ -195,8 +195,8 @@ def gain_curve(intact: Array, frozen: Array, onset: Array, before: int = TAIL, a
     :return: [E, before + after]; NaN for episodes without a level before the onset
     """
     f, g = filled(intact), filled(frozen)
-    level = np.array(
-        [row[o - TAIL : o].mean() if o >= TAIL else np.nan for row, o in zip(f, np.asarray(onset), strict=True)]
+    level = np.array(  # NaN as well where the episode has ended before
+        [row[o - TAIL : o].mean() if o >= TAIL else np.nan for row, o in zip(intact, np.asarray(onset), strict=True)]
     )
     return aligned(f - g, onset, before, after) / np.where(level >= MOVING, level, np.nan)[:, None]
 

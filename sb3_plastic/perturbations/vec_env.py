@@ -190,13 +190,14 @@ class LocomotionVecEnv(DummyVecEnv):
         keys = list(columns)
         values = zip(*(column.tolist() if column.ndim == 1 else column for column in columns.values()), strict=True)
         infos = []
-        for row, p, bad, cut in zip(values, self._perturbers, unstable.tolist(), truncated.tolist(), strict=True):
+        flags = (flag.tolist() for flag in (unstable, truncated, self._idle))
+        for row, p, bad, cut, idle in zip(values, self._perturbers, *flags, strict=True):
             info = dict(zip(keys, row, strict=True))
             info.update(p.info)
             info["steps_since_onset"] = -1 if p.onset is None else p.t - p.onset
             info["sim_unstable"] = bad
             info["TimeLimit.truncated"] = cut
-            p.t += 1
+            p.t += not idle
             infos.append(info)
         return infos
 

@@ -11,6 +11,7 @@ WRAPPERS: set[str] = {
     "sb3_plastic.wrappers.PreviousActionReward",
     "sb3_plastic.wrappers.VecPreviousActionReward",
     "sb3_plastic.wrappers.MidRunChange",
+    "sb3_plastic.wrappers.SplitObservation",
     "sb3_plastic.adaptive.training.VecAdaptiveLayer",  # reads the folder that its argument names, plain data
     "sb3_plastic.perturbations.vec_env.locomotion_vec_env",
     *(
