@@ -19,6 +19,7 @@ STUDIES = {
     "adaptation": ("adaptation", "results.csv"),
     "adaptation_nothing": ("adaptation", "results.csv"),
     "adaptation_cables": ("adaptation", "results.csv"),
+    "adaptation_beyond": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "estimates": ("estimates", "results.csv"),
     "evolution": ("evolution", "results.csv"),
