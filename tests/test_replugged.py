@@ -65,5 +65,5 @@ def test_the_table_has_a_row_for_each_change():
 def test_the_study_runs_and_goes_on_from_its_results(tmp_path, capsys):
     argv = ["study", "replugged", "--out", str(tmp_path), "--envs", "Pendulum-v1", "--seeds", "0"]
     assert main([*argv, "--scale", "0.03", "--episodes", "2"]) == 0
-    assert "| Pendulum-v1 | SAC | reversed |" in capsys.readouterr().out
+    assert "| Pendulum-v1 | SAC (0.03 of the steps, 2 episodes) | reversed |" in capsys.readouterr().out
     assert main([*argv, "--report-only"]) == 0
