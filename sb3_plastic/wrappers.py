@@ -146,8 +146,8 @@ class MidRunChange(gym.Wrapper):
         self.wires = None if wires is None else np.asarray(wires, np.float64)
         if self.wires is not None:
             space, n = env.action_space, len(self.wires)
-            fit = isinstance(space, spaces.Box) and (*space.shape, *self.wires.shape) == (n, n, n)
-            if not (fit and isinstance(space, spaces.Box) and space.is_bounded()):
+            shapes = (*(space.shape or ()), *self.wires.shape)
+            if not isinstance(space, spaces.Box) or not space.is_bounded() or shapes != (n, n, n):
                 raise UserError(f"Wires of shape {self.wires.shape} do not fit the action space {space}.")
             self._middle, self._half = (space.high + space.low) / 2, (space.high - space.low) / 2
 

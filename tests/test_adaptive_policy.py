@@ -204,7 +204,7 @@ def test_a_layer_is_put_around_no_other_layer_and_into_no_other_environment(pend
 
 
 def test_inputs_that_are_none_are_answered(fitted):
-    with pytest.raises(UserError, match="of reset\\(\\) pass the first"):
+    with pytest.raises(UserError, match="returns pass the first"):
         fitted.predict((np.zeros(3), {}))
     with pytest.raises(UserError, match="Unknown hypothesis"):
         fitted.with_hypotheses(["motors"])

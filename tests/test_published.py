@@ -1,5 +1,6 @@
 """What docs/results publishes: its commands make its figures and its tables from the tables in the tree."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -47,6 +48,11 @@ def test_a_study_is_remade_from_its_table(folder, tmp_path, capsys):
         assert np.abs(old - new).mean() < 0.02, name  # fonts may be rendered in another way elsewhere
     if (RESULTS / folder / "report.md").exists():
         assert (tmp_path / "report.md").read_text() == (RESULTS / folder / "report.md").read_text()
+
+
+def test_no_table_names_a_folder_of_one_machine():
+    for table in RESULTS.rglob("*.csv"):
+        assert not re.findall(r"[ =\"']/\w+/[\w/]+", table.read_text()), table
 
 
 def test_results_are_small_and_hold_no_vector_graphics():

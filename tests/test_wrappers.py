@@ -163,3 +163,9 @@ def test_attributes_change_at_the_onset_and_come_back():
 def test_changes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(UserError, match=message):
         MidRunChange(gym.make("Pendulum-v1"), **change)
+
+
+def test_motors_without_bounds_cannot_be_plugged_in_anew():
+    env = RandomEnv(BOX, spaces.Box(-np.inf, np.inf, (1,)))
+    with pytest.raises(UserError, match="do not fit the action space"):
+        MidRunChange(env, wires=[[-1]])

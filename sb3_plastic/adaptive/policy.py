@@ -204,7 +204,9 @@ class AdaptivePolicy:
         :raises UserError: on observations of the wrong shape, or a state of other environments
         """
         if isinstance(observation, dict | tuple):
-            raise UserError(f"Observations are arrays, got a {type(observation).__name__}; of reset() pass the first.")
+            raise UserError(
+                f"Observations are arrays, got a {type(observation).__name__}. Of what reset() returns pass the first."
+            )
         o = np.array(observation, np.float64)  # a copy, which the state keeps: environments reuse theirs
         single = o.ndim == 1
         o = o[None] if single else o

@@ -28,6 +28,7 @@ FITTED_STEPS = 400_000
 """Steps of the nominal robot that a layer is fitted on, by default."""
 
 MOST_ENVS = 64
+"""More environments than `adapt` steps at once by default: it completes the last step of all of them."""
 
 
 def layer_name(seed: int, steps: int) -> str:
@@ -116,7 +117,7 @@ def check_fitted(folder: Path, agent: Agent, steps: int) -> None:
     inside, own = layered.agent.policy.state_dict(), model.policy.state_dict()
     same = inside.keys() == own.keys() and all(torch.equal(inside[name], own[name].cpu()) for name in own)
     fitted = layered.report["n_steps"]
-    if not same or not steps <= fitted < steps + MOST_ENVS:  # `adapt` completes the step of all its environments
+    if not same or not steps <= fitted < steps + MOST_ENVS:
         raise UserError(
             f"{folder} holds a layer around {'this' if same else 'another'} agent, fitted on {fitted} steps: another "
             f"than {agent.label} of seed {agent.seed} with --steps {steps} asks for. Name other --logs, or delete it."

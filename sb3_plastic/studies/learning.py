@@ -120,9 +120,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for env_id in args.envs
             for candidate in (_candidates(env_id, label, args.candidates) if args.search else [""])
         ]
-        run_cells(
-            cells, partial(run_cell, logs=args.logs), args.out, place_of(args), lambda result: str(summary([result]))
-        )
+        run = partial(run_cell, logs=args.logs)
+        run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
     shown = [
         result for result in required_results(args.out).values() if result["steps"] == args.steps or args.report_only
     ]
@@ -146,7 +145,7 @@ def run_cell(cell: Cell, logs: Path) -> Result:
     trained, arguments, changes = train(cell, logs)
     return {
         "changes": changes,
-        "command": f"sb3-plastic train {shlex.join(arguments)}",
+        "command": _told("train", arguments, logs),
         "training": read_curve(trained, max(cell.steps // 50, 1)),
         **evaluate(algo, trained / f"{cell.environment}.zip", cell.environment, cell.seed, cell.episodes),
     }
@@ -164,12 +163,8 @@ def train(cell: Cell, logs: Path) -> tuple[Path, list[str], list[str]]:
     changes = [*own, *(candidates(cell.environment, cell.agent)[cell.candidate] if cell.candidate else [])]
     arguments = ["--env", cell.environment, "-n", str(cell.steps), "--seed", str(cell.seed), "--eval-freq", "-1"]
     if cell.agent == RL_ZOO:
-        arguments += [
-            "--algo",
-            algo,
-            "--conf-file",
-            str(write_rl_zoo_config(logs / f"rl_zoo-{cell.training_name}.yml")),
-        ]
+        config = write_rl_zoo_config(logs / f"rl_zoo-{cell.training_name}.yml")
+        arguments += ["--algo", algo, "--conf-file", str(config)]
     else:
         arguments += configuration(algo)
     arguments += ["-params", *changes] if changes else []
@@ -192,10 +187,15 @@ def distilled(cell: Cell, logs: Path) -> Result:
         run_command(["distill", *arguments], folder / "distill.log")
     return {
         "changes": [],
-        "command": f"sb3-plastic distill {shlex.join(arguments)}",
+        "command": _told("distill", arguments, logs),
         "training": {"steps": [], "returns": []},
         **evaluate("plastic_ppo", model, cell.environment, cell.seed, cell.episodes, exploring=False),
     }
+
+
+def _told(command: str, arguments: Sequence[str], logs: Path) -> str:
+    """A command as results tell it: with the default folder of models, not with that of this machine."""
+    return f"sb3-plastic {command} {shlex.join(arguments)}".replace(str(logs), "logs/learning")
 
 
 def evaluate(

@@ -233,11 +233,8 @@ def table(results: Mapping[str, Result]) -> list[str]:
     for result in results.values():
         groups.setdefault(tuple(result[key] for key in ("env", "algo", "scale", "episodes")), []).append(result)
     for (env, algo, scale, episodes), rows in sorted(groups.items()):
-        of = (
-            ""
-            if (scale, episodes) == (Cell.scale, Cell.episodes)
-            else f" ({scale:g} of the steps, {episodes} episodes)"
-        )
+        whole = (scale, episodes) == (Cell.scale, Cell.episodes)
+        of = "" if whole else f" ({scale:g} of the steps, {episodes} episodes)"
         for change in rows[0]["rewards"]:
             cells = []
             for arm in ("alone", "with the layer"):
