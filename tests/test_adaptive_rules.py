@@ -293,6 +293,16 @@ def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body
     assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(predictor.linearise(o[0], a[0])[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("body", ["mlp", "spiking"])
+def test_a_sensor_beyond_what_the_forward_model_sees_tells_nothing_by_its_slope(body):
+    torch.manual_seed(0)
+    predictor = Predictor(ForwardModel(3, 2, body, (16, 16)))
+    near = predictor.linearise(np.array([[0.1, 0.2, 0.3]]), np.zeros((1, 2)))[1]
+    far = predictor.linearise(np.array([[0.1, -11.0, 0.3]]), np.zeros((1, 2)))[1]
+    assert near.any(1).tolist() == [[True, True, True]]
+    assert far.any(1).tolist() == [[True, False, True]]
+
+
 @pytest.mark.parametrize(("body", "members"), [("mlp", 1), ("mlp", 3), ("spiking", 2)])
 def test_what_the_layer_asks_of_the_forward_model_is_the_mean_of_what_was_trained(body, members):
     torch.manual_seed(0)

@@ -87,9 +87,11 @@ class Predictor:
         a, n = a.astype(np.float32), len(self.components)
         f, B = self.heads
         weight = (a @ B).reshape(len(f), len(a), n, -1) + f
-        h, slopes = self.bodies.pull_back(self._standardised(o), weight)
+        z = self._standardised(o)
+        h, slopes = self.bodies.pull_back(z, weight)
         bias = self.bias[:n] + a @ self.bias[n:].reshape(n, -1).T
-        return bias + (weight @ h[..., None])[..., 0].sum(0), slopes.sum(0)
+        seen = np.abs(z) < FAR  # beyond it the model sees no difference
+        return bias + (weight @ h[..., None])[..., 0].sum(0), slopes.sum(0) * seen[:, None, :]
 
     def _standardised(self, o: Array) -> Array:
         return ((o.astype(np.float32) - self.mean) / self.std).clip(-FAR, FAR)
