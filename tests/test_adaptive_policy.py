@@ -156,7 +156,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
     assert loaded.agent.training["env_id"] == "Pendulum-v1"
     assert loaded.agent.training["env_kwargs"] == {"g": 9.8}
-    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "motors_and_disturbance", "wires"}
+    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "wires"}
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2

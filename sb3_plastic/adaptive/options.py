@@ -49,7 +49,8 @@ class LayerOptions:
 
     def names(self) -> tuple[str, ...]:
         """The hypotheses."""
-        return self.hypotheses or (OF_COMMANDS if self.forward_model == ACTOR else DEFAULT)
+        of_actor = self.forward_model == ACTOR
+        return self.hypotheses or tuple(name for name in DEFAULT if not of_actor or name in OF_COMMANDS)
 
     @classmethod
     def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
