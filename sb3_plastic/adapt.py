@@ -17,6 +17,7 @@ import numpy as np
 
 from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.files import AGENT
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
@@ -24,6 +25,8 @@ from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.export import policy_to_plain
+from sb3_plastic.export.folder import check_folder
 from sb3_plastic.progress import is_wanted
 
 
@@ -42,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if Path(args.out).is_file():
         raise UserError(f"--out is a folder to write into, but {args.out} is a file.")
     trained = find_training(path, model_settings(args))
+    check_folder(Path(args.out) / AGENT)  # before the minutes of a fit, and so is what cannot be written
+    if hasattr(model, "policy"):
+        policy_to_plain(model.policy)
     begun = time.perf_counter()
     with closing(make_env(trained, args.n_envs, args.episode_steps)) as venv:
         policy = AdaptivePolicy.fit(

@@ -123,7 +123,7 @@ def tune(arguments: list[str]) -> None:
 
 def enjoy(arguments: list[str]) -> None:
     """Watch a trained agent."""
-    if "--model" in arguments:
+    if names_option("--model", arguments):
         from sb3_plastic.artefacts.enjoying import main as play
 
         play(arguments)
@@ -137,10 +137,15 @@ def enjoy(arguments: list[str]) -> None:
     call(pipeline, "enjoy", [*ALGO, *FOLDER, *arguments])
 
 
+def names_option(option: str, arguments: list[str]) -> bool:
+    """Whether it is there, as ``--option VALUE`` or ``--option=VALUE``. :param arguments: of a command"""
+    return any(argument.split("=")[0] == option for argument in arguments)
+
+
 def record(arguments: list[str]) -> int | None:
     """Record a video of a trained agent; with --perturb, of what a perturbation does to it. --model names any file."""
     render_off_screen()
-    if any(argument.split("=")[0] in ("--perturb", "--model") for argument in arguments):
+    if names_option("--perturb", arguments) or names_option("--model", arguments):
         from sb3_plastic.evaluation.film_cli import main as film
 
         return film(arguments)
@@ -178,7 +183,7 @@ def camera_of(arguments: list[str]) -> list[str]:
 
 def perturbations(arguments: list[str]) -> int:
     """List, describe and render perturbations; a trained agent is rendered by what records videos."""
-    if arguments[:1] == ["render"] and any(argument.split("=")[0] == "--model" for argument in arguments):
+    if arguments[:1] == ["render"] and names_option("--model", arguments):
         render_off_screen()
         from sb3_plastic.evaluation.film_cli import render
 
@@ -359,7 +364,7 @@ def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
         return []  # it names the package
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
-    if command not in ("enjoy", "record", "plot") or "--model" in arguments:
+    if command not in ("enjoy", "record", "plot") or names_option("--model", arguments):
         return []
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", default=FOLDER[1])

@@ -31,7 +31,7 @@ from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file, replacing
 from sb3_plastic.progress import is_wanted
-from sb3_plastic.safe import read_literal
+from sb3_plastic.safe import RefusedError, read_literal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     teacher, _ = load_model(path, args.algo, args.trust)
     trained = find_training(path, model_settings(args))
     normalization = None if trained.vec_normalize is None else Normalization.load(trained.vec_normalize, args.trust)
-    kwargs = read_literal(args.policy_kwargs, "--policy-kwargs")
+    try:
+        kwargs = read_literal(args.policy_kwargs, "--policy-kwargs")
+    except RefusedError:
+        kwargs = None
     if not isinstance(kwargs, dict):
-        raise UserError(f"--policy-kwargs is a dict such as \"dict(rule='none')\", got {args.policy_kwargs!r}.")
+        raise UserError(
+            f"--policy-kwargs is a dict of numbers, strings, lists and dicts, such as \"dict(rule='none')\", got "
+            f"{args.policy_kwargs!r}."
+        )
     begun = time.perf_counter()
     with closing(make_env(replace(trained, vec_normalize=None), args.n_envs, args.episode_steps)) as venv:
         student = distill(

@@ -162,6 +162,18 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.layer.settings.probing == 0.2
 
 
+def test_a_folder_that_holds_something_else_is_refused_before_the_fit(tmp_path, capsys, pendulums, monkeypatch):
+    model, _ = pendulums
+    model.save(tmp_path / "m.zip")
+    (tmp_path / "a" / "agent").mkdir(parents=True)
+    (tmp_path / "a" / "agent" / "thesis.tex").touch()
+    monkeypatch.setattr(AdaptivePolicy, "fit", None)
+    assert (
+        main(["adapt", "--model", str(tmp_path / "m.zip"), "--env", "Pendulum-v1", "--out", str(tmp_path / "a")]) == 2
+    )
+    assert "Choose another folder" in capsys.readouterr().err
+
+
 def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):
     raw = pendulums[1].venv
     of_its_own = fitted.with_settings(fitted.layer.settings, raw, 3200, seed=5)

@@ -28,7 +28,7 @@ ALLOWED = {
     "adaptive": "errors files progress safe export snn undisturbed",
     "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
     "simulator progress undisturbed",
-    "adapt": "adaptive errors evaluation progress",
+    "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",
     "finite": "errors",

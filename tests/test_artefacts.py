@@ -15,6 +15,7 @@ from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.files import digest
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
 ZIP = RUN / "HalfCheetah-v5.zip"
@@ -53,7 +54,7 @@ def test_evaluations_of_zip_run_and_export_are_the_same(exported):
 def test_enjoy_plays_run_and_export_alike(exported, capsys):
     (total,) = play(str(RUN), episodes=1)
     capsys.readouterr()
-    assert main(["enjoy", "--model", str(exported), "--no-render", "--episodes", "1"]) == 0
+    assert main(["enjoy", f"--model={exported}", "--no-render", "--episodes", "1"]) == 0
     assert f"Mean return of 1 episodes: {total:.1f}" in capsys.readouterr().out
 
 
@@ -76,7 +77,7 @@ def test_a_checkpoint_has_the_statistics_that_were_saved_with_it(exported, tmp_p
     ("arguments", "message"),
     [
         (["--episodes", "0"], "episodes must be a whole number at least 1, got 0"),
-        (["--env", "Ant-v5"], "of observations of shape (17,), those of this environment have (105,)"),
+        (["--env", "Ant-v5"], "observation space has shape (17,), that of Ant-v5 has (105,)"),
     ],
 )
 def test_enjoy_refuses_what_it_cannot_play(exported, arguments, message, capsys):
@@ -122,7 +123,8 @@ def test_inspect_tells_of_an_adaptive_policy_its_agent_and_its_layer(capsys):
     assert main(["inspect", str(ADAPTIVE), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["kind"], found["layers"][0]["rule"], found["asks to run code"]) == ("adaptive", "oja", {})
-    assert {name: found["sha256"][name] for name in config["sha256"]} == config["sha256"]
+    sums = {name: found["sha256"][name] for name in config["sha256"]}
+    assert sums == config["sha256"] | {"adaptive.json": sums["adaptive.json"]}  # its own is one of its data
     layer = found["adaptive layer"]
     assert layer["forward model"] == "3 x mlp, layers of 192, 192"
     assert layer["nominal steps learned from"] == config["report"]["n_steps"]
@@ -149,9 +151,23 @@ def test_inspect_refuses_a_layer_without_its_settings(tmp_path, capsys):
     file = tmp_path / "changed" / "adaptive.json"
     config = json.loads(file.read_text())
     del config["settings"]["calm"]
+    config["sha256"][file.name] = digest(config, file.name)
     file.write_text(json.dumps(config))
     assert main(["inspect", str(tmp_path / "changed")]) == 2
     assert "calm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("settings", {"head_start": 1e9}), ("sha256", []), ("sha256", {}), ("lifetime", True)]
+)
+def test_a_layer_whose_settings_were_changed_is_refused(name, value, tmp_path, capsys):
+    shutil.copytree(ADAPTIVE, tmp_path / "changed")
+    file = tmp_path / "changed" / "adaptive.json"
+    config = json.loads(file.read_text())
+    config[name] = config[name] | value if name == "settings" else value
+    file.write_text(json.dumps(config))
+    assert main(["inspect", str(tmp_path / "changed")]) == 2
+    assert "its checksum does not fit: it was changed since it was written" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_model_is_answered(tmp_path, capsys):

@@ -1,20 +1,26 @@
 """Policies in other formats do what the original does, or are refused with the reason."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from envs import RandomEnv
 from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.interchange import FrozenPolicy, NirPolicy, OnnxPolicy, compare, freeze, to_nir, to_onnx
 from sb3_plastic.interchange.nir import is_hard_reset
-from sb3_plastic.interchange.step import DeterministicStep, state_names
+from sb3_plastic.interchange.step import DeterministicStep, check_convertible, state_names
 from sb3_plastic.snn.neurons import NEURONS, lif
 from sb3_plastic.snn.scan.reference import plastic_scan_reference
+from sb3_plastic.wrappers import VecPreviousActionReward
 
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 ACTIONS = spaces.Box(np.float32([-1, -2]), np.float32([1, 2]))
 NORMALIZATION = Normalization({"": np.array([0.1, -0.2, 0.3])}, {"": np.array([1.0, 2.0, 3.0])}, clip=5.0)
@@ -49,6 +55,39 @@ class Original:
 
     def predict(self, observation, state, episode_start, deterministic):
         return self.policy.predict(NORMALIZATION(observation), state, episode_start, deterministic)
+
+
+# The command
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "snntorch", "nir"])
+def test_an_adaptive_layer_has_no_form_elsewhere_and_nothing_is_written(format_name, tmp_path, capsys):
+    arguments = ["--format", format_name, "--to", str(tmp_path / "x")]
+    assert main(["convert", str(RESULTS / "adaptive" / "HalfCheetah-v5"), *arguments]) == 2
+    assert "does not serve AdaptivePolicy" in capsys.readouterr().err
+    policy = policy_of(adaptive=dict(net_arch=[8], epochs=1, hypotheses=["motors"]))
+    policy.adaptive_policy = lambda: "a layer"  # after a training
+    with pytest.raises(UserError, match="does not serve an adaptive layer"):
+        check_convertible(policy, format_name)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_model_that_saw_its_last_action_and_reward_is_compared_in_its_wrapper(tmp_path, capsys):
+    venv = VecPreviousActionReward(make_vec_env("Pendulum-v1", n_envs=1))
+    write(PlasticPPO("MlpPolicy", venv, n_steps=16, batch_size=16, device="cpu"), tmp_path / "run")
+    command = ["convert", str(tmp_path / "run"), "--format", "onnx", "--check", "20"]
+    assert main([*command, "--to", str(tmp_path / "m.onnx")]) == 0
+    assert "Over 20 steps the actions differ by" in capsys.readouterr().out
+    assert main([*command, "--to", str(tmp_path / "no.onnx"), "--env", "CartPole-v1"]) == 2
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def write(model, run):
+    """A run as RL Zoo leaves it."""
+    model.save(run / "Pendulum-v1.zip")
+    (run / "Pendulum-v1").mkdir()
+    (run / "Pendulum-v1" / "args.yml").write_text("algo: plastic_ppo\nenv: Pendulum-v1\n")
+    (run / "Pendulum-v1" / "config.yml").write_text("vec_env_wrapper: [sb3_plastic.wrappers.VecPreviousActionReward]\n")
 
 
 # ONNX

@@ -83,6 +83,16 @@ def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):
     assert "Choose another folder" in capsys.readouterr().err
 
 
+def test_what_is_in_the_folder_stays_where_nothing_can_be_packaged(tmp_path, capsys):
+    mine = {"README.md": "mine", "results.json": "{}", "replay.mp4": "film", "thesis.tex": "all"}
+    for name, content in mine.items():
+        (tmp_path / name).write_text(content)
+    for model in ("typo.zip", str(RUN)):
+        assert main(["package", model, "--to", str(tmp_path)]) == 2
+    assert "Choose another folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
 def test_where_nothing_can_be_drawn_the_error_names_the_way_out(tmp_path, capsys):
     env = "sb3_plastic/CueAccumulation-v0"
     PPO("MlpPolicy", env, n_steps=8, batch_size=8).save(tmp_path / "m.zip")

@@ -22,6 +22,7 @@ from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
 from sb3_plastic.report.claims import claims, few_seeds
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
+from sb3_plastic.report.document import Document, new_figure
 from sb3_plastic.report.figures import (
     SHAM_TITLE,
     agents,
@@ -32,7 +33,7 @@ from sb3_plastic.report.figures import (
     scenario_gains,
     survival,
 )
-from sb3_plastic.report.page import missing_controls
+from sb3_plastic.report.page import _Section, missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
 from sb3_plastic.report.verdict import key_figures, verdict
 
@@ -125,6 +126,15 @@ class TestThePage:
         for name in names:
             assert (report / "figures" / f"{name}.png").stat().st_size > 10_000
             assert f"](figures/{name}.svg)" in text
+
+    def test_labels_that_differ_by_signs_or_capitals_have_figures_of_their_own(self, results, tmp_path):
+        document = Document("Labels")
+        section = _Section(document, results, "HalfCheetah")
+        for label in ("eta=.1", "eta .1", "Eta .1"):
+            assert section._figure("controls", new_figure(2, 2), label)
+        document.write(tmp_path)
+        names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+        assert names == {f"halfcheetah-controls-eta--1{more}" for more in ("", "-2", "-3")}
 
     def test_html_needs_no_other_file(self, report):
         text = (report / "report.html").read_text()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.studies.results import gather, keep, read_results
 from sb3_plastic.studies.runner import LocalProcesses, file_name, run_cells
@@ -75,6 +76,29 @@ def test_a_result_that_was_not_gathered_counts(tmp_path):
     keep(tmp_path, {"cell": "toy-seed0", "square": 7})
     assert run_cells([Cell(0)], square, tmp_path)["toy-seed0"]["square"] == 7
     assert not (tmp_path / "cells").exists()
+
+
+def test_what_a_killed_process_was_writing_is_no_result(tmp_path):
+    keep(tmp_path, {"cell": "toy-seed0", "square": 7})
+    for content in ('{"cell": "to', '{"cell": "toy-seed0", "square": 7}'):
+        (tmp_path / "cells" / ".toy-seed1.0123abcd.json").write_text(content)
+        assert [*read_results(tmp_path)] == ["toy-seed0"]
+    assert [*gather(tmp_path)] == ["toy-seed0"]
+
+
+def test_cells_that_would_write_over_each_other_are_refused(tmp_path):
+    @dataclass(frozen=True)
+    class Labelled(Cell):
+        label: str = ""
+
+        @property
+        def name(self) -> str:
+            return file_name(self.label)
+
+    with pytest.raises(UserError, match="Two cells have the name oja_simple"):
+        run_cells([Labelled(0, "oja + simple"), Labelled(0, "oja, simple")], square, tmp_path)
+    assert not [*tmp_path.iterdir()]
+    assert len(run_cells([Labelled(0, "oja"), Labelled(0, "oja")], square, tmp_path)) == 1
 
 
 def test_the_table_gives_back_what_was_put_in():

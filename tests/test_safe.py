@@ -192,13 +192,16 @@ def test_damaged_yaml_is_answered(tmp_path, text):
         ("dict(norm_obs=True, clip=dict(a=-1))", {"norm_obs": True, "clip": {"a": -1}}),
         (True, True),
         ("[1, (2, 'x')]", [1, (2, "x")]),
+        ("dict(a=[dict(b=1)], c=(dict(), 2))", {"a": [{"b": 1}], "c": ({}, 2)}),
     ],
 )
 def test_strings_of_literals_are_data(text, value):
     assert read_literal(text, "config.yml") == value
 
 
-@pytest.mark.parametrize("text", ["__import__('os').system('x')", "dict(a=open('x'))", "dict(**x)", "f'{x}'", "("])
+@pytest.mark.parametrize(
+    "text", ["__import__('os').system('x')", "dict(a=open('x'))", "[dict(a=open('x'))]", "dict(**x)", "f'{x}'", "("]
+)
 def test_strings_of_code_are_refused(text):
     with pytest.raises(RefusedError, match=r"config\.yml"):
         read_literal(text, "config.yml")

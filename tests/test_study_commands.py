@@ -4,18 +4,23 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sb3_plastic.cli import main as cli
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies import commands, learning, lifetime
+from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
 from sb3_plastic.studies.learning_report import report
-from sb3_plastic.studies.meta_scores import estimates
+from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
+
+RUN = Path(__file__).parents[1] / "docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1"
 
 
 @pytest.mark.slow
@@ -57,6 +62,65 @@ def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
         found = list(pool.map(lambda _: commands.train_once([], "ppo", "Toy-v0", tmp_path / "agent"), range(2)))
     assert len(trainings) == 1
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("logs", "told"),
+    [
+        ("/home/me/models", "--env train --out logs/learning/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
+        (".", "--env train --out /home/me/models/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
+        ("learning", "--env train --out /home/me/models/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
+    ],
+)
+def test_results_tell_a_command_with_the_default_folder_of_models(logs, told):
+    arguments = [
+        "--env",
+        "train",
+        "--out",
+        "/home/me/models/a",
+        "--conf",
+        "zoo/plastic_ppo.yml",
+        "-params",
+        "learning_rate:1",
+    ]
+    assert learning._told("train", arguments, Path(logs)) == f"sb3-plastic train {told}"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        estimates.Cell("layer", 1000, 0, layer="0123abcd"),
+        evolution.Cell("learning", "Pendulum-v1", "oja + simple", 1000, 0, 0.0),
+    ],
+)
+def test_other_episodes_are_another_result_of_the_same_training(cell):
+    other = replace(cell, episodes=3)
+    assert other.name != cell.name
+    assert other.training_name == cell.training_name
+
+
+def test_another_layer_in_the_loop_is_another_training():
+    cell = estimates.Cell("layer", 1000, 0, layer="0123abcd")
+    assert replace(cell, layer="4567cdef").training_name != cell.training_name
+    with pytest.raises(UserError, match="is no adaptive policy"):
+        estimates.main(["--out", "study", "--layer", "nowhere", "--agents", "layer"])
+
+
+@pytest.mark.parametrize("study", ["adaptation", "robustness", "meta"])
+def test_a_tier_that_there_is_not_is_refused_before_anything_is_run(study, tmp_path, capsys):
+    agents = [] if study == "meta" else ["--agents", f"cheetah={RUN}"]
+    with suppress(SystemExit):  # argparse's own
+        assert cli(["study", study, "--out", str(tmp_path / "o"), "--tier", "quik", *agents]) == 2
+    assert "quik" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_curves_say_what_is_missing(tmp_path, capsys):
+    assert cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path / 'typo'}"]) == 2
+    assert "is no training: there are no *.monitor.csv in it" in capsys.readouterr().err
+    (tmp_path / "0.monitor.csv").write_text('#{"t_start": 1.0, "env_id": "Toy-v0"}\nr,l,t\n')
+    assert cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path}"]) == 2
+    assert "no episode has ended yet" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -163,7 +227,7 @@ def test_estimates_are_means_over_trainings_of_their_means_over_scenarios():
         {"robot": "Ant", "agent": "hebb", "seed": seed, "scores": [score("a", 0.5, seed), score("b", 0.5, seed + 1)]}
         for seed in (0, 1)
     ]
-    found = estimates(results).set_index(["split", "score"])
+    found = meta_estimates(results).set_index(["split", "score"])
     assert found.loc[("novel", "net_gain"), "value"] == found.loc[("all", "net_gain"), "value"] == 1.0
     assert found.loc[("novel", "relative"), "value"] == 0.5
     assert found.loc[("novel", "net_gain"), "seeds"] == 2

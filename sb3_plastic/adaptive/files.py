@@ -15,12 +15,12 @@ from torch import Tensor
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export.folder import CONFIG as AGENT_CONFIG
-from sb3_plastic.files import replace_file
+from sb3_plastic.files import SUMS, digest, replace_file, seal
 from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS, AGENT = "adaptive.json", "adaptive.safetensors", "agent"
 CHECKED = (TENSORS, f"{AGENT}/{AGENT_CONFIG}")  # the agent's configuration holds the checksum of its tensors
-FORMAT = "sb3_plastic.adaptive 3"
+FORMAT = "sb3_plastic.adaptive 4"
 
 
 def is_adaptive_folder(path: Path) -> bool:
@@ -30,7 +30,7 @@ def is_adaptive_folder(path: Path) -> bool:
 
 def write_layer(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """
-    Write the layer; its configuration last, with the checksums of the other files: a folder is whole, or refused.
+    Write the layer; its configuration last, with the checksums of all files: a folder is whole, or refused.
 
     :param folder: holds the agent already
     :param config: plain data
@@ -38,7 +38,8 @@ def write_layer(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
     """
     content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
     replace_file(folder / TENSORS, content)
-    whole = {"format": FORMAT, **config, "sha256": {name: sha256_of(folder / name) for name in CHECKED}}
+    others = {name: (folder / name).read_bytes() for name in CHECKED}
+    whole = seal({"format": FORMAT, **config}, CONFIG, others)
     replace_file(folder / CONFIG, (json.dumps(whole, indent=2) + "\n").encode())
 
 
@@ -53,6 +54,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     :param folder: what :func:`write_layer` wrote
     :raises UserError: if it is missing, or not ours
+    :raises DamagedError: if it is not as it was written
     """
     if not is_adaptive_folder(folder):
         raise UserError(f"{folder} is no adaptive policy: there is no {CONFIG}. `sb3-plastic adapt` makes one.")
@@ -62,6 +64,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise DamagedError(str(folder / CONFIG), error) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{folder / CONFIG} is not of the format {FORMAT!r}: it was made by another version.")
+    if not isinstance(config.get(SUMS), dict) or config[SUMS].get(CONFIG) != digest(config, CONFIG):
+        raise DamagedError(str(folder / CONFIG), "its checksum does not fit: it was changed since it was written")
     return config
 
 
@@ -75,6 +79,6 @@ def read_layer(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     config = read_config(folder)
     for name in CHECKED:
-        if not (folder / name).is_file() or sha256_of(folder / name) != config.get("sha256", {}).get(name):
+        if not (folder / name).is_file() or sha256_of(folder / name) != config[SUMS].get(name):
             raise DamagedError(str(folder / name), f"it is missing, or its checksum is not the one in {CONFIG}")
     return config, safetensors.torch.load((folder / TENSORS).read_bytes())

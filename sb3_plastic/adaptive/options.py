@@ -64,6 +64,8 @@ class LayerOptions:
         named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         check_names("adaptive", named, [field.name for field in fields(cls)])
         for name in ("net_arch", "hypotheses"):
+            if not (named.get(name, True) or (name == "hypotheses" and named[name] is None)):
+                raise UserError(f"{name} of `adaptive` is empty. Leave it out for the default.")
             if not isinstance(named.get(name, []), list | tuple | None):
                 raise UserError(f"{name} of `adaptive` is a list, got {named[name]!r}.")
         if not isinstance(named.get("lifetime", False), bool):

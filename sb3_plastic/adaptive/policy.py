@@ -371,10 +371,12 @@ class AdaptivePolicy:
             network.keep(weights["components"])
             network.load_state_dict(weights)
             settings = LayerSettings.from_plain(stored)
-            lifetime, report = config["lifetime"], config["report"]
-        except (KeyError, TypeError, RuntimeError) as error:
+            layer = AdaptiveLayer(network.requires_grad_(False), settings)
+            return cls(agent, layer, config["lifetime"], config["report"])
+        except UserError:
+            raise  # of a hypothesis of one's own, for instance, that is not entered
+        except (KeyError, TypeError, RuntimeError, AttributeError, IndexError, ValueError) as error:
             raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error
-        return cls(agent, AdaptiveLayer(network.requires_grad_(False), settings), lifetime, report)
 
 
 __all__ = ["AdaptivePolicy"]

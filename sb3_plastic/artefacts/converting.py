@@ -9,16 +9,17 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import split_wrappers, statistics_beside, wrapped_by, zoo_files
+from sb3_plastic.artefacts.enjoying import environment_of
+from sb3_plastic.errors import check_choice
+from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
@@ -32,9 +33,10 @@ from sb3_plastic.interchange import (
     to_nir,
     to_onnx,
 )
+from sb3_plastic.interchange.step import check_convertible
 from sb3_plastic.simulator import hush_mujoco
 
-FORMATS = ("onnx", "snntorch", "nir")
+FORMATS = {"onnx": "ONNX", "snntorch": "snntorch", "nir": "NIR"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,44 +92,39 @@ def convert_model(
     :param seed: of the episodes
     :param trust: run what the model's files ask for
     :return: largest difference between original and copy; None if not compared
-    :raises UserError: if the format has no exact form for the policy, or no environment is known but needed
+    :raises UserError: if the format has no exact form for the policy, or no environment is known but needed; then
+        nothing is written
     """
     hush_mujoco()
+    check_choice("format", format_name, FORMATS)
     path = model_file(model)
     agent, _ = load_model(path, trust=trust)
-    zoo = zoo_files(path)
-    statistics = statistics_beside(path, zoo)
+    policy = check_convertible(getattr(agent, "policy", agent), FORMATS[format_name])
+    statistics = statistics_beside(path, zoo_files(path))
     normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
-    policy = agent.policy
-
-    def make() -> gym.Env[Any, Any]:
-        env_id = env or zoo.env_id(trust)
-        if env_id is None:
-            raise UserError(f"{path} does not tell its environment. Name it (--env), or compare nothing (--check 0).")
-        return wrapped_by(gym.make(env_id, **zoo.env_kwargs()), split_wrappers(zoo.wrappers(trust))[0])
 
     def normalized(observation: np.ndarray) -> np.ndarray:
         return normalization(observation)
 
-    if format_name == "onnx":
-        to_onnx(policy, to, normalization)
-        original: Any = _Normalized(policy, normalization)
-        copy: Any = OnnxPolicy(to) if check else None
-    else:
-        state = _state_after(_Normalized(policy, normalization), make, after, seed) if after else None
-        if format_name == "nir":
-            to_nir(policy, to, state)
-            copy = NirPolicy(to, policy, normalization)
+    with ExitStack() as opened:
+        if check or after:  # before anything is written
+            venv = opened.enter_context(closing(environment_of(path, agent, env, trust=trust)))
+        if format_name == "onnx":
+            to_onnx(policy, to, normalization)
+            original: Any = _Normalized(policy, normalization)
+            copy: Any = OnnxPolicy(to) if check else None
         else:
-            copy = SnnTorchPolicy(policy, state, normalization)
-            content = io.BytesIO()
-            torch.save(copy.state_dict(), content)
-            replace_file(Path(to), content.getvalue())
-        original = FrozenPolicy(policy, state, normalized)
-    if not check:
-        return None
-    with closing(make()) as made:
-        return compare(original, copy, made, check, seed)
+            state = _state_after(_Normalized(policy, normalization), venv, after, seed) if after else None
+            if format_name == "nir":
+                to_nir(policy, to, state)
+                copy = NirPolicy(to, policy, normalization)
+            else:
+                copy = SnnTorchPolicy(policy, state, normalization)
+                content = io.BytesIO()
+                torch.save(copy.state_dict(), content)
+                replace_file(Path(to), content.getvalue())
+            original = FrozenPolicy(policy, state, normalized)
+        return compare(original, copy, venv, check, seed) if check else None
 
 
 class _Normalized:
@@ -141,15 +138,11 @@ class _Normalized:
         return self.policy.predict(self.normalization(observation), state, episode_start, deterministic)
 
 
-def _state_after(agent: Any, make: Any, steps: int, seed: int) -> Any:
+def _state_after(agent: Any, venv: VecEnv, steps: int, seed: int) -> Any:
     """The state of an agent after some steps, of one episode or several."""
-    state, start = None, True
-    with closing(make()) as env:
-        observation, _ = env.reset(seed=seed)
-        for _ in range(steps):
-            action, state = agent.predict(observation[None], state, np.array([start]))
-            observation, _, terminated, truncated, _ = env.step(action[0])
-            start = terminated or truncated
-            if start:
-                observation, _ = env.reset()
+    venv.seed(seed)
+    observation, state, starts = venv.reset(), None, np.ones(1, bool)
+    for _ in range(steps):
+        action, state = agent.predict(observation, state, starts)
+        observation, _, starts, _ = venv.step(action)
     return state

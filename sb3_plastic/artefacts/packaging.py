@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -123,13 +124,11 @@ def package_model(
     check_number("episodes", episodes, at_least=1, integer=True)
     check_number("video_steps", video_steps, at_least=0, integer=True)
     folder = Path(to)
-    for stale in (CARD, RESULTS, VIDEO) if (folder / RESULTS).is_file() else ():
-        (folder / stale).unlink(missing_ok=True)  # the card must never be that of another model
     _put_model(Path(model), folder, vec_normalize, env, algo, trust)
     env_id = env or _noted(folder, trust)
     returns = play(str(folder), env_id, episodes, seed, trust=trust)
     if video_steps:
-        _film(folder, env, seed, video_steps)
+        _film(folder, env, seed, video_steps, trust)
     results = {
         "env_id": env_id,
         "mean_reward": float(np.mean(returns)),
@@ -155,15 +154,17 @@ def _put_model(
 ) -> None:
     """The model as a folder without code: exported, or copied if it is such a folder already."""
     path = model_file(model)
-    if not path.is_dir():
-        export_model(path, folder, vec_normalize, env, algo, trust)
-        return
-    load_model(path)  # refuses one that is damaged
-    files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
-    if is_taken(folder) and not (folder / files[0]).is_file():
-        raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
-    for name in files:
-        replace_file(folder / name, (path / name).read_bytes())
+    with TemporaryDirectory() as exported:
+        if not path.is_dir():
+            path = export_model(path, exported, vec_normalize, env, algo, trust)
+        load_model(path)  # refuses one that is damaged
+        files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
+        if is_taken(folder) and not (folder / files[0]).is_file():
+            raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
+        for stale in (CARD, RESULTS, VIDEO) if (folder / RESULTS).is_file() else ():
+            (folder / stale).unlink(missing_ok=True)  # the card must never be that of another model
+        for name in files:
+            replace_file(folder / name, (path / name).read_bytes())
 
 
 def _noted(folder: Path, trust: bool) -> str | None:
@@ -174,10 +175,10 @@ def _noted(folder: Path, trust: bool) -> str | None:
     return f"{robot}-v5" if robot and noted == perturbable(f"{robot}-v5") else noted
 
 
-def _film(folder: Path, env: str | None, seed: int, steps: int) -> None:
+def _film(folder: Path, env: str | None, seed: int, steps: int, trust: bool) -> None:
     from sb3_plastic.evaluation.film_cli import main as film
 
-    of_env = [] if env is None else ["--env", env]
+    of_env = [*([] if env is None else ["--env", env]), *(["--trust"] if trust else [])]
     arguments = ["--model", str(folder), "--output", str(folder / VIDEO), "--steps", str(steps), "--seed", str(seed)]
     try:
         film([*arguments, *of_env])

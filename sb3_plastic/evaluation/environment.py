@@ -114,7 +114,11 @@ class ZooFiles(NamedTuple):
     def env_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment."""
         where = f"{self.folder}/config.yml: env_kwargs"
-        kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
+        try:
+            kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
+        except RefusedError as error:  # trust would not help: no more than literals is read there
+            remedy = "Write its value there: numbers, strings, lists and dict(...)."
+            raise RefusedError(error.where, error.what, remedy) from error
         if not isinstance(kwargs, Mapping):
             raise DamagedError(where, f"{kwargs!r} is no mapping")
         return dict(kwargs)

@@ -87,6 +87,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one model, intact and frozen; or several side by side: zips, exports, or folders of `sb3-plastic adapt`",
     )
     add("--env", help="environment, if nothing beside the model tells")
+    add("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     add("--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
     add("--steps", type=int, default=200, help="steps to film (default: %(default)s)")
     add("--every", type=int, default=1, metavar="N", help="a picture of each N-th step alone (default: %(default)s)")
@@ -122,8 +123,8 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
     check_suffix(args.output)
     arms: dict[str, tuple[Player, TrainedIn]] = {}
     for path in args.model:
-        model, algorithm = load_model(path)
-        trained = find_training(model_file(path), ModelSettings(env=args.env))
+        model, algorithm = load_model(path, trust=args.trust)
+        trained = find_training(model_file(path), ModelSettings(env=args.env, trust=args.trust))
         if len(args.model) > 1:
             name = path.stem if path.stem not in arms else str(path)
             arms[name] = Player(model), trained

@@ -39,14 +39,22 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     :param tensors: by name
     :raises UserError: if the folder holds something else, or a tensor is not finite
     """
-    if is_taken(folder) and not (folder / TENSORS).is_file():
-        raise UserError(f"{folder} is not empty, and no exported policy. Choose another folder.")
+    check_folder(folder)
     check_finite(tensors, "export")
     # Copies: tensors that share memory, as a features extractor's of actor and critic do, are refused by the format.
     content = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     whole = seal({"format": FORMAT, "format_version": VERSION, **config}, CONFIG, {TENSORS: content})
     replace_file(folder / TENSORS, content)
     replace_file(folder / CONFIG, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
+
+
+def check_folder(folder: Path) -> None:
+    """
+    :param folder: that an export is to be written into
+    :raises UserError: if it holds something else
+    """
+    if is_taken(folder) and not (folder / TENSORS).is_file():
+        raise UserError(f"{folder} is not empty, and no exported policy. Choose another folder.")
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

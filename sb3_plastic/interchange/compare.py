@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 
 class Difference(NamedTuple):
@@ -22,29 +23,26 @@ class Difference(NamedTuple):
     equal: float
 
 
-def compare(agent: Any, other: Any, env: gym.Env[Any, Any], steps: int = 200, seed: int = 0) -> Difference:
+def compare(agent: Any, other: Any, env: gym.Env[Any, Any] | VecEnv, steps: int = 200, seed: int = 0) -> Difference:
     """
     Both agents see the same observations, of a rollout that the first one acts in; each carries its own state.
 
     :param agent: with SB3's ``predict``
     :param other: likewise
-    :param env: the environment; an episode that ends is followed by another
+    :param env: one environment; an episode that ends is followed by another
     :param steps: of the rollout
     :param seed: of the first episode
     """
-    observation, _ = env.reset(seed=seed)
-    states: list[Any] = [None, None]
-    start = True
+    venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+    venv.seed(seed)
+    observation, states, starts = venv.reset(), [None, None], np.ones(1, bool)
     largest, equal = 0.0, 0
     for _ in range(steps):
         actions = []
         for i, one in enumerate((agent, other)):
-            action, states[i] = one.predict(observation[None], states[i], np.array([start]), deterministic=True)
-            actions.append(np.asarray(action)[0])
+            action, states[i] = one.predict(observation, states[i], starts, deterministic=True)
+            actions.append(np.asarray(action))
         gap = float(np.abs(np.float64(actions[0]) - np.float64(actions[1])).max())
         largest, equal = max(largest, gap), equal + (gap == 0)
-        observation, _, terminated, truncated, _ = env.step(actions[0])
-        start = terminated or truncated
-        if start:
-            observation, _ = env.reset()
+        observation, _, starts, _ = venv.step(actions[0])
     return Difference(steps, largest, equal / steps)

@@ -35,6 +35,8 @@ def check_convertible(policy: Any, format_name: str) -> PlasticPolicy:
 
     if not isinstance(policy, PlasticPolicy):
         raise refuse(f"{type(policy).__name__}, only PlasticPolicy (SB3's documentation has recipes for the rest)")
+    if policy.adaptive_policy() is not None:
+        raise refuse("an adaptive layer, which the network alone would leave out")
     if not isinstance(policy.observation_space, spaces.Box):
         raise refuse(f"the observation space {policy.observation_space}: only boxes")
     if not isinstance(policy.action_space, spaces.Box | spaces.Discrete) or policy.squash_output:

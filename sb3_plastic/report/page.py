@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -144,6 +145,7 @@ class _Section:
         self.document, self.results, self.group = document, results, group
         self.look = figures.looks(results, group)
         self.onsets = read_onsets(results, group)
+        self.names = Counter[str]()
 
     def at_a_glance(self) -> None:
         pictures = robot_pictures(self.results, self.group)
@@ -246,6 +248,8 @@ class _Section:
         """Add a figure if there is one, and say whether there is."""
         if figure is not None:
             name = "-".join(_slug(part) for part in (self.group, kind, label) if part)
+            self.names[name] += 1  # labels may differ by their signs or capitals alone
+            name += f"-{self.names[name]}" if self.names[name] > 1 else ""
             self.document.figure(name, figure, f"{label}. {CAPTIONS[kind]}" if label else CAPTIONS[kind])
         return figure is not None
 

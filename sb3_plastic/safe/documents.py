@@ -79,4 +79,7 @@ def _literal(node: ast.expr) -> Any:
         return {word.arg: _literal(word.value) for word in node.keywords}
     if isinstance(node, ast.Dict) and all(key is not None for key in node.keys):
         return {ast.literal_eval(key): _literal(v) for key, v in zip(node.keys, node.values, strict=True) if key}
+    if isinstance(node, ast.List | ast.Tuple):
+        parts = [_literal(part) for part in node.elts]
+        return parts if isinstance(node, ast.List) else tuple(parts)
     return ast.literal_eval(node)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sb3_plastic.errors import UserError
 
+TRUST = "If you know who made it and trust them, add --trust (in Python: trust=True)."
+
 
 class RefusedError(UserError):
     """
@@ -11,13 +13,13 @@ class RefusedError(UserError):
 
     :param where: the file, and the place in it
     :param what: what it asks for
+    :param remedy: what to do instead
     """
 
-    def __init__(self, where: str, what: str) -> None:
+    def __init__(self, where: str, what: str, remedy: str = TRUST) -> None:
         self.where, self.what = where, what
         super().__init__(
-            f"Refused: {where} asks for {what}. A file from elsewhere could run anything in your name. If you know who "
-            "made it and trust them, add --trust (in Python: trust=True)."
+            f"Refused: {where} asks for {what}. A file from elsewhere could run anything in your name. {remedy}"
         )
 
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from sb3_plastic.errors import UserError, unknown
+from sb3_plastic.errors import UserError, check_choice, unknown
 from sb3_plastic.perturbations.suites import load_suite, suite_names
 from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
 from sb3_plastic.studies.layers import FITTED_STEPS, Fit, run_fit
@@ -124,7 +124,7 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
                 f"{agent.label} has its layer inside, around which no rival estimator fits ({', '.join(args.arms)}): "
                 "judge it in the arms frozen, adaptive and told."
             )
-        suites = judged_on(agent.robot, args.suites, args.scenarios)
+        suites = judged_on(agent.robot, args.suites, args.scenarios, args.tier)
         for arm in filter(agent.can_be_in, args.arms):
             seeds = [None] if ARMS[arm].layer is None else agent.layer_seeds(args.seeds)
             for suite, patterns in suites.items():
@@ -135,7 +135,9 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
                     yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings)
 
 
-def judged_on(robot: str, suites: Sequence[str], patterns: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
+def judged_on(
+    robot: str, suites: Sequence[str], patterns: Sequence[str] | None, tier: str
+) -> dict[str, tuple[str, ...]]:
     """
     The suites that a robot is judged on, each with those of the patterns that it has scenarios for. Suites that have
     none for any are left out, and so are faults of the agent, which are no scenarios.
@@ -143,9 +145,13 @@ def judged_on(robot: str, suites: Sequence[str], patterns: Sequence[str] | None)
     :param robot: of the agent
     :param suites: of the command
     :param patterns: of the command; None: all that the tier has
-    :raises UserError: on a pattern that fits nothing, or if the unperturbed robot is not asked for
+    :param tier: of the command
+    :raises UserError: on a tier that there is not, a pattern that fits nothing, or if the unperturbed robot is not
+        asked for
     """
     if patterns is None:
+        for suite in set(suites) - {OF_THE_AGENT}:
+            check_choice("tier", tier, load_suite(suite).tiers)
         return dict.fromkeys(suites, ())
     names = {suite: () if suite == OF_THE_AGENT else load_suite(suite).names(robot) for suite in suites}
     found = {suite: tuple(p for p in patterns if fnmatch.filter(there, p)) for suite, there in names.items()}

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from stable_baselines3.common.monitor import load_results
+from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
 from sb3_plastic.studies.options import add_out, parser_of
@@ -47,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             if not separator:
                 parser.error(f"{group!r} is not LABEL=FOLDER,FOLDER,...")
             for folder in map(Path, folders.split(",")):
-                rows.append({"label": label, **read_curve(folder, args.bin_size), "versions": versions()})
+                curve = read_curve(folder, args.bin_size)
+                if not curve["returns"]:
+                    raise UserError(f"In {folder} no episode has ended yet: there is no return to show.")
+                rows.append({"label": label, **curve, "versions": versions()})
         if not rows:
             parser.error("name the trainings as LABEL=FOLDER,FOLDER,..., or draw a table with --report-only.")
         replace_file(table, to_csv(rows).encode())
@@ -68,8 +72,12 @@ def read_curve(folder: Path, bin_size: int) -> Curve:
 
     :param folder: of the training, with the monitor files of its environments
     :param bin_size: environment steps per point
+    :raises UserError: if there are no monitor files
     """
-    episodes = load_results(str(folder))  # all environments, in the order of time
+    try:
+        episodes = load_results(str(folder))  # all environments, in the order of time
+    except LoadMonitorResultsError as error:
+        raise UserError(f"{folder} is no training: there are no *.monitor.csv in it.") from error
     bins = np.ceil(episodes.l.cumsum() / bin_size) * bin_size
     means = episodes.r.groupby(bins.to_numpy()).mean()
     return {"steps": [int(step) for step in means.index], "returns": [round(value, 1) for value in means]}

@@ -16,7 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from sb3_plastic.adaptive.files import CONFIG, read_config
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
+from sb3_plastic.files import SUMS
 from sb3_plastic.perturbations.spec import parse
 from sb3_plastic.perturbations.suites import Scenario
 from sb3_plastic.studies.commands import configuration, train_once
@@ -32,6 +34,7 @@ ENV_ID = f"sb3_plastic/Perturbed{ROBOT}Latent-v0"
 BATCH = "sb3_plastic.perturbations.vec_env.locomotion_vec_env"
 IN_THE_LOOP = "sb3_plastic.adaptive.training.VecAdaptiveLayer"
 TRAINED_ON: Entry = {"kind": "strength", "value": {"choice": [0.0, 0.4, 0.7, 1.0, 1.3]}, "each": True}
+EPISODES = 20
 FIRST_EPISODE = 40_000
 
 
@@ -67,16 +70,26 @@ class Cell:
     :param agent: a key of ``AGENTS``
     :param steps: of the training
     :param seed: of the training
+    :param episodes: of each scenario
+    :param layer: first digits of the checksum of the layer that is in the loop; empty: there is none
     """
 
     agent: str
     steps: int
     seed: int
+    episodes: int = EPISODES
+    layer: str = ""
 
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
-        return file_name(ROBOT, self.agent, self.steps, f"seed{self.seed}")
+        return self.training_name + ("" if self.episodes == EPISODES else f"-{self.episodes}_episodes")
+
+    @property
+    def training_name(self) -> str:
+        """The name of the training, however it is judged."""
+        layer = f"layer_{self.layer}" if self.layer else ""
+        return file_name(ROBOT, self.agent, self.steps, f"seed{self.seed}", layer)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,28 +105,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--layer", type=Path, default=Path(f"docs/results/adaptive/{ROBOT}-v5"), help="default: %(default)s")
     add("--logs", type=Path, default=Path("logs/estimates"), help="models go there (default: %(default)s)")
     add("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
-    add("--episodes", type=int, default=20, help="of each scenario (default: %(default)s)")
+    add("--episodes", type=int, default=EPISODES, help="of each scenario (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     args = parser.parse_args(argv)
     one_thread()
     if not args.report_only:
         # Seed by seed, so that what is done when time is up can be compared.
-        cells = [Cell(agent, args.steps, seed) for seed in args.seeds for agent in args.agents]
-        run = partial(run_cell, layer=args.layer, logs=args.logs, n_episodes=args.episodes)
+        layers = {label: digest_of(args.layer) for label in args.agents if AGENTS[label].hypotheses is not None}
+        cells = [
+            Cell(label, args.steps, seed, args.episodes, layers.get(label, ""))
+            for seed in args.seeds
+            for label in args.agents
+        ]
+        run = partial(run_cell, layer=args.layer, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), lambda result: f"{score(result, 'novel'):.2f} m/s, dead motors")
     results = list(required_results(args.out).values())
     print("\n".join(["", *table(results)]))
     print(origin(results))
 
 
-def run_cell(cell: Cell, layer: Path, logs: Path, n_episodes: int) -> Result:
+def digest_of(layer: Path) -> str:
+    """
+    First digits of a layer's checksum.
+
+    :param layer: folder of an adaptive policy
+    :raises UserError: if it is none
+    """
+    return str(read_config(layer)[SUMS][CONFIG])[:8]
+
+
+def run_cell(cell: Cell, layer: Path, logs: Path) -> Result:
     """
     Train and judge one agent.
 
     :param cell: which
     :param layer: folder of an adaptive policy around an agent of the undamaged robot
     :param logs: models go there
-    :param n_episodes: of each scenario
     :return: ``scores``, see :func:`sb3_plastic.studies.trials.scores_of`
     """
     agent, algo = AGENTS[cell.agent], "plastic_ppo"
@@ -130,9 +157,9 @@ def run_cell(cell: Cell, layer: Path, logs: Path, n_episodes: int) -> Result:
     arguments += ["-params", f"vec_env_wrapper:{wrappers}"]
     if agent.critic_keys:
         arguments.append(f"policy_kwargs:dict(critic_keys={list(agent.critic_keys)})")
-    (model,) = train_once(arguments, algo, ENV_ID, logs / cell.name / "training").glob("*.zip")
+    (model,) = train_once(arguments, algo, ENV_ID, logs / cell.training_name / "training").glob("*.zip")
     trials = TrialSettings(
-        scenarios=scenarios(), episodes=n_episodes, controls=("intact",), seed=FIRST_EPISODE + 1000 * cell.seed
+        scenarios=scenarios(), episodes=cell.episodes, controls=("intact",), seed=FIRST_EPISODE + 1000 * cell.seed
     )
     records, _ = evaluate_adaptation(model, None, ModelSettings(label=cell.agent, train_seed=cell.seed), trials)
     return {"scores": scores_of(records)}

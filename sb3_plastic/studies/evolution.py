@@ -36,6 +36,9 @@ ENVS = ("Pendulum-v1", "HalfCheetah-v5", "Hopper-v5")
 N_POINTS = 40
 """Of a learning curve."""
 
+EPISODES = 20
+"""Of each evaluation."""
+
 
 class Agent(NamedTuple):
     """
@@ -79,6 +82,7 @@ class Cell:
     :param steps: of the training
     :param seed: of the training
     :param minutes: of processor time, at most; 0: no limit
+    :param episodes: of each evaluation
     """
 
     part: str
@@ -87,10 +91,16 @@ class Cell:
     steps: int
     seed: int
     minutes: float
+    episodes: int = EPISODES
 
     @property
     def name(self) -> str:
         """Unique within the study, and the name of a file."""
+        return self.training_name + ("" if self.episodes == EPISODES else f"-{self.episodes}_episodes")
+
+    @property
+    def training_name(self) -> str:
+        """The name of the training, however it is judged."""
         limit = f"{self.minutes:g}min" if self.minutes else ""
         return file_name(self.part, self.environment, self.agent, self.steps, limit, f"seed{self.seed}")
 
@@ -111,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--logs", type=Path, default=Path("logs/evolution"), help="models go there (default: %(default)s)")
     add("--steps", type=int, default=10_000_000, help="of each training (default: %(default)s)")
     add("--minutes", type=float, default=0.0, help="of processor time of each training, at most (default: no limit)")
-    add("--episodes", type=int, default=20, help="of each evaluation (default: %(default)s)")
+    add("--episodes", type=int, default=EPISODES, help="of each evaluation (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     args = parser.parse_args(argv)
     one_thread()
@@ -119,13 +129,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         envs = args.envs if args.part == "learning" else [f"{damage.ROBOT}-v5"]
         # Seed by seed, so that what is done when time is up can be compared.
         cells = [
-            Cell(args.part, env_id, agent, args.steps, seed, args.minutes)
+            Cell(args.part, env_id, agent, args.steps, seed, args.minutes, args.episodes)
             for seed in args.seeds
             for env_id in envs
             for agent in PARTS[args.part]
             if args.agents is None or agent in args.agents
         ]
-        run = partial(run_cell, logs=args.logs, n_episodes=args.episodes)
+        run = partial(run_cell, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), lambda result: f"{_mean(result['returns']):.0f}")
     results = list(required_results(args.out).values())
     for path in report(results, args.out):
@@ -133,13 +143,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(origin(results))
 
 
-def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
+def run_cell(cell: Cell, logs: Path) -> Result:
     """
     Train and judge one agent.
 
     :param cell: which
     :param logs: checkpoints go there
-    :param n_episodes: of the last evaluation, and of each damage
     :return: ``points`` of the learning curve; ``returns`` of fresh episodes after the training; of the other parts also
         ``scores`` on all damage, see :func:`sb3_plastic.studies.damage.judge`
     """
@@ -148,17 +157,19 @@ def run_cell(cell: Cell, logs: Path, n_episodes: int) -> Result:
     agent = PARTS[cell.part][cell.agent]
     algorithm: type[BaseAlgorithm] = PlasticES if agent.algo == "plastic_es" else ARS
     how = recipe(agent.algo, cell.environment, agent.changes)
-    trained = train(how, logs / cell.name, cell.steps, cell.seed, cell.minutes, N_POINTS, min(n_episodes, 8))
+    trained = train(
+        how, logs / cell.training_name, cell.steps, cell.seed, cell.minutes, N_POINTS, min(cell.episodes, 8)
+    )
     model_file, normalize = trained / f"{file_stem(how)}.zip", statistics(how, trained)
-    venv = VecNormalize.load(str(normalize), make_vec_env(cell.environment, min(n_episodes, 10)))
+    venv = VecNormalize.load(str(normalize), make_vec_env(cell.environment, min(cell.episodes, 10)))
     venv.training = venv.norm_reward = False
-    returns = returns_of(algorithm.load(model_file, venv, device="cpu"), venv, n_episodes, FIRST_FINAL + cell.seed)
+    returns = returns_of(algorithm.load(model_file, venv, device="cpu"), venv, cell.episodes, FIRST_FINAL + cell.seed)
     venv.close()
     points = json.loads((trained / "progress.json").read_text())["points"]
     result: Result = {"points": points, "returns": returns}
     if cell.part != "learning":
         first = 10_000 * (1 + cell.seed)
-        result["scores"] = damage.judge(model_file, normalize, how.trained_in, n_episodes, first)
+        result["scores"] = damage.judge(model_file, normalize, how.trained_in, cell.episodes, first)
     return result
 
 

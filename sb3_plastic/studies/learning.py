@@ -35,6 +35,7 @@ from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
 
+LOGS = Path("logs/learning")
 ENVS = ["HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Walker2d-v5"]
 RL_ZOO = "MLP (RL Zoo)"
 DISTILLED = "oja + simple, distilled"
@@ -98,9 +99,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = parser_of("learning", __doc__)
     add_out(parser)
-    parser.add_argument(
-        "--logs", type=Path, default=Path("logs/learning"), help="models go there (default: %(default)s)"
-    )
+    parser.add_argument("--logs", type=Path, default=LOGS, help="models go there (default: %(default)s)")
     parser.add_argument("--envs", nargs="+", default=ENVS[:2], choices=ENVS, help="default: %(default)s")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
     parser.add_argument("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
@@ -195,7 +194,9 @@ def distilled(cell: Cell, logs: Path) -> Result:
 
 def _told(command: str, arguments: Sequence[str], logs: Path) -> str:
     """A command as results tell it: with the default folder of models, not with that of this machine."""
-    return f"sb3-plastic {command} {shlex.join(arguments)}".replace(str(logs), "logs/learning")
+
+    told = (str(LOGS / a.removeprefix(f"{logs}/")) if a.startswith(f"{logs}/") else a for a in arguments)
+    return f"sb3-plastic {command} {shlex.join(told)}"
 
 
 def evaluate(

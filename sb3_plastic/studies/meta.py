@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from sb3_plastic.perturbations import ROBOTS
+from sb3_plastic.perturbations.suites import load_suite
 from sb3_plastic.report.results import read_results as read_evaluations
 from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.meta_report import write_report
@@ -77,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--robots", nargs="+", default=["HalfCheetah", "Ant"], choices=ROBOTS)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
     parser.add_argument("--steps", type=int, default=300_000, help="of each training (default: %(default)s)")
-    parser.add_argument("--tier", default="quick", help="how much is judged: smoke, quick or full (default: quick)")
+    tiers = load_suite("nda-v1").tiers
+    parser.add_argument("--tier", default="quick", choices=tiers, help="how much is judged (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     args = parser.parse_args(argv)
     one_thread()

@@ -47,7 +47,7 @@ def read_results(out: Path) -> dict[str, Result]:
             results = {result["cell"]: result for result in from_csv(table.read_text())}
         except (TypeError, KeyError, ValueError) as error:
             raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
-    for path in sorted((out / "cells").glob("*.json")):
+    for path in _single(out):
         try:
             results[path.stem] = dict(json.loads(path.read_text()))
         except (TypeError, ValueError) as error:
@@ -75,7 +75,7 @@ def gather(out: Path) -> dict[str, Result]:
     :param out: folder of the study
     :return: all results by name
     """
-    results, single = read_results(out), sorted((out / "cells").glob("*.json"))
+    results, single = read_results(out), _single(out)
     if single:
         replace_file(out / "results.csv", to_csv(list(results.values())).encode())
         for path in single:
@@ -83,3 +83,8 @@ def gather(out: Path) -> dict[str, Result]:
         if not any((out / "cells").iterdir()):
             (out / "cells").rmdir()
     return results
+
+
+def _single(out: Path) -> list[Path]:
+    """The files of single cells; hidden ones are what a killed process was writing."""
+    return [path for path in sorted((out / "cells").glob("*.json")) if not path.name.startswith(".")]

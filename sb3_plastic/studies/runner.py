@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.provenance import commit
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.studies.lifetime import end_with_parent
@@ -107,11 +108,13 @@ def run_cells(
     :param summary: what to print of a result
     :return: all results of the folder by name, those of former runs included
     :raises ImportError: without tqdm, which shows the progress
+    :raises UserError: if two cells that differ have one name
     """
     try:
         from tqdm import tqdm
     except ImportError as error:
         raise ImportError('Studies show their progress with tqdm: pip install "sb3_plastic[zoo]"') from error
+    cells = unique(cells)
     done = read_results(out)
     waiting = [cell for cell in cells if cell.name not in done]
     there = len(cells) - len(waiting)
@@ -124,6 +127,20 @@ def run_cells(
             tqdm.write(f"[{i}/{len(cells)}] {cell.name}: {summary(result)}")
             bar.update()
     return gather(out)
+
+
+def unique(cells: Sequence[C]) -> list[C]:
+    """
+    Each cell once.
+
+    :param cells: of a study
+    :raises UserError: if two that differ have one name: one would write over the other's result
+    """
+    by_name: dict[str, C] = {}
+    for cell in cells:
+        if (other := by_name.setdefault(cell.name, cell)) != cell:
+            raise UserError(f"Two cells have the name {cell.name}: {other} and {cell}. Give them other labels.")
+    return list(by_name.values())
 
 
 def timed(run: Callable[[C], Result], cell: C) -> Result:

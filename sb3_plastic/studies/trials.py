@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive import AdaptivePolicy
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import find_training, make_env
@@ -249,6 +249,7 @@ def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:
     suite = load_suite("nda-v1" if cell.suite == OF_THE_AGENT else cell.suite)
     if cell.scenarios:
         return suite.select(robot=cell.robot, patterns=cell.scenarios)
+    check_choice("tier", cell.tier, suite.tiers)
     tier = suite.tiers["smoke" if cell.suite == OF_THE_AGENT else cell.tier]
     anywhere = dataclasses.replace(suite, tiers={"chosen": dataclasses.replace(tier, robots=(cell.robot,))})
     chosen = anywhere.select("chosen", cell.robot)

@@ -14,7 +14,7 @@ from sb3_plastic.adaptive.hypotheses.plugs import Plugs
 from sb3_plastic.adaptive.hypotheses.rivals import LeastMeanSquares, RecursiveLeastSquares
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
 from sb3_plastic.adaptive.hypotheses.wires import Wires
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import UserError, check_choice
 
 HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
     "nominal": Hypothesis,
@@ -49,8 +49,10 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     """
     :param names: in ``HYPOTHESES``; nominal comes first, whether it is named or not
     :param sizes: of the robot
-    :raises UserError: on an unknown name
+    :raises UserError: on an unknown name, or one that is there twice
     """
+    if len({*names}) < len(names):
+        raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
     for name in names:
         check_choice("hypothesis", name, HYPOTHESES)
     return [HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))]
