@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +18,17 @@ from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
 from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
-from sb3_plastic.studies.agents import read_agents
+from sb3_plastic.studies.agents import Agent, read_agents
 from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.layers import check_fitted
 from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, scenarios_of
+
+PUBLISHED = Path(__file__).parents[1] / "docs" / "results"
+ANOTHER = PUBLISHED / "learning/agents/exported/HalfCheetah-v5-seed0"
+LAYER = PUBLISHED / "adaptive" / "HalfCheetah-v5"
 
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 WIRES = "nda-v2/novel/wires_signed/onset"
@@ -36,6 +42,19 @@ def agent(folder, seed=0):
     (zoo / "args.yml").write_text(f"env: {env_id('HalfCheetah', latent=True)}")
     model.save(folder / "HalfCheetah.zip")
     return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "steps", "message"),
+    [
+        (ANOTHER, 400_000, "around another agent"),
+        (LAYER / "agent", 300_000, "around this agent, fitted on 400032 steps"),
+        (LAYER / "agent", 400_000, "with the hypotheses nominal, motors, motors_and_bias, motors_and_disturbance"),
+    ],
+)
+def test_a_layer_that_another_run_left_is_refused(model, steps, message):
+    with pytest.raises(UserError, match=message):
+        check_fitted(LAYER, Agent("plastic", "HalfCheetah", 0, model, {}), steps)
 
 
 def result(arm, layer_seed=None, nominal=1000.0, kept=0.5, agent_seed=0, **more):

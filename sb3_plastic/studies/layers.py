@@ -15,6 +15,7 @@ import torch
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
+from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn, make_env
@@ -111,7 +112,7 @@ def check_fitted(folder: Path, agent: Agent, steps: int) -> None:
     :param folder: of the layer
     :param agent: that it should be around
     :param steps: of the nominal robot, that it should have been fitted on
-    :raises UserError: if it is around another agent, or was fitted on another number of steps
+    :raises UserError: if it is around another agent, or was fitted on another number of steps or with other hypotheses
     """
     layered, (model, _) = AdaptivePolicy.load(folder), load_model(agent.model)
     inside, own = layered.agent.policy.state_dict(), model.policy.state_dict()
@@ -121,6 +122,11 @@ def check_fitted(folder: Path, agent: Agent, steps: int) -> None:
         raise UserError(
             f"{folder} holds a layer around {'this' if same else 'another'} agent, fitted on {fitted} steps: another "
             f"than {agent.label} of seed {agent.seed} with --steps {steps} asks for. Name other --logs, or delete it."
+        )
+    if {*layered.layer.names} != {"nominal", *DEFAULT}:
+        raise UserError(
+            f"{folder} holds a layer with the hypotheses {', '.join(layered.layer.names)}, from when others were the "
+            f"default than today: {', '.join(DEFAULT)}. Name other --logs, or delete it."
         )
 
 
