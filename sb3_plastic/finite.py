@@ -14,7 +14,8 @@ import torch
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from sb3_plastic.errors import NotFiniteError
+from sb3_plastic.errors import NotFiniteError, UserError
+from sb3_plastic.observations import Obs, check_observation
 
 
 def check_parameters(parameters: Iterable[tuple[str, Tensor]], doing: str) -> None:
@@ -90,6 +91,26 @@ class NormalizationBackup:
     def __init__(self, normalize: VecNormalize | None) -> None:
         self.normalize = normalize
         self.kept = None if normalize is None else deepcopy((getattr(normalize, "obs_rms", None), normalize.ret_rms))
+
+    def check_step(self, obs: Obs, rewards: np.ndarray | None = None) -> None:
+        """
+        Refuse what is not finite, and put the statistics back.
+
+        :param obs: of all environments
+        :param rewards: likewise; None after a reset
+        :raises NotFiniteError: naming the environment that it came from
+        """
+        try:
+            if rewards is not None:
+                check_rewards(rewards)
+            check_observation(obs)
+        except UserError:
+            self.restore()
+            if self.normalize is not None:  # which spreads one NaN over all environments
+                if rewards is not None:
+                    check_rewards(self.normalize.get_original_reward())
+                check_observation(self.normalize.get_original_obs())
+            raise
 
     def restore(self) -> None:
         """Put the statistics back."""

@@ -147,7 +147,9 @@ class PlasticPolicy(ActingPolicy):
                 )
             self.beside = LayerBeside(self.observation_space, self.action_space, options, n_features)
         # Adam in one call per group instead of a dozen per tensor: these are many, and small.
-        fused = {"fused": True} if issubclass(self.optimizer_class, torch.optim.Adam) else {}
+        takes = inspect.signature(self.optimizer_class).parameters.keys() - self.optimizer_kwargs.keys()
+        is_adam = issubclass(self.optimizer_class, torch.optim.Adam) and {"fused", "foreach", "differentiable"} <= takes
+        fused = {"fused": True} if is_adam else {}
         make_optimizer: Callable[..., torch.optim.Optimizer] = self.optimizer_class
         self.optimizer = make_optimizer(self.parameter_groups(), lr=lr_schedule(1), **fused | self.optimizer_kwargs)
 
@@ -191,12 +193,16 @@ class PlasticPolicy(ActingPolicy):
         apart = [] if self.beside is None else [*self.beside.parameters()]  # they learn by another error
         taken = {id(parameter) for parameters in [apart, *groups.values()] for parameter in parameters}
         groups["actor"] = [parameter for parameter in self.parameters() if id(parameter) not in taken]
-        scales = {"critic": self.critic_lr_scale, "plasticity": self.plasticity_lr_scale, "actor": 1.0}
+        scales = self.lr_scales()
         return [
             dict(params=parameters, name=name, lr_scale=scales[name])
             for name, parameters in groups.items()
             if parameters
         ]
+
+    def lr_scales(self) -> dict[str, float]:
+        """The multiple of the learning rate at which each parameter group learns, by its name."""
+        return {"critic": self.critic_lr_scale, "plasticity": self.plasticity_lr_scale, "actor": 1.0}
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """All that decides the most likely action, in a fixed order: features, spiking network, decoder."""

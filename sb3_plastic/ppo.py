@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_plastic.buffers import ChunkedRolloutBuffer, default_batch_size, default_chunk_len
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
-from sb3_plastic.finite import NormalizationBackup, check_parameters, check_rewards, check_state
+from sb3_plastic.finite import NormalizationBackup, check_parameters, check_state
 from sb3_plastic.monitor import nominal_transitions, run_name, snn_statistics, teacher_kl
 from sb3_plastic.observations import Obs, check_observation, stack_obs
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
@@ -139,7 +139,6 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
-        self.keep_defaults()
         self._check_arguments()
         chunk_len = self.chunk_len
         if chunk_len is None:
@@ -159,7 +158,8 @@ class PlasticPPO(WholeFiles, PPO):
         kwargs = self.rollout_buffer_kwargs
         self.rollout_buffer_kwargs = kwargs | {"chunk_len": chunk_len}
         try:
-            super()._setup_model()
+            with self.kept_defaults():
+                super()._setup_model()
         finally:
             self.rollout_buffer_kwargs = kwargs
         if not isinstance(self.policy, PlasticPolicy):
@@ -207,9 +207,16 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)  # one rate for all, and its log entry
+        scales = self.policy.lr_scales()  # set_parameters() brings those of another model into the groups
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             for group in optimizer.param_groups:
-                group["lr"] *= group["lr_scale"]
+                group["lr"] *= scales[group["name"]]
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        statistics = NormalizationBackup(self._vec_normalize_env)
+        found = super()._setup_learn(*args, **kwargs)
+        self._check_step(statistics, self._last_obs)  # type: ignore[arg-type]  # of a reset
+        return found
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -272,6 +279,8 @@ class PlasticPPO(WholeFiles, PPO):
             # Callbacks read our local variables: keep SB3's names.
             callback.update_locals(locals())
             if not callback.on_step():
+                # The state has moved on in place: the next training goes on from here, and knows who starts afresh.
+                self._last_obs, self._last_episode_starts, self._last_state = new_obs, dones, state
                 return False
             self._update_info_buffer(infos, dones)
             self._bootstrap_truncated(rewards, dones, infos, state)
@@ -302,16 +311,9 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _check_step(self, statistics: NormalizationBackup, obs: Obs, rewards: np.ndarray | None = None) -> None:
         try:
-            if rewards is not None:
-                check_rewards(rewards)
-            check_observation(obs)
+            statistics.check_step(obs, rewards)
         except UserError:
-            statistics.restore()  # training can go on from here
-            normalize = self._vec_normalize_env
-            if normalize is not None:  # which spreads one NaN over all environments: name the one it came from
-                if rewards is not None:
-                    check_rewards(normalize.get_original_reward())
-                check_observation(normalize.get_original_obs())
+            self._last_obs = None  # training can go on from here, after a reset
             raise
 
     def _bootstrap_truncated(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import pathlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replacing
@@ -39,7 +42,8 @@ class WholeFiles(BaseAlgorithm):
         :raises NotFiniteError: if a parameter is not finite
         """
         check_parameters(self.policy.named_parameters(), "The model is not saved")
-        self.stamp = make_stamp(self)
+        exclude = None if exclude is None else {*exclude}
+        self.stamp = make_stamp(self, exclude or ())
         if not isinstance(path, str | pathlib.Path):
             return super().save(path, exclude, include)
         target = pathlib.Path(path)
@@ -49,7 +53,14 @@ class WholeFiles(BaseAlgorithm):
 
     @classmethod
     def load(
-        cls: type[SelfWholeFiles], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any
+        cls: type[SelfWholeFiles],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
     ) -> SelfWholeFiles:
         """
         As in SB3.
@@ -57,22 +68,28 @@ class WholeFiles(BaseAlgorithm):
         :raises UserError: if the file is not a complete model, or its configuration has changed since it was saved
         """
         try:
-            model = super().load(path, *args, **kwargs)
+            model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         except (ValueError, AssertionError) as error:
             # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
             if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
                 raise
             raise UserError(f"{path} is not a complete model: the file is truncated or damaged.") from error
         if model.stamp is not None:
-            check_stamp(model.stamp, model, "algorithm", {*kwargs, *(kwargs.get("custom_objects") or {})})
+            check_stamp(model.stamp, model, "algorithm", {*kwargs, *(custom_objects or {})})
         return model
 
-    def keep_defaults(self) -> None:
-        """Before a loaded model's policy is built: what its arguments leave to a default stays as it was saved."""
+    @contextmanager
+    def kept_defaults(self) -> Iterator[None]:
+        """While a loaded model's policy is built: what its arguments leave to a default stays as it was saved."""
+        given = self.policy_kwargs
         if self.stamp is not None:
-            saved, kwargs = self.stamp["configuration"]["policy"], self.policy_kwargs
-            left = set(getattr(self.policy_class, "options", ())) - {*kwargs, *(kwargs.get("snn_kwargs") or ())}
-            self.policy_kwargs = kwargs | {name: saved[name] for name in sorted(left) if name in saved}
+            saved = self.stamp["configuration"]["policy"]
+            left = set(getattr(self.policy_class, "options", ())) - {*given, *(given.get("snn_kwargs") or ())}
+            self.policy_kwargs = given | {name: saved[name] for name in sorted(left) if name in saved}
+        try:
+            yield
+        finally:
+            self.policy_kwargs = given  # what is saved next, and compared with what load() is given
 
     def check_policy(self) -> None:
         """

@@ -61,12 +61,14 @@ def digest(configuration: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
 
 
-def make_stamp(model: BaseAlgorithm) -> dict[str, Any]:
+def make_stamp(model: BaseAlgorithm, exclude: Collection[str] = ()) -> dict[str, Any]:
     """
     :param model: about to be saved
+    :param exclude: attributes that are not saved
     :return: plain data: versions, configuration, and the configuration's digest
     """
     found = configuration(model)
+    found["algorithm"] = {name: value for name, value in found["algorithm"].items() if name not in exclude}
     return {"versions": versions(), "configuration": found, "digest": digest(found)}
 
 

@@ -31,7 +31,7 @@ ALLOWED = {
     "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",
-    "finite": "errors",
+    "finite": "errors observations",
     "stamp": "errors versions",
     "asymmetric": "errors",
     "teacher": "errors export",

@@ -106,10 +106,20 @@ def test_noise_stays_within_the_bounds_of_the_actions() -> None:
     distill(dict(model=swing), random_vec_env(), 4096, noise=5.0, policy_kwargs=SMALL)  # the environment checks
 
 
+def test_the_steps_are_those_of_all_environments_whatever_their_number() -> None:
+    venv = random_vec_env(n_envs=200)
+    student = distill(dict(model=swing), venv, 10_000, policy_kwargs=SMALL)
+    normalize = student.get_vec_normalize_env()
+    assert normalize is not None
+    assert 3000 < normalize.obs_rms.count < 3500, "the teacher's round"  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="With 200 environments n_steps is at least 6400"):
+        distill(dict(model=swing), venv, 5000, policy_kwargs=SMALL)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(n_steps=4000), r"at least 4096.*got 4000"),
+        (dict(n_steps=4000), r"With 3 environments n_steps is at least 4032.*got 4000"),
         (dict(noise=-1.0), "noise"),
         (dict(policy_kwargs=dict(rules="oja")), "rules"),
     ],

@@ -13,7 +13,12 @@ import torch
 import yaml
 from envs import BOX, random_vec_env
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    EvalCallback,
+    ProgressBarCallback,
+    StopTrainingOnMaxEpisodes,
+)
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, configure
@@ -428,7 +433,25 @@ def test_a_single_environment_by_its_name_is_enough():
     assert model.learn(1)._n_updates == 1
 
 
+def test_a_saved_model_keeps_its_strategy(tmp_path):
+    model = small_es()
+    model.save(tmp_path / "m.zip")
+    assert PlasticES.load(tmp_path / "m.zip", strategy="openai_es").strategy_name == "openai_es"
+    with pytest.raises(ValueError, match=r"saved with strategy='openai_es'.*strategy='pgpe', start_from=FILE"):
+        PlasticES.load(tmp_path / "m.zip", strategy="pgpe")
+
+
 # Callbacks and logger
+
+
+@pytest.mark.filterwarnings("ignore:rich is experimental")
+def test_the_progress_bar_counts_the_steps_that_were_played(monkeypatch):
+    bars = []
+    update = ProgressBarCallback._on_training_end
+    monkeypatch.setattr(ProgressBarCallback, "_on_training_end", lambda bar: (bars.append(bar.pbar.n), update(bar)))
+    model = small_es(cartpole())
+    model.learn(1, progress_bar=True)
+    assert bars == [model.num_timesteps]
 
 
 def test_a_callback_stops_the_training():

@@ -86,6 +86,26 @@ def test_statistics_are_as_before_the_rollout_that_failed_and_training_goes_on(f
     assert model.logger.name_to_value["train/dropped_updates"] == 0
 
 
+def test_a_first_observation_does_not_stay_in_the_statistics():
+    env = faulty_env("", normalized=True)
+    reset, bad = env.unwrapped.envs[1].unwrapped.reset, [NAN]
+    env.unwrapped.envs[1].unwrapped.reset = lambda **kwargs: (reset(**kwargs)[0] * (bad.pop() if bad else 1), {})
+    model = small_ppo(env)
+    with pytest.raises(NotFiniteError, match="observation of environment 1 is nan"):
+        model.learn(96)
+    assert np.isfinite([*env.obs_rms.mean, *env.obs_rms.var]).all()
+    model.learn(96)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_evolution_does_not_take_infinity_into_the_statistics():
+    env = faulty_env("observation", INF, normalized=True)
+    model = PlasticES("MlpPolicy", env, population_size=4, policy_kwargs=dict(net_arch=[8]), seed=0, device="cpu")
+    with pytest.raises(NotFiniteError, match="observation of environment 1 is inf"):
+        model.learn(96)
+    assert np.isfinite([*env.obs_rms.mean, *env.obs_rms.var]).all()
+
+
 def predict_for(model: PlasticPPO, n_steps: int) -> None:
     state = None
     for observation in np.random.default_rng(0).normal(size=(n_steps, 3, 4)).astype(np.float32):
@@ -225,6 +245,27 @@ def test_an_edited_algorithm_is_refused_unless_the_user_gives_the_value_anew(tmp
         UserError, match=r"gamma=0.99, but loads with gamma=0.5: its file was edited. Give .*load\(..., gamma=...\)"
     ):
         PlasticPPO.load(tmp_path / "model.zip")
+
+
+def test_arguments_of_load_may_go_by_their_place(tmp_path):
+    make_ppo().save(tmp_path / "model.zip")
+    assert PlasticPPO.load(tmp_path / "model.zip", None, "cpu", {"gamma": 0.5}).gamma == 0.5
+
+
+def test_what_is_left_out_of_a_file_does_not_refuse_it(tmp_path):
+    model = make_ppo()
+    model.gamma = 0.5
+    model.save(tmp_path / "model.zip", exclude=(name for name in ["gamma"]))
+    assert PlasticPPO.load(tmp_path / "model.zip").gamma == 0.99
+
+
+@pytest.mark.parametrize("make", [make_ppo, make_es])
+def test_a_model_that_was_loaded_and_saved_knows_its_policy_kwargs_as_before(make, tmp_path):
+    model = make()
+    model.save(tmp_path / "1.zip")
+    type(model).load(tmp_path / "1.zip").save(tmp_path / "2.zip")
+    again = type(model).load(tmp_path / "2.zip", env=model.get_env(), policy_kwargs=dict(model.policy_kwargs))
+    assert again.policy_kwargs == model.policy_kwargs
 
 
 def test_an_edited_stamp_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from envs import BOX, CartPoleNoVelocity, random_vec_env, small_ppo
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
@@ -254,6 +254,29 @@ def test_a_callback_stops_the_training():
     model = small_ppo()
     model.learn(1000, callback=Stop())
     assert model.num_timesteps == 15
+
+
+def test_who_was_stopped_at_the_end_of_an_episode_starts_the_next_one_afresh():
+    model = small_ppo()
+    model.learn(1000, callback=StopTrainingOnMaxEpisodes(1))
+    assert [env.unwrapped.t for env in model.env.unwrapped.envs] == [0, 0, 0]
+    collect(model)
+    assert model.rollout_buffer.episode_starts[0].all()
+
+
+def test_a_model_keeps_its_multiples_of_the_learning_rate_with_the_parameters_of_another(tmp_path):
+    small_ppo(policy_kwargs=dict(plasticity_lr_scale=0.3)).save(tmp_path / "m.zip")
+    model = small_ppo(policy_kwargs=dict(plasticity_lr_scale=0.0))
+    model.set_parameters(tmp_path / "m.zip")
+    before = [p.detach().clone() for p in model.policy.snn.plasticity_parameters()]
+    model.learn(96)
+    assert all(map(torch.equal, before, model.policy.snn.plasticity_parameters()))
+
+
+@pytest.mark.parametrize("kwargs", [dict(foreach=True), dict(differentiable=False), dict(eps=1e-6)])
+def test_optimizer_kwargs_are_those_of_adam(kwargs):
+    group = small_ppo(policy_kwargs=dict(optimizer_kwargs=kwargs)).learn(96).policy.optimizer.param_groups[0]
+    assert kwargs.items() <= group.items()
 
 
 @pytest.mark.parametrize(

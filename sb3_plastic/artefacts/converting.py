@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.artefacts.enjoying import environment_of
+from sb3_plastic.artefacts.environment import environment_of
 from sb3_plastic.errors import check_choice
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file

@@ -55,7 +55,8 @@ def distill(
     :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
     :param venv: environments with observations as they are. Their VecNormalize is made here: it takes its statistics
         while the teacher acts in the first round, and keeps them
-    :param n_steps: steps of all environments together, at least 4096
+    :param n_steps: steps of all environments together; at least two rounds, of 2048 steps or what is near with this
+        number of environments
     :param seed: of environments, network and training
     :param policy: as PlasticPPO takes it
     :param policy_kwargs: of the policy; ``n_ticks`` is 4 by default
@@ -66,10 +67,13 @@ def distill(
     :return: a model in its environments. ``learn`` goes on with PPO, for which critic and exploration noise are new
     :raises UserError: on a number out of range, or an unknown argument
     """
-    rounds, per_env = n_steps // ROUND - 1, max(1, ROUND // venv.num_envs // CHUNK) * CHUNK
+    per_env = max(1, ROUND // venv.num_envs // CHUNK) * CHUNK
+    per_round = per_env * venv.num_envs
+    rounds = n_steps // per_round - 1
     if rounds < 1:
         raise UserError(
-            f"n_steps is at least {2 * ROUND}: a round of the teacher, and one of the student; got {n_steps}."
+            f"With {venv.num_envs} environments n_steps is at least {2 * per_round}: a round of the teacher, and one "
+            f"of the student; got {n_steps}."
         )
     check_number("noise", noise, at_least=0)
     lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
@@ -78,7 +82,6 @@ def distill(
     policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
     model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
-    per_round = per_env * env.num_envs
     with Progress(progress_bar) as progress, closing(configure_logger(0, tensorboard_log, "distill")) as logger:
         progress.begin("teacher", per_round)
         watch(lessons, env, per_env, progress.tick)

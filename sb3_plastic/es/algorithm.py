@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
@@ -29,6 +29,20 @@ from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
 
 SelfPlasticES = TypeVar("SelfPlasticES", bound="PlasticES")
+
+
+class _ProgressBar(ProgressBarCallback):
+    """SB3's, which takes a call for a step of all environments: here some idle."""
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._shown = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        self.pbar.update(self.num_timesteps - self._shown)
+        self._shown = self.num_timesteps
+        return True
+
 
 SCENARIO_FITNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda fitness: fitness.mean(1),
@@ -78,7 +92,8 @@ class PlasticES(WholeFiles):
     :param start_from: saved ``PlasticPPO`` or ``PlasticES``, or folder of an exported policy, whose actor is the start;
         it needs the same policy_kwargs. Where plasticity evolves, it may have been trained with ``rule="none"``
     :param scenarios: that each individual plays; each is the name of a scenario of a suite, a list of perturbations, or
-        a dict with options of the environment's ``reset``. None: the environment as it is
+        a dict with options of the environment's ``reset``. SB3 passes these once: an environment that forgets them
+        after an episode needs ``n_episodes=1``, and each dict several times. None: the environment as it is
     :param scenario_fitness: fitness over the scenarios: ``mean`` or ``worst``
     :param shared_seeds: whose environments have the same seeds: the whole ``population``, the two of an antithetic
         ``pair``, or ``none``. New ones in each generation
@@ -151,7 +166,12 @@ class PlasticES(WholeFiles):
 
     def _setup_model(self, start_from: str | Path | None = None) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
-        self.keep_defaults()
+        asked = vars(self).pop("strategy", None)  # an argument of load()
+        if isinstance(asked, str) and asked != self.strategy_name:
+            raise UserError(
+                f"The model was saved with strategy={self.strategy_name!r}, whose memory is none for {asked!r}. "
+                f"Start anew from its policy: PlasticES(..., strategy={asked!r}, start_from=FILE)."
+            )
         check_choice("strategy", self.strategy_name, STRATEGIES)
         check_choice("scenario_fitness", self.scenario_fitness, SCENARIO_FITNESS)
         check_choice("shared_seeds", self.shared_seeds, SHARED_SEEDS)
@@ -164,7 +184,9 @@ class PlasticES(WholeFiles):
         self.set_random_seed(self.seed)
         if self.seed is not None:
             self.noise_seed = self.seed
-        policy = self.policy_class(self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs)
+        spaces_of = self.observation_space, self.action_space
+        with self.kept_defaults():
+            policy = self.policy_class(*spaces_of, self.lr_schedule, **self.policy_kwargs)
         if not isinstance(policy, PlasticPolicy):
             raise TypeError(f"PlasticES evolves a PlasticPolicy, got {type(policy).__name__}.")
         if policy.beside is not None:
@@ -331,6 +353,14 @@ class PlasticES(WholeFiles):
         finally:
             evaluator.close()
         return self
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        callback = super()._init_callback(callback)
+        if not progress_bar:
+            return callback
+        callback = CallbackList([callback, _ProgressBar()])
+        callback.init_callback(self)
+        return callback
 
     def dump_logs(self) -> None:
         """Write the log."""

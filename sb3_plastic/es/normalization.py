@@ -10,6 +10,8 @@ import numpy as np
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
+from sb3_plastic.observations import check_observation, map_obs
+
 Statistics = RunningMeanStd | dict[str, RunningMeanStd] | None
 """Mean and variance of observations, by key for dict observations; None: nothing is normalised."""
 
@@ -52,10 +54,12 @@ class Observed:
         Take in the last observations of some environments.
 
         :param rows: which, bool [n_envs]
+        :raises NotFiniteError: if one is not finite: VecNormalize clips infinity, but the statistics would keep it
         """
         if self.statistics is None or self.normalize is None or not rows.any():
             return
         obs = self.normalize.get_original_obs()
+        check_observation(map_obs(lambda array: array[rows], obs), np.flatnonzero(rows).tolist())
         if isinstance(self.statistics, dict):
             for key, part in self.statistics.items():
                 part.update(obs[key][rows])
