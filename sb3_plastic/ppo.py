@@ -215,7 +215,7 @@ class PlasticPPO(WholeFiles, PPO):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         statistics = NormalizationBackup(self._vec_normalize_env)
         found = super()._setup_learn(*args, **kwargs)
-        self._check_step(statistics, self._last_obs)  # type: ignore[arg-type]  # of a reset
+        self._check_step(statistics, self._last_obs)  # of a reset
         return found
 
     def collect_rollouts(

@@ -1,9 +1,11 @@
-"""Versions of everything that results depend on."""
+"""Versions of everything that results depend on, and the commit of the source tree."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import subprocess
 import sys
+from pathlib import Path
 
 PACKAGES = ("sb3_plastic", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy", "torch", "numba")
 
@@ -17,3 +19,19 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def commit() -> str | None:
+    """The commit of the source tree, with ``+`` if files differ from it; None outside of one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

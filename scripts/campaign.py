@@ -34,10 +34,9 @@ from trials.journal import Journal
 from trials.kills import kills, steps
 from trials.pairs import pairs
 
-from sb3_plastic.evaluation.provenance import commit
 from sb3_plastic.files import write_json
 from sb3_plastic.snn.scan import set_num_threads
-from sb3_plastic.versions import versions
+from sb3_plastic.versions import commit, versions
 
 PARTS = ("doors", "disks", "pairs", "damage", "kills", "steps", "browser")
 

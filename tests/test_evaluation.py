@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import gymnasium as gym
@@ -28,7 +29,8 @@ from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of
 from sb3_plastic.evaluation.provenance import claim
-from sb3_plastic.perturbations import env_id, find_scenario
+from sb3_plastic.perturbations import Perturbation, env_id, find_scenario
+from sb3_plastic.perturbations.suites import Scenario
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
 CHEETAH = env_id("HalfCheetah", latent=True)
@@ -107,6 +109,26 @@ def test_controls_are_the_intact_model_until_the_onset_and_differ_after_it(plast
         zeroed = traces["zeroed_at_onset"].fast_weight_norm[i]
         assert zeroed[onset + 1] < zeroed[onset]
     assert (traces["off"].fast_weight_norm == 0).all()
+
+
+def test_actions_that_are_drawn_are_the_same_under_all_controls_until_the_onset(plastic_model):
+    settings = dict(tier="smoke", env=CHEETAH, steps=STEPS, protocols=("onset",), deterministic=False)
+    traces = evaluate_adaptation(plastic_model, controls=("intact", "frozen_at_onset"), **settings).traces
+    intact, frozen = (
+        next(t for c, t in traces.items() if c.split == "novel" and c.control == control)
+        for control in ("intact", "frozen_at_onset")
+    )
+    for i, onset in enumerate(intact.onset):
+        assert np.array_equal(frozen.forward_reward[i, : onset + 1], intact.forward_reward[i, : onset + 1])
+        assert not np.array_equal(frozen.forward_reward[i, onset + 1 :], intact.forward_reward[i, onset + 1 :])
+
+
+def test_a_model_of_rough_ground_is_judged_on_the_ground_of_each_scenario(static_model):
+    names = ("nominal", "novel/payload")
+    settings = dict(env=CHEETAH, scenarios=names, steps=10, episodes=1, protocols=("static",))
+    trained = dict(scenario="nda-v1/novel/terrain")
+    records = evaluate_adaptation(static_model, env_kwargs=trained, **settings).records
+    assert records["return"].tolist() == evaluate_adaptation(static_model, **settings).records["return"].tolist()
 
 
 def test_returns_are_those_of_evaluate_policy(static_model):
@@ -357,6 +379,25 @@ def test_results_of_other_settings_are_not_mixed(static_model, tmp_path):
         evaluate_adaptation(static_model, tmp_path, **settings)
 
 
+def test_results_of_another_perturbation_of_the_same_name_are_not_mixed(static_model, tmp_path):
+    nominal = find_scenario("nda-v1/nominal", "HalfCheetah")
+    settings = dict(env=CHEETAH, steps=5, episodes=1, protocols=("static",), out=tmp_path / "r")
+    for mass, refused in ((1.5, nullcontext()), (3.0, pytest.raises(ValueError, match="perturbations_sha256"))):
+        heavy = Scenario("mine/heavy", "HalfCheetah", "novel", False, (Perturbation("mass", mass),))
+        with refused:
+            evaluate_adaptation(static_model, scenarios=[nominal, heavy], **settings)
+
+
+def test_a_model_is_not_given_what_belongs_to_another(tmp_path):
+    for env in ("HalfCheetah-v5", "Walker2d-v5"):  # they have as many sensors and motors
+        (tmp_path / env).mkdir()
+        (tmp_path / env / "args.yml").write_text(f"algo: ppo\nenv: {env}\n")
+        (tmp_path / f"{env}.zip").touch()
+        assert find_training(tmp_path / f"{env}.zip").env_id == env_id(env.removesuffix("-v5"))
+    with pytest.raises(UserError, match=r"Which of HalfCheetah-v5, Walker2d-v5 .* belongs to best_model\.zip"):
+        find_training(tmp_path / "best_model.zip")
+
+
 def test_the_command_judges_the_scenarios_that_it_is_told(static_model, tmp_path, capsys):
     static_model.save(tmp_path / "m.zip")
     arguments = ["evaluate", "--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--steps", "20", "--episodes", "1"]
@@ -403,6 +444,10 @@ def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_pat
         (["--episodes", "0"], "episodes must be a whole number at least 1, got 0"),
         (["--steps", "0"], "steps must be a whole number at least 1, got 0"),
         (["--scenarios", "nominal", "--protocols", "onset"], "Nothing is to be run"),
+        (["--seed", "-1"], "seed must be a whole number at least 0, got -1"),
+        (["--env-kwargs", "observe_contxt:true"], "cannot be made with the arguments {'observe_contxt': True, 'terrain': False}"),
+        (["--wrapper", "sb3_plastic.wrappers.NoSuch"], "There is no wrapper 'sb3_plastic.wrappers.NoSuch'"),
+        (["--wrapper", "nosuch.X"], "There is no wrapper 'nosuch.X'"),
         (["--env", "Pendulum-v1"], "Pendulum-v1 is none of the robots that nda-v1 changes (Ant, "),
     ],
 )

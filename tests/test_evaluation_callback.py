@@ -72,6 +72,23 @@ def test_of_an_adaptive_layer_surprise_who_acts_and_estimates_come_to_tensorboar
     assert b"adaptive layer" in layout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(tier="smok"), "Unknown tier 'smok'"),
+        (dict(controls=("layer_of",)), "layer_of"),
+        (dict(env="sb3_plastic/PerturbedAnt-v0"), "Likely another environment"),
+        (dict(wrappers=["sb3_plastic.wrappers.PreviousActionReward"]), "has shape"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_the_training(arguments, message):
+    venv = make_vec_env(CHEETAH, 2, vec_env_cls=LocomotionVecEnv)
+    model = PlasticPPO("PlasticPolicy", venv, n_steps=16, batch_size=16, policy_kwargs=dict(net_arch=[8]))
+    with pytest.raises(ValueError, match=message):
+        model.learn(64, callback=AdaptationEvalCallback(**arguments))
+    assert model.num_timesteps == 0
+
+
 def test_a_frequency_is_at_least_one():
     with pytest.raises(ValueError, match="at least 1"):
         AdaptationEvalCallback(0)

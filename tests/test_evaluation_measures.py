@@ -183,6 +183,8 @@ def test_episodes_of_the_same_seed_are_paired_whatever_their_order():
         Cell("removal", "mass", "intact", "extrap1", "mass", 2, "nominal"): removed,
     }
     assert records_of(traces, {}).after_effect.tolist()[-1] == 0.5
+    nominal.unstable[1] = True
+    assert np.isnan(records_of(traces, {}).after_effect.tolist()[-1])
 
 
 def test_the_same_model_twice_is_refused(tmp_path):

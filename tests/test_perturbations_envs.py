@@ -290,6 +290,19 @@ def test_a_slope_is_gravity_tilted_backwards() -> None:
     np.testing.assert_allclose(env.model.opt.gravity, [-9.81 * 0.5, 0, -9.81 * np.sqrt(0.75)])
 
 
+def test_winds_add_up_and_rise_with_their_air() -> None:
+    along, across = (
+        {"kind": "wind", "value": 10, "params": {"direction": direction, "density": density}}
+        for direction, density in (([1, 0, 0], 1.2), ([0, 1, 0], 0.6))
+    )
+    env = make("Ant", perturbations=[along | {"schedule": {"form": "onset", "at": 0, "ramp": 9}}, across])
+    env.reset(seed=0)
+    np.testing.assert_allclose([*env.model.opt.wind, env.model.opt.density], [1, 10, 0, 0.6])
+    for action in actions(env, 10):
+        env.step(action)
+    np.testing.assert_allclose([*env.model.opt.wind, env.model.opt.density], [10, 10, 0, 1.2])
+
+
 def test_a_lock_holds_the_angle_against_the_motor() -> None:
     entry = {"kind": "joint_lock", "target": "bthigh", "schedule": {"form": "onset", "at": 10}}
     env = make("HalfCheetah", perturbations=[entry])
@@ -582,6 +595,15 @@ def test_the_limits_of_every_kind_leave_the_simulation_whole(robot) -> None:
         ({"kind": "limb_scale", "value": 0.5}, "needs a limb by name.*ankle_1"),
         ({"kind": "limb_scale", "value": 0.5, "target": "torso"}, "the body that carries all others"),
         ({"kind": "mass", "value": 2, "target": "torso"}, "takes no target"),
+        ({"kind": "motor_off", "target": 1.5}, "The target of 'motor_off' is a name .* got 1.5"),
+        ({"kind": "motor_off", "target": []}, "The target of 'motor_off' is a name .* got \\[\\]"),
+        ({"kind": "obs_noise", "value": 1, "target": True}, "The target of 'obs_noise' is a name .* got True"),
+        ({"kind": "motor_off", "target": {"choice": [1, 2]}}, "Unknown joint of Ant: 1.*hip_4"),
+        ({"kind": "slope", "value": 5, "params": {"direction": [1, 0, 1]}}, "along a direction on the ground"),
+        (
+            {"kind": "mass", "value": 2, "schedule": {"form": "onset", "at": 5, "end": 3}},
+            "'end' .* after 'at', 5",
+        ),
         ({"kind": "mass", "value": -1}, "0.05 to 10"),
         ({"kind": "damping", "value": {"uniform": [1, 1000]}}, "value 1000 is outside .* 0 to 100"),
         ({"kind": "mass", "value": 3, "schedule": {"form": "periodic", "period": 9}}, "value -1 .* mirror image"),

@@ -34,6 +34,16 @@ MANY = (
 )
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    heavy = Perturbation("mass", np.linspace(1, 2, 3)[1], schedule=Schedule("onset", at=np.int64(3)))
+    same = Perturbation("mass", 1.5, schedule=Schedule("onset", at=3))
+    assert heavy == same
+    assert from_json(to_json([heavy])) == (heavy,)
+    assert len({heavy, same}) == 1
+    assert Perturbation("strength", np.ones(2)) == Perturbation("strength", (1.0, 1.0))
+    assert Distribution("uniform", (np.float32(0.5), 1)).to_dict() == {"uniform": [0.5, 1]}
+
+
 def test_perturbations_survive_yaml_json_and_dicts() -> None:
     assert from_yaml(to_yaml(MANY)) == MANY
     assert from_json(to_json(MANY)) == MANY

@@ -162,6 +162,14 @@ def test_noise_is_not_the_same_in_each_episode_even_if_its_level_lasts() -> None
     assert info["perturbation_values"] == env.reset()[1]["perturbation_values"]
 
 
+def test_damage_that_lasts_and_switches_is_drawn_anew_at_the_first_switch_too() -> None:
+    entry = {"kind": "mass", "value": {"uniform": [0.5, 1.5]}, "lasting": True}
+    env = make("HalfCheetah", perturbations=[entry | {"schedule": {"form": "switch", "every": 5}}])
+    env.reset(seed=3)
+    values = [env.step(np.zeros(6, np.float32))[4]["perturbation_values"] for _ in range(12)]
+    assert len(set(values)) == 3
+
+
 # -- context and plain data --------------------------------------------------------------------------------------------
 
 

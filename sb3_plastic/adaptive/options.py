@@ -64,10 +64,10 @@ class LayerOptions:
         named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         check_names("adaptive", named, [field.name for field in fields(cls)])
         for name in ("net_arch", "hypotheses"):
-            if not (named.get(name, True) or (name == "hypotheses" and named[name] is None)):
-                raise UserError(f"{name} of `adaptive` is empty. Leave it out for the default.")
-            if not isinstance(named.get(name, []), list | tuple | None):
+            if not isinstance(named.get(name, []), list | tuple) and (name == "net_arch" or named[name] is not None):
                 raise UserError(f"{name} of `adaptive` is a list, got {named[name]!r}.")
+        if named.get("hypotheses") in ([], ()):
+            raise UserError("hypotheses of `adaptive` are none. Leave them out for the default.")
         if not isinstance(named.get("lifetime", False), bool):
             raise UserError(f"lifetime of `adaptive` is true or false, got {named['lifetime']!r}.")
         lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if named.get(name)}

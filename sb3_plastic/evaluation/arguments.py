@@ -54,4 +54,7 @@ def _pair(text: str) -> tuple[str, Any]:
     key, colon, value = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
-    return key, yaml.safe_load(value)
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"the value of {text!r} is no YAML") from error

@@ -14,8 +14,8 @@ from stable_baselines3.common.logger import Figure
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
-from sb3_plastic.evaluation.environment import find_training, robot_of
-from sb3_plastic.evaluation.evaluate import evaluate_adaptation
+from sb3_plastic.evaluation.environment import find_training, perturbable, robot_of
+from sb3_plastic.evaluation.evaluate import check_evaluation, evaluate_adaptation
 from sb3_plastic.evaluation.layer_signals import layer_signals
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
@@ -86,6 +86,10 @@ class AdaptationEvalCallback(BaseCallback):
             self.settings["env"] = spec.id
             if self.settings["env_kwargs"] is None:
                 self.settings["env_kwargs"] = spec.kwargs
+        if getattr(self.model.policy, "beside", None) is not None:  # an adaptive layer that it will watch
+            find_scenario(self.watched, robot_of(perturbable(self.settings["env"])))
+        with statistics_of(self.model) as file:
+            check_evaluation(self.model, controls=self._controls(), **self._given(file))
 
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq == 0:
@@ -96,12 +100,8 @@ class AdaptationEvalCallback(BaseCallback):
         """Evaluate now, and log."""
         if isinstance(self.model, Settles):
             self.model.settle()
-        controls = self.controls
-        if controls is None:
-            controls = ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
         with statistics_of(self.model) as file:
-            given = self.settings if file is None else {**self.settings, "vec_normalize": file}
-            records, traces = evaluate_adaptation(self.model, controls=controls, **given)
+            records, traces = evaluate_adaptation(self.model, controls=self._controls(), **self._given(file))
             signals = self._layer_signals(file)
         self.records = records
         for name, value in signals.items():
@@ -114,6 +114,14 @@ class AdaptationEvalCallback(BaseCallback):
         if self.verbose:
             print(f"Adaptation at {self.num_timesteps} steps: {adaptation_scalars(records)}")
         self.logger.dump(self.num_timesteps)
+
+    def _controls(self) -> Sequence[str]:
+        if self.controls is not None:
+            return self.controls
+        return ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
+
+    def _given(self, statistics: Path | None) -> dict[str, Any]:
+        return self.settings if statistics is None else {**self.settings, "vec_normalize": statistics}
 
     def _layer_signals(self, statistics: Path | None) -> dict[str, float]:
         if layer_around(self.model.policy) is None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.agents import layer_around
@@ -163,9 +164,10 @@ class Player:
 
     def _predict_both(self, later: Predictor, observations: Any, starts: Array, perturbed: Array) -> Array:
         """Some rows are perturbed, others not yet. Both are computed for all, so that no row depends on others."""
-        before = self.state
+        before, drawn = self.state, torch.get_rng_state()
         actions, state = self._predict(self._intact, observations, starts), self.state
         self.state = before
+        torch.set_rng_state(drawn)  # both draw the same noise, as if there were one
         later_actions = self._predict(later, observations, starts)
         if state is not None:
             self.state = tuple(_choose(perturbed, a, b) for a, b in zip(self.state, state, strict=True))

@@ -137,9 +137,14 @@ def zoo_files(path: Path | None) -> ZooFiles:
     if path.is_dir():
         about = read_config(path / AGENT if is_adaptive_folder(path) else path).get("training", {})
         return ZooFiles({"env": about.get("env_id")}, about, path)
-    folder = next((file.parent for file in sorted(path.parent.glob("*/args.yml"))), None)
-    if folder is None:
+    own = path.with_suffix("") / "args.yml"  # checkpoints and the best model go by other names
+    folders = [file.parent for file in ([own] if own.is_file() else sorted(path.parent.glob("*/args.yml")))]
+    if not folders:
         return ZooFiles({}, {})
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise UserError(f"Which of {names} in {path.parent} belongs to {path.name}? Give each run a folder of its own.")
+    (folder,) = folders
     args, config = (
         read_yaml(folder / name) if (folder / name).is_file() else {} for name in ("args.yml", "config.yml")
     )
@@ -209,7 +214,10 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
     wrappers = [_wrapper(w) for w in trained.wrappers]
 
     def make() -> gym.Env[Any, Any]:
-        return gym.make(trained.env_id, max_episode_steps=steps, disable_env_checker=True, **kwargs)
+        try:
+            return gym.make(trained.env_id, max_episode_steps=steps, disable_env_checker=True, **kwargs)
+        except TypeError as error:
+            raise UserError(f"{trained.env_id} cannot be made with the arguments {kwargs}: {error}") from error
 
     def wrapped() -> gym.Env[Any, Any]:
         env = make()
@@ -244,14 +252,22 @@ def _name(wrapper: WrapperSpec) -> str:
     return wrapper if isinstance(wrapper, str) else next(iter(wrapper))
 
 
+def _named(wrapper: WrapperSpec) -> Any:
+    name = _name(wrapper)
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"There is no wrapper {name!r} ({error}). A wrapper is named as module.Class.") from error
+
+
 def _is_for_vec_env(wrapper: WrapperSpec) -> bool:
-    cls = pkgutil.resolve_name(_name(wrapper))
+    cls = _named(wrapper)
     return isinstance(cls, type) and issubclass(cls, VecEnvWrapper)
 
 
 def _wrapper(wrapper: WrapperSpec) -> Callable[[Any], Any]:
     kwargs = {} if isinstance(wrapper, str) else next(iter(wrapper.values()))
-    return partial(pkgutil.resolve_name(_name(wrapper)), **(kwargs or {}))
+    return partial(_named(wrapper), **(kwargs or {}))
 
 
 def split_wrappers(wrappers: Sequence[WrapperSpec]) -> tuple[list[WrapperSpec], list[WrapperSpec]]:

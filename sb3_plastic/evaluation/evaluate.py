@@ -103,8 +103,7 @@ def evaluate_adaptation(
     if folder is not None:
         with undisturbed_torch():
             run.open()  # refuses what cannot be before the folder is claimed
-        cells = [condition.cell.file_name for condition in run.conditions]
-        claim(folder, settings_of(common, trained, model, path, trials, cells))
+        claim(folder, settings_of(common, trained, model, path, trials, run.conditions))
     traces: dict[Cell, Trace] = {}
     n_steps = 0
     with undisturbed_torch(), closing(run), Progress(progress_bar) as progress:
@@ -129,6 +128,21 @@ def evaluate_adaptation(
         table = (folder / RECORDS).read_bytes()
         write_json(folder / SUMMARY, seal(summary, SUMMARY, {RECORDS: table}))
     return Evaluation(records, traces)
+
+
+def check_evaluation(model: Any, **settings: Any) -> None:
+    """
+    Refuse what :func:`evaluate_adaptation` would, at once.
+
+    :param model: with SB3's ``predict``
+    :param settings: as it takes them
+    :raises UserError: likewise
+    """
+    about, trials = changed(ModelSettings(), TrialSettings(), settings)
+    trained = find_training(None, about)
+    trials, scenarios = _completed(trials, model, type(model).__name__, trained)
+    with undisturbed_torch(), closing(_Run(model, trained, trials, scenarios)) as run:
+        run.open()
 
 
 def _path_of(model: Any) -> Path | None:
@@ -178,7 +192,12 @@ class _Run:
     def __init__(self, model: Any, trained: TrainedIn, trials: TrialSettings, scenarios: Sequence[Scenario]) -> None:
         assert trials.controls is not None
         assert trials.episodes is not None
-        self.model, self.trained, self.deterministic = model, trained, trials.deterministic
+        kwargs = dict(trained.env_kwargs)
+        if not kwargs.get("observe_context"):  # an oracle sees the context of its training's scenario
+            for name in ("scenario", "perturbations"):  # each reset brings its own
+                kwargs.pop(name, None)
+        self.model, self.trained = model, replace(trained, env_kwargs=kwargs)
+        self.deterministic = trials.deterministic
         self.seeds = list(range(trials.seed, trials.seed + trials.episodes))
         self.max_rows = max(trials.max_rows, trials.episodes)
         self.conditions = plan(

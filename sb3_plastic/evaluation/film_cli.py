@@ -18,7 +18,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player, controls_of
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
@@ -121,6 +121,8 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
     from sb3_plastic.perturbations.render import check_suffix, save
 
     check_suffix(args.output)
+    for name, least in dict(steps=1, every=1, before=0, seed=0, width=1, height=1).items():
+        check_number(f"--{name}", getattr(args, name), at_least=least, integer=True)
     arms: dict[str, tuple[Player, TrainedIn]] = {}
     for path in args.model:
         model, algorithm = load_model(path, trust=args.trust)

@@ -149,6 +149,8 @@ def _condition(
         schedule = Schedule("switch", every=SWITCH, at=SWITCH)
         switched = tuple(replace(p, schedule=schedule) for p in entries)
         return replace(condition, perturbations=switched, cell=replace(cell, switch_every=SWITCH))
+    if any(p.schedule.form == "switch" for p in entries):  # is another perturbation in each episode
+        return None
     lasting = tuple(replace(p, lasting=True) for p in entries)
     return replace(condition, perturbations=lasting, life=LIFE)
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import sb3_plastic
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn
 from sb3_plastic.evaluation.loading import sha256_of
+from sb3_plastic.evaluation.protocols import Condition
 from sb3_plastic.evaluation.reading import read_json
 from sb3_plastic.evaluation.settings import TrialSettings
 from sb3_plastic.files import is_taken, write_json
-from sb3_plastic.versions import versions
+from sb3_plastic.versions import commit, versions
 
 
 def settings_of(
@@ -23,7 +24,7 @@ def settings_of(
     model: Any,
     path: Path | None,
     trials: TrialSettings,
-    cells: Sequence[str],
+    conditions: Sequence[Condition],
 ) -> dict[str, Any]:
     """
     All that decides the results.
@@ -33,7 +34,7 @@ def settings_of(
     :param model: the model
     :param path: its file, if it has one
     :param trials: which episodes are run
-    :param cells: file names of the cells
+    :param conditions: what is run
     """
     return {
         **common,
@@ -43,7 +44,8 @@ def settings_of(
         "wrappers": _plain([*trained.wrappers, *trained.vec_wrappers]),
         "protocols": _plain(trials.protocols),
         "controls": _plain(trials.controls),
-        "cells": list(cells),
+        "cells": [condition.cell.file_name for condition in conditions],
+        "perturbations_sha256": _digest(conditions),
         "base_seed": trials.seed,
         "episodes": trials.episodes,
         "deterministic": trials.deterministic,
@@ -53,6 +55,12 @@ def settings_of(
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def _digest(conditions: Sequence[Condition]) -> str:
+    """Of what the cells mean: their names do not tell, where a suite was edited or scenarios are the user's own."""
+    acting = [[p.to_dict() for p in (*condition.perturbations, *condition.sham)] for condition in conditions]
+    return hashlib.sha256(json.dumps(acting, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -91,19 +99,3 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def commit() -> str | None:
-    """The commit of the source tree, with ``+`` if files differ from it; None outside of one."""
-    root = Path(sb3_plastic.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -238,10 +238,10 @@ def _facts(trace: Trace, i: int) -> dict[str, Any]:
 
 
 def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:
-    """The forward rewards of another cell's episode with the same seed."""
+    """The forward rewards of another cell's episode with the same seed, unless its simulation broke."""
     if other is None:
         return None
-    rows = np.flatnonzero(other.eval_seed == trace.eval_seed[i])
+    rows = np.flatnonzero((other.eval_seed == trace.eval_seed[i]) & ~other.unstable)
     return other.forward_reward[rows[0]] if len(rows) else None
 
 

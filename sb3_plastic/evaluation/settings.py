@@ -79,6 +79,7 @@ class TrialSettings:
         for name in ("episodes", "steps", "horizon", "max_rows"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), at_least=1, integer=True)
+        check_number("seed", self.seed, at_least=0, integer=True)
 
 
 def changed(

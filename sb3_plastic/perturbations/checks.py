@@ -59,6 +59,7 @@ def check(p: Perturbation, plant: Plant) -> None:
         _check_param(f"{name} of {kind.name!r}", value, kind.params[name])
     targets = p.target.args if isinstance(p.target, Distribution) else (p.target,)
     for target in targets:
+        _check_target(p.kind, target)
         ids = find_ids(kind, target, plant)
         reason = kind.refuse(plant.robot, ids, dict(kind.params) | dict(p.params), op) if kind.refuse else None
         if reason:
@@ -68,6 +69,17 @@ def check(p: Perturbation, plant: Plant) -> None:
                 f"the list has {len(p.value)} values, but the target is {len(ids)} {kind.target}s. Give one value for "
                 "each, in their order: that of the action, of the observation, or of the target's own list."
             )
+
+
+def _check_target(kind: str, target: Any) -> None:
+    """Refuse what is no name, and no list of names (of sensors, their indices)."""
+    parts = target if isinstance(target, tuple) else (target,)
+    if target is None or (parts and all(isinstance(p, str | int) and not isinstance(p, bool) for p in parts)):
+        return
+    raise PerturbationError(
+        f"The target of {kind!r} is a name such as ankle_*, a list of names (of sensors, also of indices from 0), or "
+        f"left out; got {list(target) if isinstance(target, tuple) else target!r}."
+    )
 
 
 def _check_param(what: str, value: Any, default: Any) -> None:

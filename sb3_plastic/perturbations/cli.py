@@ -14,6 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from sb3_plastic.errors import check_number
 from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.perturbations.spec import PerturbationError, load, to_yaml, unknown
 from sb3_plastic.progress import is_wanted
@@ -129,6 +130,8 @@ def _render(args: argparse.Namespace) -> None:
     from sb3_plastic.perturbations.render import check_suffix, film, save
 
     check_suffix(args.output)
+    for name, least in dict(steps=1, seed=0, width=1, height=1).items():
+        check_number(f"--{name}", getattr(args, name), at_least=least, integer=True)
     is_file = Path(args.scenario).is_file()
     robot = args.robot
     if robot is None:

@@ -90,8 +90,8 @@ class Perturber:
             # Model kinds never run without a robot: `check` refuses them.
             active = Active(p, kind, cast(Robot, self.robot), rng, params, draw_timing(p.schedule, rng))
             self._draw(active)
-            if p.lasting:  # the damage is the same, but noise is not
-                active.rng = generator(self._seed, self._episode, i)
+            if p.lasting:  # the damage is the same, but what is drawn after it is not
+                active.rng = np.random.default_rng([self._seed, self._episode, i, 1])
             self.active.append(active)
         self._episode += 1
         self._sort()

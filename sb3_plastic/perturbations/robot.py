@@ -141,7 +141,7 @@ class Robot:
         :raises PerturbationError: if a name matches nothing, listing the candidates
         """
         ids: list[int] = []
-        for pattern in (target,) if isinstance(target, str) else target:
+        for pattern in (target,) if isinstance(target, str | int) else target:
             matches = [i for name, i in names.items() if fnmatch.fnmatchcase(name, str(pattern))]
             if not matches:
                 raise unknown(f"{what} of {self.name}:", pattern, names)

@@ -33,14 +33,13 @@ import numpy as np
 import yaml
 
 from sb3_plastic import errors
-from sb3_plastic.errors import UserError
 
 
-class PerturbationError(UserError):
+class PerturbationError(errors.UserError):
     """A perturbation that is unknown, malformed, impossible on this robot, or without effect."""
 
 
-def unknown(what: str, got: object, allowed: Iterable[object]) -> UserError:
+def unknown(what: str, got: object, allowed: Iterable[object]) -> errors.UserError:
     """
     The error for a name that does not exist.
 
@@ -54,13 +53,16 @@ def unknown(what: str, got: object, allowed: Iterable[object]) -> UserError:
 
 def number(value: Any, what: str) -> float:
     """Return `value` as a finite float, or say what it should have been (a bool is no number)."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.integer | np.floating)
-        or not math.isfinite(value)
-    ):
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
         raise PerturbationError(f"{what} must be a finite number, got {value!r}.")
     return float(value)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, and numbers of numpy as those of Python, which JSON takes."""
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 LAWS = ("uniform", "log_uniform", "choice", "outside", "log_outside")
@@ -86,7 +88,7 @@ class Distribution:
     def __post_init__(self) -> None:
         if self.law not in LAWS:
             raise unknown("distribution", self.law, LAWS)
-        args = tuple(tuple(arg) if isinstance(arg, list) else arg for arg in self.args)
+        args = tuple(map(_frozen, self.args))
         object.__setattr__(self, "args", args)
         if self.law == "choice":
             if not args:
@@ -191,7 +193,7 @@ class Schedule:
             raise unknown("schedule", self.form, FORMS)
         fields = FORMS[self.form]
         for name in (f.name for f in dataclasses.fields(self) if f.name != "form"):
-            value = _distribution(getattr(self, name))
+            value = _frozen(_distribution(getattr(self, name)))
             object.__setattr__(self, name, value)
             if value is None:
                 if name in fields and fields[name] is None:
@@ -203,6 +205,8 @@ class Schedule:
             for extreme in value.values() if isinstance(value, Distribution) else (value,):
                 if extreme != math.inf and number(extreme, f"{name!r} of a schedule") < smallest:
                     raise PerturbationError(f"{name!r} of a schedule must be at least {smallest}, got {extreme}.")
+        if isinstance(self.at, int | float) and isinstance(self.end, int | float) and self.end <= self.at:
+            raise PerturbationError(f"'end' of a schedule must come after 'at', {self.at}, got {self.end}.")
 
     def draw(self, name: str, rng: np.random.Generator) -> float:
         """The value of one field, drawn if it is a distribution, in steps. :param name: the field"""
@@ -253,10 +257,10 @@ class Perturbation:
         if not isinstance(self.kind, str):
             raise PerturbationError(f"'kind' must be a name such as mass, got {self.kind!r}.")
         value, target, schedule = _distribution(self.value), _distribution(self.target), self.schedule
-        value = tuple(value) if isinstance(value, list) else value
+        value = _frozen(value)
         for extreme in extremes_of(value):
             number(extreme, f"The value of {self.kind!r}")
-        if value == ():
+        if isinstance(value, tuple) and not value:
             raise PerturbationError(f"The list of values of {self.kind!r} is empty; give one number for each target.")
         for name in ("each", "lasting"):
             if not isinstance(getattr(self, name), bool):
@@ -316,10 +320,6 @@ def _build(cls: Any, data: Mapping[str, Any], what: str) -> Any:
     return cls(**data)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Distribution):
         return value.to_dict()
@@ -367,7 +367,7 @@ def from_yaml(text: str) -> tuple[Perturbation, ...]:
     try:
         return parse(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError) as error:
-        if isinstance(error, UserError):
+        if isinstance(error, errors.UserError):
             raise
         raise PerturbationError(f"This is no list of perturbations in YAML: {error}") from error
 

@@ -24,12 +24,11 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.provenance import commit
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.studies.lifetime import end_with_parent
 from sb3_plastic.studies.results import gather, keep, read_results
 from sb3_plastic.studies.table import Result
-from sb3_plastic.versions import versions
+from sb3_plastic.versions import commit, versions
 
 
 class Cell(Protocol):

@@ -21,6 +21,13 @@ def _unreachable(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any],
     return None
 
 
+def _upright(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    reason = _unreachable(robot, ids, params, op)
+    if reason is None and params["direction"][2]:
+        return f"a slope rises along a direction on the ground, whose z is 0, got {list(params['direction'])}"
+    return reason
+
+
 def _direction(active: Active) -> NDArray[np.float64]:
     direction = np.asarray(active.params["direction"], dtype=float)
     return direction / np.linalg.norm(direction)
@@ -61,7 +68,7 @@ def gravity(active: Active) -> None:
     fields=("opt.gravity",),
     params={"direction": (1.0, 0.0, 0.0)},
     probes=({"value": 8.0}, {"value": -8.0}, {"value": 8.0, "params": {"direction": (0.0, 1.0, 0.0)}}),
-    refuse=_unreachable,
+    refuse=_upright,
 )
 def slope(active: Active) -> None:
     down, angle = active.robot.model.opt.gravity.copy(), np.radians(active.amount)
@@ -89,8 +96,9 @@ def _no_air(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: 
     refuse=_no_air,
 )
 def wind(active: Active) -> None:
-    active.robot.model.opt.wind[:] = active.amount * _direction(active)
-    active.robot.model.opt.density = float(active.params["density"])
+    air = active.robot.model.opt
+    air.wind[:] += active.amount * _direction(active)
+    air.density = max(air.density, abs(active.activation) * float(active.params["density"]))
 
 
 @kind(
