@@ -35,7 +35,11 @@ ALGORITHMS = {
     "ppo": Algorithm("stable_baselines3:PPO", "stable_baselines3.common.policies", "clip_range"),
     "a2c": Algorithm("stable_baselines3:A2C", "stable_baselines3.common.policies", "normalize_advantage"),
     "sac": Algorithm("stable_baselines3:SAC", "stable_baselines3.sac.policies"),
-    "td3": Algorithm("stable_baselines3:TD3", "stable_baselines3.td3.policies"),
+    "td3": Algorithm("stable_baselines3:TD3", "stable_baselines3.td3.policies"),  # DDPG's files, too: it is a TD3
+    "crossq": Algorithm("sb3_contrib:CrossQ", "sb3_contrib.crossq.policies"),
+    "ars": Algorithm("sb3_contrib:ARS", "sb3_contrib.ars.policies"),
+    "dqn": Algorithm("stable_baselines3:DQN", "stable_baselines3.dqn.policies"),
+    "qrdqn": Algorithm("sb3_contrib:QRDQN", "sb3_contrib.qrdqn.policies"),
 }
 """Algorithms by RL Zoo's names."""
 

@@ -273,7 +273,7 @@ def warn_of_files(arguments: list[str], always: bool = False) -> None:
     if (always or named) and not {"-h", "--help"} & {*arguments}:
         print(
             "Warning: RL Zoo unpickles and evaluates the files that it reads here, so use it on files that you trust; "
-            "`sb3-plastic inspect` shows what they ask for.",
+            "`sb3-plastic inspect` shows what else they ask for.",
             file=sys.stderr,
         )
 

@@ -60,7 +60,8 @@ class PlasticPolicy(ActingPolicy):
     :param critic_keys: keys that the critic alone sees, such as what only a simulator knows: when the policy acts, they
         may be missing. Keys named in neither are seen by both
     :param critic_lr_scale: the critic's learning rate, as a multiple of the policy's
-    :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise
+    :param plasticity_lr_scale: the learning rate of alpha, eta, the modulator and the learned rates, likewise. A
+        learned ``beta`` learns as the weights do
     :param adaptive: an adaptive layer whose forward model learns beside the training, from its rollouts: the trained
         policy goes on when its robot changes. True, or options of :class:`~sb3_plastic.adaptive.options.LayerOptions`
     :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here

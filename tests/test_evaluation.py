@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 from evaluation_helpers import AdaptivePolicy, StaticPolicy, tracking_scenarios
-from sb3_contrib import TQC, TRPO, RecurrentPPO
-from stable_baselines3 import A2C, PPO, SAC, TD3
+from sb3_contrib import ARS, TQC, TRPO, CrossQ, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -227,6 +227,9 @@ def test_an_onset_known_beforehand_is_that_of_the_environment():
         ("sac", lambda: SAC("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
         ("td3", lambda: TD3("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
         ("tqc", lambda: TQC("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
+        ("crossq", lambda: CrossQ("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
+        ("ars", lambda: ARS("MlpPolicy", CHEETAH, policy_kwargs={**TINY})),
+        ("td3", lambda: DDPG("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY})),
         ("trpo", lambda: TRPO("MlpPolicy", CHEETAH, n_steps=8, batch_size=8, policy_kwargs={**TINY})),
         ("ppo_lstm", lambda: RecurrentPPO("MlpLstmPolicy", CHEETAH, n_steps=8, batch_size=8, policy_kwargs={**LSTM})),
         (
@@ -445,7 +448,10 @@ def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_pat
         (["--steps", "0"], "steps must be a whole number at least 1, got 0"),
         (["--scenarios", "nominal", "--protocols", "onset"], "Nothing is to be run"),
         (["--seed", "-1"], "seed must be a whole number at least 0, got -1"),
-        (["--env-kwargs", "observe_contxt:true"], "cannot be made with the arguments {'observe_contxt': True, 'terrain': False}"),
+        (
+            ["--env-kwargs", "observe_contxt:true"],
+            "cannot be made with the arguments {'observe_contxt': True, 'terrain': False}",
+        ),
         (["--wrapper", "sb3_plastic.wrappers.NoSuch"], "There is no wrapper 'sb3_plastic.wrappers.NoSuch'"),
         (["--wrapper", "nosuch.X"], "There is no wrapper 'nosuch.X'"),
         (["--env", "Pendulum-v1"], "Pendulum-v1 is none of the robots that nda-v1 changes (Ant, "),

@@ -65,7 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     rendering.add_argument("scenario", help="name of a scenario, or a YAML file with a list of perturbations")
     rendering.add_argument("--robot", choices=ROBOTS, help="needed unless only one robot has the scenario")
     rendering.add_argument("--output", type=Path, required=True, help="file to write; its suffix decides what")
-    rendering.add_argument("--model", metavar="FILE", help="a trained agent instead of random actions")
+    rendering.add_argument(
+        "--model",
+        metavar="FILE",
+        help="a trained agent, not random actions; it has other options: add --help",
+    )
     rendering.add_argument(
         "--steps", type=int, default=60, help="steps to film; a picture shows the last one (default: %(default)s)"
     )

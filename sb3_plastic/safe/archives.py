@@ -26,6 +26,8 @@ NOT_NEEDED: dict[str, Any] = {
     "clip_range": constant_zero,
     "clip_range_vf": None,
     "exploration_schedule": constant_zero,
+    "delta_std_schedule": constant_zero,
+    "weights": None,  # of ARS, which its policy has as well
     "action_noise": None,
     "train_freq": 1,
     "target_entropy": 0.0,

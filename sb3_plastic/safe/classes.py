@@ -25,6 +25,9 @@ CLASSES: dict[str, Any] = {
     **_below("stable_baselines3.td3.policies", "TD3Policy", "CnnPolicy", "MultiInputPolicy"),
     **_below("stable_baselines3.dqn.policies", "DQNPolicy", "CnnPolicy", "MultiInputPolicy"),
     **_below("sb3_contrib.tqc.policies", "TQCPolicy", "CnnPolicy", "MultiInputPolicy"),
+    **_below("sb3_contrib.qrdqn.policies", "QRDQNPolicy", "CnnPolicy", "MultiInputPolicy"),
+    **_below("sb3_contrib.crossq.policies", "CrossQPolicy"),
+    **_below("sb3_contrib.ars.policies", "ARSPolicy", "ARSLinearPolicy"),
     **_below(
         "sb3_contrib.common.recurrent.policies",
         "RecurrentActorCriticPolicy",

@@ -1,10 +1,11 @@
-"""How well do they learn? PlasticPPO, the static network and two PPOs with an MLP, side by side, for a million steps.
+"""How well do they learn? Plastic networks, a static one, a distilled one and three PPOs with an MLP, side by side.
 
 sb3-plastic study learning --out study --logs logs/learning --jobs 2
 sb3-plastic study learning --out study --search --seeds 100 --steps 300000   # candidate settings, other seeds
 sb3-plastic study learning --out docs/results/learning --report-only         # figures and tables of what is published
 
-Each agent is trained by `sb3-plastic train`; then it plays episodes without and with its exploration noise.
+Each agent is trained by `sb3-plastic train` for a million steps, the distilled one then by `sb3-plastic distill`, and
+plays episodes without and with its exploration noise.
 """
 
 from __future__ import annotations
