@@ -67,6 +67,9 @@ MODELS = {
     "TD3": lambda: small(stable_baselines3.TD3),
     "DQN": lambda: small(stable_baselines3.DQN, action_space=spaces.Discrete(3)),
     "TQC": lambda: small(sb3_contrib.TQC),
+    "CrossQ": lambda: small(sb3_contrib.CrossQ),
+    "ARS": lambda: small(sb3_contrib.ARS),
+    "QRDQN": lambda: small(sb3_contrib.QRDQN, action_space=spaces.Discrete(3)),
     "RecurrentPPO": lambda: sb3_contrib.RecurrentPPO(
         "MlpLstmPolicy",
         RandomEnv(BOX, BOUNDED),

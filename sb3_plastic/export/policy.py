@@ -72,12 +72,20 @@ def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, dev
         raise RefusedError(where, f"a policy of {cls!r}")
     try:
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn only to be replaced
-            policy = cls(*spaces_of, lr_schedule=_constant_zero, **arguments)
+            if _takes_schedule(cls):
+                arguments["lr_schedule"] = _constant_zero
+            policy = cls(*spaces_of, **arguments)
         policy.load_state_dict(dict(tensors), strict=True)
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
         raise DamagedError(where, f"the arguments of {cls.__name__} and its tensors do not fit ({error})") from error
     policy.set_training_mode(False)
     return policy.to(torch.device(device))
+
+
+def _takes_schedule(cls: type[BasePolicy]) -> bool:
+    """Whether its optimiser asks for one; ARS has none."""
+    parameters = inspect.signature(cls).parameters.values()
+    return any(parameter.name == "lr_schedule" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _constant_zero(progress: float) -> float:
