@@ -317,6 +317,7 @@ def test_evolution_refuses_a_layer_that_could_not_learn():
         ({"net_arch": None}, "net_arch of `adaptive` is a list, got None"),
         ({"hypotheses": "motors"}, "hypotheses of `adaptive` is a list"),
         ({"hypotheses": []}, "hypotheses of `adaptive` are none"),
+        ({"hypotheses": ["motors", "motors"]}, "Each hypothesis is named once, got motors, motors"),
         ({"lifetime": "no"}, "lifetime of `adaptive` is true or false"),
     ],
 )

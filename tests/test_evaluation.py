@@ -450,7 +450,7 @@ def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_pat
         (["--seed", "-1"], "seed must be a whole number at least 0, got -1"),
         (
             ["--env-kwargs", "observe_contxt:true"],
-            "cannot be made with the arguments {'observe_contxt': True, 'terrain': False}",
+            "cannot be made with the arguments {'observe_contxt': True}",
         ),
         (["--wrapper", "sb3_plastic.wrappers.NoSuch"], "There is no wrapper 'sb3_plastic.wrappers.NoSuch'"),
         (["--wrapper", "nosuch.X"], "There is no wrapper 'nosuch.X'"),

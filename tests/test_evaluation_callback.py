@@ -89,6 +89,17 @@ def test_what_cannot_be_evaluated_is_refused_before_the_training(arguments, mess
     assert model.num_timesteps == 0
 
 
+@pytest.mark.filterwarnings("ignore:The forward model predicts no component")
+def test_controls_of_a_layer_that_has_still_to_learn_are_not_refused():
+    venv = make_vec_env(CHEETAH, 2, vec_env_cls=LocomotionVecEnv)
+    policy_kwargs = dict(net_arch=[8], rule="none", adaptive=dict(net_arch=[], epochs=1, hypotheses=["motors"]))
+    model = PlasticPPO("PlasticPolicy", venv, n_steps=16, batch_size=16, n_epochs=1, policy_kwargs=policy_kwargs)
+    callback = AdaptationEvalCallback(1000, controls=("intact", "layer_off"), progress_bar=False)
+    assert model.learn(32, callback=callback).num_timesteps == 32
+    with pytest.raises(ValueError, match="Unknown tier 'smok'"):
+        model.learn(32, callback=AdaptationEvalCallback(tier="smok"))
+
+
 def test_a_frequency_is_at_least_one():
     with pytest.raises(ValueError, match="at least 1"):
         AdaptationEvalCallback(0)

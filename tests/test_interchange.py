@@ -64,7 +64,7 @@ class Original:
 def test_an_adaptive_layer_has_no_form_elsewhere_and_nothing_is_written(format_name, tmp_path, capsys):
     arguments = ["--format", format_name, "--to", str(tmp_path / "x")]
     assert main(["convert", str(RESULTS / "adaptive" / "HalfCheetah-v5"), *arguments]) == 2
-    assert "does not serve AdaptivePolicy" in capsys.readouterr().err
+    assert "is a policy with an adaptive layer, for which" in capsys.readouterr().err
     policy = policy_of(adaptive=dict(net_arch=[8], epochs=1, hypotheses=["motors"]))
     policy.adaptive_policy = lambda: "a layer"  # after a training
     with pytest.raises(UserError, match="does not serve an adaptive layer"):

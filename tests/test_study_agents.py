@@ -20,7 +20,7 @@ from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import Agent, read_agents
 from sb3_plastic.studies.cli import main
-from sb3_plastic.studies.layers import check_fitted
+from sb3_plastic.studies.layers import Fit, check_fitted
 from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
@@ -52,9 +52,11 @@ def agent(folder, seed=0):
         (LAYER / "agent", 400_000, "with the hypotheses nominal, motors, motors_and_bias, motors_and_disturbance"),
     ],
 )
-def test_a_layer_that_another_run_left_is_refused(model, steps, message):
+def test_a_layer_that_another_run_left_is_refused(model, steps, message, tmp_path):
+    fit = Fit("HalfCheetah", "plastic", 0, 0, steps)
+    (tmp_path / "HalfCheetah-plastic-seed0-layer0").symlink_to(LAYER)
     with pytest.raises(UserError, match=message):
-        check_fitted(LAYER, Agent("plastic", "HalfCheetah", 0, model, {}), steps)
+        check_fitted(fit, [Agent("plastic", "HalfCheetah", 0, model, {})], tmp_path)
 
 
 def result(arm, layer_seed=None, nominal=1000.0, kept=0.5, agent_seed=0, **more):

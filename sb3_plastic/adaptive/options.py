@@ -8,7 +8,7 @@ from typing import Any
 
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import NET_ARCH
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, check_hypotheses
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 
@@ -26,7 +26,8 @@ class LayerOptions:
         its leaky readout filters them. What asks the model about other observations (sensors, delays) is left out
     :param net_arch: units of each layer of the forward model
     :param members: networks whose mean it is; each takes its time beside PPO. ``actor`` has one
-    :param hypotheses: what may have changed, names in ``HYPOTHESES``; None: all that the forward model can serve
+    :param hypotheses: what may have changed, names in ``HYPOTHESES``; None: those of ``DEFAULT`` that the forward
+        model can serve
     :param epochs: how often each transition is learned from, on average
     :param batch_size: transitions per step of Adam
     :param learning_rate: at the start of the training; it falls to 0
@@ -70,11 +71,10 @@ class LayerOptions:
             raise UserError("hypotheses of `adaptive` are none. Leave them out for the default.")
         if not isinstance(named.get("lifetime", False), bool):
             raise UserError(f"lifetime of `adaptive` is true or false, got {named['lifetime']!r}.")
-        lists: dict[str, Any] = {name: tuple(named[name]) for name in ("net_arch", "hypotheses") if named.get(name)}
+        lists: dict[str, Any] = {n: tuple(named[n]) for n in ("net_arch", "hypotheses") if named.get(n) is not None}
         options = cls(**(named | lists))
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
-        for name in options.names():
-            check_choice("hypothesis", name, OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
+        check_hypotheses(options.names(), OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
         for units in options.net_arch:
             check_number("net_arch", units, at_least=1, integer=True)
         for name in ("members", "epochs", "batch_size", "window"):

@@ -21,7 +21,7 @@ from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, check_hypotheses
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LayerSettings
@@ -122,8 +122,7 @@ class AdaptivePolicy:
         check_number("probing", probing, at_least=0)
         for name, number in (("n_steps", n_steps), ("epochs", epochs)):
             check_number(name, number, at_least=1, integer=True)
-        for name in hypotheses:
-            check_choice("hypothesis", name, HYPOTHESES)
+        check_hypotheses(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
         venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])

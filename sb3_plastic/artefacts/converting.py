@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.artefacts.environment import environment_of
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
@@ -99,7 +100,9 @@ def convert_model(
     check_choice("format", format_name, FORMATS)
     path = model_file(model)
     agent, _ = load_model(path, trust=trust)
-    policy = check_convertible(getattr(agent, "policy", agent), FORMATS[format_name])
+    if is_adaptive_folder(path):
+        raise UserError(f"{path} is a policy with an adaptive layer, for which {FORMATS[format_name]} has no form.")
+    policy = check_convertible(agent.policy, FORMATS[format_name])
     statistics = statistics_beside(path, zoo_files(path))
     normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
 
@@ -107,7 +110,7 @@ def convert_model(
         return normalization(observation)
 
     with ExitStack() as opened:
-        if check or after:  # before anything is written
+        if check or (after and format_name != "onnx"):  # before anything is written
             venv = opened.enter_context(closing(environment_of(path, agent, env, trust=trust)))
         if format_name == "onnx":
             to_onnx(policy, to, normalization)

@@ -25,10 +25,13 @@ def environment_of(path: Path, agent: Any, env: str | None = None, render: bool 
     """
     zoo = zoo_files(path)
     if zoo.config.get("frame_stack"):
-        raise UserError(f"{path} was trained with frame_stack. Name its environment instead of --model: RL Zoo stacks.")
+        raise UserError(f"{path} was trained with frame_stack, which is left to RL Zoo: `enjoy`, `record` with --env.")
     env_id = env or zoo.env_id(trust)
     if env_id is None:
-        raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
+        raise UserError(
+            f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5; `convert` needs none "
+            "with --check 0."
+        )
     of_env, of_vec_env = split_wrappers(zoo.wrappers(trust))
 
     def make() -> gym.Env[Any, Any]:

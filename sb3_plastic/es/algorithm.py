@@ -356,10 +356,11 @@ class PlasticES(WholeFiles):
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         callback = super()._init_callback(callback)
-        if not progress_bar:
-            return callback
-        callback = CallbackList([callback, _ProgressBar()])
-        callback.init_callback(self)
+        if progress_bar:
+            bar = _ProgressBar()
+            bar.init_callback(self)
+            callback = CallbackList([callback, bar])
+            callback.model = self  # both are ready
         return callback
 
     def dump_logs(self) -> None:

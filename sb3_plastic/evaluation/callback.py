@@ -86,10 +86,12 @@ class AdaptationEvalCallback(BaseCallback):
             self.settings["env"] = spec.id
             if self.settings["env_kwargs"] is None:
                 self.settings["env_kwargs"] = spec.kwargs
-        if getattr(self.model.policy, "beside", None) is not None:  # an adaptive layer that it will watch
+        if self._learns_layer():
             find_scenario(self.watched, robot_of(perturbable(self.settings["env"])))
         with statistics_of(self.model) as file:
-            check_evaluation(self.model, controls=self._controls(), **self._given(file))
+            # What a layer will be able to do is known once it has learned.
+            controls = ("intact",) if self._learns_layer() else self._controls()
+            check_evaluation(self.model, controls=controls, **self._given(file))
 
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq == 0:
@@ -114,6 +116,10 @@ class AdaptationEvalCallback(BaseCallback):
         if self.verbose:
             print(f"Adaptation at {self.num_timesteps} steps: {adaptation_scalars(records)}")
         self.logger.dump(self.num_timesteps)
+
+    def _learns_layer(self) -> bool:
+        """Whether an adaptive layer learns beside the training."""
+        return getattr(self.model.policy, "beside", None) is not None
 
     def _controls(self) -> Sequence[str]:
         if self.controls is not None:

@@ -130,7 +130,7 @@ def zoo_files(path: Path | None) -> ZooFiles:
     likewise.
 
     :param path: the model's file, or the exported folder
-    :raises UserError: if they are damaged, or ask to run code
+    :raises UserError: if they are damaged, ask to run code, or are those of several runs
     """
     if path is None:
         return ZooFiles({}, {})
@@ -217,7 +217,8 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
         try:
             return gym.make(trained.env_id, max_episode_steps=steps, disable_env_checker=True, **kwargs)
         except TypeError as error:
-            raise UserError(f"{trained.env_id} cannot be made with the arguments {kwargs}: {error}") from error
+            given = dict(trained.env_kwargs)
+            raise UserError(f"{trained.env_id} cannot be made with the arguments {given}: {error}") from error
 
     def wrapped() -> gym.Env[Any, Any]:
         env = make()

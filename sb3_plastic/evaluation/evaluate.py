@@ -103,7 +103,7 @@ def evaluate_adaptation(
     if folder is not None:
         with undisturbed_torch():
             run.open()  # refuses what cannot be before the folder is claimed
-        claim(folder, settings_of(common, trained, model, path, trials, run.conditions))
+        claim(folder, settings_of(common, run.trained, model, path, trials, run.conditions))
     traces: dict[Cell, Trace] = {}
     n_steps = 0
     with undisturbed_torch(), closing(run), Progress(progress_bar) as progress:
@@ -130,15 +130,23 @@ def evaluate_adaptation(
     return Evaluation(records, traces)
 
 
-def check_evaluation(model: Any, **settings: Any) -> None:
+def check_evaluation(
+    model: Any,
+    out: str | Path | None = None,
+    about: ModelSettings | None = None,
+    trials: TrialSettings | None = None,
+    *,
+    progress_bar: bool = False,
+    command: str | None = None,
+    **settings: Any,
+) -> None:
     """
-    Refuse what :func:`evaluate_adaptation` would, at once.
+    Refuse what :func:`evaluate_adaptation` would, at once: it takes the same arguments.
 
     :param model: with SB3's ``predict``
-    :param settings: as it takes them
     :raises UserError: likewise
     """
-    about, trials = changed(ModelSettings(), TrialSettings(), settings)
+    about, trials = changed(about or ModelSettings(), trials or TrialSettings(), settings)
     trained = find_training(None, about)
     trials, scenarios = _completed(trials, model, type(model).__name__, trained)
     with undisturbed_torch(), closing(_Run(model, trained, trials, scenarios)) as run:

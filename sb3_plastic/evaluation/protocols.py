@@ -139,6 +139,8 @@ def _condition(
     if protocol == "removal":
         if not scenario.onset or any(p.schedule.form != "onset" for p in entries) or steps <= REMOVAL:
             return None
+        if any(not isinstance(p.schedule.at, Distribution) and (p.schedule.at or 0) >= REMOVAL for p in entries):
+            return None
         late = tuple(replace(p, schedule=replace(p.schedule, end=REMOVAL)) for p in entries)
         return replace(condition, perturbations=late, removal=REMOVAL)
     if scenario.onset or not entries or terrain is not None:

@@ -5,6 +5,7 @@ Without a display MuJoCo renders by EGL, unless ``MUJOCO_GL`` says otherwise; bo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -142,7 +143,10 @@ def stills(
 
 def _soon(p: Perturbation, at: int = BEFORE) -> Perturbation:
     """The perturbation with its onset moved to an early step, if it has an onset."""
-    return p if p.schedule.at is None else replace(p, schedule=replace(p.schedule, at=at))
+    if p.schedule.at is None:
+        return p
+    end = math.inf if p.schedule.form == "onset" else p.schedule.end  # it is seen at that step
+    return replace(p, schedule=replace(p.schedule, at=at, end=end))
 
 
 def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:

@@ -257,7 +257,7 @@ class Perturbation:
         if not isinstance(self.kind, str):
             raise PerturbationError(f"'kind' must be a name such as mass, got {self.kind!r}.")
         value, target, schedule = _distribution(self.value), _distribution(self.target), self.schedule
-        value = _frozen(value)
+        value, target = _frozen(value), _frozen(target)
         for extreme in extremes_of(value):
             number(extreme, f"The value of {self.kind!r}")
         if isinstance(value, tuple) and not value:
@@ -279,7 +279,7 @@ class Perturbation:
         if not isinstance(self.params, Mapping):
             raise PerturbationError(f"'params' must be a mapping such as {{seed: 3}}, got {self.params!r}.")
         object.__setattr__(self, "value", value)
-        object.__setattr__(self, "target", tuple(target) if isinstance(target, list) else target)
+        object.__setattr__(self, "target", target)
         object.__setattr__(self, "schedule", schedule)
         object.__setattr__(self, "params", {k: _frozen(v) for k, v in self.params.items()})
 

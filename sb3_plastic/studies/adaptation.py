@@ -24,7 +24,7 @@ from typing import NamedTuple
 from sb3_plastic.errors import UserError, check_choice, unknown
 from sb3_plastic.perturbations.suites import load_suite, suite_names
 from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
-from sb3_plastic.studies.layers import FITTED_STEPS, Fit, run_fit
+from sb3_plastic.studies.layers import FITTED_STEPS, Fit, check_fitted, run_fit
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
@@ -87,8 +87,10 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
             raise UserError("Name the trained agents: --agents LABEL=FOLDER,FOLDER,...")
         agents = read_agents(args.agents)
         place, known = place_of(args), {"agents": agents, "logs": args.logs.absolute()}
-        judged = list(trials(agents, args))  # refuses what there is not before anything is run
-        run_cells(list(fits(agents, args)), partial(run_fit, **known), args.out, place, _unexplained)
+        judged, fitted = list(trials(agents, args)), list(fits(agents, args))  # refuse what there is not
+        for fit in fitted:
+            check_fitted(fit, agents, args.logs.absolute())
+        run_cells(fitted, partial(run_fit, **known), args.out, place, _unexplained)
         run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)
     results = list(required_results(args.out).values())

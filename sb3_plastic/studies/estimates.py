@@ -189,8 +189,12 @@ def table(results: Sequence[Result]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for agent in AGENTS:
-        runs = [result for result in results if result["agent"] == agent]
-        if runs:
+        groups: dict[tuple[object, ...], list[Result]] = {}
+        for result in results:  # what was trained or judged otherwise is no other seed
+            if result["agent"] == agent:
+                how = (result["steps"], result.get("episodes") or EPISODES, result.get("layer") or "")
+                groups.setdefault(how, []).append(result)
+        for runs in groups.values():
             values = [each(runs, partial(score, split=split), ".2f") for split in ("nominal", "id", "novel")]
             values.append(each(runs, partial(score, split="novel", control="intact"), ".2f"))
             lines.append(f"| {agent} | {runs[0]['steps'] / 1e6:.1f} | {' | '.join(values)} |")

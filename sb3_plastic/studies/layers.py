@@ -93,8 +93,6 @@ def run_fit(cell: Fit, agents: Sequence[Agent], logs: Path) -> Result:
     if not is_adaptive_folder(folder):  # its configuration is written last
         arguments = ["adapt", "--model", str(agent.model), "--steps", str(cell.steps), "--seed", str(cell.layer_seed)]
         run_command([*arguments, "--out", str(folder)], folder.with_suffix(".log"))
-    elif cell.layer_seed not in agent.layers:
-        check_fitted(folder, agent, cell.steps)
     report = read_config(folder)["report"]
     shares = list(report["unexplained"].values())
     return {"fitted_steps": report["n_steps"], "unexplained": [round(float(np.mean(shares)), 5), max(shares)]}
@@ -105,15 +103,19 @@ def agent_of(cell: OfAnAgent, agents: Sequence[Agent]) -> Agent:
     return next(a for a in agents if (a.label, a.robot, a.seed) == (cell.agent, cell.robot, cell.agent_seed))
 
 
-def check_fitted(folder: Path, agent: Agent, steps: int) -> None:
+def check_fitted(cell: Fit, agents: Sequence[Agent], logs: Path) -> None:
     """
-    Refuse a layer that was fitted before, to something else.
+    Refuse a layer that a former study fitted to something else. Those that the user names are as they are.
 
-    :param folder: of the layer
-    :param agent: that it should be around
-    :param steps: of the nominal robot, that it should have been fitted on
+    :param cell: the layer
+    :param agents: of the study
+    :param logs: layers are there
     :raises UserError: if it is around another agent, or was fitted on another number of steps or with other hypotheses
     """
+    agent, steps = agent_of(cell, agents), cell.steps
+    folder = layer_folder(agent, cell.layer_seed, logs)
+    if cell.layer_seed in agent.layers or not is_adaptive_folder(folder):
+        return
     layered, (model, _) = AdaptivePolicy.load(folder), load_model(agent.model)
     inside, own = layered.agent.policy.state_dict(), model.policy.state_dict()
     same = inside.keys() == own.keys() and all(torch.equal(inside[name], own[name].cpu()) for name in own)
@@ -125,8 +127,8 @@ def check_fitted(folder: Path, agent: Agent, steps: int) -> None:
         )
     if {*layered.layer.names} != {"nominal", *DEFAULT}:
         raise UserError(
-            f"{folder} holds a layer with the hypotheses {', '.join(layered.layer.names)}, from when others were the "
-            f"default than today: {', '.join(DEFAULT)}. Name other --logs, or delete it."
+            f"{folder} holds a layer with the hypotheses {', '.join(layered.layer.names)}: others than the study would "
+            f"fit today, {', '.join(DEFAULT)}. Name other --logs, or delete it."
         )
 
 

@@ -89,7 +89,8 @@ class Cell:
     @property
     def training_name(self) -> str:
         """The name of the training, however it is judged."""
-        return file_name(self.environment, self.agent, self.candidate, self.steps, f"seed{self.seed}")
+        teacher = f"of {teacher_of(self.environment)}" if self.agent == DISTILLED else ""
+        return file_name(self.environment, self.agent, teacher, self.candidate, self.steps, f"seed{self.seed}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
@@ -45,17 +45,35 @@ served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptatio
 """
 
 
+def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
+    """
+    :param names: of hypotheses
+    :param allowed: those that there are
+    :raises UserError: on an unknown name, or one that is there twice
+    """
+    if len({*names}) < len(names):
+        raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
+    for name in names:
+        check_choice("hypothesis", name, allowed)
+
+
 def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     """
     :param names: in ``HYPOTHESES``; nominal comes first, whether it is named or not
     :param sizes: of the robot
     :raises UserError: on an unknown name, or one that is there twice
     """
-    if len({*names}) < len(names):
-        raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
-    for name in names:
-        check_choice("hypothesis", name, HYPOTHESES)
+    check_hypotheses(names)
     return [HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))]
 
 
-__all__ = ["DEFAULT", "HYPOTHESES", "RIVALS", "Hypothesis", "Sizes", "Transition", "make_hypotheses"]
+__all__ = [
+    "DEFAULT",
+    "HYPOTHESES",
+    "RIVALS",
+    "Hypothesis",
+    "Sizes",
+    "Transition",
+    "check_hypotheses",
+    "make_hypotheses",
+]
