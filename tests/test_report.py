@@ -20,7 +20,7 @@ from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.reading import read_records
 from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
-from sb3_plastic.report.claims import claims, few_seeds
+from sb3_plastic.report.claims import adapts_in, claims, few_seeds
 from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
 from sb3_plastic.report.document import Document, new_figure
 from sb3_plastic.report.figures import (
@@ -227,7 +227,7 @@ class TestWhatIsSaid:
         for path in (pair[0] / "traces").glob("*sham*"):
             path.unlink()
         text = write_report(pair[:1], tmp_path / "out", formats=["md"])[0].read_text()
-        assert "**Whether adapting adapts is open: there is no sham, so" in text
+        assert "**Whether adapting adapts is open: there is no sham with these onsets, so" in text
         assert "adapting: no claim. There is no sham with these onsets" in text
         assert "there is no net gain to show" in text
         assert "(figures/halfcheetah-raw-gain.svg)" in text
@@ -259,6 +259,21 @@ class TestWhatIsSaid:
             if o.gain is not None
         ]
         assert gain(still, looks(found, ROBOT)) is None
+
+    def test_who_never_moved_is_not_said_to_have_too_few_seeds(self, results):
+        records = results.records.copy()
+        records.loc[records["label"] == "adapting", ["adaptation_gain", "net"]] = np.nan
+        still = dataclasses.replace(results, records=records)
+        assert "othing can be said of adaptation in adapting, which moved forward before no onset" in verdict(still)
+        assert any("adapting: it moved forward before no onset" in claim for claim in claims(still, "HalfCheetah"))
+
+    def test_a_split_in_which_two_seeds_have_a_gain_shows_nothing(self, results):
+        assert adapts_in(results, "HalfCheetah", "adapting")
+        records = results.records.copy()
+        for split in records["split"].unique():
+            records.loc[(records["split"] == split) & (records["train_seed"] == 2), "net"] = np.nan
+        few = dataclasses.replace(results, records=records)
+        assert not adapts_in(few, "HalfCheetah", "adapting")
 
     def test_two_seeds_are_too_few_for_a_claim(self, evaluations):
         two = read_results([evaluations / f"adapting_{seed}" for seed in range(2)])

@@ -40,13 +40,32 @@ def adapts_in(results: Results, group: str, label: str) -> list[str] | None:
     :param results: of the comparison
     :param group: robot or environment
     :param label: an agent that was run with frozen fast weights
-    :return: None if nothing is claimed: too few trained seeds, or no sham
+    :return: None if nothing is claimed, see :func:`open_because`
     """
+    if open_because(results, group, label) is not None:
+        return None
     onset = results.of(group, protocol="onset", control="intact", label=label)
     intact = onset[onset["net"].notna()]
-    if intact.empty or intact["train_seed"].nunique() < CLAIM:
-        return None
     return [split for split in splits_of(intact) if _opens(intact[intact["split"] == split])]
+
+
+def open_because(results: Results, group: str, label: str) -> str | None:
+    """
+    Why nothing is claimed of an agent: ``still``, it moved before no onset; ``no sham`` with these onsets; ``few``
+    trained seeds.
+
+    :param results: of the comparison
+    :param group: robot or environment
+    :param label: an agent that was run with frozen fast weights
+    :return: None if there can be a claim
+    """
+    onset = results.of(group, protocol="onset", control="intact", label=label)
+    if onset[RAW].isna().all():
+        return "still"
+    intact = onset[onset["net"].notna()]
+    if intact.empty:
+        return "no sham"
+    return "few" if intact["train_seed"].nunique() < CLAIM else None
 
 
 def few_seeds(results: Results) -> str:
@@ -71,10 +90,11 @@ def few_seeds(results: Results) -> str:
 
 def _adapts(results: Results, group: str, label: str) -> str:
     onset = results.of(group, protocol="onset", control="intact", label=label)
-    if onset[RAW].isna().all():
+    reason = open_because(results, group, label)
+    if reason == "still":
         return f"{label}: it moved forward before no onset, so nothing can be said of adaptation."
     intact = onset[onset["net"].notna()]
-    if intact.empty:
+    if reason == "no sham":
         return (
             f"{label}: no claim. There is no sham with these onsets, so what freezing costs where nothing is perturbed "
             f"is not known; the raw adaptation gain, {estimate(matrix(onset, RAW))}, may be all of that."
@@ -83,7 +103,8 @@ def _adapts(results: Results, group: str, label: str) -> str:
     sham = estimate(matrix(results.sham_of(group, control="intact", label=label), RAW))
     net = estimate(scores)
     figures = f"{net}: raw {raw}, of which the sham, freezing where nothing is perturbed, has {sham}"
-    if (n_seeds := len(scores)) < CLAIM:
+    if reason == "few":
+        n_seeds = len(scores)
         return (
             f"{label}: {n_seeds} trained seed{'' if n_seeds == 1 else 's'}, too few for a claim. The net adaptation "
             f"gain is {figures}. Whether another training would show the same is open."
@@ -109,7 +130,9 @@ def _adapts(results: Results, group: str, label: str) -> str:
 
 
 def _opens(intact: pd.DataFrame) -> bool:
-    """Whether the net gain over the scenarios of a split is above 0, and grew after the onset."""
+    """Whether the net gain over the scenarios of a split is above 0, and grew after the onset, in enough seeds."""
+    if intact["train_seed"].nunique() < CLAIM:
+        return False
     gains = gain_estimates(intact)
     return gains["net gain"].above_zero and gains["net, late - early"].above_zero
 

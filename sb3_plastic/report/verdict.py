@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sb3_plastic.evaluation.scores import iqm, matrix
-from sb3_plastic.report.claims import CLAIM, adapts_in
+from sb3_plastic.report.claims import CLAIM, adapts_in, open_because
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import estimate, perturbed
 
@@ -18,7 +18,9 @@ ANSWERS = {
     "not shown": "adaptation is not shown for {}: what freezing the fast weights costs is no more than the sham's, or "
     "does not grow after the onset",
     "few": f"whether {{}} adapts is open: there are fewer than {CLAIM} trained seeds",
-    "no sham": "whether {} adapts is open: there is no sham, so what freezing costs where nothing changes is not known",
+    "still": "nothing can be said of adaptation in {}, which moved forward before no onset",
+    "no sham": "whether {} adapts is open: there is no sham with these onsets, so what freezing costs where nothing "
+    "changes is not known",
     "not asked": "nothing is said of adaptation in {}, not run with frozen fast weights",
 }
 
@@ -30,7 +32,7 @@ def verdict(results: Results) -> str:
         for label in results.labels_of(group):
             name = label if len(results.groups) == 1 else f"{label} ({group})"
             agents[_answer(results, group, label)].append(name)
-    if not any(agents[answer] for answer in ("shown", "not shown", "few", "no sham")):
+    if not any(agents[answer] for answer in ("shown", "not shown", "few", "still", "no sham")):
         return "Nothing can be said of adaptation: no agent was run with its fast weights frozen at the onset."
     parts = [ANSWERS[answer].format(_and(names)) for answer, names in agents.items() if names]
     text = "; ".join(parts)
@@ -57,10 +59,8 @@ def key_figures(results: Results) -> pd.DataFrame:
 def _answer(results: Results, group: str, label: str) -> str:
     if label not in results.plastic_labels(group):
         return "not asked"
-    splits = adapts_in(results, group, label)
-    if splits is None:
-        return "no sham" if results.sham_of(group, label=label).empty else "few"
-    return "shown" if splits else "not shown"
+    shown = adapts_in(results, group, label)
+    return open_because(results, group, label) or ("shown" if shown else "not shown")
 
 
 def _and(names: Sequence[str]) -> str:

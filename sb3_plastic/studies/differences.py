@@ -15,9 +15,9 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> str:
 
     :param ours: returns by seed, [S]
     :param theirs: likewise, of other seeds
-    :return: empty if some are NaN
+    :return: empty if some are NaN, or some of theirs are not above 0, where a share has no meaning
     """
-    if np.isnan(ours).any() or np.isnan(theirs).any():
+    if np.isnan(ours).any() or not (theirs > 0).all():
         return ""
     return _with_interval(_relative(ours, theirs), joint_interval([ours[:, None], theirs[:, None]], _relative))
 
@@ -28,10 +28,10 @@ def beside(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
 
     :param ours: returns by seed
     :param theirs: likewise
-    :return: empty without any pair
+    :return: empty without any pair, or if some of theirs are not above 0
     """
     seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
+    if not seeds or min(theirs[seed] for seed in seeds) <= 0:
         return ""
     pairs = np.array([[ours[seed], theirs[seed]] for seed in seeds])
     interval = joint_interval([pairs], lambda drawn: _relative(*drawn.T))

@@ -17,7 +17,7 @@ from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
-from sb3_plastic.studies.trial_scores import OWN, ahead, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import ahead, chosen, difference, frame_of, over_seeds
 
 Column = Callable[[pd.DataFrame], Estimate]
 """What a column shows of the rows of a family."""
@@ -169,7 +169,7 @@ def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> N
     :param rows: scores
     :param columns: by name
     """
-    seeds = len(rows[list(OWN)].drop_duplicates().query("layer_seed >= 0"))
+    seeds = len(rows[["agent_seed", "layer_seed"]].drop_duplicates().query("layer_seed >= 0"))
     agents = rows.groupby("agent")["agent_seed"].nunique().max()
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
     _print_rows(title, rows, {name: partial(_text_of, column) for name, column in columns.items()})

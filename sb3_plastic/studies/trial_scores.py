@@ -13,9 +13,6 @@ from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trials import SCORES
 
-OWN = ("agent_seed", "layer_seed")
-"""What a seed is: of the agent, and of the forward model where there is a layer."""
-
 
 def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     """
@@ -63,8 +60,8 @@ def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
 
 
 def by_seed(frame: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Scores [seeds, families]. :param frame: of one arm and control  :param score: column"""
-    return frame.pivot_table(score, list(OWN), "family") if len(frame) else pd.DataFrame()
+    """Scores [agents, families], means over the layers of each. :param frame: of an arm  :param score: column"""
+    return frame.pivot_table(score, "agent_seed", "family") if len(frame) else pd.DataFrame()
 
 
 def over_seeds(frame: pd.DataFrame, score: str) -> Estimate:
@@ -92,7 +89,7 @@ def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate
     shared = one.columns.intersection(two.columns)
     if shared.empty:
         return Estimate(float("nan"))
-    two = two.groupby("agent_seed").mean().reindex(one.index.get_level_values("agent_seed"))
+    two = two.reindex(one.index)
     return estimate(one[shared].to_numpy() - two[shared].to_numpy(dtype=np.float64), mean)
 
 

@@ -282,6 +282,7 @@ def scores_of(records: pd.DataFrame) -> list[Result]:
     last = table["steps"].where(table["removal"] < 0, table["removal"])
     # Right-censored: who is not back at 90 % when it ends has not recovered.
     back = (table["steps_to_recovery"] < last - table["onset"]).where(table["steps_to_recovery"].notna())
+    back = back.where(table["protocol"] != "switch")  # whose stretches end sooner
     table = table.assign(recovered=back.astype(float))
     keys = ["protocol", "split", "scenario", "control"]
     rows = []

@@ -1,4 +1,7 @@
-"""Static LIF networks of equal size in other packages, which the extra `bench` installs."""
+"""Static LIF networks of equal size in other packages, which the extra `bench` installs.
+
+They take the input at each tick, ours once per step; norse's LIF has a synaptic current, which the others have not.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def records(cells: Iterable[Result]) -> pd.DataFrame:
 
     :param cells: results of the study
     :return: ``task, network, ablation, n_updates, seed, lesion, drop, spurious, delay, accuracy, reference,
-        n_parameters``; ``reference`` is the reference decoder's accuracy on the same trials
+        n_parameters``; ``reference`` is the reference decoder's accuracy on trials of the same kind
     """
     rows = []
     for cell in cells:

@@ -72,7 +72,8 @@ def _summary(document: Document, frame: pd.DataFrame, cells: list[Result]) -> No
         "Accuracies are means over seeds with a 95 % bootstrap interval over seeds. Noise is given as the share of "
         "spikes dropped and the probability per input and tick of a spurious one. **reference** is a decoder that "
         "reads the same noisy spikes with statistics; it says what is attainable. Updates are equal for all unless "
-        "the name says 10x; controls have at least as many parameters as the plastic networks. The tasks are defined "
+        "the name says 10x; controls have at least as many parameters as the feed-forward plastic networks, and the "
+        "GRU was not searched. The tasks are defined "
         "here: no figure is a replication of anyone's."
     )
     seeds = ", ".join(str(seed) for seed in sorted(frame.seed.unique()))

@@ -1,7 +1,7 @@
 """The search behind the settings of the study, on validation seeds that the study does not report.
 
-Each network of each task is trained with every change of its settings that is listed here, controls with no fewer than
-plastic ones, and tested at all levels of noise. The best changes were then written into ``settings.py``.
+The networks that are named here are trained with every change of their settings that is listed, and tested at all
+levels of noise. The best changes were then written into ``settings.py``. The GRU was not searched.
 """
 
 from __future__ import annotations

@@ -69,7 +69,10 @@ STATIC_RECURRENT: dict[str, dict[str, Any]] = {
     "reversal": dict(beta=0.95),
 }
 ALIF: dict[str, Any] = dict(time_constants=(20.0, 200.0), adaptation_gain=10.0)
-"""What the search chose for the controls. All of them are wider, so that they have at least as many parameters."""
+"""
+What the search chose for the controls. All are wider, so that they have at least as many parameters as feed-forward
+plastic networks.
+"""
 
 N_STATIC = {"association": 104, "accumulation": 104, "completion": 352, "reversal": 152}
 N_RECURRENT = {"association": 64, "accumulation": 64, "completion": 144, "reversal": 84}
