@@ -5,7 +5,6 @@ Without a display MuJoCo renders by EGL, unless ``MUJOCO_GL`` says otherwise; bo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds import Active
 from sb3_plastic.perturbations.registration import env_id, register_envs
 from sb3_plastic.perturbations.robot import Robot
-from sb3_plastic.perturbations.spec import Perturbation, PerturbationError
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError
 from sb3_plastic.progress import Progress
 from sb3_plastic.simulator import render_off_screen
 
@@ -142,10 +141,12 @@ def stills(
 
 
 def _soon(p: Perturbation, at: int = BEFORE) -> Perturbation:
-    """The perturbation with its onset moved to an early step, if it has an onset."""
-    if p.schedule.at is None:
+    """The perturbation with its onset moved to an early step, if it has an onset, and its end likewise."""
+    first, end = p.schedule.at, p.schedule.end
+    if first is None:
         return p
-    end = math.inf if p.schedule.form == "onset" else p.schedule.end  # it is seen at that step
+    if isinstance(end, int | float):
+        end += at - (min(first.values()) if isinstance(first, Distribution) else first)
     return replace(p, schedule=replace(p.schedule, at=at, end=end))
 
 
