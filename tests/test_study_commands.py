@@ -67,9 +67,9 @@ def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("logs", "told"),
     [
-        ("/home/me/models", "--env train --out logs/learning/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
-        (".", "--env train --out /home/me/models/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
-        ("learning", "--env train --out /home/me/models/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
+        ("kept/models", "--env train --out logs/learning/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
+        (".", "--env train --out kept/models/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
+        ("learning", "--env train --out kept/models/a --conf zoo/plastic_ppo.yml -params learning_rate:1"),
     ],
 )
 def test_results_tell_a_command_with_the_default_folder_of_models(logs, told):
@@ -77,7 +77,7 @@ def test_results_tell_a_command_with_the_default_folder_of_models(logs, told):
         "--env",
         "train",
         "--out",
-        "/home/me/models/a",
+        "kept/models/a",
         "--conf",
         "zoo/plastic_ppo.yml",
         "-params",

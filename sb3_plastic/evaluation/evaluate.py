@@ -130,23 +130,17 @@ def evaluate_adaptation(
     return Evaluation(records, traces)
 
 
-def check_evaluation(
-    model: Any,
-    out: str | Path | None = None,
-    about: ModelSettings | None = None,
-    trials: TrialSettings | None = None,
-    *,
-    progress_bar: bool = False,
-    command: str | None = None,
-    **settings: Any,
-) -> None:
+def check_evaluation(model: Any, **arguments: Any) -> None:
     """
-    Refuse what :func:`evaluate_adaptation` would, at once: it takes the same arguments.
+    Refuse what :func:`evaluate_adaptation` would, without running an episode.
 
     :param model: with SB3's ``predict``
+    :param arguments: as it takes them, by name
     :raises UserError: likewise
     """
-    about, trials = changed(about or ModelSettings(), trials or TrialSettings(), settings)
+    about, trials = arguments.pop("about", None) or ModelSettings(), arguments.pop("trials", None) or TrialSettings()
+    decides = {name: value for name, value in arguments.items() if name not in ("out", "progress_bar", "command")}
+    about, trials = changed(about, trials, decides)
     trained = find_training(None, about)
     trials, scenarios = _completed(trials, model, type(model).__name__, trained)
     with undisturbed_torch(), closing(_Run(model, trained, trials, scenarios)) as run:

@@ -59,8 +59,8 @@ def key_figures(results: Results) -> pd.DataFrame:
 def _answer(results: Results, group: str, label: str) -> str:
     if label not in results.plastic_labels(group):
         return "not asked"
-    shown = adapts_in(results, group, label)
-    return open_because(results, group, label) or ("shown" if shown else "not shown")
+    reason = open_because(results, group, label)
+    return reason or ("shown" if adapts_in(results, group, label) else "not shown")
 
 
 def _and(names: Sequence[str]) -> str:
