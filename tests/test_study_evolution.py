@@ -6,7 +6,7 @@ import numpy as np
 
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.damage import SEEN, UNSEEN, scenarios
-from sb3_plastic.studies.evolution_report import damage_table, learning_table, share
+from sb3_plastic.studies.evolution_report import apart, damage_table, learning_table, share
 from sb3_plastic.studies.evolution_training import newest, recipe, train
 from sb3_plastic.studies.results import read_results
 
@@ -70,3 +70,9 @@ def test_damage_that_was_seen_is_judged_apart_from_damage_that_was_not():
     expected = "| x | 2.0 | 4.00 (4.00) | 3.00 (3.00) | 2.00 (2.00) | 0.50 (0.50) | 0.50 (0.50) | 0.25 (0.25) | - |"
     assert damage_table({"x": [run]})[-1] == expected
     assert np.isnan(share({"scores": [row("nominal", "static", 10.0), row("novel", "static", 20.0)]}))  # it stands
+
+
+def test_who_was_judged_on_fewer_episodes_is_no_other_seed():
+    many, few = {"returns": [1.0] * 20}, {"returns": [1.0] * 3}
+    assert apart({"PlasticES": [many, few, many]}) == {"PlasticES": [many, many], "PlasticES, 3 episodes": [few]}
+    assert apart({}) == {}

@@ -28,16 +28,26 @@ def report(results: Sequence[Result], out: Path) -> list[Path]:
     learning: dict[str, Groups] = {}
     damaged: Groups = {}
     for result in results:
-        if result["part"] == "learning":
-            learning.setdefault(result["environment"], {}).setdefault(result["agent"], []).append(result)
-        else:
-            damaged.setdefault(result["agent"], []).append(result)
+        group = learning.setdefault(result["environment"], {}) if result["part"] == "learning" else damaged
+        group.setdefault(result["agent"], []).append(result)
+    learning, damaged = {env_id: apart(group) for env_id, group in learning.items()}, apart(damaged)
     paths = [draw(env_id, groups, out / f"{env_id}.png") for env_id, groups in learning.items()]
     for env_id, groups in learning.items():
         print("\n".join(["", *learning_table(env_id, groups)]))
     if damaged:
         print("\n".join(["", *damage_table(damaged)]))
     return paths
+
+
+def apart(groups: Groups) -> Groups:
+    """Trainings that were judged on fewer episodes under a label of their own: they are no other seeds."""
+    most = max((len(run["returns"]) for runs in groups.values() for run in runs), default=0)
+    found: Groups = {}
+    for agent, runs in groups.items():
+        for run in runs:
+            n = len(run["returns"])
+            found.setdefault(agent if n == most else f"{agent}, {n} episodes", []).append(run)
+    return found
 
 
 def draw(env_id: str, groups: Groups, path: Path) -> Path:
