@@ -3,12 +3,11 @@
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from command_line import answer
 
 from sb3_plastic import cli
 from sb3_plastic.es.strategies import STRATEGIES
@@ -40,11 +39,7 @@ def commands() -> list[tuple[Path, list[str]]]:
 
 @cache
 def help_of(command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "sb3_plastic.cli", *command.split(), "--help"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return answer([*command.split(), "--help"])
 
 
 def test_the_pages_that_teach_have_examples():

@@ -181,6 +181,10 @@ def test_a_study_judges_the_scenarios_that_it_is_told(tmp_path, capsys):
     chosen = {result["suite"]: result["scenarios"] for result in results.values()}
     assert chosen == {"nda-v1": ["nominal", "novel/motor_*/onset"], "noise-v1": ["nominal"]}
     assert "| novel/motor_off |" in capsys.readouterr().out
+    main(["robustness", *arguments, "--scenarios", "nominal", "novel/motor_*/onset"])  # all is there
+    arguments[1] = f"MLP={agent(tmp_path / 'other')}"
+    with pytest.raises(UserError, match=r"in the results already, of another file than .*other"):
+        main(["robustness", *arguments, "--scenarios", "nominal", "novel/motor_*/onset"])
 
 
 def test_a_speed_is_relative_to_the_agent_alone_on_the_unperturbed_robot():

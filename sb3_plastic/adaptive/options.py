@@ -64,21 +64,23 @@ class LayerOptions:
             raise UserError(f"`adaptive` is true, false or a mapping of options, got {given!r}.")
         named: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
         check_names("adaptive", named, [field.name for field in fields(cls)])
-        for name in ("net_arch", "hypotheses"):
-            if not isinstance(named.get(name, []), list | tuple) and (name == "net_arch" or named[name] is not None):
-                raise UserError(f"{name} of `adaptive` is a list, got {named[name]!r}.")
+        if named.get("hypotheses") is None:
+            named.pop("hypotheses", None)  # `null` in YAML: the default
+        lists = {name: named[name] for name in ("net_arch", "hypotheses") if name in named}
+        for name, value in lists.items():
+            if not isinstance(value, list | tuple):
+                raise UserError(f"{name} of `adaptive` is a list, got {value!r}.")
         if named.get("hypotheses") in ([], ()):
             raise UserError("hypotheses of `adaptive` are none. Leave them out for the default.")
         if not isinstance(named.get("lifetime", False), bool):
             raise UserError(f"lifetime of `adaptive` is true or false, got {named['lifetime']!r}.")
-        lists: dict[str, Any] = {n: tuple(named[n]) for n in ("net_arch", "hypotheses") if named.get(n) is not None}
-        options = cls(**(named | lists))
+        options = cls(**(named | {name: tuple(value) for name, value in lists.items()}))
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
         check_hypotheses(options.names(), OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
         for units in options.net_arch:
             check_number("net_arch", units, at_least=1, integer=True)
-        for name in ("members", "epochs", "batch_size", "window"):
-            check_number(name, getattr(options, name), at_least=1, integer=True)
+        for number in ("members", "epochs", "batch_size", "window"):
+            check_number(number, getattr(options, number), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)
         check_number("probing", options.probing, at_least=0)
         if options.forward_model == ACTOR and options.members != 1:

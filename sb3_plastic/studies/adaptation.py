@@ -26,11 +26,11 @@ from sb3_plastic.perturbations.suites import load_suite, suite_names
 from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
 from sb3_plastic.studies.layers import FITTED_STEPS, Fit, check_fitted, run_fit
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
-from sb3_plastic.studies.results import origin, required_results
+from sb3_plastic.studies.results import origin, read_results, required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_report import report_adaptation, report_robustness
-from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Trial, Watch, run_trial, run_watch
+from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Trial, Watch, check_judged, run_trial, run_watch
 
 
 class Preset(NamedTuple):
@@ -78,7 +78,7 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
     :param name: of the study
     :param preset: defaults
     :param argv: arguments; None: those of the process
-    :raises UserError: if agents are neither named nor in the results
+    :raises UserError: if agents are neither named nor in the results, or a result is of another model
     """
     args = _parser(name, preset).parse_args(argv)
     one_thread()
@@ -90,6 +90,9 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         judged, fitted = list(trials(agents, args)), list(fits(agents, args))  # refuse what there is not
         for fit in fitted:
             check_fitted(fit, agents, args.logs.absolute())
+        before = read_results(args.out)
+        for trial in judged:
+            check_judged(trial, agents, before)
         run_cells(fitted, partial(run_fit, **known), args.out, place, _unexplained)
         run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)

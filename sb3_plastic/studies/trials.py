@@ -20,7 +20,7 @@ from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adapta
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
-from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.loading import load_model, sha256_of
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.rollout import Row, rollout
@@ -147,7 +147,7 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     :param agents: of the study
     :param logs: where the layers are
     :return: ``scores``, one row of ``SCORES`` per condition; ``curves``: by scenario of ``SHOWN``, forward reward
-        around the onset, the mean of the episodes and their quartiles
+        around the onset, the mean of the episodes and their quartiles; ``model_sha256``: see :func:`checksum_of`
     """
     agent, arm = agent_of(cell, agents), ARMS[cell.arm]
     trained = find_training(agent.model)
@@ -173,7 +173,30 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
         faults=possible_faults(agent.model) if of_agent else (),
     )
     records, traces = evaluate_adaptation(model, None, about, trials)
-    return {"scores": scores_of(records), "curves": curves_of(traces)}
+    return {"scores": scores_of(records), "curves": curves_of(traces), "model_sha256": checksum_of(cell, agent)}
+
+
+def checksum_of(cell: Trial, agent: Agent) -> str:
+    """The file that the user named: of a layer that is there already, or of the agent. :param cell: a trial of it"""
+    layer = None if cell.layer_seed is None else agent.layers.get(cell.layer_seed)
+    return str(sha256_of(None, layer or agent.model))
+
+
+def check_judged(cell: Trial, agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
+    """
+    Refuse a result of another model under the same label and seed.
+
+    :param cell: a trial
+    :param agents: of the study
+    :param known: results of former runs, by name; those that tell no checksum are taken as they are
+    :raises UserError: if the result is of another file
+    """
+    agent = agent_of(cell, agents)
+    judged = known.get(cell.name, {}).get("model_sha256")
+    if judged is not None and judged != checksum_of(cell, agent):
+        raise UserError(
+            f"{cell.name} is in the results already, of another file than {agent.model}. Name another label or --out."
+        )
 
 
 def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
