@@ -93,7 +93,11 @@ class ActingPolicy(ActorCriticPolicy):
         agent = Unlayered(stepper)
         options = self.beside.options
         # The last tensor of the actor's state is its readout's.
-        features_at = len(self.split_state(self.initial_state(1))[0]) - 1 if options.forward_model == ACTOR else None
+        features_at = (
+            len(self.split_state(self.initial_state(1, random=False))[0]) - 1
+            if options.forward_model == ACTOR
+            else None
+        )
         return AdaptivePolicy(agent, self.beside.layer(), options.lifetime, features_at=features_at)
 
     def adaptive_policy(self) -> AdaptivePolicy | None:

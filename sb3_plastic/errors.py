@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import SupportsFloat
 
 
@@ -79,7 +80,7 @@ def check_number(
     :param at_least: its smallest value
     :param below: what it must be less than
     :param at_most: its greatest value
-    :param integer: whether it must be a whole number
+    :param integer: whether it must be a whole number, 2 and not 2.0, with which torch sizes nothing
     :raises UserError: if it is no finite number, or out of range
     """
     limits = [("above", above), ("at least", at_least), ("below", below), ("at most", at_most)]
@@ -89,7 +90,7 @@ def check_number(
         number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
         number = math.nan
-    ok = math.isfinite(number) and (not integer or number == int(number))
+    ok = math.isfinite(number) and (not integer or isinstance(value, Integral))
     ok = ok and (above is None or number > above) and (at_least is None or number >= at_least)
     ok = ok and (below is None or number < below) and (at_most is None or number <= at_most)
     if not ok or isinstance(value, str):

@@ -41,8 +41,11 @@ class LogStdSchedule(BaseCallback):
         self._log_std.grad = None  # of a former training: Adam would go on moving it
 
     def _on_rollout_start(self) -> None:
+        assert isinstance(self.model, OnPolicyAlgorithm)
         done = self.model.num_timesteps / self.model._total_timesteps  # the model's own progress lags on a resumed run
         self._log_std.data.fill_(self.start + (self.end - self.start) * min(done, 1.0))
+        if self.model.use_sde:  # whose noise was drawn just before, by what `log_std` was then
+            self.model.policy.reset_noise(self.model.n_envs)
 
     def _on_step(self) -> bool:
         return True

@@ -27,7 +27,10 @@ def check_parameters(parameters: Iterable[tuple[str, Tensor]], doing: str) -> No
     :raises NotFiniteError: naming the first such parameter
     """
     named = [(name, p.detach()) for name, p in parameters if p.is_floating_point() and p.numel()]
-    if not named or math.isfinite(torch.stack(torch._foreach_norm([p for _, p in named], math.inf)).sum()):
+    by_device: dict[torch.device, list[Tensor]] = {}  # an adaptive layer stays on the CPU
+    for _, p in named:
+        by_device.setdefault(p.device, []).append(p)
+    if all(math.isfinite(torch.stack(torch._foreach_norm(ps, math.inf)).sum()) for ps in by_device.values()):
         return
     for name, p in named:
         bad = ~p.isfinite()

@@ -101,6 +101,7 @@ class PlasticPolicy(ActingPolicy):
         options, own = dict(snn_kwargs or {}), inspect.signature(PlasticPolicy).parameters
         host = inspect.signature(ActorCriticPolicy).parameters
         check_names("PlasticPolicy", [*kwargs, *options], dict.fromkeys([*SNNConfig.names(), *own, *host]))
+        check_names("snn_kwargs", options, SNNConfig.names())
         options |= {name: kwargs.pop(name) for name in SNNConfig.names() if name in kwargs}
         self.snn_config = SNNConfig(**options)
         self.critic, self.decoder = critic, decoder
@@ -140,7 +141,7 @@ class PlasticPolicy(ActingPolicy):
         elif self.ortho_init:
             self.action_net.apply(lambda module: self.init_weights(module, gain=self.decoder_gain))
         self.beside = None
-        if self.adaptive:
+        if self.adaptive is not False:  # an empty mapping: all defaults
             options, n_features = LayerOptions.of(self.adaptive), self.snn.n_outputs
             if options.forward_model == ACTOR and self.snn_config.readout != "leaky":
                 raise UserError(

@@ -244,7 +244,8 @@ class PlasticPPO(WholeFiles, PPO):
             self._last_state = self.policy.initial_state(env.num_envs)
         rollout_buffer.reset()
         if self.teacher is not None:
-            rollout_buffer.teacher_weight = Teacher.of(self.teacher).weight_at(self._current_progress_remaining)
+            done = self.num_timesteps / self._total_timesteps  # SB3's own progress is that of the last rollout
+            rollout_buffer.teacher_weight = Teacher.of(self.teacher).weight_at(1 - done)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()

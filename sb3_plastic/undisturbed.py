@@ -16,8 +16,9 @@ def undisturbed_torch() -> Iterator[None]:
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=gpus):
             yield
     finally:
         torch.set_num_threads(threads)

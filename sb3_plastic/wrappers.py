@@ -71,7 +71,8 @@ class VecPreviousActionReward(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """As in SB3. What is added to ``terminal_observation`` is the action and reward that led to it."""
-        obs, rewards, dones, infos = self.venv.step_wait()
+        obs, rewards, dones, told = self.venv.step_wait()
+        infos = list(told)  # a tuple, where SubprocVecEnv steps
         for i in np.flatnonzero(dones):
             last = infos[i]["terminal_observation"]
             infos[i] = {**infos[i], "terminal_observation": extended(last, self._actions[i], float(rewards[i]))}
@@ -145,7 +146,7 @@ class MidRunChange(gym.Wrapper):
         self._nominal = {name: getattr(env.unwrapped, name) for name in self.attributes}
         self.wires = None if wires is None else np.asarray(wires, np.float64)
         if self.wires is not None:
-            space, n = env.action_space, len(self.wires)
+            space, n = env.action_space, len(np.atleast_1d(self.wires))
             shapes = (*(space.shape or ()), *self.wires.shape)
             if not isinstance(space, spaces.Box) or not space.is_bounded() or shapes != (n, n, n):
                 raise UserError(f"Wires of shape {self.wires.shape} do not fit the action space {space}.")
@@ -189,11 +190,13 @@ def extended_space(space: spaces.Space, action_space: spaces.Space) -> spaces.Sp
     """
     The observation space with room for action and reward.
 
-    :raises UserError: if it is no box of one axis and no dict
+    :raises UserError: if it is no box of one axis and no dict, or a dict that has these keys already
     """
     n_actions = n_action_numbers(action_space)
     if isinstance(space, spaces.Dict):
         added = {"previous_action": n_actions, "previous_reward": 1}
+        if taken := added.keys() & space.spaces.keys():
+            raise UserError(f"The observation has {' and '.join(sorted(taken))} already: one wrapper is enough.")
         boxes = {name: spaces.Box(-np.inf, np.inf, (size,), np.float32) for name, size in added.items()}
         return spaces.Dict({**space.spaces, **boxes})
     if isinstance(space, spaces.Box) and len(space.shape) == 1:

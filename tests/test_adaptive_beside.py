@@ -19,11 +19,12 @@ from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.adaptive.rollouts import transitions_of
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
+from sb3_plastic.wrappers import VecPreviousActionReward
 
 SMALL = dict(net_arch=(32,), epochs=20, batch_size=64, hypotheses=("motors", "wires"))
 
 
-def toy_ppo(adaptive=SMALL, rule="oja", env=None):
+def toy_ppo(adaptive=SMALL, rule="oja", env=None, around=lambda venv: venv):
     import gymnasium as gym
     from gymnasium import spaces
 
@@ -41,7 +42,7 @@ def toy_ppo(adaptive=SMALL, rule="oja", env=None):
             o = self.robots.see()[0]
             return o.astype(np.float32), -float(np.abs(o).sum()), False, self.robots.t >= 50, {}
 
-    env = env or make_vec_env(Toy, 8, seed=0)
+    env = env or around(make_vec_env(Toy, 8, seed=0))
     return PlasticPPO(
         "PlasticPolicy",
         env,
@@ -167,7 +168,6 @@ def test_controls_take_the_layer_away(trained):
     assert norms.shape == (6, 3)
     assert (norms[2] == 0).all()
     assert (norms[3, :2] > 0).all()
-    assert Player(trained, "off").control == "off"
 
 
 def test_the_layer_alone_can_be_off_and_the_policys_own_plasticity_goes_on(trained):
@@ -258,6 +258,12 @@ def test_components_that_repeat_the_command_are_no_evidence():
     assert echoes(found).tolist() == [False, False, True]
 
 
+def test_a_command_that_is_repeated_normalised_is_no_evidence_either():
+    model = toy_ppo(around=lambda venv: VecNormalize(VecPreviousActionReward(venv)))
+    model.learn(8 * 64 * 6)
+    assert model.policy.beside.components == [0, 1, 2, 5]  # sensors, action, reward
+
+
 def test_a_spiking_forward_model_learns_beside_too():
     options = LayerOptions.of({**SMALL, "forward_model": "spiking"})
     env = random_vec_env()
@@ -293,6 +299,8 @@ def test_the_actors_own_spikes_can_be_the_features():
     assert set(adaptive.acting(state)) <= {"motors", "wires"}
     assert adaptive.estimates(state)["motors"].mean.mean(0) == pytest.approx([-1, 0.5], abs=0.25)
     assert adaptive.with_hypotheses("motors").predict(np.zeros((2, 3)))[0].shape == (2, 2)
+    with pytest.raises(UserError, match="Unknown hypothesis 'sensor_bias'"):
+        adaptive.with_hypotheses("sensor_bias")
     with pytest.raises(ValueError, match="save or export that one"):
         adaptive.save("nowhere")
     with pytest.raises(ValueError, match="train the policy again"):
@@ -324,3 +332,16 @@ def test_evolution_refuses_a_layer_that_could_not_learn():
 def test_options_that_are_none_are_refused(given, message):
     with pytest.raises(UserError, match=message):
         LayerOptions.of(given)
+
+
+def test_an_empty_mapping_of_options_is_a_layer_with_the_defaults():
+    assert toy_ppo(adaptive={}).policy.beside.options == LayerOptions()
+    with pytest.raises(UserError, match="true, false or a mapping"):
+        toy_ppo(adaptive=None)
+
+
+def test_nominal_may_be_named_and_a_hypothesis_is_a_name():
+    named = dict(forward_model="actor", hypotheses=["nominal", "motors"])
+    assert LayerOptions.of(named).names() == ("nominal", "motors")
+    with pytest.raises(UserError, match="is a name, got"):
+        LayerOptions.of(dict(hypotheses=[["motors"]]))

@@ -105,6 +105,8 @@ def test_the_layer_takes_what_was_learned_and_still_finds_a_reversed_motor(monke
     monkeypatch.setattr(hindsight, "UPDATES", 3)
     p = policy(("motors", "late_1"))
     settings = calibrate(p.layer, walk(120), learn_rule=True)
+    again = AdaptiveLayer(p.layer.model, replace(p.layer.settings, rule={"motors": {"inflation": 9.0}}))
+    assert calibrate(again, walk(120), learn_rule=True) == settings  # an older rule leaves no trace
     assert set(settings.rule) == {"motors"}
     assert set(settings.rule["motors"]) == set(LEARNABLE)
     learned, plain = AdaptiveLayer(p.layer.model, settings), AdaptiveLayer(p.layer.model, replace(settings, rule={}))

@@ -282,6 +282,42 @@ def test_observations_that_are_not_finite_are_replaced_and_teach_nothing():
     assert np.abs(p.estimates(state)["motors"].mean - 1).max() < 0.1
 
 
+@pytest.mark.parametrize(
+    ("name", "applied"),
+    [
+        ("motors", lambda u, t: u * G),
+        ("plugs", lambda u, t: u[:, ::-1]),
+        ("motors_and_bias", lambda u, t: u * G + [0.2, -0.3]),
+    ],
+)
+def test_a_reading_that_is_missing_is_replaced_by_what_the_changed_robot_does(name, applied):
+    p, errors = policy((name,)), []
+
+    def sensed(o, t):
+        robots.true = o[:, 0]
+        return np.where((t % 20 == 19) & (np.arange(3) == 0), np.nan, o)
+
+    def watch(u, state):
+        if robots.t > 60 and robots.t % 20 == 0:  # a component of the last observation was missing
+            assert p.acting(state) == [name] * 8
+            errors.append(p.split_state(state, 8)[0].observation[:, 0] - robots.true)
+
+    robots = Robots(applied=applied, sensed=sensed)
+    play(p, robots, 200, watch)
+    assert np.sqrt(np.square(errors).mean()) < 2 * NOISE
+
+
+@pytest.mark.parametrize("reading", [1e160, -1.7e308])
+def test_a_reading_that_is_absurd_is_none(reading):
+    p = policy(("motors",), lifetime=True)
+    robots = Robots(
+        applied=lambda u, t: u * G if t > 40 else u,
+        sensed=lambda o, t: np.where((t == 20) & (np.arange(3) == 1), reading, o),
+    )
+    state = play(p, robots, 80)
+    assert p.acting(state) == ["motors"] * 8
+
+
 def test_a_hypothesis_that_was_right_for_long_can_be_left():
     p = policy(("motors", "late_1"))
     sent = []
@@ -370,7 +406,14 @@ def test_a_million_steps_do_not_burst():
             gain["g"] = rng.choice([-1.0, 0.5, 1.0], (200, 2))
         return u * gain["g"]
 
-    largest = []
-    play(p, Robots(200, applied=applied), 5000, lambda u, s: largest.append(np.abs(s[1]).max()))
+    largest, wrong = [], []
+
+    def watch(u, state):
+        largest.append(np.abs(state[1]).max())  # of the observations
+        if len(largest) % 1000 == 900:
+            off = np.abs(p.estimates(state)["motors"].mean - gain["g"]).max(1)
+            wrong.append((off > 0.3).mean())
+
+    play(p, Robots(200, applied=applied), 5000, watch)
     assert max(largest) < 5
-    assert NOISE < 1
+    assert max(wrong) < 0.05

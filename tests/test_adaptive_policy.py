@@ -6,7 +6,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from toy_robots import Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
@@ -126,6 +126,47 @@ def test_what_does_not_fit_is_refused_with_what_was_got(tmp_path, fitted):
         AdaptivePolicy.load(tmp_path)
 
 
+def test_numbers_of_numpy_are_numbers_and_what_is_none_leaves_a_folder_as_it_was(tmp_path, fitted):
+    venv = make_vec_env("Pendulum-v1", 4, seed=1)
+    model = PPO("MlpPolicy", venv)
+    numbers = dict(n_steps=np.int64(800), epochs=np.int64(20), members=np.int64(1), net_arch=np.array([8]))
+    saved = AdaptivePolicy.fit(model, venv, seed=np.int64(3), lifetime=np.True_, **numbers)
+    saved.save(tmp_path)
+    assert AdaptivePolicy.load(tmp_path).lifetime is True
+    saved.report = {"seed": object()}
+    with pytest.raises(UserError, match="cannot be exported"):
+        saved.save(tmp_path)
+    assert AdaptivePolicy.load(tmp_path).report["seed"] == 3
+
+
+def test_a_policy_alone_gets_the_normalisation_of_the_environments(pendulums, fitted):
+    model, venv = pendulums
+    policy, obs = AdaptivePolicy.fit(model.policy, venv, **SMALL), np.ones((2, 3))
+    alone = [p.prepared(frozen=True).predict(obs, deterministic=True)[0] for p in (policy, fitted)]
+    assert np.array_equal(*alone)
+    with pytest.raises(UserError, match="Wanderer is no model of SB3"):
+        AdaptivePolicy.fit(Wanderer(), venv)
+
+
+def test_an_environment_may_write_over_its_observations_during_the_fit(pendulums, fitted):
+    model, venv = pendulums
+
+    class Reusing(VecEnvWrapper):
+        def reset(self):
+            self.buffer = self.venv.reset().astype(np.float64)
+            return self.buffer
+
+        def step_wait(self):
+            obs, *rest = self.venv.step_wait()
+            self.buffer[:] = obs
+            return self.buffer, *rest
+
+    normalized = VecNormalize(Reusing(venv.venv))
+    normalized.obs_rms = venv.obs_rms
+    policy = AdaptivePolicy.fit(model, normalized, **SMALL)
+    assert policy.report == fitted.report
+
+
 def test_a_folder_is_plain_data_and_says_what_is_wrong_with_it(tmp_path, fitted):
     fitted.save(tmp_path)
     assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} == {".json", ".safetensors"}
@@ -201,6 +242,8 @@ def test_a_model_brings_the_normalisation_of_its_own_environment(pendulums, fitt
         (dict(always="lms"), "hypothesis that always acts 'lms'"),
         (dict(n_steps=0), "n_steps must be a whole number at least 1, got 0"),
         (dict(epochs=0), "epochs must be a whole number at least 1, got 0"),
+        (dict(members=2.0), "members must be a whole number at least 1, got 2.0"),
+        (dict(seed=-1), "seed must be a whole number at least 0, got -1"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_before_the_robot_moves(pendulums, arguments, message):
@@ -218,7 +261,7 @@ def test_a_layer_is_put_around_no_other_layer_and_into_no_other_environment(pend
 def test_inputs_that_are_none_are_answered(fitted):
     with pytest.raises(UserError, match="returns pass the first"):
         fitted.predict((np.zeros(3), {}))
-    with pytest.raises(UserError, match="Unknown hypothesis"):
+    with pytest.raises(UserError, match="is a name, got"):
         fitted.with_hypotheses(["motors"])
     nominal = fitted.with_hypotheses("nominal")
     assert nominal.fast_weight_norms(nominal.predict(np.zeros((2, 3)))[1]).shape == (2, 0)

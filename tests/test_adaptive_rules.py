@@ -151,6 +151,23 @@ def test_a_jump_without_a_full_covariance_is_refused(rule):
     e, H = np.zeros((1, 2)), np.zeros((1, 2, 2))
     with pytest.raises(ValueError, match="set full = True"):
         rule(initial_synapses(np.zeros(2), 1, False, rates), e, H, e + 1, rates, np.ones(1), jump=e)
+    with pytest.raises(ValueError, match=r"shape of the means, \(1, 2\), got \(1, 3\)"):
+        rule(initial_synapses(np.zeros(2), 1, True, rates), e, H, e + 1, rates, np.ones(1), jump=np.zeros((1, 3)))
+
+
+def test_one_inflation_for_all_synapses_is_one_for_each():
+    rng, start = (
+        np.random.default_rng(0),
+        initial_synapses(np.zeros(6), 3, False, Rates(3.0, np.full(6, 0.3), -1.6, 1.6)),
+    )
+    e, H, R = rng.normal(0, 3, (3, 4)), rng.normal(size=(3, 4, 6)), np.ones((3, 4))
+    for inflation in (0.3, np.full(1, 0.3)):
+        one, of_each = (
+            kernels.learn(start, e, H, R, Rates(3.0, amount, -1.6, 1.6), np.ones(3))[0]
+            for amount in (inflation, np.full(6, 0.3))
+        )
+        for a, b in zip(one, of_each, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

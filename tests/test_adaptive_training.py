@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from toy_robots import NOISE, A, B, policy
 
 from sb3_plastic import PlasticPPO
@@ -88,6 +88,14 @@ def test_an_episode_ends_with_what_was_believed_and_a_lifetime_keeps_it(lifetime
     assert np.all((shown["estimates"][:, :2] < 0) if lifetime else (shown["estimates"][:, :2] == 1))
 
 
+def test_robots_in_processes_of_their_own_end_their_episodes_alike():
+    venv = VecAdaptiveLayer(SubprocVecEnv([LinearRobot] * 2, start_method="fork"), policy())
+    _, _, dones, infos = run(venv, 60)
+    venv.close()
+    assert dones.all()
+    assert set(infos[1]["terminal_observation"]) == {"sensors", "estimates"}
+
+
 def test_a_seeded_environment_begins_another_life():
     venv = VecAdaptiveLayer(robots(gain=-1.0), policy(), lifetime=True)
     run(venv, 60)
@@ -115,6 +123,8 @@ def test_another_robot_is_refused():
     with pytest.raises(UserError, match=r"3 observations and 2 motors, the environment has 3 and 1"):
         VecAdaptiveLayer(robots(n_motors=1), policy())
     normalised = VecAdaptiveLayer(robots(), policy())
+    with pytest.raises(UserError, match="below VecNormalize"):
+        VecAdaptiveLayer(VecNormalize(robots()), policy())
     with pytest.raises(UserError, match="Box with one axis"):
         VecAdaptiveLayer(normalised, policy())
 

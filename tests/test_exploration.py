@@ -45,6 +45,17 @@ def test_without_an_end_the_noise_is_constant():
 
 
 @pytest.mark.parametrize("algorithm", [small_ppo, ppo])
+def test_with_gsde_a_rollout_explores_with_the_noise_of_its_own_time(algorithm):
+    class Drawn(Record):
+        def _on_rollout_end(self) -> None:
+            self.log_stds.append(np.log(self.model.policy.action_dist.exploration_mat.std().item()))
+
+    model, record = algorithm(use_sde=True), Drawn()
+    model.learn(3 * ROLLOUT, callback=[LogStdSchedule(-4, -7), record])
+    np.testing.assert_allclose(record.log_stds, [-4, -5, -6], atol=0.6)
+
+
+@pytest.mark.parametrize("algorithm", [small_ppo, ppo])
 def test_a_training_that_goes_on_takes_up_the_schedule_or_learns_the_noise_without_it(algorithm):
     model, record = algorithm(), Record()
     model.learn(ROLLOUT)

@@ -124,6 +124,11 @@ def test_each_fault_changes_the_actions_of_a_copy_and_nothing_where_it_is_nil(ma
     np.testing.assert_array_equal(play(model), whole)
 
 
+def test_a_model_that_has_just_learned_can_have_a_fault() -> None:
+    model = plastic().learn(1)
+    np.testing.assert_array_equal(play(FaultyModel(model, Fault("weight_noise", 0), 0)), play(model))
+
+
 def test_fast_weights_reset_every_step_are_no_fast_weights() -> None:
     model = lively(plastic())
     with torch.no_grad():

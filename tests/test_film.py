@@ -19,6 +19,7 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.settings import LayerSettings
+from sb3_plastic.artefacts import enjoying
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training
@@ -163,6 +164,26 @@ def test_the_hypothesis_that_acts_most_is_shown() -> None:
 def test_enjoy_plays_an_adaptive_policy(capsys, adaptive) -> None:
     assert cli.main(["enjoy", "--model", str(adaptive), "--episodes", "1", "--no-render"]) == 0
     assert "Mean return of 1 episodes" in capsys.readouterr().out
+
+
+def test_an_adaptive_policy_takes_no_other_normalisation(capsys, adaptive) -> None:
+    Path("v.pkl").touch()
+    assert cli.main(["evaluate", "--model", str(adaptive), "--vecnorm", "v.pkl", "--out", "results"]) == 2
+    assert "normalises by itself" in capsys.readouterr().err
+
+
+def test_a_robot_that_stays_damaged_is_played_with_what_is_known_of_it(monkeypatch, adaptive) -> None:
+    policy, states = AdaptivePolicy.load(adaptive), []
+    policy.lifetime, predict = True, policy.predict
+
+    def watched(observation, state, *args, **kwargs):
+        states.append(state)
+        return predict(observation, state, *args, **kwargs)
+
+    monkeypatch.setattr(policy, "predict", watched)
+    monkeypatch.setattr(enjoying, "load_model", lambda *args, **kwargs: (policy, None))
+    assert len(enjoying.play(str(adaptive), episodes=2)) == 2
+    assert [state is None for state in states].count(True) == 1
 
 
 def test_the_agent_that_ships_finds_out_how_its_motors_are_plugged_in() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import multiprocessing
+import pickle
 import platform
 import weakref
 from collections.abc import Callable, Iterator
@@ -204,6 +206,19 @@ def test_a_state_is_overwritten_only_in_place_and_only_if_it_was_returned() -> N
             before = [tensor.clone() for tensor in state]
             layers(*step, [state], [None])
             assert_equal_bits(list(state), before)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layers: pickle.loads(pickle.dumps(layers))])
+def test_a_copy_of_layers_that_have_stepped_has_parameters_of_its_own(copied: Callable[[Any], Any]) -> None:
+    case = problem(external=None)
+    step = case.x[:1], case.episode_start[:1], [case.state], [None]
+    original = FusedLayers([(case.config, case.p)])
+    before = original(*step)[1][0].v.clone()
+    other = copied(original)
+    with torch.no_grad():
+        other.layers[0][1].w.zero_()
+    assert not torch.equal(other(*step)[1][0].v, before)
+    assert torch.equal(original(*step)[1][0].v, before)
 
 
 def test_layers_in_one_call_refuse_wrong_shapes() -> None:

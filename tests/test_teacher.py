@@ -67,6 +67,16 @@ def test_the_student_comes_close_to_its_teacher_whose_weight_falls_to_0(normaliz
     assert np.isnan(kl[12:]).all()
 
 
+def test_every_training_begins_with_the_whole_weight(tmp_path):
+    model = small_ppo(teacher=dict(model=swing, until=0.5), **SETTINGS)
+    first = lessons(model, 4)[1]
+    np.testing.assert_allclose(first, [1, 0.5, 0, 0], atol=1e-6)
+    assert lessons(model, 4)[1] == first
+    model.save(tmp_path / "student.zip")
+    loaded = PlasticPPO.load(tmp_path / "student.zip", model.env, teacher=dict(model=swing, until=0.5))
+    assert lessons(loaded, 4)[1] == first
+
+
 def test_a_saved_model_teaches_discrete_actions(tmp_path):
     env = random_vec_env(action_space=spaces.Discrete(3))
     teacher = PPO("MlpPolicy", env, n_steps=8, batch_size=24, seed=0, device="cpu")

@@ -7,7 +7,7 @@ from envs import BOX, RandomEnv
 from gymnasium import spaces
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_plastic import PlasticPPO, PreviousActionReward, VecPreviousActionReward
 from sb3_plastic.errors import UserError
@@ -77,6 +77,7 @@ def test_a_policy_learns_with_it():
     ("env_id", "kwargs", "vec_env_cls"),
     [
         ("CartPole-v1", {}, DummyVecEnv),
+        ("CartPole-v1", {}, SubprocVecEnv),
         ("sb3_plastic/PerturbedHopperLatent-v0", {"scenario": "nda-v1/train"}, LocomotionVecEnv),
     ],
 )
@@ -97,6 +98,12 @@ def test_around_a_vector_environment_it_shows_what_it_shows_around_each(env_id, 
             np.testing.assert_array_equal(infos[i]["terminal_observation"], others[3][i]["terminal_observation"])
             ends += 1
     assert ends > 2
+
+
+def test_what_the_observation_has_already_is_not_written_over():
+    env = RandomEnv(spaces.Dict({"previous_reward": spaces.Box(-1, 1, (4,))}), spaces.Discrete(2))
+    with pytest.raises(UserError, match="has previous_reward already"):
+        PreviousActionReward(env)
 
 
 def test_images_are_refused():

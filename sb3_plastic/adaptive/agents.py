@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic.errors import UserError
@@ -35,7 +36,7 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
 
     :param model: of SB3, sb3-contrib or sb3_plastic; anything else with ``predict`` is taken as it is
     :param normalize: the VecNormalize of its training; None: that of the model's own environment, if it has one
-    :raises UserError: if it has an adaptive layer already
+    :raises UserError: if it has an adaptive layer already, or is nothing that could be given a normalisation
     """
     if layer_around(model) is not None or layer_around(getattr(model, "policy", None)) is not None:
         raise UserError("The model adapts by itself: it has an adaptive layer already. Use it as it is.")
@@ -44,8 +45,15 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     normalization = Normalization() if normalize is None else Normalization.of(normalize)
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
-    if not isinstance(model, BaseAlgorithm):
+    if not isinstance(model, BaseAlgorithm) and normalize is None:
         return model
+    if isinstance(model, BasePolicy):
+        return ExportedPolicy(model, normalization, {})
+    if not isinstance(model, BaseAlgorithm):
+        raise UserError(
+            f"A {type(model).__name__} is no model of SB3, so that nothing can normalise its observations: give "
+            "environments without VecNormalize, or the model itself."
+        )
     training = {"algo": type(model).__name__, "num_timesteps": int(model.num_timesteps), "seed": model.seed}
     return ExportedPolicy(model.policy, normalization, {"training": training})
 

@@ -58,7 +58,7 @@ class Bank:
         if not len(rows):
             return
         if self._part is None or rows.tobytes() != self._part[0].tobytes():
-            self._part = rows, _rows(self.t, rows)
+            self._part = rows, rows_of(self.t, rows)
         hypothesis, t, before = self.hypotheses[k], self._part[1], self.synapses[k]
         everywhere = len(rows) == len(self.noise)
         part = before if everywhere else Synapses(*(array.take(rows, 0) for array in before))
@@ -95,7 +95,8 @@ class Bank:
         return synapses, against_nominal(misfits / self.noise), against_nominal(likelihoods)
 
 
-def _rows(t: Transition, rows: Array) -> Transition:
+def rows_of(t: Transition, rows: Array) -> Transition:
+    """The same step of some environments. :param t: of all :param rows: which, indices"""
     if len(rows) == len(t.o):
         return t
     o, y, commands = (array.take(rows, 0) for array in t[:3])

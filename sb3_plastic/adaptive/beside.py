@@ -37,6 +37,9 @@ from sb3_plastic.export import Normalization
 ENOUGH = 4096
 """Transitions that are held out, about so many of the last ones: with fewer, no threshold is known."""
 
+DRIFT = 1e-2
+"""Share of its variance that a repeated command seems to have of its own while VecNormalize's statistics move: .2 %."""
+
 
 class LayerBeside(nn.Module):
     """
@@ -61,7 +64,7 @@ class LayerBeside(nn.Module):
             box(name, space).shape for name, space in (("observation", observation_space), ("action", action_space))
         )
         with torch.random.fork_rng(devices=[]):  # the policy draws the same weights with a layer and without
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # that of the CPU alone: others are not restored
             if options.forward_model == ACTOR:
                 self.model = ForwardModel(n_observations + n_features, n_motors, net_arch=())
             else:
@@ -124,7 +127,7 @@ class LayerBeside(nn.Module):
             return {}
         held_out = side_by_side(self._held_out)
         self.model.finish(flat(held_out)[0])
-        components, _ = predictable(self.model, held_out)
+        components, _ = predictable(self.model, held_out, 1e-6 if normalize is None else DRIFT)
         components = components[components < self.n_observations]
         if not len(components):
             warnings.warn(
@@ -156,7 +159,7 @@ class LayerBeside(nn.Module):
         return self._layer
 
     def _made(self, settings: LayerSettings) -> AdaptiveLayer:
-        model = copy.deepcopy(self.model).cpu().requires_grad_(False)
+        model = copy.deepcopy(self.model)
         model.keep(torch.tensor(self.components))
         return AdaptiveLayer(model.requires_grad_(False), settings)
 
@@ -195,9 +198,10 @@ def _errors(model: ForwardModel, held_out: Transitions, n_observations: int) -> 
     if len(o) < 2:
         return {}
     y = change / model.scale
-    f, B, log_R = (x.mean(0) for x in model(o, a))
+    f, B, log_R = model(o, a)  # of each member
+    f, B, R = f.mean(0), B.mean(0), log_R.exp().mean(0)
     squared = (y - f - (B @ a.unsqueeze(-1)).squeeze(-1)).square()
     moves = (y.var(0) > 1e-6) & (torch.arange(y.shape[1]) < n_observations)
     share = (squared.mean(0) / y.var(0).clamp(min=1e-6))[moves]
-    nis = (squared / log_R.exp())[:, moves].mean(1)
+    nis = (squared / R)[:, moves].mean(1)
     return {"unexplained": share.mean().item(), "unexplained_worst": share.max().item(), "nis": nis.median().item()}

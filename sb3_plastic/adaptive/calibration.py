@@ -62,14 +62,16 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
     :param held_out: nominal transitions that the model has not seen
     :param learn_rule: learn the rule of motors, disturbance and wires, too: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
-    layer = AdaptiveLayer(layer.model, dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0))
+    settings = dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0)
+    if learn_rule:
+        settings = dataclasses.replace(settings, rule={})
+    layer = AdaptiveLayer(layer.model, settings)
     traces = np.array([[(s.surprise, s.noise) for s in state.synapses] for state in replay(layer, held_out)])
     surprise, noise = traces[:, :, 0], traces[:, :, 1]  # [T, K, B]
     thresholds = MARGIN * np.quantile(surprise, QUANTILE, axis=(0, 2))
     settings = dataclasses.replace(layer.settings, surprise_threshold=_named(layer, thresholds))
     if learn_rule:
-        without = dataclasses.replace(settings, rule={})
-        settings = with_learned_rules(AdaptiveLayer(layer.model, without), held_out)
+        settings = with_learned_rules(AdaptiveLayer(layer.model, settings), held_out)
     # Evidence depends on what surprise has opened: with the thresholds just found.
     layer = AdaptiveLayer(layer.model, settings)
     evidence = np.array([state.evidence + state.hint for state in replay(layer, held_out)])  # [T, B, K]

@@ -59,14 +59,14 @@ def collect(
     assert isinstance(venv.action_space, spaces.Box)
     n, (n_motors,) = venv.num_envs, venv.action_space.shape
     rows = []
-    o, starts = np.asarray(venv.reset(), np.float64), np.ones(n, bool)
+    o, starts = np.array(venv.reset(), np.float64), np.ones(n, bool)
     for t in range(-(-n_steps // n)):
         if t % BLOCK == 0:
             factor = np.where(rng.random((n, n_motors)) < DISTURBED, rng.uniform(-1, 1, (n, n_motors)), 1.0)
             noise = rng.choice(NOISE, (n, 1))
         a = np.clip(act(o, starts) * factor + noise * rng.standard_normal((n, n_motors)), -1, 1)
         following, _, dones, infos = venv.step(unit(a))
-        following = np.asarray(following, np.float64)
+        following = np.array(following, np.float64)  # a copy: environments may write over theirs
         after = following.copy()
         for i in np.flatnonzero(dones).tolist():
             after[i] = infos[i]["terminal_observation"]

@@ -212,32 +212,34 @@ def _error(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
     return y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
 
 
-def predictable(model: ForwardModel, held_out: Transitions) -> tuple[Array, Array]:
+def predictable(model: ForwardModel, held_out: Transitions, share: float = 1e-6) -> tuple[Array, Array]:
     """
     The components that the model can predict, so that nobody has to list those that matter.
 
     :param model: trained
     :param held_out: nominal transitions that it has not seen
+    :param share: as for :func:`echoes`
     :return: which of those that it predicts, indices, and the unexplained share of all of these, [C]
     """
-    share, components = unexplained(model, held_out), model.components.numpy()
+    left, components = unexplained(model, held_out), model.components.numpy()
     moves = model.scale.numpy() > 1e-5 * model.std.numpy()[components]
-    return np.flatnonzero((share < WORST_SHARE) & moves & ~echoes(held_out)[components]), share
+    return np.flatnonzero((left < WORST_SHARE) & moves & ~echoes(held_out, share)[components]), left
 
 
-def echoes(transitions: Transitions) -> Array:
+def echoes(transitions: Transitions, share: float = 1e-6) -> Array:
     """
     Components of the observation that repeat the command, such as the previous action: they say nothing of the body,
     and would be taken for proof that nothing has changed. Bool [O].
 
     :param transitions: nominal ones
+    :param share: of the variance that a linear function of the command may leave
     """
     o, a, change = (x.double() for x in flat(transitions))
     after = o + change
     inputs = torch.cat([a, torch.ones(len(a), 1)], 1).double()
     error = after - inputs @ torch.linalg.lstsq(inputs, after).solution
     variance = after.var(0)
-    return ((error.square().mean(0) < 1e-6 * variance) & (variance > 0)).numpy()
+    return ((error.square().mean(0) < share * variance) & (variance > 0)).numpy()
 
 
 def keep_predictable(model: ForwardModel, held_out: Transitions) -> Array:

@@ -39,6 +39,7 @@ def learn(
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
     after = Synapses(*(x.astype(np.float64) for x in synapses))  # copies, changed below
     e, H, R, inflation = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
+    inflation = np.broadcast_to(inflation, after.mean.shape[1:]).copy()  # the kernel checks no bounds
     likelihood = np.empty(len(e))
     numbers = rates.threshold, rates.process_noise, rates.max_variance, rates.noise_scale
     check_jump(synapses, jump)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive.bank import Bank
+from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
@@ -23,6 +23,9 @@ from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, var
 from sb3_plastic.errors import check_choice
 
 Array = NDArray[Any]
+
+ABSURD = 1e30
+"""No reading: a number as large overflows in what is learned from it, and would stay there as NaN."""
 
 UNSEEN = 1e6
 """Variance, as a multiple of R, of a component that was not finite."""
@@ -165,17 +168,23 @@ class AdaptiveLayer:
 
     def fill(self, state: LayerState, o: Array) -> tuple[Array, Array]:
         """
-        Replace what is not finite by what is expected.
+        Replace what is not finite, or absurd, by what the hypothesis that acts expects.
 
         :param state: after the last command
         :param o: observation [B, O]
         :return: finite observation, and whether its predicted components were finite, [B, C]
         """
-        finite = np.isfinite(o)
+        finite = np.abs(o) < ABSURD  # of NaN, too, that is false
         if finite.all():
             return o, finite[:, self.components]
+        change = np.empty_like(state.f)
+        unmoved = Transition(
+            state.observation, np.zeros_like(change), state.commands, Prediction(state.f, state.B, state.R)
+        )
+        for k, rows in self._rows_acting(state):
+            t = rows_of(unmoved, rows)
+            change[rows] = -self.hypotheses[k].innovation(state.synapses[k].mean[rows], t, self.predictor)[0]
         expected = state.observation.copy()
-        change = state.f + (state.B @ state.commands[:, 0, :, None])[..., 0]
         expected[:, self.components] += change * self.scale
         return np.where(finite, o, expected), finite[:, self.components]
 

@@ -8,13 +8,11 @@ from typing import Any
 
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.forward_model import NET_ARCH
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, check_hypotheses
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 
 ACTOR = "actor"
-OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires")
-"""Hypotheses that ask the forward model about the present observation alone."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class LayerOptions:
             raise UserError(f"lifetime of `adaptive` is true or false, got {named['lifetime']!r}.")
         options = cls(**(named | {name: tuple(value) for name, value in lists.items()}))
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
-        check_hypotheses(options.names(), OF_COMMANDS if options.forward_model == ACTOR else HYPOTHESES)
+        check_hypotheses(options.names(), ("nominal", *OF_COMMANDS) if options.forward_model == ACTOR else HYPOTHESES)
         for units in options.net_arch:
             check_number("net_arch", units, at_least=1, integer=True)
         for number in ("members", "epochs", "batch_size", "window"):

@@ -21,13 +21,14 @@ from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, check_hypotheses
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, Normalization, export_policy, load_policy
+from sb3_plastic.export.plain import to_plain
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.undisturbed import undisturbed_torch
@@ -119,6 +120,7 @@ class AdaptivePolicy:
         for units in net_arch:
             check_number("net_arch", units, at_least=1, integer=True)
         check_number("members", members, at_least=1, integer=True)
+        check_number("seed", seed, at_least=0, integer=True)
         check_number("probing", probing, at_least=0)
         for name, number in (("n_steps", n_steps), ("epochs", epochs)):
             check_number(name, number, at_least=1, integer=True)
@@ -134,6 +136,7 @@ class AdaptivePolicy:
                 f"The model has {n_observations} observations and {n_motors} motors, the environment "
                 f"{venv.observation_space} and {venv.action_space}: fit it in that of its training."
             )
+        seed = int(seed)  # of numpy's numbers torch takes none
         generator = torch.Generator().manual_seed(seed)
         with undisturbed_torch(), Progress(progress_bar) as progress:
             transitions = nominal_transitions(agent, raw(venv), n_steps, seed, progress)
@@ -141,7 +144,7 @@ class AdaptivePolicy:
             training, held_out = (
                 Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
             )
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # that of the CPU alone: others are not restored
             network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
             progress.begin("train", work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
@@ -161,7 +164,7 @@ class AdaptivePolicy:
         The same forward model under other settings: other hypotheses, for instance. Thresholds are calibrated on new
         nominal transitions.
 
-        :param settings: plain data; its thresholds are replaced
+        :param settings: plain data; its thresholds are replaced, those of a learned rule, too, whose rest stays
         :param env: the nominal environment; of a layer inside a policy, with the VecNormalize of its training
         :param n_steps: steps of all environments together
         :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
@@ -298,10 +301,9 @@ class AdaptivePolicy:
 
         :param names: in ``HYPOTHESES``; nominal is always among them
         :param always: one of them that acts throughout, whatever the evidence
-        :raises UserError: on an unknown name
+        :raises UserError: on an unknown name, or one that a forward model of the actor's spikes cannot serve
         """
-        for name in names:
-            check_choice("hypothesis", name, list(HYPOTHESES))
+        check_hypotheses(names, HYPOTHESES if self.features_at is None else ("nominal", *OF_COMMANDS))
         settings = self.layer.settings
         known = settings.surprise_threshold
         middle = float(np.median(list(known.values())))
@@ -338,8 +340,7 @@ class AdaptivePolicy:
                 "adapts by itself (policy_kwargs=dict(adaptive=...)) holds its layer: save or export that one."
             )
         network = self.layer.model
-        export_policy(self.agent.policy, Path(folder) / AGENT, self.agent.normalization, self.agent.training)
-        config = {
+        config: dict[str, Any] = {
             "forward_model": {
                 "n_motors": network.n_motors,
                 "body": network.kind,
@@ -350,6 +351,8 @@ class AdaptivePolicy:
             "lifetime": self.lifetime,
             "report": self.report,
         }
+        config = to_plain(config, "the layer")  # or it is refused, before anything is written
+        export_policy(self.agent.policy, Path(folder) / AGENT, self.agent.normalization, self.agent.training)
         write_layer(Path(folder), config, network.state_dict())
 
     @classmethod

@@ -242,11 +242,13 @@ def learn(
 
 def check_jump(synapses: Synapses, jump: Array | None) -> None:
     """
-    Refuse a jump of synapses that have variances alone: it correlates them.
+    Refuse a jump of synapses that have variances alone, which it correlates, or of another number.
 
     :param synapses: before
     :param jump: as for :func:`learn`
-    :raises UserError: if they have variances alone
+    :raises UserError: if they have variances alone, or each component has not one synapse of its own
     """
+    if jump is not None and jump.shape != synapses.mean.shape:
+        raise UserError(f"A jump has the shape of the means, {synapses.mean.shape}, got {jump.shape}.")
     if jump is not None and synapses.covariance.ndim == 2:
         raise UserError("A jump within the step needs a full covariance: set full = True in the hypothesis.")

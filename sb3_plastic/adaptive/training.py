@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_plastic.adaptive.agents import box, middle_and_half
@@ -42,7 +42,8 @@ class VecAdaptiveLayer(VecEnvWrapper):
     :param layer: an adaptive policy, or its folder. Its agent is not used
     :param hypotheses: that run side by side; empty: nothing is estimated, and the agent's actions stay as they are
     :param lifetime: keep estimates over episodes: a damaged robot stays damaged
-    :raises UserError: if the observation has fewer components than the layer knows, or another robot's motors
+    :raises UserError: if the observation has fewer components than the layer knows, another robot's motors, or is
+        normalised
     """
 
     def __init__(
@@ -52,7 +53,11 @@ class VecAdaptiveLayer(VecEnvWrapper):
         hypotheses: Sequence[str] = ("motors",),
         lifetime: bool = False,
     ) -> None:
+        if unwrap_vec_normalize(venv) is not None:
+            raise UserError("The layer knows observations as they are: put VecAdaptiveLayer below VecNormalize.")
         policy = layer if isinstance(layer, AdaptivePolicy) else AdaptivePolicy.load(layer)
+        if policy.layer.settings.sensor_zero:
+            raise UserError("This layer was trained inside a policy, on normalised observations: fit one with `adapt`.")
         self.layer, self.lifetime = policy.with_hypotheses(*hypotheses).layer, lifetime
         space, actions = box("observation", venv.observation_space), box("action", venv.action_space)
         self._n, n_motors = len(self.layer.mean), self.layer.model.n_motors
@@ -92,7 +97,8 @@ class VecAdaptiveLayer(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         """As in SB3. ``terminal_observation`` has what was believed when the episode ended."""
-        following, rewards, dones, infos = self.venv.step_wait()
+        following, rewards, dones, told = self.venv.step_wait()
+        infos = list(told)  # a tuple, where SubprocVecEnv steps
         following = np.array(following, np.float64)
         ended = np.flatnonzero(dones)
         last = following.copy()

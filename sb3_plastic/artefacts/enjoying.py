@@ -77,9 +77,10 @@ def play(
         statistics = statistics_beside(path, zoo_files(path))
         if statistics is not None:
             venv = Normalization.load(statistics, trust).around(venv)
+        state = None  # an adaptive layer with `lifetime` keeps its estimates
         for episode in range(episodes):
             venv.seed(seed + episode)
-            observation, state, starts = venv.reset(), None, np.ones(1, bool)
+            observation, starts = venv.reset(), np.ones(1, bool)
             total, done = 0.0, False
             while not done:
                 actions, state = agent.predict(observation, state, starts, deterministic=deterministic)

@@ -69,6 +69,8 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
         raise UserError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
     wrappers = zoo.wrappers(about.trust) if about.wrappers is None else about.wrappers
     of_envs, of_vec_env = split_wrappers(wrappers)
+    if path is not None and vec_normalize is not None and is_adaptive_folder(path):
+        raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --vecnorm.")
     statistics = vec_normalize or statistics_beside(path, zoo)
     return TrainedIn(perturbable(known), kwargs, tuple(of_envs), tuple(of_vec_env), statistics, about.trust)
 

@@ -212,7 +212,9 @@ class FaultyModel:
         if not isinstance(policy, nn.Module):
             raise UserError(f"Faults act on policies of torch, got {type(policy).__name__}. Give the model's zip file.")
         self.fault, self._rng = fault, np.random.default_rng(seed)
-        self._policy: Any = deepcopy(policy)
+        # The distribution of the policy's last actions may carry a graph, and a graph cannot be copied.
+        distribution = getattr(policy, "action_dist", None)
+        self._policy: Any = deepcopy(policy, {id(distribution): distribution})
         self._steps = 0
         layers = synapses_of(self._policy)
         value = fault.value

@@ -50,7 +50,7 @@ def belief_of(player: Player) -> Belief | None:
     What the layer of an agent believes now, in the first environment.
 
     :param player: after a step
-    :return: None without a layer, or if it is frozen or off
+    :return: None without a layer, if it is frozen or off, or if none of its hypotheses has synapses
     """
     policy = layer_around(player.plastic)
     if policy is None or player.control in ("frozen_at_onset", "off", LAYER_OFF):
@@ -60,7 +60,7 @@ def belief_of(player: Player) -> Belief | None:
         for name, s in policy.estimates(player.state).items()
         if s.mean.shape[1]
     }
-    return Belief(policy.acting(player.state)[0], estimates)
+    return Belief(policy.acting(player.state)[0], estimates) if estimates else None
 
 
 def shown_hypothesis(beliefs: Sequence[Belief]) -> str:

@@ -44,13 +44,18 @@ Those that run by default; nominal always does. A constant disturbance is left t
 served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptation/tried.md).
 """
 
+OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires")
+"""Those that ask the forward model about the observation that there is, and no other."""
+
 
 def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
     """
     :param names: of hypotheses
     :param allowed: those that there are
-    :raises UserError: on an unknown name, or one that is there twice
+    :raises UserError: on something that is no name, an unknown one, or one that is there twice
     """
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"A hypothesis is a name, got {[*names]}.")
     if len({*names}) < len(names):
         raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
     for name in names:

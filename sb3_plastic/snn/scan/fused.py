@@ -219,6 +219,10 @@ class FusedLayers:
         self._returned: tuple[list[Tensor], list[LayerState]] | None = None
         self._words: np.ndarray  # of the records of the last step, with the states it returned as its incoming ones
 
+    def __reduce__(self) -> tuple[type[FusedLayers], tuple[Any, ...]]:
+        """A copy begins anew: the records hold addresses of tensors, which are the original's."""
+        return FusedLayers, (self.layers, self.in_place)
+
     def __call__(
         self,
         x: Tensor,
