@@ -38,13 +38,13 @@ CHARTS = {
 """Charts of a layer on the Custom Scalars page, and the statistics in each."""
 
 LAYER_CHARTS = {
-    "prediction error": [r"adaptive/unexplained", r"adaptive/unexplained_worst", r"adaptive/nis"],
-    "surprise": [r"adaptive/nominal/surprise", r"adaptive/before/surprise", r"adaptive/after/surprise"],
+    "prediction error": [r"adaptive/unexplained$", r"adaptive/unexplained_worst", r"adaptive/nis"],
+    "surprise": [r"adaptive/(nominal|before|after)/surprise$"],
     "acting": [r"adaptive/(nominal|before|after)/acting/.*"],
     "responsibilities": [r"adaptive/(nominal|before|after)/responsibility/.*"],
     "estimates": [r"adaptive/(nominal|before|after)/(estimate|spread)/.*"],
 }
-"""Likewise of the adaptive layer; regular expressions."""
+"""Likewise of the adaptive layer; regular expressions, which TensorBoard holds to the beginning of a name."""
 
 
 class PlasticityCallback(BaseCallback):
@@ -59,7 +59,8 @@ class PlasticityCallback(BaseCallback):
     - ``snn/layer{i}/`` histograms of ``w``, ``alpha``, ``eta``, ``h`` and of the neurons' spike ``rates``
     - ``snn/evaluation``: a figure of an evaluation episode's first steps, with the most likely actions: spikes of each
       layer, the fast weights at the end, and the modulator beside the reward. Where no environment can be made for it,
-      ``snn/rollout``: likewise of the first environment's last steps in the training
+      ``snn/rollout``: likewise of the first environment's last steps in the training, with rewards as PPO has them:
+      at a time limit with the value of what would have followed
     - ``snn/episode``: a film of the same evaluation episode, if ``video`` asks for it
 
     Once, at the start: the settings for the HParams page, and charts grouped by layer for the Custom Scalars page.
@@ -138,7 +139,7 @@ class PlasticityCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._n_rollouts += 1
-        if self._n_rollouts % self.every:
+        if self._n_rollouts % self.every or not self._outputs():
             return
         if self._plays:
             self._show_episode()

@@ -25,7 +25,7 @@ def trained_with(folder, callback, **kwargs):
 
 
 def read(folder):
-    events = event_accumulator.EventAccumulator(str(folder))
+    events = event_accumulator.EventAccumulator(str(folder), size_guidance={"histograms": 0})  # keep all
     events.Reload()
     return events
 
@@ -35,10 +35,19 @@ def test_histograms_and_a_figure_come_every_so_many_rollouts_here_of_the_trainin
     events = read(tmp_path)
     for name in ("w", "alpha", "eta", "h", "rates"):
         for layer in (0, 1):
-            assert len(events.Histograms(f"snn/layer{layer}/{name}")) == 1  # of three rollouts, the second
+            steps = [event.step for event in events.Histograms(f"snn/layer{layer}/{name}")]
+            assert steps == [2 * 96]  # of three rollouts, the second
     assert events.Histograms("snn/layer0/h")[0].histogram_value.num > 0
     [image] = events.Images("snn/rollout")  # of an environment without a name there can be no evaluation
     assert image.width > 500
+
+
+def test_nothing_is_drawn_where_nobody_would_see_it(monkeypatch):
+    def drawn(*args):
+        raise AssertionError
+
+    monkeypatch.setattr("sb3_plastic.callbacks.activity_figure", drawn)
+    small_ppo(policy_kwargs=dict(rule="oja")).learn(2 * 96, callback=PlasticityCallback(every=1))
 
 
 def test_the_figure_is_of_an_evaluation_episode_if_its_environment_can_be_made(tmp_path):

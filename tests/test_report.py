@@ -260,6 +260,14 @@ class TestWhatIsSaid:
         ]
         assert gain(still, looks(found, ROBOT)) is None
 
+    def test_who_met_no_onset_is_not_said_to_have_stood_still(self, results):
+        records = results.records[results.records["protocol"] != "onset"]
+        frozen = records[(records["protocol"] == "removal") & records["label"].isin(["adapting", "rigid"])]
+        records = pd.concat([records, frozen.assign(control="frozen_at_onset")])
+        none = dataclasses.replace(results, records=records)
+        assert "nothing is said of adaptation in adapting and rigid, not run with an onset" in verdict(none).lower()
+        assert claims(none, ROBOT)[0].startswith("adapting: it was not run with an onset")
+
     def test_who_never_moved_is_not_said_to_have_too_few_seeds(self, results):
         records = results.records.copy()
         records.loc[records["label"] == "adapting", ["adaptation_gain", "net"]] = np.nan
@@ -424,6 +432,18 @@ class TestCurves:
         found = read_results([evaluations / "static_0"])
         assert survival(found, ROBOT, looks(found, ROBOT)) is None
 
+    def test_who_fell_before_the_onset_did_not_fall_after_it(self, results):
+        records = results.records.copy()
+        of_onset = (records["protocol"] == "onset") & (records["label"] == "adapting")
+        records.loc[of_onset, ["onset", "length", "fell"]] = -1, 100, 1
+        early = dataclasses.replace(results, records=records)
+        assert survival(early, ROBOT, looks(early, ROBOT)) is None
+        assert key_figures(early).set_index("agent").loc["adapting", "fallen after an onset"] == "–"  # noqa: RUF001
+
+    def test_where_all_have_fallen_nobody_stands_from_then_on(self):
+        all_fall = np.array([50.0, 50.0]), np.array([True, True])
+        assert event_curve({0: all_fall}, np.array([0.0, 50.0, 200.0])).mean.tolist() == [1, 0, 0]
+
 
 class TestRobots:
     def test_robots_stand_apart(self, pair):
@@ -451,6 +471,10 @@ class TestRobots:
         assert "No oracle" in text
         assert "No intact model fell after an onset" in text
         assert not (tmp_path / "out" / "report.html").exists()
+        write_report(pair[1], tmp_path / "page", formats="html")
+        assert [path.name for path in (tmp_path / "page").iterdir()] == ["report.html"]
+        with pytest.raises(ValueError, match="Formats of a document are md and html, not pdf"):
+            write_report("nowhere", tmp_path, formats=["pdf"])
 
     def test_a_terminal_sees_how_long_it_will_take(self, pair, tmp_path, monkeypatch, capsys):
         words = ["report", str(pair[1]), "--out", str(tmp_path / "out"), "--format", "md"]
@@ -502,7 +526,21 @@ class TestErrors:
     def test_two_models_with_the_same_label_and_seed(self, pair, capsys):
         other = shutil.copytree(pair[0], pair[0].with_name("other"))
         edit_summary(other, model_sha256="f" * 64)
-        self.refuse([pair[0], other], capsys, "counted twice.*--train-seed")
+        self.refuse([pair[0], other], capsys, "counted as one trained model.*--train-seed")
+
+    def test_two_models_with_the_same_label_and_seed_under_other_protocols(self, pair, capsys):
+        other = shutil.copytree(pair[0], pair[0].with_name("other"))
+        edit_summary(other, model_sha256="f" * 64)
+        for folder, protocols in ((pair[0], ["static", "onset"]), (other, ["removal"])):
+            records = pd.read_csv(folder / "records.csv", keep_default_na=False)
+            records[records["protocol"].isin(protocols)].to_csv(folder / "records.csv", index=False)
+        self.refuse([pair[0], other], capsys, "two model files .*counted as one trained model")
+
+    def test_the_label_that_was_run_over_a_life_is_static_still(self, pair):
+        records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
+        life = records[records["protocol"] == "removal"].assign(protocol="lifetime", control="reset")
+        pd.concat([records, life]).to_csv(pair[1] / "records.csv", index=False)
+        assert read_results(pair).baseline == "static"
 
     def test_results_without_nominal_episodes(self, pair, capsys):
         records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)

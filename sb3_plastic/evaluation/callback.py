@@ -76,11 +76,13 @@ class AdaptationEvalCallback(BaseCallback):
         if eval_freq < 1:
             raise UserError(f"eval_freq is a number of calls, at least 1, got {eval_freq}.")
         self.eval_freq, self.controls, self.watched = eval_freq, controls, watched
-        self.settings = dict(env=env, env_kwargs=env_kwargs, wrappers=wrappers, suite=suite, tier=tier, **kwargs)
+        self._asked = dict(env=env, env_kwargs=env_kwargs, wrappers=wrappers, suite=suite, tier=tier, **kwargs)
+        self.settings: dict[str, Any] = dict(self._asked)
         self.records: pd.DataFrame | None = None
         """Of the last evaluation."""
 
     def _on_training_start(self) -> None:
+        self.settings = dict(self._asked)  # of this training: another may have another environment
         if self.settings["env"] is None:
             spec = self.training_env.unwrapped.get_attr("spec")[0]
             self.settings["env"] = spec.id
@@ -147,7 +149,8 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     """
     scored = with_scores(records)
     intact = scored[scored.control == "intact"]
-    values = {"nominal": intact[intact.split == "nominal"].forward_reward.mean(), "fell": intact.fell.mean()}
+    values = {"nominal": intact[intact.split == "nominal"].forward_reward.mean()}
+    values["fell"] = intact[intact.split != "sham"].fell.mean()  # the sham would count the unperturbed robot twice
     for split, rows in intact[~intact.split.isin(["nominal", "reference", "sham"])].groupby("split"):
         values[f"{split}_relative"] = iqm(matrix(rows, "relative").to_numpy())
     onset = intact[(intact.protocol == "onset") & (intact.split != "sham")]
@@ -170,9 +173,10 @@ def onset_figure(traces: Mapping[Any, Any], after: int = 400) -> Any:
 
     by_control: dict[str, Any] = {}
     for cell, trace in traces.items():
-        if cell.protocol == "onset" and cell.split != "sham" and (trace.onset >= 0).any():
+        met = (trace.onset >= 0) & ~trace.unstable
+        if cell.protocol == "onset" and cell.split != "sham" and met.any():
             curves = aligned(filled(trace.forward_reward), trace.onset, TAIL, after)
-            by_control.setdefault(cell.control, []).append(curves[trace.onset >= 0])
+            by_control.setdefault(cell.control, []).append(curves[met])
     if not by_control:
         return None
     figure = Canvas(figsize=(6, 4), layout="constrained")

@@ -75,7 +75,8 @@ def play_training(
     model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, every: int = 0, seed: int = 0
 ) -> Episode:
     """
-    Play an episode in an environment of its own, which is like those of the training, with the most likely actions.
+    Play an episode in an environment of its own, which is like those of the training, but for perturbations: there are
+    none. The actions are the most likely ones.
 
     :param model: in training
     :param n_steps: at most; the step that ends an episode is not among them

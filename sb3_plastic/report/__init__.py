@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from sb3_plastic.progress import Progress
-from sb3_plastic.report.document import FORMATS
+from sb3_plastic.report.document import FORMATS, checked_formats
 from sb3_plastic.report.page import compose
 from sb3_plastic.report.results import ReportError, Results, read_results
 
@@ -26,7 +26,7 @@ def write_report(
     out: str | Path,
     *,
     title: str | None = None,
-    formats: Collection[str] = FORMATS,
+    formats: str | Collection[str] = FORMATS,
     oracle: str | None = None,
     baseline: str | None = None,
     progress_bar: bool = False,
@@ -43,7 +43,9 @@ def write_report(
     :param progress_bar: show progress (needs tqdm)
     :return: the documents written
     :raises ReportError: if the folders cannot be reported, or not together
+    :raises UserError: on an unknown format
     """
+    formats = checked_formats(formats)
     folders = [results] if isinstance(results, str | Path) else list(results)
     with Progress(progress_bar) as progress:
         document = compose(read_results(folders, oracle=oracle, baseline=baseline), title, progress)

@@ -51,8 +51,8 @@ def adapts_in(results: Results, group: str, label: str) -> list[str] | None:
 
 def open_because(results: Results, group: str, label: str) -> str | None:
     """
-    Why nothing is claimed of an agent: ``still``, it moved before no onset; ``no sham`` with these onsets; ``few``
-    trained seeds.
+    Why nothing is claimed of an agent: ``no onset`` was run; ``still``, it moved before none; ``no sham`` with these
+    onsets; ``few`` trained seeds.
 
     :param results: of the comparison
     :param group: robot or environment
@@ -60,6 +60,8 @@ def open_because(results: Results, group: str, label: str) -> str | None:
     :return: None if there can be a claim
     """
     onset = results.of(group, protocol="onset", control="intact", label=label)
+    if onset.empty:
+        return "no onset"
     if onset[RAW].isna().all():
         return "still"
     intact = onset[onset["net"].notna()]
@@ -91,6 +93,8 @@ def few_seeds(results: Results) -> str:
 def _adapts(results: Results, group: str, label: str) -> str:
     onset = results.of(group, protocol="onset", control="intact", label=label)
     reason = open_because(results, group, label)
+    if reason == "no onset":
+        return f"{label}: it was not run with an onset in mid-episode, so nothing can be said of adaptation."
     if reason == "still":
         return f"{label}: it moved forward before no onset, so nothing can be said of adaptation."
     intact = onset[onset["net"].notna()]

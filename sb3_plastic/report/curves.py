@@ -105,6 +105,7 @@ def curve(onsets: Iterable[Onset], value: Callable[[Onset], Array | None]) -> Cu
     seeds = np.array([mean(scenarios) for scenarios in by_seed.values()])
     if np.isnan(seeds).all():  # of no seed, too
         return None
+    seeds = seeds[~np.isnan(seeds).all(1)]  # a seed without any value is none
     return Curve(TIME, mean(seeds), *stats.bootstrap_band(seeds))
 
 
@@ -119,7 +120,8 @@ def event_curve(times: Mapping[int, tuple[Array, Array]], grid: Array) -> Curve:
     for time, observed in times.values():
         at, fraction = stats.kaplan_meier(time, observed)
         curve_of_seed = fraction[np.searchsorted(at, grid, side="right") - 1]
-        seeds.append(np.where(grid <= time.max(), curve_of_seed, np.nan))  # nothing is known beyond the last
+        known = (grid <= time.max()) | (fraction[-1] == 0)  # beyond the last, only if all have had it
+        seeds.append(np.where(known, curve_of_seed, np.nan))
     # Where the last episode of one seed has ended, a mean of the others would jump.
     return Curve(grid, np.mean(seeds, axis=0), *stats.bootstrap_band(np.stack(seeds)))
 

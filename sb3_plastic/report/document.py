@@ -191,6 +191,12 @@ class Document:
             files,
         )
 
+    def free_name(self, name: str) -> str:
+        """A name that no figure has: this one, or with a number. :param name: asked for"""
+        taken = {file for block in self._blocks for file in block.files}
+        names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3)))
+        return next(free for free in names if f"{free}.png" not in taken)
+
     def _check_name(self, name: str) -> None:
         if not re.fullmatch(r"[\w.-]+", name):
             raise UserError(f"{name!r} is no name of a figure: letters, digits, '_', '-' and '.' are.")
@@ -221,19 +227,18 @@ class Document:
         title = html.escape(self.title)
         return PAGE_HTML.format(title=title, css=CSS, contents=f"<nav>\n{links}\n</nav>" if links else "", body=body)
 
-    def write(self, folder: str | Path, formats: Collection[str] = FORMATS) -> list[Path]:
+    def write(self, folder: str | Path, formats: str | Collection[str] = FORMATS) -> list[Path]:
         """
-        Write ``report.md`` with ``figures/``, and ``report.html``.
+        Write ``report.md`` with ``figures/``, and ``report.html``, which holds its figures.
 
         :param folder: made if it is not there; files of the same names are replaced
         :param formats: ``"md"``, ``"html"``, or both
         :return: the documents written, without the figures
         :raises UserError: on an unknown format
         """
-        if not formats or set(formats) - set(FORMATS):
-            raise UserError(f"Formats of a document are {' and '.join(FORMATS)}, not {', '.join(formats) or 'none'}.")
+        formats = checked_formats(formats)
         folder = Path(folder)
-        for block in self._blocks:
+        for block in self._blocks if "md" in formats else ():  # the page holds its figures
             for name, content in block.files.items():
                 replace_file(folder / "figures" / name, content)
         texts = {"md": self.markdown, "html": self.html}
@@ -244,6 +249,18 @@ class Document:
 
     def _add(self, markdown: str, html: str, files: Mapping[str, bytes] | None = None) -> None:
         self._blocks.append(_Block(markdown, html, dict(files or {})))
+
+
+def checked_formats(formats: str | Collection[str]) -> Collection[str]:
+    """
+    :param formats: one of ``FORMATS``, or several
+    :return: them
+    :raises UserError: on none, or another
+    """
+    named = [formats] if isinstance(formats, str) else list(formats)
+    if not named or set(named) - set(FORMATS):
+        raise UserError(f"Formats of a document are {' and '.join(FORMATS)}, not {', '.join(named) or 'none'}.")
+    return named
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
 from sb3_plastic.report.document import COLORS, PAGE, new_figure, plain, plot_style
 from sb3_plastic.report.results import Results
-from sb3_plastic.report.scores import perturbed
+from sb3_plastic.report.scores import met_onset, perturbed
 
 Array = NDArray[Any]
 Look = dict[str, Any]
@@ -141,8 +141,7 @@ def survival(results: Results, group: str, look: dict[str, Look]) -> Figure | No
     :param group: robot or environment
     :param look: of the labels
     """
-    onset = results.of(group, protocol="onset", control="intact")
-    onset = onset[onset["length"] > onset["onset"]]
+    onset = met_onset(results.of(group, protocol="onset", control="intact"))
     if not onset["fell"].any():
         return None
     time, observed = onset["length"] - onset["onset"], onset["fell"] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -145,7 +144,6 @@ class _Section:
         self.document, self.results, self.group = document, results, group
         self.look = figures.looks(results, group)
         self.onsets = read_onsets(results, group)
-        self.names = Counter[str]()
 
     def at_a_glance(self) -> None:
         pictures = robot_pictures(self.results, self.group)
@@ -248,8 +246,8 @@ class _Section:
         """Add a figure if there is one, and say whether there is."""
         if figure is not None:
             name = "-".join(_slug(part) for part in (self.group, kind, label) if part)
-            self.names[name] += 1  # labels may differ by their signs or capitals alone
-            name += f"-{self.names[name]}" if self.names[name] > 1 else ""
+            # Labels, and robots, may differ by their signs or capitals alone.
+            name = self.document.free_name(name)
             self.document.figure(name, figure, f"{label}. {CAPTIONS[kind]}" if label else CAPTIONS[kind])
         return figure is not None
 
@@ -268,16 +266,12 @@ def missing_controls(results: Results, group: str) -> list[str]:
 
 def _unstable(document: Document, results: Results) -> None:
     document.heading("Unstable cells")
-    skipped = {(name, str(why)) for s in results.summaries.values() for name, why in s.get("skipped", {}).items()}
     if results.unstable.empty:
         document.paragraph("The simulation held in all episodes.")
     else:
         keys = ["group", "label", "train_seed", "protocol", "scenario", "control"]
         table = results.unstable.groupby(keys, sort=False).size().rename("episodes").reset_index()
         document.table(table, "Episodes whose simulation broke. They are counted nowhere else.")
-    if skipped:
-        document.paragraph("Scenarios that were skipped:")
-        document.bullets([f"`{name}`: {why}" for name, why in sorted(skipped)])
 
 
 def _provenance(document: Document, results: Results) -> None:
@@ -301,16 +295,13 @@ def _provenance(document: Document, results: Results) -> None:
     document.table(table.drop(columns="versions") if alike else table, "Model: first digits of the file's SHA-256.")
     if alike:
         document.paragraph(f"Versions: {table['versions'].iloc[0]}.")
-    document.code("\n".join(_command(summary.get("command")) for summary in results.summaries.values()))
+    commands = [summary.get("command") for summary in results.summaries.values()]  # none of what Python evaluated
+    document.code("\n".join(command for command in commands if command))
     with document.details("Settings of every evaluation"):
         for path, summary in results.summaries.items():
             document.paragraph(f"`{path.name}`")
             settings = {name: value for name, value in summary.get("settings", {}).items() if name != "cells"}
             document.code(json.dumps(settings, indent=2, sort_keys=True))
-
-
-def _command(command: object) -> str:
-    return " ".join(command) if isinstance(command, list) else str(command)
 
 
 def _slug(label: str) -> str:

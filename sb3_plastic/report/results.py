@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.controls import WITHIN
 from sb3_plastic.evaluation.reading import AGAIN, check_sums, load_trace, read_json, read_records
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, file_name_of
 from sb3_plastic.evaluation.scores import with_scores
@@ -211,6 +212,7 @@ def _check_alike(summaries: dict[Path, dict[str, Any]]) -> None:
 
 def _check_models(summaries: dict[Path, dict[str, Any]]) -> None:
     seen: dict[tuple[str, str], tuple[Path, Any]] = {}
+    files: dict[Any, tuple[Path, str]] = {}
     for path, summary in summaries.items():
         settings = summary.get("settings", {})
         checksum = settings.get("model_sha256")
@@ -222,6 +224,13 @@ def _check_models(summaries: dict[Path, dict[str, Any]]) -> None:
             raise ReportError(
                 f"{path} and {other} are evaluations of the same model file (checksum {checksum[:12]}) under different "
                 "names: it would be counted as two trained models. Leave one out."
+            )
+        first, of_first = files.setdefault((*name, settings.get("env_id")), (path, checksum))
+        if checksum != of_first:
+            raise ReportError(
+                f"{path} and {first} are evaluations of two model files, {checksum[:12]} and {of_first[:12]}, as "
+                f"{name[0]!r} of seed {name[1]}: they would be counted as one trained model. Evaluate with another "
+                "--train-seed, or --label."
             )
 
 
@@ -251,7 +260,7 @@ def _oracle(labels: list[str], asked: str | None) -> str | None:
 
 def _baseline(records: pd.DataFrame, labels: list[str], oracle: str | None, asked: str | None) -> str | None:
     _check_label("--baseline", asked, labels)
-    plastic = set(records.loc[records["control"] != "intact", "label"])
+    plastic = set(records.loc[records["control"].isin(WITHIN[1:]), "label"])
     static = [label for label in labels if label not in plastic | {oracle}]
     return asked or (static[0] if len(static) == 1 else None)
 

@@ -64,6 +64,11 @@ def estimate(scores: Array | pd.DataFrame, statistic: stats.Statistic = stats.me
     return Estimate(statistic(x), *stats.bootstrap_interval(x, statistic))
 
 
+def met_onset(onset: pd.DataFrame) -> pd.DataFrame:
+    """Those episodes of the protocol ``onset`` in which the robot had not fallen before. :param onset: of it"""
+    return onset[(onset["onset"] >= 0) & (onset["length"] > onset["onset"])]
+
+
 def splits_of(records: pd.DataFrame) -> list[str]:
     """The splits that are there, from easy to hard. :param records: any"""
     there = set(records["split"])
@@ -292,7 +297,8 @@ def _closed(x: Array, base: Array, oracle: Array) -> float:
 
 
 def _growth(life: pd.DataFrame) -> pd.DataFrame:
-    """By how much the last third of the episodes of a life exceeds the first, [S, K]."""
-    third = (life["episode"].max() + 1) / 3
-    first, last = life[life["episode"] < third], life[life["episode"] >= life["episode"].max() + 1 - third]
+    """By how much the last third of the episodes of a life, rounded up, exceeds the first, [S, K]."""
+    n = life["episode"].max() + 1
+    third = np.ceil(n / 3)
+    first, last = life[life["episode"] < third], life[life["episode"] >= n - third]
     return matrix(last, "forward_reward") - matrix(first, "forward_reward")

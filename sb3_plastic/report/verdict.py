@@ -9,7 +9,7 @@ import pandas as pd
 from sb3_plastic.evaluation.scores import iqm, matrix
 from sb3_plastic.report.claims import CLAIM, adapts_in, open_because
 from sb3_plastic.report.results import Results
-from sb3_plastic.report.scores import estimate, perturbed
+from sb3_plastic.report.scores import estimate, met_onset, perturbed
 
 FIGURES = ("relative forward reward, onset", "net adaptation gain", "fallen after an onset")
 
@@ -19,6 +19,7 @@ ANSWERS = {
     "does not grow after the onset",
     "few": f"whether {{}} adapts is open: there are fewer than {CLAIM} trained seeds",
     "still": "nothing can be said of adaptation in {}, which moved forward before no onset",
+    "no onset": "nothing is said of adaptation in {}, not run with an onset in mid-episode",
     "no sham": "whether {} adapts is open: there is no sham with these onsets, so what freezing costs where nothing "
     "changes is not known",
     "not asked": "nothing is said of adaptation in {}, not run with frozen fast weights",
@@ -32,7 +33,7 @@ def verdict(results: Results) -> str:
         for label in results.labels_of(group):
             name = label if len(results.groups) == 1 else f"{label} ({group})"
             agents[_answer(results, group, label)].append(name)
-    if not any(agents[answer] for answer in ("shown", "not shown", "few", "still", "no sham")):
+    if not any(agents[answer] for answer in ("shown", "not shown", "few", "still", "no onset", "no sham")):
         return "Nothing can be said of adaptation: no agent was run with its fast weights frozen at the onset."
     parts = [ANSWERS[answer].format(_and(names)) for answer, names in agents.items() if names]
     text = "; ".join(parts)
@@ -49,7 +50,7 @@ def key_figures(results: Results) -> pd.DataFrame:
             values = (
                 estimate(matrix(onset, "relative"), iqm),
                 estimate(matrix(onset, "net")),
-                estimate(matrix(onset, "fell")),
+                estimate(matrix(met_onset(onset), "fell")),
             )
             shown = {name: str(value) for name, value in zip(FIGURES, values, strict=True)}
             rows.append({"robot": group, "agent": label, "trained seeds": onset["train_seed"].nunique(), **shown})
