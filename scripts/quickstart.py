@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,7 @@ def train(folder: Path, steps: int, arguments: list[str]) -> None:
     # With double quotes around what holds single ones, so that people can read it.
     print("\n$", *(f'"{word}"' if "'" in word else shlex.quote(word) for word in command), flush=True)
     command[0] = str(Path(sys.executable).with_name(command[0]))
-    subprocess.run(command, check=True, preexec_fn=end_with_parent)
+    subprocess.run(command, check=True, preexec_fn=partial(end_with_parent, os.getpid()))
 
 
 def evaluate(folder: Path, n_episodes: int) -> dict[str, list[float]]:

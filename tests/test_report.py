@@ -534,7 +534,7 @@ class TestErrors:
         for folder, protocols in ((pair[0], ["static", "onset"]), (other, ["removal"])):
             records = pd.read_csv(folder / "records.csv", keep_default_na=False)
             records[records["protocol"].isin(protocols)].to_csv(folder / "records.csv", index=False)
-        self.refuse([pair[0], other], capsys, "two model files .*counted as one trained model")
+        self.refuse([pair[0], other], capsys, "two model files, .*counted as one trained model")
 
     def test_the_label_that_was_run_over_a_life_is_static_still(self, pair):
         records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)

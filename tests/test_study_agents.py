@@ -11,6 +11,7 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
+from toy_robots import policy
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
@@ -24,7 +25,7 @@ from sb3_plastic.studies.layers import Fit, check_fitted
 from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
-from sb3_plastic.studies.trials import SHOWN, Trial, scenarios_of
+from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, scenarios_of
 
 PUBLISHED = Path(__file__).parents[1] / "docs" / "results"
 ANOTHER = PUBLISHED / "learning/agents/exported/HalfCheetah-v5-seed0"
@@ -195,6 +196,17 @@ def test_a_speed_is_relative_to_the_agent_alone_on_the_unperturbed_robot():
     assert speeds["novel/wires_signed"] == pytest.approx(0.72)
 
 
+def test_the_largest_trial_of_a_condition_counts_alone():
+    def trial(kept, steps, episodes):
+        row = result("adaptive", layer_seed=0, kept=kept, steps=steps)
+        return row | {"scores": [score | {"episodes": episodes} for score in row["scores"]]}
+
+    trials = [result("frozen"), trial(0.9, 400_000, 16), trial(0.2, 400_000, 1), trial(0.1, 2400, 64)]
+    frame = frame_of(trials)
+    assert chosen(frame, arm="adaptive", split="novel")["speed"].tolist() == [0.9]
+    assert len(frame) == 4
+
+
 def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around():
     results = [result("frozen", kept=0.2, agent_seed=seed) for seed in (0, 1)]
     results += [
@@ -275,6 +287,35 @@ def test_what_a_plastic_agent_has_more_than_another_has_an_interval_over_the_see
     assert shown["plastic"].startswith("0.88 [")
     assert shown["MLP"].startswith("0.38 [")
     assert shown["plastic - MLP"] == "0.50 [0.33, 0.67]"
+
+
+def test_agents_of_the_command_in_the_documents_are_compared_in_one_arm(tmp_path, capsys):
+    for seed, kept in ((0, 0.9), (1, 0.8)):
+        own = {"agent_seed": seed, "suite": "nda-v1"}
+        plastic = result("controls", kept=kept, **own)
+        off = [score | {"control": "off"} for score in plastic["scores"]]
+        plastic["scores"] = plastic["scores"] + off
+        mlp = result("controls", kept=kept - 0.3, **own) | {"agent": "MLP"}
+        keep(tmp_path, plastic | {"cell": f"plastic{seed}"})
+        keep(tmp_path, mlp | {"cell": f"mlp{seed}"})
+    main(["robustness", "--out", str(tmp_path), "--report-only"])
+    assert "| MLP | plastic | plastic, off | plastic - MLP |" in capsys.readouterr().out
+
+
+def test_a_study_without_a_judged_agent_or_a_perturbation_says_so(tmp_path, capsys):
+    keep(tmp_path, {"cell": "fit", "robot": "HalfCheetah", "unexplained": [0.1, 0.2]})
+    with pytest.raises(UserError, match="No agent has been judged yet"):
+        main(["adaptation", "--out", str(tmp_path), "--report-only"])
+    nominal = result("controls")
+    keep(tmp_path, nominal | {"cell": "nominal", "scores": nominal["scores"][:1]})
+    main(["robustness", "--out", str(tmp_path), "--report-only"])
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_layer_without_the_hypothesis_of_the_figure_can_be_watched():
+    watcher = _Watcher(policy(("motors",)), "plugs")
+    watcher.act(np.zeros((3, 3)), np.ones(3, bool), np.zeros(3, bool))
+    assert watcher.means[0].shape == (3, 0)
 
 
 def test_a_low_pass_filter_sends_half_of_a_jump_and_starts_anew_with_the_episode():

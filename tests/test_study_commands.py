@@ -1,5 +1,6 @@
 """The studies that train agents with `sb3-plastic train`, at their smallest size."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -171,11 +172,12 @@ def until(condition):
 
 
 PARENT = """
-import runpy, subprocess, sys
+import os, runpy, subprocess, sys
 
 if len(sys.argv) > 2:  # without the whole package, which takes seconds to import
     end_with_parent = runpy.run_path(sys.argv[2])["end_with_parent"]
-    subprocess.run([sys.executable, __file__, sys.argv[1]], preexec_fn=end_with_parent)
+    parent = os.getpid()
+    subprocess.run([sys.executable, __file__, sys.argv[1]], preexec_fn=lambda: end_with_parent(parent))
 print("the child runs", flush=True)
 sys.stdin.read()
 """
@@ -192,6 +194,13 @@ def test_a_child_ends_with_its_parent(tmp_path):
         parent.kill()
         assert parent.stdout.read() == ""  # the end of the output: nobody holds it any more
     until(lambda: not processes_about(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+def test_a_child_whose_parent_has_ended_before_it_asks_ends(tmp_path):
+    code = f"import runpy; runpy.run_path({lifetime.__file__!r})['end_with_parent'](1); print('it goes on')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 
 
 @pytest.mark.slow
@@ -227,6 +236,8 @@ def test_estimates_are_means_over_trainings_of_their_means_over_scenarios():
         {"robot": "Ant", "agent": "hebb", "seed": seed, "scores": [score("a", 0.5, seed), score("b", 0.5, seed + 1)]}
         for seed in (0, 1)
     ]
+    short = {**results[0], "seed": 2, "steps": 2048, "scores": [score("a", 0.0, 0)]}
+    results = [{**result, "steps": 300_000} for result in results] + [short]  # another budget is no third seed
     found = meta_estimates(results).set_index(["split", "score"])
     assert found.loc[("novel", "net_gain"), "value"] == found.loc[("all", "net_gain"), "value"] == 1.0
     assert found.loc[("novel", "relative"), "value"] == 0.5

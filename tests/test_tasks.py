@@ -64,8 +64,24 @@ def test_trials_with_fewer_cues_begin_later():
 
 
 def test_even_numbers_of_cues_are_refused():
-    with pytest.raises(ValueError, match=r"cues must be odd numbers, else there are ties, got \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"cues must be odd numbers, at least one, .*got \(2, 3\)"):
         CueAccumulation(cues=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("task", "argument", "message"),
+    [
+        (PatternCompletion, dict(n_hidden=0), "n_hidden must be a whole number at least 1"),
+        (PatternCompletion, dict(n_hidden=9), "n_hidden must be a finite number at most 8"),
+        (OneShotAssociation, dict(n_active=99), "n_active must be a finite number at most 60"),
+        (OneShotAssociation, dict(delay=-20), "delay must be a whole number at least 0"),
+        (RewardReversal, dict(show=2), "answer must be a finite number at most 2"),
+        (CueAccumulation, dict(cues=()), "at least one"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(task, argument, message):
+    with pytest.raises(ValueError, match=message):
+        task(**argument)
 
 
 def test_hidden_bits_are_silent_and_alone_are_asked_for():

@@ -97,6 +97,8 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)
     results = list(required_results(args.out).values())
+    if not any("scores" in result for result in results):
+        raise UserError(f"No agent has been judged yet in {args.out}: run the study to its end.")
     for path in preset.report(results, args.out):
         print(f"Wrote {path}")
     print(origin(results))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sb3_plastic.studies.lifetime import end_with_parent
@@ -25,12 +26,13 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    bound = partial(end_with_parent, os.getpid())
     with log.open("w") as output:
         output.write(f"$ sb3-plastic {shlex.join(arguments)}\n")
         output.flush()
         command = [sys.executable, "-m", "sb3_plastic.cli", *arguments]
         code = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | threads, preexec_fn=end_with_parent
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | threads, preexec_fn=bound
         ).returncode
     if code:
         raise RuntimeError(f"sb3-plastic {shlex.join(arguments)} failed:\n{log.read_text()[-2000:]}")

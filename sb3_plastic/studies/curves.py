@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
 
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
 from sb3_plastic.studies.options import add_out, parser_of
@@ -40,12 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--bin-size", type=int, default=10_000, help="environment steps per point (default: 10000)")
     parser.add_argument("--report-only", action="store_true", help="draw the curves.csv in --out")
     args = parser.parse_args(argv)
+    check_number("--bin-size", args.bin_size, at_least=1, integer=True)
     table = args.out / "curves.csv"
     if not args.report_only:
         rows = []
         for group in args.groups:
             label, separator, folders = group.rpartition("=")
-            if not separator:
+            if not separator or not label:
                 parser.error(f"{group!r} is not LABEL=FOLDER,FOLDER,...")
             for folder in map(Path, folders.split(",")):
                 curve = read_curve(folder, args.bin_size)
@@ -93,15 +95,16 @@ def draw_curves(groups: Mapping[str, Iterable[Mapping[str, list[float]]]], path:
     with plot_style():
         figure = new_figure(6.0, 3.4)
         axes = figure.subplots()
-        for (label, curves), color in zip(groups.items(), COLORS, strict=False):
+        for i, (label, curves) in enumerate(groups.items()):
+            look: dict[str, Any] = dict(color=COLORS[i % len(COLORS)], linestyle=("-", "--", ":")[i // len(COLORS) % 3])
             runs = list(curves)
             grid = sorted(set.intersection(*(set(run["steps"]) for run in runs)))
             if not grid:
                 continue  # no bin in which an episode of every seed has ended
             rows = [np.interp(grid, run["steps"], run["returns"]) for run in runs]
             for row in rows:
-                axes.plot(grid, row, color=color, alpha=0.35, linewidth=0.8)
-            axes.plot(grid, np.mean(rows, axis=0), color=color, linewidth=1.8, label=f"{label} (mean of {len(rows)})")
+                axes.plot(grid, row, **look, alpha=0.35, linewidth=0.8)
+            axes.plot(grid, np.mean(rows, axis=0), **look, linewidth=1.8, label=f"{label} (mean of {len(rows)})")
         axes.set(xlabel="environment steps", ylabel="return of training episodes")
         if axes.has_data():
             axes.legend()

@@ -17,7 +17,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     :param theirs: likewise, of other seeds
     :return: empty if some are NaN, or some of theirs are not above 0, where a share has no meaning
     """
-    if np.isnan(ours).any() or not (theirs > 0).all():
+    if not len(ours) or not len(theirs) or np.isnan(ours).any() or not (theirs > 0).all():
         return ""
     return _with_interval(_relative(ours, theirs), joint_interval([ours[:, None], theirs[:, None]], _relative))
 
@@ -28,12 +28,12 @@ def beside(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
 
     :param ours: returns by seed
     :param theirs: likewise
-    :return: empty without any pair, or if some of theirs are not above 0
+    :return: empty without any pair, or if some are NaN, or some of theirs not above 0
     """
     seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds or min(theirs[seed] for seed in seeds) <= 0:
-        return ""
     pairs = np.array([[ours[seed], theirs[seed]] for seed in seeds])
+    if not seeds or np.isnan(pairs).any() or not (pairs[:, 1] > 0).all():
+        return ""
     interval = joint_interval([pairs], lambda drawn: _relative(*drawn.T))
     by_seed = ", ".join(f"{pair[0]:.0f} and {pair[1]:.0f} ({seed})" for pair, seed in zip(pairs, seeds, strict=True))
     return f"{_with_interval(_relative(*pairs.T), interval)} | {by_seed}"

@@ -27,13 +27,20 @@ def estimates(results: Sequence[Result]) -> pd.DataFrame:
     """
     Estimates over trainings, with their 95 % bootstrap intervals.
 
-    :param results: of the study
+    :param results: of the study; of each agent the longest trainings, and of these the largest evaluations, count
     :return: ``robot, agent, protocol, split, control, score, seeds, value, low, high``; the split ``all`` holds all
         scenarios of the protocol. ``relative`` is an interquartile mean, the others are means
     """
     keys = ["robot", "agent", "protocol", "split", "control"]
     shared = ("robot", "agent", "seed")
-    frame = pd.DataFrame([{name: r[name] for name in shared} | score for r in results for score in r["scores"]])
+    longest: dict[tuple[str, str], int] = {}
+    for r in results:
+        key = r["robot"], r["agent"]
+        longest[key] = max(longest.get(key, 0), r.get("steps", 0))
+    counted = [r for r in results if r.get("steps", 0) == longest[r["robot"], r["agent"]]]
+    counted.sort(key=lambda r: len(r["scores"]))
+    frame = pd.DataFrame([{name: r[name] for name in shared} | score for r in counted for score in r["scores"]])
+    frame = frame.drop_duplicates([*shared, "protocol", "split", "scenario", "control"], keep="last")
     perturbed = frame[~frame["split"].isin(["nominal", "reference", "sham"])]
     frame = pd.concat([frame, perturbed.assign(split="all")])
     rows = []

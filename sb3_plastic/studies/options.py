@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sb3_plastic.errors import check_number
 from sb3_plastic.studies.ray_tasks import RayTasks
 from sb3_plastic.studies.runner import LocalProcesses, Place
 
@@ -59,4 +60,5 @@ def place_of(args: argparse.Namespace) -> Place:
 
     :param args: parsed arguments
     """
+    check_number("--jobs", args.jobs, at_least=1, integer=True)
     return LocalProcesses(args.jobs) if args.ray is None else RayTasks(args.ray, args.jobs)

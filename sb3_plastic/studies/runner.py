@@ -11,6 +11,7 @@ was. At the end all results are gathered in ``study/results.csv``, one row per c
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,7 @@ class LocalProcesses:
                 yield cell, run(cell)
             return
         # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
-        with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), begin_worker) as pool:
+        with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), begin_worker, (os.getpid(),)) as pool:
             futures = {pool.submit(run, cell): cell for cell in cells}
             try:
                 for future in as_completed(futures):
@@ -165,9 +166,9 @@ def file_name(*parts: object) -> str:
     return "-".join(re.sub(r"\W+", "_", str(part)).strip("_") for part in parts if part != "")
 
 
-def begin_worker() -> None:
-    """In a process that runs cells: one thread, and an end with the study's."""
-    end_with_parent()
+def begin_worker(parent: int) -> None:
+    """In a process that runs cells: one thread, and an end with the study's. :param parent: id of its process"""
+    end_with_parent(parent)
     one_thread()
 
 

@@ -9,7 +9,8 @@ name beside it, as RL Zoo leaves it:
 sb3-plastic train --algo ppo --conf-file zoo_configs/ppo.yml --env sb3_plastic/PerturbedAntLatent-v0 --seed 10
 
 Only perturbations from the start are run. A cell is the forward reward of an episode, summed over its steps and
-averaged over episodes and models, divided by the same without perturbation; in brackets: by model. `--sweep` multiplies
+averaged over episodes, divided by the same without perturbation, model by model, and then averaged over models; in
+brackets: by model. Episodes whose simulation broke are left out. `--sweep` multiplies
 each family of the suite by growing factors, and prints the factors at which 75, 50 and 25 % are left: the bounds
 of the training range and of the two shells outside it.
 """

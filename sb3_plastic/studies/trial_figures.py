@@ -118,13 +118,16 @@ def _named(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
-def robustness_figure(frame: pd.DataFrame) -> Figure:
+def robustness_figure(frame: pd.DataFrame) -> Figure | None:
     """
     Speed of each agent in each arm by family, with intervals over seeds; one panel per suite and protocol.
 
     :param frame: scores of a robot
+    :return: None if nothing was perturbed
     """
     frame = frame[(frame["control"] == "intact") & ~frame["split"].isin(["nominal", "reference", "sham"])]
+    if frame.empty:
+        return None
     shown = list(frame[["suite", "protocol"]].drop_duplicates().itertuples(index=False, name=None))
     families = {key: list(chosen(frame, suite=key[0], protocol=key[1])["family"].unique()) for key in shown}
     agents = list(frame[["agent", "arm"]].drop_duplicates().itertuples(index=False, name=None))

@@ -115,9 +115,11 @@ def agent_columns(rows: pd.DataFrame) -> dict[str, Column]:
         notes = [note for note in (arm, control) if note not in ("frozen", "controls", "intact")]
         columns[", ".join([agent, *notes])] = _estimate_of("speed", agent=agent, arm=arm, control=control)
     intact = chosen(rows, control="intact")
-    controlled = list(dict.fromkeys(chosen(rows, arm="controls")["agent"]))
+    switched = rows[rows["control"] != "intact"]
+    # Faults of the network come with no control: who was asked for them is known by the arm.
+    controlled = list(dict.fromkeys((chosen(rows, arm="controls") if switched.empty else switched)["agent"]))
     for agent in controlled:
-        for other in dict.fromkeys(chosen(intact, arm="frozen")["agent"]):
+        for other in dict.fromkeys(_alone(intact)["agent"]):
             if other not in controlled:
                 columns[f"{agent} - {other}"] = partial(_one_agent_ahead, agent, other)
     return columns
@@ -128,8 +130,14 @@ def _estimate_of(score: str, control: str = "intact", **values: str) -> Column:
 
 
 def _one_agent_ahead(agent: str, other: str, rows: pd.DataFrame) -> Estimate:
-    rows = chosen(rows, control="intact")
-    return ahead(chosen(rows, agent=agent, arm="controls"), chosen(rows, agent=other, arm="frozen"), "speed")
+    rows = chosen(_alone(rows), control="intact")
+    return ahead(chosen(rows, agent=agent), chosen(rows, agent=other), "speed")
+
+
+def _alone(rows: pd.DataFrame) -> pd.DataFrame:
+    """Agents as they are, of which the arm `frozen` has the intact ones alone. Of both arms, the one with controls."""
+    alone = rows[rows["arm"].isin(["frozen", "controls"])].sort_values("arm", kind="stable")  # controls come first
+    return alone.drop_duplicates(["agent", "agent_seed", "suite", "protocol", "scenario", "control"])
 
 
 def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
@@ -170,7 +178,7 @@ def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> N
     :param columns: by name
     """
     seeds = len(rows[["agent_seed", "layer_seed"]].drop_duplicates().query("layer_seed >= 0"))
-    agents = rows.groupby("agent")["agent_seed"].nunique().max()
+    agents = rows.groupby(["agent", "arm"])["agent_seed"].nunique().max()  # other agents stand as arms
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
     _print_rows(title, rows, {name: partial(_text_of, column) for name, column in columns.items()})
 

@@ -18,6 +18,9 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     """
     One row per condition of a trial.
 
+    Where a condition was judged more than once, the layers that were fitted on most steps count, then the trial with
+    most episodes.
+
     :param results: of the study; fits and watches are left out
     :return: what names the trial, the condition and its scores; ``family``, the scenario without its suite; ``speed``,
         forward reward where 1 is that of the same agent alone on the unperturbed robot: from the onset on, or of whole
@@ -27,7 +30,7 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     named = ("robot", "agent", "agent_seed", "layer_seed", "arm", "suite")
     empty = dict.fromkeys(SCORES, float("nan"))
     rows = [
-        {name: result.get(name) for name in named} | empty | score
+        {name: result.get(name) for name in (*named, "steps")} | empty | score
         for result in results
         for score in result.get("scores", ())
     ]
@@ -35,6 +38,7 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     if frame.empty:
         return frame
     frame["layer_seed"] = frame["layer_seed"].astype(float).fillna(-1).astype(int)
+    frame = _largest(frame, list(named))
     families = [
         scenario.removeprefix(f"{suite}/").removesuffix("/onset")
         for scenario, suite in zip(frame["scenario"], frame["suite"], strict=True)
@@ -50,6 +54,15 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     share = frame["own"] / compared.fillna(frame["own"])
     frame = frame.assign(speed=frame["kept"].fillna(frame["relative"]) * share)
     return frame.drop(columns=["alone", "own", "anyone"])
+
+
+def _largest(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
+    """One row for each condition of a trial. :param frame: all rows :param named: what names a trial"""
+    layered = frame["layer_seed"] >= 0
+    most = frame["steps"].where(layered).groupby([frame[name] for name in ("robot", "agent", "arm")]).transform("max")
+    frame = frame[~layered | frame["steps"].isna() | (frame["steps"] == most)]
+    condition = [*named, "protocol", "split", "scenario", "control"]
+    return frame.sort_values("episodes", kind="stable").drop_duplicates(condition, keep="last").sort_index()
 
 
 def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:

@@ -258,7 +258,9 @@ class _Watcher(Player):
         actions = super().act(observations, starts, perturbed)
         layer, _ = self.policy.split_state(self.state, len(starts))
         self.acting.append(np.eye(len(self.policy.layer.names))[layer.acting])
-        self.means.append(self.policy.estimates(self.state)[self.hypothesis].mean.copy())
+        known = self.policy.estimates(self.state)  # of this layer's hypotheses
+        none = np.zeros((len(actions), 0))
+        self.means.append(known[self.hypothesis].mean.copy() if self.hypothesis in known else none)
         return actions
 
 

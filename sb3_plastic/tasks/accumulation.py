@@ -41,8 +41,8 @@ class CueAccumulation(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(n % 2 for n in self.cues):
-            raise UserError(f"cues must be odd numbers, else there are ties, got {self.cues}.")
+        if not self.cues or not all(n > 0 and n % 2 for n in self.cues):
+            raise UserError(f"cues must be odd numbers, at least one, else there are ties, got {self.cues}.")
 
     @property
     def n_inputs(self) -> int:

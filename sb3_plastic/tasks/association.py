@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from sb3_plastic.errors import check_number
 from sb3_plastic.tasks.base import Task, Trials, random_permutations, random_subsets
 
 
@@ -35,6 +36,10 @@ class OneShotAssociation(Task):
     gap: int = 4
     delay: int = 4
     query: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("n_active", self.n_active, at_most=self.n_stimulus)
 
     @property
     def n_inputs(self) -> int:

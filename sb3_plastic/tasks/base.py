@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_number
 
 NOT_ASKED = -1
 """A target where there is no question. Losses leave it out: ``torch.nn.functional.cross_entropy(ignore_index=-1)``."""
@@ -63,6 +63,11 @@ class Task(ABC):
         for name in ("rate", "drop", "spurious"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is a probability in [0, 1], got {getattr(self, name)}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("rate", "drop", "spurious", "background") and not isinstance(value, tuple):
+                # Ticks between what is shown may be none; of all else there is one.
+                check_number(field.name, value, at_least=0 if field.name in ("gap", "delay") else 1, integer=True)
 
     @property
     def n_groups(self) -> int:

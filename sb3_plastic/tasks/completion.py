@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from sb3_plastic.errors import check_number
 from sb3_plastic.tasks.base import NOT_ASKED, Task, Trials, random_subsets
 
 
@@ -35,6 +36,10 @@ class PatternCompletion(Task):
     show: int = 8
     gap: int = 4
     query: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("n_hidden", self.n_hidden, at_most=self.n_bits)
 
     @property
     def n_groups(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.tasks.base import Task, Trials, random_subsets
 
 
@@ -46,6 +46,8 @@ class RewardReversal(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_number("n_active", self.n_active, at_most=self.n_stimulus)
+        check_number("answer", self.answer, at_most=self.show)
         if not 0 < self.reversals[0] < self.reversals[1] <= self.n_rounds:
             raise UserError(f"reversals must lie in 1 ... n_rounds - 1, got {self.reversals} of {self.n_rounds}.")
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from sb3_plastic.report.stats import bootstrap_interval
 from sb3_plastic.studies.table import Result
-from sb3_plastic.studies.temporal.settings import NOISE, UPDATES
+from sb3_plastic.studies.temporal.settings import N_TEST, NOISE, UPDATES
 
 KEYS = ["task", "network", "ablation", "n_updates"]
 
@@ -19,12 +19,16 @@ def records(cells: Iterable[Result]) -> pd.DataFrame:
     """
     One row per network and test.
 
-    :param cells: results of the study
+    :param cells: results of the study. Those judged on most trials count: a smoke run in the same folder does not
     :return: ``task, network, ablation, n_updates, seed, lesion, drop, spurious, delay, accuracy, reference,
         n_parameters``; ``reference`` is the reference decoder's accuracy on trials of the same kind
     """
+    cells = list(cells)
+    most = max((cell.get("trials") or N_TEST for cell in cells), default=N_TEST)
     rows = []
     for cell in cells:
+        if (cell.get("trials") or N_TEST) < most:
+            continue
         shared = {name: cell.get(name, "") for name in [*KEYS, "seed"]} | {"n_parameters": cell.get("n_parameters")}
         for test in cell["tests"]:
             rows.append({**shared, "lesion": "", "delay": None, **test})

@@ -92,7 +92,7 @@ def ranking(results: Iterable[Result]) -> pd.DataFrame:
     rows = []
     for result in results:
         levels = {f"drop {test['drop']}": test["accuracy"] for test in result["tests"]}
-        row = {name: result[name] for name in ("task", "network", "ablation", "seed")}
+        row = {name: result.get(name, "") for name in ("task", "network", "ablation", "seed")}
         rows.append(row | {"mean": sum(levels.values()) / len(levels)} | levels)
     frame = pd.DataFrame(rows).rename(columns={"ablation": "change"})
     return frame.sort_values(["task", "network", "mean"], ascending=[True, True, False], ignore_index=True)

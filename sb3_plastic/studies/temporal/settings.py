@@ -11,6 +11,9 @@ from typing import Any
 from sb3_plastic.snn.rules import MODULATIONS, RULES
 from sb3_plastic.tasks import TASKS, Task
 
+N_TEST = 1024
+"""Trials per test."""
+
 NOISE = ((0.0, 0.0), (0.2, 0.025), (0.4, 0.05), (0.5, 0.1))
 """Levels of the test: spikes dropped, and spurious ones per input and tick."""
 

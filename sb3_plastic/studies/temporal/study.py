@@ -21,6 +21,7 @@ from sb3_plastic.studies.temporal.settings import (
     HEADLINE,
     LONGER,
     LONGER_SEEDS,
+    N_TEST,
     NETWORKS,
     NOISE,
     PLASTIC_NETWORKS,
@@ -32,7 +33,6 @@ from sb3_plastic.studies.temporal.settings import (
 from sb3_plastic.studies.temporal.training import Recipe, evaluate, train
 from sb3_plastic.tasks import CueAccumulation, Task
 
-N_TEST = 1024
 """Trials per test."""
 
 

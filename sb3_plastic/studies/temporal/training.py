@@ -60,7 +60,7 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
     :param task: the task, whose noise is replaced by the recipe's
     :param recipe: how
     :param seed: of the trials and of the exploration
-    :return: accuracy of each update's batch, answers as they were drawn
+    :return: accuracy of each update's batch, of the likeliest answers; what they led to was drawn
     """
     for name, parameter in network.named_parameters():
         if name.rsplit(".", 1)[-1] in recipe.frozen:
