@@ -19,6 +19,7 @@ ALLOWED = {
     "export": "errors files versions safe",
     "observations": "errors",
     "seeding": "",
+    "copying": "",
     "wrappers": "errors",
     "snn": "errors",
     "tasks": "errors",
@@ -26,7 +27,7 @@ ALLOWED = {
     "perturbations": "errors files progress seeding simulator",
     "undisturbed": "",
     "adaptive": "errors files progress safe export snn undisturbed",
-    "evaluation": "seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
+    "evaluation": "copying seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
     "simulator progress undisturbed",
     "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
@@ -46,13 +47,13 @@ ALLOWED = {
     "distill": "distillation errors evaluation export files progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
-    "es": "seeding errors export versions finite snn observations policies stepper monitor saving",
+    "es": "copying seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms evaluation tuning",
     "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo "
     "zoo versions undisturbed",
-    "interchange": "errors files export policies snn",
+    "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange snn",
     "cli": "artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
 }

@@ -37,6 +37,14 @@ def small(cls, policy="MlpPolicy", observation_space=BOX, action_space=BOUNDED, 
     return cls(policy, env, policy_kwargs=dict(net_arch=[8]), device="cpu", **kwargs)
 
 
+def ars(policy="MlpPolicy", **policy_kwargs):
+    """A model of ARS, whose parameters are 0 at first."""
+    model = sb3_contrib.ARS(policy, RandomEnv(BOX, BOUNDED), policy_kwargs=policy_kwargs, device="cpu")
+    for parameter in model.policy.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
 def small_plastic(policy="MlpPolicy", observation_space=BOX, action_space=BOUNDED, **policy_kwargs):
     """A PlasticPPO with layers of eight neurons."""
     kwargs = dict(net_arch=dict(pi=[8], vf=[8])) | policy_kwargs
@@ -69,6 +77,9 @@ MODELS = {
     "TQC": lambda: small(sb3_contrib.TQC),
     "CrossQ": lambda: small(sb3_contrib.CrossQ),
     "ARS": lambda: small(sb3_contrib.ARS),
+    "ARS, linear": lambda: ars("LinearPolicy"),
+    "ARS, no bias": lambda: ars(net_arch=[8], with_bias=False),
+    "ARS, not squashed": lambda: ars(net_arch=[8], squash_output=False),
     "QRDQN": lambda: small(sb3_contrib.QRDQN, action_space=spaces.Discrete(3)),
     "RecurrentPPO": lambda: sb3_contrib.RecurrentPPO(
         "MlpLstmPolicy",
@@ -170,6 +181,17 @@ def test_statistics_of_other_observations_are_refused():
     normalization = Normalization.of(statistics_of(spaces.Box(-9, 9, (3,))))
     with pytest.raises(ValueError, match="another environment"):
         normalization.around(DummyVecEnv([lambda: RandomEnv(spaces.Box(-9, 9, (4,)), BOUNDED)]))
+
+
+@pytest.mark.parametrize(
+    ("observation", "got"),
+    [(np.zeros(1), r"\(1,\)"), (np.zeros((2, 1)), r"\(2, 1\)"), ((np.zeros(3), {}), "pass the first")],
+)
+def test_observations_of_another_shape_are_not_normalised(observation, got):
+    normalization = Normalization({"": np.zeros(3)}, {"": np.ones(3)})
+    with pytest.raises(ValueError, match=rf"of shape \(3,\), got .*{got}"):
+        normalization(observation)
+    assert normalization(np.zeros((4, 3))).shape == (4, 3)
 
 
 def test_statistics_that_are_not_finite_are_refused():

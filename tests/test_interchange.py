@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from envs import RandomEnv
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_plastic import PlasticPPO
@@ -22,6 +24,7 @@ from sb3_plastic.wrappers import VecPreviousActionReward
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
+IMAGES = spaces.Box(0, 255, (36, 36, 1), np.uint8)
 ACTIONS = spaces.Box(np.float32([-1, -2]), np.float32([1, 2]))
 NORMALIZATION = Normalization({"": np.array([0.1, -0.2, 0.3])}, {"": np.array([1.0, 2.0, 3.0])}, clip=5.0)
 
@@ -116,6 +119,70 @@ def test_a_graph_carries_the_whole_state(tmp_path):
     assert np.abs(kept[state_names(policy.snn).index("layer0.h")]).max() > 0.01
     for array, expected in zip(states[1], kept, strict=True):
         np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 3), (2, 2)])
+def test_actions_have_the_shape_of_their_box(shape, tmp_path):
+    policy = policy_of(spaces.Box(-1, 1, shape))
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx", NORMALIZATION))
+    found = compare(Original(policy), graph, RandomEnv(BOX, policy.action_space, length=9), steps=9)
+    assert found.largest < 1e-5
+
+
+def test_a_neuron_that_does_not_read_its_last_spikes_can_be_stepped(tmp_path, monkeypatch):
+    def forgetful(v, z, current, beta, threshold, fire):
+        v = beta * v + current
+        return v, fire(v - threshold)
+
+    monkeypatch.setitem(NEURONS, "forgetful", forgetful)
+    policy = policy_of(rule="none", neuron="forgetful")
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx", NORMALIZATION))
+    assert compare(Original(policy), graph, RandomEnv(BOX, ACTIONS, length=9), steps=20).largest < 1e-5
+
+
+def test_a_copy_changes_nothing_of_the_original(tmp_path):
+    policy = policy_of().train()
+    to_onnx(policy, tmp_path / "agent.onnx")
+    assert policy.training
+    own = {id(parameter) for parameter in policy.parameters()}
+    assert not own & {id(p) for p in DeterministicStep(check_convertible(policy, "ONNX")).parameters()}
+
+
+@pytest.mark.parametrize("wrong", [np.full((1, 2), np.nan), np.zeros((2, 1, 2))])
+def test_what_is_not_finite_or_of_another_shape_is_no_copy(wrong):
+    class Wrong:
+        def predict(self, *args, **kwargs):
+            return wrong, None
+
+    found = compare(Original(policy_of()), Wrong(), RandomEnv(BOX, ACTIONS), steps=2)
+    assert (found.largest, found.equal) == (np.inf, 0)
+
+
+def test_a_file_that_is_no_graph_is_answered(tmp_path):
+    with pytest.raises(UserError, match="There is no graph"):
+        OnnxPolicy(tmp_path / "missing.onnx")
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    with pytest.raises(UserError, match="is no graph that onnxruntime can run"):
+        OnnxPolicy(tmp_path / "junk.onnx")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--after", "3"], "--after is of snntorch and NIR"), (["--check", "-5"], "--check must be a whole number")],
+)
+def test_options_that_mean_nothing_are_refused(arguments, message, tmp_path, capsys):
+    model = RESULTS / "learning/agents/exported/HalfCheetah-v5-seed0"
+    assert main(["convert", str(model), "--format", "onnx", "--to", str(tmp_path / "m.onnx"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_that_sees_images_is_compared_as_it_was_trained(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(gym.registry, "Images-v0", EnvSpec("Images-v0", lambda: RandomEnv(IMAGES, ACTIONS, length=9)))
+    model = PlasticPPO("CnnPolicy", RandomEnv(IMAGES, ACTIONS), n_steps=16, batch_size=16, device="cpu")
+    model.save(tmp_path / "m.zip")
+    command = ["convert", str(tmp_path / "m.zip"), "--env", "Images-v0", "--format", "onnx", "--check", "5"]
+    assert main([*command, "--to", str(tmp_path / "m.onnx")]) == 0
+    assert "Over 5 steps the actions differ by" in capsys.readouterr().out
 
 
 def test_discrete_actions_are_the_likeliest(tmp_path):

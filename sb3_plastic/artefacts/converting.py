@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.artefacts.environment import environment_of
-from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
@@ -98,6 +98,10 @@ def convert_model(
     """
     hush_mujoco()
     check_choice("format", format_name, FORMATS)
+    for name, number in (("--after", after), ("--check", check)):
+        check_number(name, number, at_least=0, integer=True)
+    if after and format_name == "onnx":
+        raise UserError("A graph of ONNX holds the whole state, which nothing freezes: --after is of snntorch and NIR.")
     path = model_file(model)
     agent, _ = load_model(path, trust=trust)
     if is_adaptive_folder(path):

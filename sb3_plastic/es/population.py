@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
+from sb3_plastic.copying import copied
 from sb3_plastic.observations import map_obs
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.stepper import State
@@ -50,8 +49,7 @@ class Population:
 
     def __init__(self, policy: PlasticPolicy) -> None:
         self._initial_state = policy.initial_state
-        # The distribution of the policy's last actions may carry a graph, and a graph cannot be copied.
-        self._policy = deepcopy(policy, {id(policy.action_dist): policy.action_dist})
+        self._policy = copied(policy)
         self._policy.set_training_mode(False)
         self._parameters = self._policy.actor_parameters()
         self._shapes = [parameter.shape for parameter in self._parameters]

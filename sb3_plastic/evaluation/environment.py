@@ -170,7 +170,7 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
     ]
     found = next((file for file in candidates if file.is_file()), None)
     if found is None and zoo.config.get("normalize"):
-        names = ", ".join(file.name for file in candidates)
+        names = ", ".join(dict.fromkeys(file.name for file in candidates))
         raise UserError(
             f"{path} was trained with VecNormalize, as {zoo.folder}/config.yml says, and acts at random without its "
             f"statistics, which are not beside it ({names}). Put them there, or name their file: --vecnorm."

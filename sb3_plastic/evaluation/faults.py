@@ -12,7 +12,6 @@ of SB3. A policy with networks of its own offers `ActorSynapses`; nothing else i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from sb3_plastic.copying import copied
 from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.evaluation.controls import Predictor, controls_of
 
@@ -212,9 +212,7 @@ class FaultyModel:
         if not isinstance(policy, nn.Module):
             raise UserError(f"Faults act on policies of torch, got {type(policy).__name__}. Give the model's zip file.")
         self.fault, self._rng = fault, np.random.default_rng(seed)
-        # The distribution of the policy's last actions may carry a graph, and a graph cannot be copied.
-        distribution = getattr(policy, "action_dist", None)
-        self._policy: Any = deepcopy(policy, {id(distribution): distribution})
+        self._policy: Any = copied(policy)
         self._steps = 0
         layers = synapses_of(self._policy)
         value = fault.value

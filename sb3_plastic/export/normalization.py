@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -41,12 +42,17 @@ class Normalization:
         The observation as the policy was trained on it: bit for bit what VecNormalize gives.
 
         :param observation: of one environment or of several
+        :raises UserError: on observations of another shape
         """
         if isinstance(observation, dict):
             return {key: self._one(key, value) if key in self.mean else value for key, value in observation.items()}
         return self._one(WHOLE, observation) if self.mean else observation
 
     def _one(self, key: str, value: Any) -> np.ndarray:
+        shape = self.mean[key].shape
+        if isinstance(value, tuple) or (shape and np.shape(value)[-len(shape) :] != shape):
+            got = "a tuple: of what `reset` returns pass the first" if isinstance(value, tuple) else np.shape(value)
+            raise UserError(f"The statistics are of observations of shape {shape}, got {got}.")
         scaled = (value - self.mean[key]) / np.sqrt(self.variance[key] + self.epsilon)
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
@@ -58,6 +64,10 @@ class Normalization:
         :raises UserError: if the statistics are of other observations
         """
         keys = None if WHOLE in self.mean or not self.mean else list(self.mean)
+        if keys is None and self.mean and isinstance(venv.observation_space, spaces.Dict):
+            raise UserError(
+                "The statistics are of other observations: of one box, those of this environment are a Dict."
+            )
         if keys and set(keys) - set(getattr(venv.observation_space, "spaces", {})):
             raise UserError(f"The statistics are of other observations: of the entries {', '.join(keys)}.")
         wrapped = VecNormalize(

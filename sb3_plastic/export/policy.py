@@ -41,6 +41,11 @@ def policy_to_plain(policy: BasePolicy) -> tuple[dict[str, Any], dict[str, Tenso
         layers, _, size = shape
         arguments |= {"lstm_hidden_size": size, "n_lstm_layers": layers}
         arguments |= {name: getattr(policy, name) for name in _LSTM}
+    if "with_bias" in accepted:  # ARS, of which that method forgets these two
+        arguments |= {"with_bias": getattr(policy, "action_net")[0].bias is not None}  # noqa: B009
+        arguments |= {"squash_output": policy.squash_output}
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        arguments = {name: value for name, value in arguments.items() if name in accepted}
     kept = {name: value for name, value in arguments.items() if name not in LEFT_OUT}
     plain = {
         "class": to_plain(type(policy), "The class of the policy"),

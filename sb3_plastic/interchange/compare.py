@@ -42,7 +42,9 @@ def compare(agent: Any, other: Any, env: gym.Env[Any, Any] | VecEnv, steps: int 
         for i, one in enumerate((agent, other)):
             action, states[i] = one.predict(observation, states[i], starts, deterministic=True)
             actions.append(np.asarray(action))
-        gap = float(np.abs(np.float64(actions[0]) - np.float64(actions[1])).max())
+        gap = np.inf
+        if actions[0].shape == actions[1].shape:
+            gap = float(np.nan_to_num(np.abs(np.float64(actions[0]) - np.float64(actions[1])), nan=np.inf).max())
         largest, equal = max(largest, gap), equal + (gap == 0)
         observation, _, starts, _ = venv.step(actions[0])
     return Difference(steps, largest, equal / steps)

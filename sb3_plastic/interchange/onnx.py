@@ -32,7 +32,7 @@ def to_onnx(policy: Any, file: str | Path, normalization: Normalization | None =
     :raises UserError: if ONNX has no form for the policy, or the package onnx is missing
     """
     policy = check_convertible(policy, "ONNX")
-    step = DeterministicStep(policy, normalization).cpu().eval()
+    step = DeterministicStep(policy, normalization).eval()
     space = policy.observation_space
     names = state_names(policy.snn)
     state = [tensor for tensor in policy.snn.initial_state(n_envs, random=False).tensors() if tensor.numel()]
@@ -71,13 +71,18 @@ class OnnxPolicy:
             import onnxruntime
         except ImportError as error:
             raise UserError('Running a graph needs: pip install "sb3_plastic[onnx]"') from error
-        self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        if not Path(file).is_file():
+            raise UserError(f"There is no graph {file}.")
+        try:
+            self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has its own, which share no base
+            raise UserError(f"{file} is no graph that onnxruntime can run: {error}") from error
         inputs = {entry.name: entry for entry in self._session.get_inputs()}
         if not {OBSERVATION, EPISODE_START} <= set(inputs):
             raise UserError(f"{file} is no step of a policy: its inputs are {', '.join(inputs)}.")
         self._types = {name: np.dtype(_TYPES[entry.type]) for name, entry in inputs.items()}
-        self._shapes = {name: entry.shape for name, entry in inputs.items()}
-        self._state_names = [name for name in inputs if name not in (OBSERVATION, EPISODE_START)]
+        # Of the outputs: a state that no neuron reads is none of the inputs.
+        self._state = [entry for entry in self._session.get_outputs() if entry.name != ACTION]
 
     def predict(
         self,
@@ -96,14 +101,15 @@ class OnnxPolicy:
         :return: actions, and the state
         """
         if state is None:
-            state = tuple(np.zeros(self._shapes[name], self._types[name]) for name in self._state_names)
+            state = tuple(np.zeros(entry.shape, _TYPES[entry.type]) for entry in self._state)
         starts = np.zeros(len(observation), bool) if episode_start is None else np.asarray(episode_start, bool)
-        values = dict(zip([OBSERVATION, EPISODE_START, *self._state_names], [observation, starts, *state], strict=True))
+        names = [OBSERVATION, EPISODE_START, *(entry.name.removesuffix(".next") for entry in self._state)]
+        values = dict(zip(names, [observation, starts, *state], strict=True))
         feed = {name: np.asarray(value, self._types[name]) for name, value in values.items() if name in self._types}
         action, *after = self._session.run(None, feed)
         return action, tuple(after)
 
 
-_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool", "tensor(uint8)": "uint8"} | {
-    "tensor(int64)": "int64"
+_TYPES = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(bool)": "bool"} | {
+    f"tensor({name})": name for name in ("float16", "uint8", "int8", "int16", "int32", "int64")
 }

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import preprocess_obs
 from torch import Tensor, nn
 
+from sb3_plastic.copying import copied
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.export.normalization import WHOLE
@@ -27,6 +28,7 @@ def check_convertible(policy: Any, format_name: str) -> PlasticPolicy:
 
     :param policy: the policy
     :param format_name: of the other format, for the message
+    :return: a copy of it on the CPU, so that what is made of it changes nothing of the original
     :raises UserError: saying what it is, and what to do instead
     """
 
@@ -43,7 +45,7 @@ def check_convertible(policy: Any, format_name: str) -> PlasticPolicy:
         raise refuse(f"the action space {policy.action_space}: only boxes that are not squashed, and discrete ones")
     if isinstance(policy.snn.encoder, PopulationEncoder) and policy.snn.encoder.bernoulli:
         raise refuse("encoders that draw spikes at random")
-    return policy
+    return copied(policy).cpu().eval()
 
 
 class DeterministicStep(nn.Module):
@@ -84,7 +86,9 @@ class DeterministicStep(nn.Module):
     def action(self, latent: Tensor) -> Tensor:
         """:param latent: [B, N]"""
         values = self.policy.action_net(latent)
-        return values.argmax(-1) if self.discrete else torch.minimum(torch.maximum(values, self.low), self.high)
+        if self.discrete:
+            return values.argmax(-1)
+        return torch.minimum(torch.maximum(values.reshape(-1, *self.low.shape), self.low), self.high)
 
     def forward(self, observation: Tensor, episode_start: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """

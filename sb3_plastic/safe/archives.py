@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stable_baselines3.common.policies import BasePolicy
+
 from sb3_plastic.safe.errors import DamagedError, RefusedError
 from sb3_plastic.safe.records import read_pickle
 
@@ -123,6 +125,6 @@ def safe_objects(path: Path) -> dict[str, Any]:
         if is_pickled(entry) and name not in objects:
             objects[name] = unpickled(path, name, entry)
     policy = objects.get("policy_class")
-    if isinstance(policy, type) and "policies" not in policy.__module__:
+    if isinstance(policy, type) and not issubclass(policy, BasePolicy):
         raise RefusedError(f"the entry 'policy_class' of {path}", f"{policy.__qualname__}, which is no policy")
     return objects
