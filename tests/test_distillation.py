@@ -76,6 +76,29 @@ def test_a_student_acts_as_its_teacher(
     assert difference(student, teacher, venv) < 0.4
 
 
+def brighter(obs: np.ndarray) -> np.ndarray:
+    """A teacher that sees images, channels first."""
+    return (obs[:, 0].mean((1, 2)) > 127).astype(np.int64)
+
+
+@pytest.mark.parametrize(
+    ("space", "teacher", "policy"),
+    [
+        (spaces.Discrete(4), lambda obs: obs % 2, "MlpPolicy"),
+        (spaces.Dict({"a": BOX, "n": spaces.Discrete(4)}), lambda obs: obs["n"] % 2, "MultiInputPolicy"),
+        (spaces.Box(0, 255, (36, 36, 1), np.uint8), brighter, "CnnPolicy"),
+    ],
+    ids=["discrete", "dict", "image"],
+)
+def test_what_cannot_be_normalised_is_seen_as_it_is(space: spaces.Space[Any], teacher: Function, policy: str) -> None:
+    venv = random_vec_env(space, spaces.Discrete(2))
+    student = distill(dict(model=teacher), venv, 4096, policy=policy, policy_kwargs=SMALL)
+    env = student.get_env()
+    assert env is not None
+    actions, _ = student.predict(env.reset(), deterministic=True)
+    assert actions.shape == (venv.num_envs,)
+
+
 def test_the_same_seed_gives_the_same_student() -> None:
     students = [distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL) for _ in range(2)]
     first, second = (list(student.policy.parameters()) for student in students)

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.utils import configure_logger
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
 
 from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student
 from sb3_plastic.errors import UserError, check_number
@@ -53,8 +55,8 @@ def distill(
     Teach a spiking policy to act as a trained one.
 
     :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
-    :param venv: environments with observations as they are. Their VecNormalize is made here: it takes its statistics
-        while the teacher acts in the first round, and keeps them
+    :param venv: environments with observations as they are. Their VecNormalize is made here, for boxes that are no
+        images: it takes its statistics while the teacher acts in the first round, and keeps them
     :param n_steps: steps of all environments together; at least two rounds, of 2048 steps or what is near with this
         number of environments
     :param seed: of environments, network and training
@@ -78,7 +80,7 @@ def distill(
     check_number("noise", noise, at_least=0)
     lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
     venv.seed(seed)
-    env = VecNormalize(venv, norm_reward=False)
+    env = normalized(venv)
     policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
     model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
@@ -99,6 +101,25 @@ def distill(
             progress.say(f"loss {loss:.3g}")
     env.training = env.norm_reward = True  # as PPO would have it
     return model
+
+
+def normalized(venv: VecEnv) -> VecNormalize:
+    """
+    Environments whose observations are normalised where they are boxes of numbers; images are turned as SB3 does.
+
+    :param venv: with observations as they are
+    """
+    if any(is_image_space(space) and not is_image_space_channels_first(space) for space in _boxes(venv).values()):
+        venv = VecTransposeImage(venv)
+    keys = [name for name, space in _boxes(venv).items() if not is_image_space(space)]
+    of_dict = isinstance(venv.observation_space, spaces.Dict)
+    return VecNormalize(venv, norm_obs=bool(keys), norm_reward=False, norm_obs_keys=keys if of_dict and keys else None)
+
+
+def _boxes(venv: VecEnv) -> dict[str, spaces.Box]:
+    space = venv.observation_space
+    entries = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    return {name: entry for name, entry in entries.items() if isinstance(entry, spaces.Box)}
 
 
 def watch(lessons: Lessons, env: VecNormalize, n_steps: int, tick: Callable[[int], None]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -84,7 +85,7 @@ def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, dev
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
         raise DamagedError(where, f"the arguments of {cls.__name__} and its tensors do not fit ({error})") from error
     policy.set_training_mode(False)
-    return policy.to(torch.device(device))
+    return policy.to(get_device(device))
 
 
 def _takes_schedule(cls: type[BasePolicy]) -> bool:
