@@ -276,6 +276,21 @@ def test_a_model_of_rl_zoo_is_evaluated_as_it_was_trained(tmp_path):
     assert np.array_equal(make_env(trained, 1, 10).obs_rms.mean, statistics)
 
 
+@pytest.mark.parametrize(
+    ("normalize", "asked"),
+    [(True, True), (False, False), ("dict(norm_obs=False, norm_reward=True)", False), ("{'norm_reward': False}", True)],
+)
+def test_statistics_are_asked_for_where_observations_were_normalised(normalize, asked, tmp_path):
+    (tmp_path / CHEETAH.replace("/", "-")).mkdir()
+    for name, content in (("args.yml", {"env": CHEETAH}), ("config.yml", {"normalize": normalize})):
+        (tmp_path / CHEETAH.replace("/", "-") / name).write_text(yaml.safe_dump(content))
+    if not asked:
+        assert find_training(tmp_path / "m.zip").vec_normalize is None
+        return
+    with pytest.raises(UserError, match="acts at random without its statistics"):
+        find_training(tmp_path / "m.zip")
+
+
 def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
     oracle_kwargs = dict(scenario="nda-v1/train", observe_context=True)
     oracle = PPO("MlpPolicy", gym.make(CHEETAH, **oracle_kwargs), n_steps=8, batch_size=8, policy_kwargs={**TINY})

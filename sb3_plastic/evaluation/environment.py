@@ -125,6 +125,11 @@ class ZooFiles(NamedTuple):
             raise DamagedError(where, f"{kwargs!r} is no mapping")
         return dict(kwargs)
 
+    def normalises(self) -> bool:
+        """Whether observations were normalised in the training: ``normalize`` may be a mapping, also as a string."""
+        value = read_literal(self.config.get("normalize"), f"{self.folder}/config.yml: normalize")
+        return bool(value.get("norm_obs", True) if isinstance(value, Mapping) else value)
+
 
 def zoo_files(path: Path | None) -> ZooFiles:
     """
@@ -169,11 +174,12 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
         *([zoo.folder / "vecnormalize.pkl"] if zoo.folder else []),
     ]
     found = next((file for file in candidates if file.is_file()), None)
-    if found is None and zoo.config.get("normalize"):
+    if found is None and zoo.normalises():
         names = ", ".join(dict.fromkeys(file.name for file in candidates))
         raise UserError(
             f"{path} was trained with VecNormalize, as {zoo.folder}/config.yml says, and acts at random without its "
-            f"statistics, which are not beside it ({names}). Put them there, or name their file: --vecnorm."
+            f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm, which "
+            "`evaluate`, `adapt`, `distill`, `export` and `package` take."
         )
     return found
 
