@@ -240,8 +240,7 @@ class PlasticPPO(WholeFiles, PPO):
         statistics, names = NormalizationBackup(self._vec_normalize_env), state_names(self.policy.networks())
         self._check_step(statistics, self._last_obs)
         self.policy.set_training_mode(False)
-        if self._last_state is None:
-            self._last_state = self.policy.initial_state(env.num_envs)
+        self._last_state = self.policy.initial_state(env.num_envs) if self._last_state is None else self._last_state
         rollout_buffer.reset()
         if self.teacher is not None:
             done = self.num_timesteps / self._total_timesteps  # SB3's own progress is that of the last rollout

@@ -252,11 +252,7 @@ class Document:
 
 
 def checked_formats(formats: str | Collection[str]) -> Collection[str]:
-    """
-    :param formats: one of ``FORMATS``, or several
-    :return: them
-    :raises UserError: on none, or another
-    """
+    """Those of ``FORMATS`` that are named, one or several. :raises UserError: on none, or another"""
     named = [formats] if isinstance(formats, str) else list(formats)
     if not named or set(named) - set(FORMATS):
         raise UserError(f"Formats of a document are {' and '.join(FORMATS)}, not {', '.join(named) or 'none'}.")
