@@ -194,8 +194,7 @@ class Document:
     def free_name(self, name: str) -> str:
         """A name that no figure has: this one, or with a number. :param name: asked for"""
         taken = {file for block in self._blocks for file in block.files}
-        names = (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3)))
-        return next(free for free in names if f"{free}.png" not in taken)
+        return next(free for free in (name, *(f"{name}-{i}" for i in range(2, 99))) if f"{free}.png" not in taken)
 
     def _check_name(self, name: str) -> None:
         if not re.fullmatch(r"[\w.-]+", name):
