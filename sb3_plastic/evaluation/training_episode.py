@@ -75,8 +75,7 @@ def play_training(
     model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, every: int = 0, seed: int = 0
 ) -> Episode:
     """
-    Play an episode in an environment of its own, which is like those of the training, but for perturbations: there are
-    none. The actions are the most likely ones.
+    Play an episode in an environment of its own, like those of the training, unperturbed, with the likeliest actions.
 
     :param model: in training
     :param n_steps: at most; the step that ends an episode is not among them

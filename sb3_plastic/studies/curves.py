@@ -11,7 +11,7 @@ A point is the mean return of the training episodes (with exploration noise) tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.report_only:
         rows = []
         for group in args.groups:
-            label, separator, folders = group.rpartition("=")
-            if not separator or not label:
+            label, _, folders = group.rpartition("=")
+            if not label:
                 parser.error(f"{group!r} is not LABEL=FOLDER,FOLDER,...")
             for folder in map(Path, folders.split(",")):
                 curve = read_curve(folder, args.bin_size)
@@ -85,7 +85,7 @@ def read_curve(folder: Path, bin_size: int) -> Curve:
     return {"steps": [int(step) for step in means.index], "returns": [round(value, 1) for value in means]}
 
 
-def draw_curves(groups: Mapping[str, Iterable[Mapping[str, list[float]]]], path: Path) -> None:
+def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path: Path) -> None:
     """
     Draw one colour per group: thin lines for the seeds, a thick one for their mean.
 
@@ -95,9 +95,8 @@ def draw_curves(groups: Mapping[str, Iterable[Mapping[str, list[float]]]], path:
     with plot_style():
         figure = new_figure(6.0, 3.4)
         axes = figure.subplots()
-        for i, (label, curves) in enumerate(groups.items()):
+        for i, (label, runs) in enumerate(groups.items()):
             look: dict[str, Any] = dict(color=COLORS[i % len(COLORS)], linestyle=("-", "--", ":")[i // len(COLORS) % 3])
-            runs = list(curves)
             grid = sorted(set.intersection(*(set(run["steps"]) for run in runs)))
             if not grid:
                 continue  # no bin in which an episode of every seed has ended

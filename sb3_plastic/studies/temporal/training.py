@@ -27,8 +27,7 @@ class Recipe:
     :param batch: trials per step
     :param learning_rate: Adam's; it falls linearly towards a twentieth over the second half of the updates
     :param clip: largest norm of the gradient
-    :param drop, spurious: the strongest noise of training. Each update draws a strength between none and what the ramp
-        allows, which reaches the strongest at half of the updates
+    :param drop, spurious: the strongest noise; each update draws its own, up to a ramp that ends at half of them
     :param alive: weight of ``sum_j (rate_j - .1)^2``, which keeps neurons from falling silent
     :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates.
         Without it learning hardly starts: a random answer says nothing without its reward, nor the reward without it
@@ -68,14 +67,12 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, recipe.learning_rate)
     generator = Generator().manual_seed(seed)
-    spiking = not hasattr(network.body, "gru")
     each_tick = detach_fast_weights if recipe.detach_fast_weights else None
     curve = []
     for update in range(recipe.n_updates):
         done = update / recipe.n_updates
         optimizer.param_groups[0]["lr"] = recipe.learning_rate * min(1.0, 1.95 - 1.9 * done)
-        ramp = min(1.0, 2 * done)
-        strength = ramp * float(torch.rand(1, generator=generator))
+        strength = min(1.0, 2 * done) * float(torch.rand(1, generator=generator))
         noisy = replace(task, drop=strength * recipe.drop, spurious=strength * recipe.spurious)
         trials = noisy.sample(recipe.batch, generator)
         explore = None if trials.outcomes is None else generator
@@ -84,7 +81,7 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
         loss = nn.functional.cross_entropy(
             played.logits.flatten(0, 2), trials.targets.flatten(), ignore_index=NOT_ASKED
         )
-        if spiking:
+        if not hasattr(network.body, "gru"):  # of neurons that spike
             loss = loss + recipe.alive * (played.rates - 0.1).square().sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
