@@ -23,6 +23,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import find_training
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.export import Normalization
 
 DICT = spaces.Dict({"a": BOX, "b": BOX})
 SMALL: dict[str, Any] = dict(n_ticks=2, net_arch=[32], readout="rate")
@@ -97,6 +98,17 @@ def test_what_cannot_be_normalised_is_seen_as_it_is(space: spaces.Space[Any], te
     assert env is not None
     actions, _ = student.predict(env.reset(), deterministic=True)
     assert actions.shape == (venv.num_envs,)
+
+
+def test_a_student_sees_with_its_teachers_statistics() -> None:
+    known = Normalization({"": np.full(BOX.shape, 0.5)}, {"": np.full(BOX.shape, 4.0)})
+    student = distill(dict(model=swing, normalization=known), random_vec_env(), 4096, policy_kwargs=SMALL)
+    env = student.get_vec_normalize_env()
+    assert env is not None
+    np.testing.assert_array_equal(Normalization.of(env).variance[""], 4.0)
+    student.learn(96)
+    mean = Normalization.of(env).mean[""]
+    assert ((mean > 0.1) & (mean < 0.5)).all()  # a training that follows begins with them
 
 
 def test_the_same_seed_gives_the_same_student() -> None:

@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeI
 
 from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student
 from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.export import Normalization
 from sb3_plastic.observations import map_obs
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
@@ -56,7 +57,7 @@ def distill(
 
     :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
     :param venv: environments with observations as they are. Their VecNormalize is made here, for boxes that are no
-        images: it takes its statistics while the teacher acts in the first round, and keeps them
+        images: with the teacher's statistics, or else those of the first round, in which the teacher acts
     :param n_steps: steps of all environments together; at least two rounds, of 2048 steps or what is near with this
         number of environments
     :param seed: of environments, network and training
@@ -80,7 +81,7 @@ def distill(
     check_number("noise", noise, at_least=0)
     lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
     venv.seed(seed)
-    env = normalized(venv)
+    env = normalized(venv, lessons.normalization, n_steps)
     policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
     model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
@@ -103,12 +104,20 @@ def distill(
     return model
 
 
-def normalized(venv: VecEnv) -> VecNormalize:
+def normalized(venv: VecEnv, known: Normalization | None, n_steps: int) -> VecNormalize:
     """
     Environments whose observations are normalised where they are boxes of numbers; images are turned as SB3 does.
 
     :param venv: with observations as they are
+    :param known: the teacher's statistics. What an Ant feels when its torso lies on the ground is 0 throughout a round:
+        by statistics of its own the smallest change of it would be the largest of all
+    :param n_steps: how many steps these shall count in a training that follows
     """
+    if known is not None and known.mean:
+        env = known.around(venv)
+        for rms in env.obs_rms.values() if isinstance(env.obs_rms, dict) else [env.obs_rms]:
+            rms.count = n_steps
+        return env
     if any(is_image_space(space) and not is_image_space_channels_first(space) for space in _boxes(venv).values()):
         venv = VecTransposeImage(venv)
     keys = [name for name, space in _boxes(venv).items() if not is_image_space(space)]
