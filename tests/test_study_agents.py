@@ -183,9 +183,14 @@ def test_a_study_judges_the_scenarios_that_it_is_told(tmp_path, capsys):
     assert chosen == {"nda-v1": ["nominal", "novel/motor_*/onset"], "noise-v1": ["nominal"]}
     assert "| novel/motor_off |" in capsys.readouterr().out
     main(["robustness", *arguments, "--scenarios", "nominal", "novel/motor_*/onset"])  # all is there
-    arguments[1] = f"MLP={agent(tmp_path / 'other')}"
-    with pytest.raises(UserError, match=r"in the results already, of another file than .*other"):
-        main(["robustness", *arguments, "--scenarios", "nominal", "novel/motor_*/onset"])
+    other = agent(tmp_path / "other")
+    arguments[1] = f"MLP={other}"
+    main(["robustness", *arguments, "--scenarios", "nominal", "novel/motor_*/onset"])  # the same, saved again
+    model = PPO.load(other / "HalfCheetah.zip")
+    model.policy.load_from_vector(2 * model.policy.parameters_to_vector())
+    model.save(other / "HalfCheetah.zip")
+    with pytest.raises(UserError, match=r"in the results already, another model than .*other"):
+        main(["robustness", *arguments, "--scenarios", "nominal", "novel/slope/onset"])
 
 
 def test_a_speed_is_relative_to_the_agent_alone_on_the_unperturbed_robot():
@@ -202,9 +207,12 @@ def test_the_largest_trial_of_a_condition_counts_alone():
         return row | {"scores": [score | {"episodes": episodes} for score in row["scores"]]}
 
     trials = [result("frozen"), trial(0.9, 400_000, 16), trial(0.2, 400_000, 1), trial(0.1, 2400, 64)]
-    frame = frame_of(trials)
-    assert chosen(frame, arm="adaptive", split="novel")["speed"].tolist() == [0.9]
-    assert len(frame) == 4
+    elsewhere = trial(0.3, 2400, 4) | {"suite": "nda-v1"}  # of which there is no larger one
+    frame = frame_of([*trials, elsewhere])
+    assert chosen(frame, arm="adaptive", split="novel")["speed"].tolist() == [0.9, 0.3]
+    assert len(frame) == 6
+    former = {name: value for name, value in trials[1].items() if name != "steps"}  # of before steps were noted
+    assert chosen(frame_of([trials[0], former, trials[3]]), arm="adaptive", split="novel")["speed"].tolist() == [0.9]
 
 
 def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around():

@@ -198,7 +198,7 @@ def test_a_child_ends_with_its_parent(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
 def test_a_child_whose_parent_has_ended_before_it_asks_ends(tmp_path):
-    code = f"import runpy; runpy.run_path({lifetime.__file__!r})['end_with_parent'](1); print('it goes on')"
+    code = f"import runpy; runpy.run_path({lifetime.__file__!r})['end_with_parent'](0); print('it goes on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "")
 

@@ -296,7 +296,8 @@ def _provenance(document: Document, results: Results) -> None:
     if alike:
         document.paragraph(f"Versions: {table['versions'].iloc[0]}.")
     commands = [summary.get("command") for summary in results.summaries.values()]  # none of what Python evaluated
-    document.code("\n".join(command for command in commands if command))
+    if any(commands):
+        document.code("\n".join(command for command in commands if command))
     with document.details("Settings of every evaluation"):
         for path, summary in results.summaries.items():
             document.paragraph(f"`{path.name}`")

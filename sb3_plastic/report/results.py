@@ -230,7 +230,7 @@ def _check_models(summaries: dict[Path, dict[str, Any]]) -> None:
             raise ReportError(
                 f"{path} and {first} are evaluations of two model files, {checksum[:12]} and {of_first[:12]}, as "
                 f"{name[0]!r} of seed {name[1]}: they would be counted as one trained model. Evaluate with another "
-                "--train-seed, or --label."
+                "--train-seed or --label; or, if they are one model that was saved twice, with the same file."
             )
 
 

@@ -90,9 +90,7 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         judged, fitted = list(trials(agents, args)), list(fits(agents, args))  # refuse what there is not
         for fit in fitted:
             check_fitted(fit, agents, args.logs.absolute())
-        before = read_results(args.out)
-        for trial in judged:
-            check_judged(trial, agents, before)
+        check_judged(agents, read_results(args.out))
         run_cells(fitted, partial(run_fit, **known), args.out, place, _unexplained)
         run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)

@@ -77,9 +77,11 @@ def report_robustness(results: Sequence[Result], out: Path) -> list[Path]:
     """
     frame, written = frame_of(results), []
     for robot, part in frame.groupby("robot", sort=False):
+        switched = part[part["control"] != "intact"]  # or else, who was asked for controls is known by the arm
+        controlled = list(dict.fromkeys((chosen(part, arm="controls") if switched.empty else switched)["agent"]))
         for (suite, protocol), rows in part.groupby(["suite", "protocol"], sort=False):
             if not _changed(rows).empty:  # the static protocol of a suite of onsets has the unperturbed robot alone
-                print_table(f"{robot}, {suite}, {protocol}", rows, agent_columns(rows))
+                print_table(f"{robot}, {suite}, {protocol}", rows, agent_columns(rows, controlled))
         written += draw(out / f"{robot}.png", partial(robustness_figure, part))
     return written
 
@@ -103,23 +105,22 @@ def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
     return columns
 
 
-def agent_columns(rows: pd.DataFrame) -> dict[str, Column]:
+def agent_columns(rows: pd.DataFrame, controlled: Sequence[str]) -> dict[str, Column]:
     """
     Speeds of all agents, in all arms and under all controls; then what the agents whose own plasticity was switched
     off, too, have more than each of the others.
 
     :param rows: of one robot, suite and protocol
+    :param controlled: those agents
     """
     columns: dict[str, Column] = {}
     for agent, arm, control in rows[["agent", "arm", "control"]].drop_duplicates().itertuples(index=False):
         notes = [note for note in (arm, control) if note not in ("frozen", "controls", "intact")]
         columns[", ".join([agent, *notes])] = _estimate_of("speed", agent=agent, arm=arm, control=control)
     intact = chosen(rows, control="intact")
-    switched = rows[rows["control"] != "intact"]
-    # Faults of the network come with no control: who was asked for them is known by the arm.
-    controlled = list(dict.fromkeys((chosen(rows, arm="controls") if switched.empty else switched)["agent"]))
-    for agent in controlled:
-        for other in dict.fromkeys(_alone(intact)["agent"]):
+    alone = list(dict.fromkeys(_alone(intact)["agent"]))
+    for agent in filter(alone.__contains__, controlled):
+        for other in alone:
             if other not in controlled:
                 columns[f"{agent} - {other}"] = partial(_one_agent_ahead, agent, other)
     return columns

@@ -10,6 +10,7 @@ import pandas as pd
 from sb3_plastic.evaluation.scores import iqm, mean
 from sb3_plastic.report.scores import Estimate, estimate, joint
 from sb3_plastic.studies.agents import ARMS
+from sb3_plastic.studies.layers import FITTED_STEPS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trials import SCORES
 
@@ -18,8 +19,8 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     """
     One row per condition of a trial.
 
-    Where a condition was judged more than once, the layers that were fitted on most steps count, then the trial with
-    most episodes.
+    Of the layers in an arm and suite those that were fitted on most steps count, of a condition that was judged more
+    than once the trial with most episodes.
 
     :param results: of the study; fits and watches are left out
     :return: what names the trial, the condition and its scores; ``family``, the scenario without its suite; ``speed``,
@@ -59,8 +60,9 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
 def _largest(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
     """One row for each condition of a trial. :param frame: all rows :param named: what names a trial"""
     layered = frame["layer_seed"] >= 0
-    most = frame["steps"].where(layered).groupby([frame[name] for name in ("robot", "agent", "arm")]).transform("max")
-    frame = frame[~layered | frame["steps"].isna() | (frame["steps"] == most)]
+    steps = frame["steps"].astype(float).fillna(FITTED_STEPS).where(layered)
+    most = steps.groupby([frame[name] for name in ("robot", "agent", "arm", "suite")]).transform("max")
+    frame = frame[~layered | (steps == most)]
     condition = [*named, "protocol", "split", "scenario", "control"]
     return frame.sort_values("episodes", kind="stable").drop_duplicates(condition, keep="last").sort_index()
 

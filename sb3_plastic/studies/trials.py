@@ -173,30 +173,35 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
         faults=possible_faults(agent.model) if of_agent else (),
     )
     records, traces = evaluate_adaptation(model, None, about, trials)
-    return {"scores": scores_of(records), "curves": curves_of(traces), "model_sha256": checksum_of(cell, agent)}
+    return {"scores": scores_of(records), "curves": curves_of(traces), "model_sha256": checksum_of(agent)}
 
 
-def checksum_of(cell: Trial, agent: Agent) -> str:
-    """The file that the user named: of a layer that is there already, or of the agent. :param cell: a trial of it"""
-    layer = None if cell.layer_seed is None else agent.layers.get(cell.layer_seed)
-    return str(sha256_of(None, layer or agent.model))
+def checksum_of(agent: Agent) -> str:
+    """Of its parameters: a model that is saved twice, or exported, is the same one. :param agent: of a study"""
+    return str(sha256_of(load_model(agent.model)[0], None))
 
 
-def check_judged(cell: Trial, agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
+def check_judged(agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
     """
-    Refuse a result of another model under the same label and seed.
+    Refuse agents of whom there are results under the label and seed of another model.
 
-    :param cell: a trial
     :param agents: of the study
-    :param known: results of former runs, by name; those that tell no checksum are taken as they are
-    :raises UserError: if the result is of another file
+    :param known: results of former runs; those that tell no checksum are taken as they are
+    :raises UserError: if a result is of another model
     """
-    agent = agent_of(cell, agents)
-    judged = known.get(cell.name, {}).get("model_sha256")
-    if judged is not None and judged != checksum_of(cell, agent):
-        raise UserError(
-            f"{cell.name} is in the results already, of another file than {agent.model}. Name another label or --out."
-        )
+    for agent in agents:
+        of_it = [r for r in known.values() if agent_of_result(r) == (agent.robot, agent.label, agent.seed)]
+        judged = {r["model_sha256"] for r in of_it if "model_sha256" in r}
+        if judged and judged != {checksum_of(agent)}:
+            raise UserError(
+                f"{agent.label} of seed {agent.seed} is in the results already, another model than {agent.model}. Name "
+                "another label or --out."
+            )
+
+
+def agent_of_result(result: Result) -> tuple[Any, ...]:
+    """Robot, label and seed. :param result: of a trial"""
+    return tuple(result.get(name) for name in ("robot", "agent", "agent_seed"))
 
 
 def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:

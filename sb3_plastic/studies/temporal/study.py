@@ -33,8 +33,6 @@ from sb3_plastic.studies.temporal.settings import (
 from sb3_plastic.studies.temporal.training import Recipe, evaluate, train
 from sb3_plastic.tasks import CueAccumulation, Task
 
-"""Trials per test."""
-
 
 @dataclass(frozen=True)
 class Cell:
