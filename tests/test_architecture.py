@@ -43,7 +43,7 @@ ALLOWED = {
     "monitor": "adaptive teacher snn observations buffers stepper policies",
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
-    "distillation": "errors observations policies ppo progress stepper teacher",
+    "distillation": "export errors observations policies ppo progress stepper teacher",
     "distill": "distillation errors evaluation export files progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
