@@ -86,6 +86,7 @@ def check_number(
     limits = [("above", above), ("at least", at_least), ("below", below), ("at most", at_most)]
     wanted = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
     kind = "whole" if integer else "finite"
+    hint = f" (write {int(value)})" if integer and isinstance(value, float) and value.is_integer() else ""
     try:
         number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
     except (TypeError, ValueError):
@@ -94,4 +95,4 @@ def check_number(
     ok = ok and (above is None or number > above) and (at_least is None or number >= at_least)
     ok = ok and (below is None or number < below) and (at_most is None or number <= at_most)
     if not ok or isinstance(value, str):
-        raise UserError(f"{name} must be a {kind} number{' ' * bool(wanted)}{wanted}, got {value!r}.")
+        raise UserError(f"{name} must be a {kind} number{' ' * bool(wanted)}{wanted}, got {value!r}{hint}.")

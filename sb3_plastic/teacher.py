@@ -45,7 +45,7 @@ class Teacher:
 
     :param model: a model with SB3's ``predict``; the path of a saved one; or a function of the observations [B, ...]
         that returns actions [B, ...]. Observations are as the environment returned them, before any VecNormalize of the
-        student's, with all keys of a Dict; of images the channels come first, as SB3 turns them
+        student's, with all keys of a Dict; of images the channels come first where SB3 turns them
     :param algo: class of a saved model: ``PPO``, ``SAC``, ``PlasticPPO``, ...
     :param weight: of the KL term at the start, above 0
     :param until: fraction of the training, above 0, after which the weight is 0

@@ -307,6 +307,14 @@ def test_a_reading_that_is_missing_is_replaced_by_what_the_changed_robot_does(na
     assert np.sqrt(np.square(errors).mean()) < 2 * NOISE
 
 
+def test_a_reading_that_is_missing_at_the_start_of_an_episode_is_the_mean_whatever_acts():
+    p = policy(("motors_and_disturbance",), lifetime=True)
+    state = play(p, Robots(applied=lambda u, t: u + np.array([0.5, -0.5])), 60)
+    assert p.acting(state) == ["motors_and_disturbance"] * 8
+    _, state = p.predict(np.full((8, 3), np.nan), state, np.ones(8, bool), deterministic=True)
+    np.testing.assert_array_equal(p.split_state(state, 8)[0].observation, 0)
+
+
 @pytest.mark.parametrize("reading", [1e160, -1.7e308])
 def test_a_reading_that_is_absurd_is_none(reading):
     p = policy(("motors",), lifetime=True)

@@ -111,6 +111,16 @@ def test_a_student_sees_with_its_teachers_statistics() -> None:
     assert ((mean > 0.1) & (mean < 0.5)).all()  # a training that follows begins with them
 
 
+def test_images_beside_numbers_are_turned_with_a_teachers_statistics_too() -> None:
+    space = spaces.Dict({"a": BOX, "i": spaces.Box(0, 255, (36, 36, 1), np.uint8)})
+    known = Normalization({"a": np.zeros(BOX.shape)}, {"a": np.ones(BOX.shape)})
+    teacher = dict(model=lambda obs: larger(obs["a"]), normalization=known)
+    policy_kwargs = {**SMALL, "net_arch": [8], "n_ticks": 1}
+    venv = random_vec_env(space, spaces.Discrete(2))
+    student = distill(teacher, venv, 4096, policy="MultiInputPolicy", policy_kwargs=policy_kwargs)
+    assert student.observation_space["i"].shape == (1, 36, 36)
+
+
 def test_the_same_seed_gives_the_same_student() -> None:
     students = [distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL) for _ in range(2)]
     first, second = (list(student.policy.parameters()) for student in students)

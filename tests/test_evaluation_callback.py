@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sb3_plastic import PlasticityCallback, PlasticPPO
 from sb3_plastic.evaluation import AdaptationEvalCallback
+from sb3_plastic.evaluation.callback import adaptation_scalars
 from sb3_plastic.perturbations import env_id
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
@@ -35,6 +36,10 @@ def test_curves_and_figures_come_to_tensorboard_through_rl_zoos_yaml(tmp_path):
         callback.records[(callback.records.split == "nominal")].forward_reward.mean(), rel=1e-5
     )
     assert log.Scalars("adaptation/fell")[0].value == 0
+    sham = callback.records.split == "sham"
+    assert sham.any()
+    fallen = callback.records.assign(fell=sham.astype(int))
+    assert adaptation_scalars(fallen)["fell"] == 0  # the sham is the unperturbed robot again
     assert [event.step for event in log.Images("adaptation/onset")] == [32, 64]
     assert set(callback.records.control) == {"intact", "frozen_at_onset"}
 

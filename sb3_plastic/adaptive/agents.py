@@ -45,7 +45,7 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     normalization = Normalization() if normalize is None else Normalization.of(normalize)
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
-    if not isinstance(model, BaseAlgorithm) and normalize is None:
+    if not isinstance(model, BaseAlgorithm) and not normalization.mean:
         return model
     if isinstance(model, BasePolicy):
         return ExportedPolicy(model, normalization, {})

@@ -38,7 +38,8 @@ ENOUGH = 4096
 """Transitions that are held out, about so many of the last ones: with fewer, no threshold is known."""
 
 DRIFT = 1e-2
-"""Share of its variance that a repeated command seems to have of its own while VecNormalize's statistics move: .2 %."""
+"""Share of its variance that a repeated command may seem to have of its own, since VecNormalize's statistics move: .2 %
+was measured."""
 
 
 class LayerBeside(nn.Module):
@@ -127,7 +128,7 @@ class LayerBeside(nn.Module):
             return {}
         held_out = side_by_side(self._held_out)
         self.model.finish(flat(held_out)[0])
-        components, _ = predictable(self.model, held_out, 1e-6 if normalize is None else DRIFT)
+        components, _ = predictable(self.model, held_out, DRIFT if normalize and normalize.norm_obs else 1e-6)
         components = components[components < self.n_observations]
         if not len(components):
             warnings.warn(

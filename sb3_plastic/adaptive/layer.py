@@ -185,7 +185,8 @@ class AdaptiveLayer:
             t = rows_of(unmoved, rows)
             change[rows] = -self.hypotheses[k].innovation(state.synapses[k].mean[rows], t, self.predictor)[0]
         expected = state.observation.copy()
-        expected[:, self.components] += change * self.scale
+        begun = (state.steps > 0)[:, None]  # before an episode nothing moves
+        expected[:, self.components] += begun * change * self.scale
         return np.where(finite, o, expected), finite[:, self.components]
 
     def observe(self, state: LayerState, o: Array, seen: Array) -> LayerState:

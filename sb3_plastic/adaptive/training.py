@@ -53,7 +53,8 @@ class VecAdaptiveLayer(VecEnvWrapper):
         hypotheses: Sequence[str] = ("motors",),
         lifetime: bool = False,
     ) -> None:
-        if unwrap_vec_normalize(venv) is not None:
+        below = unwrap_vec_normalize(venv)
+        if below is not None and below.norm_obs:
             raise UserError("The layer knows observations as they are: put VecAdaptiveLayer below VecNormalize.")
         policy = layer if isinstance(layer, AdaptivePolicy) else AdaptivePolicy.load(layer)
         if policy.layer.settings.sensor_zero:

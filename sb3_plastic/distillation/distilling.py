@@ -57,7 +57,8 @@ def distill(
 
     :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
     :param venv: environments with observations as they are. Their VecNormalize is made here, for boxes that are no
-        images: with the teacher's statistics, or else those of the first round, in which the teacher acts
+        images: with the statistics that the teacher is given as ``normalization``, or else those of the first round, in
+        which the teacher acts
     :param n_steps: steps of all environments together; at least two rounds, of 2048 steps or what is near with this
         number of environments
     :param seed: of environments, network and training
@@ -113,13 +114,13 @@ def normalized(venv: VecEnv, known: Normalization | None, n_steps: int) -> VecNo
         by statistics of its own the smallest change of it would be the largest of all
     :param n_steps: how many steps these shall count in a training that follows
     """
+    if any(is_image_space(space) and not is_image_space_channels_first(space) for space in _boxes(venv).values()):
+        venv = VecTransposeImage(venv)
     if known is not None and known.mean:
         env = known.around(venv)
         for rms in env.obs_rms.values() if isinstance(env.obs_rms, dict) else [env.obs_rms]:
             rms.count = n_steps
         return env
-    if any(is_image_space(space) and not is_image_space_channels_first(space) for space in _boxes(venv).values()):
-        venv = VecTransposeImage(venv)
     keys = [name for name, space in _boxes(venv).items() if not is_image_space(space)]
     of_dict = isinstance(venv.observation_space, spaces.Dict)
     return VecNormalize(venv, norm_obs=bool(keys), norm_reward=False, norm_obs_keys=keys if of_dict and keys else None)

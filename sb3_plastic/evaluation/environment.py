@@ -127,7 +127,10 @@ class ZooFiles(NamedTuple):
 
     def normalises(self) -> bool:
         """Whether observations were normalised in the training: ``normalize`` may be a mapping, also as a string."""
-        value = read_literal(self.config.get("normalize"), f"{self.folder}/config.yml: normalize")
+        try:
+            value = read_literal(self.config.get("normalize"), f"{self.folder}/config.yml: normalize")
+        except RefusedError:  # more than literals: RL Zoo would normalise by it
+            return True
         return bool(value.get("norm_obs", True) if isinstance(value, Mapping) else value)
 
 
