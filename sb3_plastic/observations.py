@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 
 from sb3_plastic.errors import NotFiniteError
 
@@ -53,3 +56,16 @@ def check_observation(observation: Obs, rows: Sequence[int] | None = None) -> No
                 f"{tuple(int(i) for i in first[1:])}: the simulation has probably become unstable, "
                 "or a normalisation was divided by zero."
             )
+
+
+def channels_first(venv: VecEnv) -> VecEnv:
+    """
+    As SB3 turns environments when a model is made: images with their channels first.
+
+    :param venv: environments
+    :return: the same, if there is nothing to turn
+    """
+    space = venv.observation_space
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    images = [part for part in parts if isinstance(part, spaces.Box) and is_image_space(part)]
+    return venv if all(map(is_image_space_channels_first, images)) else VecTransposeImage(venv)

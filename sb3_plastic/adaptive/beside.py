@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from sb3_plastic.adaptive.agents import box
 from sb3_plastic.adaptive.calibration import calibrate, replay
 from sb3_plastic.adaptive.collect import Transitions
-from sb3_plastic.adaptive.fit import flat, loss_of, predictable, set_scales
+from sb3_plastic.adaptive.fit import EXACT, flat, loss_of, predictable, set_scales
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.options import ACTOR, LayerOptions
@@ -128,7 +128,7 @@ class LayerBeside(nn.Module):
             return {}
         held_out = side_by_side(self._held_out)
         self.model.finish(flat(held_out)[0])
-        components, _ = predictable(self.model, held_out, DRIFT if normalize and normalize.norm_obs else 1e-6)
+        components, _ = predictable(self.model, held_out, DRIFT if normalize and normalize.norm_obs else EXACT)
         components = components[components < self.n_observations]
         if not len(components):
             warnings.warn(

@@ -20,6 +20,9 @@ from sb3_plastic.snn.scan import get_num_threads
 
 Array = NDArray[Any]
 
+EXACT = 1e-6
+"""Share of its variance that a repeated command has of its own, at most: rounding."""
+
 WORST_SHARE = 0.5
 """Components of which the model leaves more than this share of the variance unexplained are not predicted."""
 
@@ -212,7 +215,7 @@ def _error(model: ForwardModel, o: Tensor, a: Tensor, y: Tensor) -> Tensor:
     return y - f - (B @ a.unsqueeze(-1)).squeeze(-1)
 
 
-def predictable(model: ForwardModel, held_out: Transitions, share: float = 1e-6) -> tuple[Array, Array]:
+def predictable(model: ForwardModel, held_out: Transitions, share: float = EXACT) -> tuple[Array, Array]:
     """
     The components that the model can predict, so that nobody has to list those that matter.
 
@@ -226,7 +229,7 @@ def predictable(model: ForwardModel, held_out: Transitions, share: float = 1e-6)
     return np.flatnonzero((left < WORST_SHARE) & moves & ~echoes(held_out, share)[components]), left
 
 
-def echoes(transitions: Transitions, share: float = 1e-6) -> Array:
+def echoes(transitions: Transitions, share: float = EXACT) -> Array:
     """
     Components of the observation that repeat the command, such as the previous action: they say nothing of the body,
     and would be taken for proof that nothing has changed. Bool [O].

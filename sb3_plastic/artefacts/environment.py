@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecTransposeImage
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import check_spaces, split_wrappers, wrapped_by, zoo_files
+from sb3_plastic.observations import channels_first
 
 
 def environment_of(path: Path, agent: Any, env: str | None = None, render: bool = False, trust: bool = False) -> VecEnv:
@@ -41,19 +40,11 @@ def environment_of(path: Path, agent: Any, env: str | None = None, render: bool 
         return wrapped_by(gym.make(env_id, **shown, **zoo.env_kwargs()), of_env)
 
     venv: VecEnv = wrapped_by(DummyVecEnv([make]), of_vec_env)
-    if _has_channels_last(venv.observation_space):  # SB3 turns images when a model is made
-        turned = VecTransposeImage(venv)
-        venv = turned if turned.observation_space == agent.observation_space else venv
+    turned = channels_first(venv)
+    venv = turned if turned.observation_space == agent.observation_space else venv
     try:
         check_spaces(agent, venv, env_id)
     except UserError:
         venv.close()
         raise
     return venv
-
-
-def _has_channels_last(space: spaces.Space[Any]) -> bool:
-    """Whether it is, or holds, an image whose channels come last."""
-    if isinstance(space, spaces.Dict):
-        return any(map(_has_channels_last, space.spaces.values()))
-    return isinstance(space, spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import configure_logger
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.export import Normalization
-from sb3_plastic.observations import map_obs
+from sb3_plastic.observations import channels_first, map_obs
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.progress import Progress
@@ -114,27 +114,22 @@ def normalized(venv: VecEnv, known: Normalization | None, n_steps: int) -> VecNo
         by statistics of its own the smallest change of it would be the largest of all
     :param n_steps: how many steps these shall count in a training that follows
     """
-    if any(is_image_space(space) and not is_image_space_channels_first(space) for space in _boxes(venv).values()):
-        venv = VecTransposeImage(venv)
+    venv = channels_first(venv)
     if known is not None and known.mean:
         env = known.around(venv)
         for rms in env.obs_rms.values() if isinstance(env.obs_rms, dict) else [env.obs_rms]:
             rms.count = n_steps
         return env
-    keys = [name for name, space in _boxes(venv).items() if not is_image_space(space)]
-    of_dict = isinstance(venv.observation_space, spaces.Dict)
-    return VecNormalize(venv, norm_obs=bool(keys), norm_reward=False, norm_obs_keys=keys if of_dict and keys else None)
-
-
-def _boxes(venv: VecEnv) -> dict[str, spaces.Box]:
     space = venv.observation_space
-    entries = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-    return {name: entry for name, entry in entries.items() if isinstance(entry, spaces.Box)}
+    of_dict = isinstance(space, spaces.Dict)
+    parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+    keys = [name for name, part in parts.items() if isinstance(part, spaces.Box) and not is_image_space(part)]
+    return VecNormalize(venv, norm_obs=bool(keys), norm_reward=False, norm_obs_keys=keys if of_dict and keys else None)
 
 
 def watch(lessons: Lessons, env: VecNormalize, n_steps: int, tick: Callable[[int], None]) -> None:
     """
-    The teacher acts, and the statistics of the observations are taken.
+    The teacher acts, and the statistics of the observations are taken, unless they are the teacher's.
 
     :param lessons: the teacher
     :param env: normalises
