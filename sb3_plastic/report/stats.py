@@ -10,6 +10,7 @@ precipice". With three seeds an interval is a rough guide; with one there is non
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,14 +90,21 @@ def joint_interval(
     """
     if any(len(x) < 2 for x in scores):
         return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    drawn = [np.sort(rng.integers(len(x), size=(n_resamples, len(x))), axis=1) for x in scores]
-    # Few seeds make few different resamples: 10 of three seeds. Each is computed once.
-    distinct, times = np.unique(np.concatenate(drawn, axis=1), axis=0, return_counts=True)
-    ends = np.cumsum([len(x) for x in scores])[:-1]
-    rows = (np.split(row, ends) for row in distinct)
+    rows, times = _resamples(tuple(len(x) for x in scores), n_resamples, seed)
     values = np.array([statistic(*(x[r] for x, r in zip(scores, row, strict=True))) for row in rows])
     return _percentiles(np.repeat(values, times), confidence)
+
+
+@lru_cache(maxsize=16)
+def _resamples(n_seeds: tuple[int, ...], n: int, seed: int) -> tuple[list[list[Array]], Array]:
+    """
+    Seeds that are drawn of each method, and how often. Few seeds make few different resamples: 10 of three seeds. Each
+    is computed once, and drawn once for all cells of a table.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [np.sort(rng.integers(k, size=(n, k)), axis=1) for k in n_seeds]
+    distinct, times = np.unique(np.concatenate(drawn, axis=1), axis=0, return_counts=True)
+    return [np.split(row, np.cumsum(n_seeds)[:-1]) for row in distinct], times
 
 
 def probability_of_improvement(x: Array, y: Array) -> float:
