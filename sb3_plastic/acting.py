@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from sb3_plastic.adaptive import AdaptivePolicy
@@ -164,12 +164,12 @@ class ActingPolicy(ActorCriticPolicy):
         head = weight.view(-1, 1) if isinstance(self.action_net, PopulationDecoder) else weight.T
         return [*(layer.synapses() for layer in self.snn.layers), (head, None, bias, 0, False)]
 
-    def export(self, folder: str | Path, normalization: VecNormalize | Normalization | None = None) -> Path:
+    def export(self, folder: str | Path, normalization: VecEnv | Normalization | None = None) -> Path:
         """
         Write the policy to a folder of plain files, which :func:`sb3_plastic.load_policy` reads without running code.
 
         :param folder: is made; an earlier export in it is replaced
-        :param normalization: the VecNormalize of its training, if there was one
+        :param normalization: the VecNormalize of its training, if there was one, or the environments with it
         :return: the folder
         :raises ValueError: if an argument of the policy is no plain data, or a weight is not finite
         """

@@ -123,6 +123,8 @@ def tune(arguments: list[str]) -> None:
 
 def enjoy(arguments: list[str]) -> None:
     """Watch a trained agent."""
+    if is_headless() and not {"--no-render", "-h", "--help"} & {*arguments}:
+        raise UserError("There is no display: add --no-render, or write a video with `sb3-plastic record`.")
     if names_option("--model", arguments):
         from sb3_plastic.artefacts.enjoying import main as play
 
@@ -131,8 +133,6 @@ def enjoy(arguments: list[str]) -> None:
     prepare()
     from rl_zoo3.enjoy import enjoy as pipeline
 
-    if is_headless() and not {"--no-render", "-h", "--help"} & {*arguments}:
-        raise UserError("There is no display: add --no-render, or write a video with `sb3-plastic record`.")
     warn_of_files(arguments, always=True)
     call(pipeline, "enjoy", [*ALGO, *FOLDER, *arguments])
 
@@ -171,8 +171,8 @@ def camera_of(arguments: list[str]) -> list[str]:
     """
     import gymnasium
 
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--env", default="")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--env", nargs="?", default="")
     parser.add_argument("--env-kwargs", nargs="*")
     args, _ = parser.parse_known_args(arguments)
     spec = gymnasium.registry.get(args.env)
@@ -258,10 +258,6 @@ def prepare() -> None:
         torch.set_num_threads(1)  # networks this small are many times slower with two threads on busy cores
 
 
-FILES = ("-i", "--trained-agent", "-conf", "--conf-file")
-"""Arguments of RL Zoo's train that name files which it unpickles or evaluates."""
-
-
 def warn_of_files(arguments: list[str], always: bool = False) -> None:
     """
     Say in one line that RL Zoo runs what its files hold, where it does.
@@ -269,8 +265,10 @@ def warn_of_files(arguments: list[str], always: bool = False) -> None:
     :param arguments: of the command
     :param always: whatever they are
     """
-    named = any(argument.split("=")[0] in FILES for argument in arguments)
-    if (always or named) and not {"-h", "--help"} & {*arguments}:
+    parser = argparse.ArgumentParser(add_help=False)  # RL Zoo's takes `-im.zip` and `--trained m.zip`, too
+    for names in (("-i", "--trained-agent"), ("-conf", "--conf-file")):
+        parser.add_argument(*names, nargs="?", const="", dest="files", action="append")
+    if (always or parser.parse_known_args(arguments)[0].files) and not {"-h", "--help"} & {*arguments}:
         print(
             "Warning: RL Zoo unpickles and evaluates the files that it reads here, so use it on files that you trust; "
             "`sb3-plastic inspect` shows what else they ask for.",
@@ -320,6 +318,9 @@ def save_figures(path: Path) -> None:
             "There is nothing to plot: no run matches, or it has fewer episodes than the window (-w), "
             "or, for `plot all`, fewer than two evaluations (--eval-freq of train)."
         )
+    formats = plt.gcf().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in formats:
+        raise UserError(f"--save takes a file that ends in .{', .'.join(sorted(formats))}; got {path}.")
     for i, figure in enumerate(map(plt.figure, plt.get_fignums()), start=1):
         target = path if i == 1 else path.with_stem(f"{path.stem}-{i}")
         with replacing(target) as temporary:
@@ -339,8 +340,11 @@ def is_users(error: Exception) -> bool:
     if isinstance(error, NameError) and raised_in == "<string>":
         return True  # evaluated from -params
     is_check = isinstance(error, ValueError | AssertionError | ImportError | SyntaxError)
-    is_near = {"rl_zoo3", "sb3_plastic"} & {*Path(raised_in).parts}
-    return bool(is_check and is_near) or isinstance(error, gymnasium.error.Error)
+    # Of the packages themselves: the path of all libraries names a clone that its .venv lies in.
+    packages = [sys.modules.get(name) for name in ("rl_zoo3", "sb3_plastic")]
+    folders = [folder for package in packages for folder in getattr(package, "__path__", ())]
+    is_near = any(Path(raised_in).is_relative_to(folder) for folder in folders)
+    return (is_check and is_near) or isinstance(error, gymnasium.error.Error)
 
 
 def worded(error: Exception) -> str:
@@ -348,6 +352,17 @@ def worded(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror is not None:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error)
+
+
+def id_of(name: str) -> str:
+    """
+    The id of an environment, which RL Zoo writes with a dash for the slash.
+
+    :param name: as in the name of a run's folder
+    """
+    import gymnasium
+
+    return next((env_id for env_id in gymnasium.registry if env_id.replace("/", "-") == name), name)
 
 
 def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
@@ -366,11 +381,11 @@ def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
     if command not in ("enjoy", "record", "plot") or names_option("--model", arguments):
         return []
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", default=FOLDER[1])
-    folder = Path(parser.parse_known_args(arguments)[0].folder)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", nargs="?", default=FOLDER[1])
+    folder = Path(parser.parse_known_args(arguments)[0].folder or FOLDER[1])
     models = [
-        f"  --algo {path.parent.parent.name} --env {match[1]} --exp-id {match[2]}"
+        f"  --algo {path.parent.parent.name} --env {id_of(match[1])} --exp-id {match[2]}"
         for path in sorted(folder.glob("*/*/*.zip"))
         if (match := re.fullmatch(r"(.+)_(\d+)", path.parent.name)) and path.stem == match[1]
     ]

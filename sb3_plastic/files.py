@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,16 @@ def replacing(path: Path) -> Iterator[Path]:
     Write a file under a temporary name, and move it to its own name once it is complete. Without an error, that is:
     otherwise the old file stays.
 
-    :param path: the file; its folder is made
+    :param path: the file; its folder is made. What a link points to is written, and what is no file, a pipe or
+        ``/dev/null``, as it is
     :return: the temporary name, beside it, hidden, with the same suffix, which tells many libraries the format
     :raises OSError: naming the file, for instance on a full disk
     """
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield path
+        return
+    temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(4)}{path.suffix}")  # names have a longest, too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -31,7 +37,8 @@ def replacing(path: Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk alone names no file
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # whose reason would hide the first
+            temporary.unlink(missing_ok=True)
 
 
 def replace_file(path: Path, content: bytes | str) -> None:

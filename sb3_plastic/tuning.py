@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 
 def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
@@ -92,6 +92,12 @@ def budget(n_trials: int, finished: int, n_timesteps: int, n_evaluations: int, e
     )
 
 
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The finished trial with the highest return; None: there is none yet. :param study: of a search"""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(complete, key=lambda trial: -np.inf if trial.value is None else trial.value, default=None)
+
+
 def winner(study: optuna.Study, command: Sequence[str]) -> str:
     """
     The best trial, and the command that trains with it.
@@ -99,11 +105,11 @@ def winner(study: optuna.Study, command: Sequence[str]) -> str:
     :param study: after the search
     :param command: that command, without the number of the trial
     """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not complete:
+    best = best_trial(study)
+    if best is None:
         return "No trial is finished yet. Start the same command again to go on."
-    best = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
+    n_complete = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     return (
-        f"Best of {len(complete)} finished trials: number {best.number}, mean return {best.value:.1f}. "
+        f"Best of {n_complete} finished trials: number {best.number}, mean return {best.value:.1f}. "
         f"Train with it:\n  {shlex.join([*command, str(best.number)])}"
     )

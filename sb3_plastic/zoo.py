@@ -148,6 +148,7 @@ class ExperimentManager(HostManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_ours = self.algo in SAMPLERS
+        self.given: Params = dict(self.custom_hyperparams or {})  # before they are merged with a configuration
         if self.is_ours and kwargs.get("config") is None:
             self.config = str(config_file(self.algo))
         if self.trial_id == 0:
@@ -191,10 +192,9 @@ class ExperimentManager(HostManager):
             if name not in hyperparams:
                 raise UserError(f"{self.env_name} in {self.config} has no entry {name!r}: add it{otherwise}.")
         processed, wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
-        # RL Zoo takes them from a configuration from 2.8 on; before, from the command line alone, which wins.
-        env_kwargs = processed.pop("env_kwargs", {})
-        self.env_kwargs = self.env_kwargs or env_kwargs
-        self.eval_env_kwargs = self.eval_env_kwargs or env_kwargs
+        # RL Zoo takes them from a configuration from 2.8 on, for trainings alone; the command line wins.
+        self.env_kwargs = self.env_kwargs or processed.pop("env_kwargs", {})
+        self.eval_env_kwargs = self.eval_env_kwargs or self.env_kwargs
         check_names(self.algo, processed)
         return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
 
@@ -242,16 +242,32 @@ class ExperimentManager(HostManager):
         try:
             with tuning.not_called_existing(is_new):
                 super().hyperparameters_optimization()
+        except ValueError as error:
+            if "No trials are completed" not in str(error):  # which is said below, in other words
+                raise
         finally:
-            print(tuning.winner(study, self._train_command()), flush=True)
+            drawn = HYPERPARAMS_CONVERTER[self.algo](best.params) if (best := tuning.best_trial(study)) else {}
+            print(tuning.winner(study, self._train_command(drawn)), flush=True)
 
-    def _train_command(self) -> list[str]:
+    def _train_command(self, drawn: Params) -> list[str]:
+        """What trains with the best trial, whose number is missing. :param drawn: by the trial; it wins, as it did."""
         command = ["sb3-plastic", "train", "--algo", self.algo, "--env", self.env_name.gym_id, "-f", self.log_folder]
         if self.args.conf_file is not None:
             command += ["-conf", self.config]
         command += ["--storage", str(self.storage), "--study-name", str(self.study_name)]
-        changes = [f"{name}:{value!r}" for name, value in (self.custom_hyperparams or {}).items()]
-        return [*command, *(["-params", *changes] if changes else []), "--trial-id"]
+        if self.args.gym_packages:
+            command += ["--gym-packages", *self.args.gym_packages]
+        kept = {name: value for name, value in self.given.items() if name not in drawn}
+        if self.is_ours and "policy_kwargs" in self.given:
+            own = evaluated(self.given["policy_kwargs"])
+            kept["policy_kwargs"] = {k: v for k, v in own.items() if k not in drawn.get("policy_kwargs", {})}
+        for flag, values in (
+            ("--env-kwargs", self.args.env_kwargs),
+            ("--eval-env-kwargs", self.args.eval_env_kwargs),
+            ("-params", kept),
+        ):
+            command += [flag, *(f"{name}:{value!r}" for name, value in values.items())] if values else []
+        return [*command, "--trial-id"]
 
 
 def check_config(path: Path, env_id: str) -> None:
@@ -266,8 +282,8 @@ def check_config(path: Path, env_id: str) -> None:
         return
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML in UTF-8: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get(env_id, {}), dict):
         got = found[env_id] if isinstance(found, dict) else found
         raise UserError(f"{path} holds a mapping of hyperparameters for each environment, got {got!r} for {env_id}.")

@@ -131,6 +131,9 @@ def main() -> None:
             train(folder, args.steps, arguments)
             replace_file(result, json.dumps(evaluate(folder, args.episodes)))
         returns = json.loads(result.read_text())
+        if len(returns[columns[0]]) != args.episodes:
+            returns = evaluate(folder, args.episodes)
+            replace_file(result, json.dumps(returns))
         cells = [f"{round(np.mean(returns[name]))} ({round(np.std(returns[name]))})" for name in columns]
         table.add_row(agent, *cells)
 

@@ -39,9 +39,11 @@ find_python() {
 }
 
 make_venv() { # python, folder
+    local was_there=
+    if [ -e "$2" ]; then was_there=yes; fi
     # Debian packs ensurepip apart; what venv then prints is said below, in fewer words.
     "$1" -m venv "$2" >/dev/null 2>&1 && return
-    rm -rf "$2"
+    [ -n "$was_there" ] || rm -rf "$2" # half of an environment; a folder of somebody else's stays
     local version
     version=$("$1" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
     echo "$1 cannot make virtual environments: its venv module is not complete." >&2

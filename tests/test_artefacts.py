@@ -15,7 +15,9 @@ from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.evaluation.environment import zoo_files
 from sb3_plastic.files import digest
+from sb3_plastic.simulator import is_headless
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
 ZIP = RUN / "HalfCheetah-v5.zip"
@@ -137,6 +139,38 @@ def test_inspect_tells_of_an_adaptive_policy_its_agent_and_its_layer(capsys):
     assert "sb3_plastic            0.1.0" in out
 
 
+@pytest.mark.parametrize("named", ["HalfCheetah-v5.zip", "best_model.zip", "."])
+def test_inspect_looks_at_what_the_other_commands_read(named, tmp_path, capsys):
+    shutil.copytree(RUN, tmp_path / "run")
+    if named != "HalfCheetah-v5.zip":
+        (tmp_path / "run" / "HalfCheetah-v5.zip").rename(tmp_path / "run" / "best_model.zip")
+    (tmp_path / "run" / "HalfCheetah-v5" / "args.yml").write_text("env: !!python/name:os.system\n")
+    assert main(["inspect", str(tmp_path / "run" / named)]) == 0
+    assert "python/name:os.system" in capsys.readouterr().out
+    assert main(["enjoy", "--no-render", "--model", str(tmp_path / "run" / named)]) == 2
+
+
+def test_arguments_of_the_environment_that_are_not_finite_come_back(tmp_path):
+    shutil.copytree(RUN, tmp_path / "run")
+    config = tmp_path / "run" / "HalfCheetah-v5" / "args.yml"
+    config.write_text("env: HalfCheetah-v5\nenv_kwargs: {forward_reward_weight: .inf}\n")
+    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "cheetah")]) == 0
+    assert zoo_files(tmp_path / "cheetah").env_kwargs() == {"forward_reward_weight": float("inf")}
+
+
+def test_an_environment_that_does_not_take_the_arguments_of_the_training_is_answered(exported, tmp_path, capsys):
+    shutil.copytree(RUN, tmp_path / "run")
+    (tmp_path / "run" / "HalfCheetah-v5" / "args.yml").write_text("env: HalfCheetah-v5\nenv_kwargs: {wings: 2}\n")
+    assert main(["enjoy", "--no-render", "--model", str(tmp_path / "run")]) == 2
+    assert "cannot be made with the arguments {'wings': 2}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not is_headless(), reason="there is a display")
+def test_without_a_display_enjoy_says_so_before_a_window_is_asked_for(exported, capsys):
+    assert main(["enjoy", "--model", str(exported)]) == 2
+    assert "add --no-render" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["adaptive.safetensors", "agent/config.json", "agent/policy.safetensors"])
 def test_inspect_refuses_an_adaptive_policy_that_was_changed(name, tmp_path, capsys):
     shutil.copytree(ADAPTIVE, tmp_path / "changed")
@@ -210,6 +244,8 @@ def test_rl_zoos_doors_warn_in_one_line(tmp_path, monkeypatch, capsys):
         ["train", "-i", "model.zip"],
         ["train", "--conf-file=mine.yml"],
         ["tune", "-conf", "mine.yml"],
+        ["train", "-imodel.zip"],
+        ["train", "--trained", "model.zip"],
         ["plot", "file", "-i", "x", "--save", str(tmp_path / "x.png")],
     ):
         assert main(arguments) == 0

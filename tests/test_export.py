@@ -11,10 +11,10 @@ import pytest
 import sb3_contrib
 import stable_baselines3
 import torch
-from envs import RandomEnv
+from envs import RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 import sb3_plastic
 from sb3_plastic import PlasticPPO, export_policy, load_policy
@@ -181,6 +181,26 @@ def test_statistics_of_other_observations_are_refused():
     normalization = Normalization.of(statistics_of(spaces.Box(-9, 9, (3,))))
     with pytest.raises(ValueError, match="another environment"):
         normalization.around(DummyVecEnv([lambda: RandomEnv(spaces.Box(-9, 9, (4,)), BOUNDED)]))
+
+
+def test_statistics_of_other_entries_are_refused_before_anything_is_written(tmp_path):
+    model = small_ppo(random_vec_env(DICT_OF_BOXES), "MultiInputPolicy")
+    for statistics in (spaces.Box(-9, 9, (3,)), spaces.Dict(z=spaces.Box(-9, 9, (3,)))):
+        normalization = Normalization.of(statistics_of(statistics))
+        with pytest.raises(ValueError, match="other observations"):
+            model.policy.export(tmp_path / "policy", normalization)
+        with pytest.raises(ValueError, match="other observations"):
+            normalization({"x": np.zeros(3)})
+    assert not (tmp_path / "policy").exists()
+    with pytest.raises(ValueError, match="got one box"):
+        Normalization.of(statistics_of(DICT_OF_BOXES))(np.zeros(3))
+
+
+def test_statistics_are_found_in_the_wrappers_around_them(tmp_path):
+    venv = statistics_of(spaces.Box(-9, 9, (3,)))
+    model = small_ppo(random_vec_env(spaces.Box(-9, 9, (3,))))
+    exported = load_policy(model.policy.export(tmp_path / "policy", VecMonitor(venv)))
+    np.testing.assert_array_equal(exported.normalization.mean[""], venv.obs_rms.mean)
 
 
 @pytest.mark.parametrize(

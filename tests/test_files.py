@@ -2,6 +2,7 @@
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,30 @@ def test_the_temporary_name_tells_the_format_and_is_never_shared(tmp_path):
         two.write_bytes(b"2")
 
 
+def test_a_link_stays_a_link_and_what_it_points_to_is_written(tmp_path):
+    replace_file(tmp_path / "v3.zip", "old")
+    (tmp_path / "best.zip").symlink_to("v3.zip")
+    replace_file(tmp_path / "best.zip", "new")
+    assert (tmp_path / "best.zip").is_symlink()
+    assert (tmp_path / "v3.zip").read_text() == "new"
+
+
+def test_what_is_no_file_is_written_as_it_is_and_stays_what_it_is():
+    replace_file(Path("/dev/null"), "nothing")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    replace_file(tmp_path / "file", "")
+    with pytest.raises(FileExistsError, match=r"/file'$"):
+        write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_a_name_as_long_as_names_can_be_can_be_written(tmp_path):
+    replace_file(tmp_path / ("n" * 250 + ".zip"), "long")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     with pytest.raises(OSError, match=r"No space left on device: '.*a\.bin'"), replacing(tmp_path / "a.bin"):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -69,6 +94,15 @@ def test_errors_of_ours_keep_their_traceback(monkeypatch):
 
     monkeypatch.setattr("sb3_plastic.report.cli.main", fail)
     with pytest.raises(KeyError):
+        cli.main(["report", "x"])
+
+
+def test_a_clone_named_like_the_package_does_not_make_errors_of_libraries_those_of_users(monkeypatch):
+    library = "clones/sb3_plastic/.venv/lib/python3.11/site-packages/torch/nn.py"
+    failing = compile("def main(argv):\n    raise ValueError('of a library')", library, "exec")
+    exec(failing, names := {})
+    monkeypatch.setattr("sb3_plastic.report.cli.main", names["main"])
+    with pytest.raises(ValueError, match="of a library"):
         cli.main(["report", "x"])
 
 

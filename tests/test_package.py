@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_plastic import export_policy, load_policy
+from sb3_plastic import PlasticPPO, export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.artefacts.packaging import _noted
 from sb3_plastic.cli import main
@@ -79,7 +79,8 @@ def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):
     capsys.readouterr()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").write_text("mine")
-    assert main(["package", str(tmp_path / "adaptive"), "--to", str(tmp_path / "other")]) == 2
+    arguments = ["--to", str(tmp_path / "other"), "--env", "Pendulum-v1"]
+    assert main(["package", str(tmp_path / "adaptive"), *arguments]) == 2
     assert "Choose another folder" in capsys.readouterr().err
 
 
@@ -91,6 +92,19 @@ def test_what_is_in_the_folder_stays_where_nothing_can_be_packaged(tmp_path, cap
         assert main(["package", model, "--to", str(tmp_path)]) == 2
     assert "Choose another folder" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
+def test_an_export_without_an_environment_has_a_card_whose_command_names_it(tmp_path, capsys):
+    policy = tmp_path / "pendulum"
+    PlasticPPO("PlasticPolicy", "Pendulum-v1", seed=0).policy.export(policy)
+    argv = ["package", str(policy), "--to", str(tmp_path / "hub"), "--no-video", "--episodes", "1"]
+    assert main([*argv, "--env", "Pendulum-v1"]) == 0
+    assert "sb3-plastic enjoy --model . --env Pendulum-v1 --no-render" in (tmp_path / "hub" / "README.md").read_text()
+    before = {path.name for path in (tmp_path / "hub").iterdir()}
+    for wrong in ([], ["--env", "Pendulum-v1", "--vecnorm", "s.pkl"], ["--env", "Pendulum-v1", "--algo", "sac"]):
+        assert main([*argv, *wrong]) == 2
+        assert {path.name for path in (tmp_path / "hub").iterdir()} == before
+    assert "leave out --algo" in capsys.readouterr().err
 
 
 def test_where_nothing_can_be_drawn_the_error_names_the_way_out(tmp_path, capsys):

@@ -160,6 +160,13 @@ def test_ordered_dictionaries_and_tuples_of_rl_zoo_are_data(tmp_path):
     assert read_yaml(file) == {"env": "Ant-v5", "shape": [1, 2]}
 
 
+def test_a_class_that_files_may_name_is_its_name(tmp_path):
+    file = tmp_path / "config.yml"
+    file.write_text(yaml.dump({"policy_kwargs": {"activation_fn": torch.nn.ReLU}}))
+    assert "!!python/name" in file.read_text()
+    assert read_yaml(file)["policy_kwargs"] == {"activation_fn": "torch.nn.modules.activation.ReLU"}
+
+
 @pytest.mark.parametrize(
     "text",
     [

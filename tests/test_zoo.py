@@ -315,6 +315,8 @@ def test_plots_are_written_without_a_display(trained, tmp_path):
     assert "<svg" in (tmp_path / "evaluations.svg").read_text()
     zoo("plot", "file", "-i", "evaluations", cwd=tmp_path)
     assert (tmp_path / "plot_from_file.png").read_bytes().startswith(b"\x89PNG")
+    output = zoo("plot", "train", "-e", ENV, "-w", "2", "--save", "curve", cwd=tmp_path, code=2)
+    assert "--save takes a file that ends in ." in output
     output = zoo("plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png", cwd=tmp_path, code=2)
     assert "fewer episodes than the window" in output
     assert not (tmp_path / "empty.png").exists()
@@ -360,6 +362,17 @@ def test_tune_searches_around_the_configuration(tmp_path):
     zoo(*command, *small, cwd=tmp_path)
     tried = saved(tmp_path / "trials" / f"trial_{best}" / "best_model.zip")["policy_kwargs"]
     assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
+
+
+def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_drawn(tmp_path):
+    given = ["--env-kwargs", "sutton_barto_reward:True", "-params", "learning_rate:0.5", "n_epochs:1"]
+    given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)"]
+    arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
+    output = zoo("tune", *arguments, "--pruner", "none", *given, cwd=tmp_path)
+    command = shlex.split(output.strip().splitlines()[-1])
+    assert command[-2:] == ["--trial-id", "0"]
+    assert command[command.index("--env-kwargs") + 1] == "sutton_barto_reward:True"
+    assert command[command.index("-params") + 1 : -2] == ["policy_kwargs:{'net_arch': [9]}"]
 
 
 @pytest.mark.slow

@@ -107,6 +107,7 @@ def _measured(results: dict[str, Any]) -> str:
 def _usage(env_id: str, agent: Contents, adaptive: bool) -> str:
     imported, loaded = LOAD[adaptive]
     kwargs = agent.facts.get("env kwargs")
+    named = "" if agent.facts.get("env id") else f" --env {env_id}"
     made = f'gym.make("{env_id}"' + (f", **{kwargs!r})" if kwargs else ")")
     wrapped = (
         "The training wrapped the environment (see below), which the command does, too, and the code does not.\n\n"
@@ -117,7 +118,7 @@ def _usage(env_id: str, agent: Contents, adaptive: bool) -> str:
 Download the folder, install `sb3_plastic` with the environment, and in the folder
 
 ```bash
-sb3-plastic enjoy --model . --no-render
+sb3-plastic enjoy --model .{named} --no-render
 ```
 
 {wrapped}```python

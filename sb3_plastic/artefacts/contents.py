@@ -19,8 +19,11 @@ from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.adaptive.files import AGENT, read_layer
 from sb3_plastic.adaptive.files import CONFIG as LAYER_CONFIG
 from sb3_plastic.adaptive.files import TENSORS as LAYER_TENSORS
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import statistics_files, zoo_folder
 from sb3_plastic.evaluation.loading import model_file
 from sb3_plastic.export.folder import CONFIG, TENSORS, read_folder
+from sb3_plastic.export.plain import from_plain
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, raw_data, read_literal, read_yaml
 from sb3_plastic.safe.archives import NOT_NEEDED, is_pickled, read_member, unpickled
 from sb3_plastic.snn.config import SNNConfig
@@ -84,7 +87,9 @@ def contents(path: Path) -> Contents:
     file = model_file(path)
     if file.is_dir():
         return _of_adaptive(file) if is_adaptive_folder(file) else _of_export(file)
-    return _of_run(file) if path.is_dir() else _of_model(file)
+    found = _of_model(file)
+    found.kind = "run" if path.is_dir() else found.kind
+    return found
 
 
 def _of_export(folder: Path) -> Contents:
@@ -94,7 +99,7 @@ def _of_export(folder: Path) -> Contents:
         facts = {
             "observation space": _space_text(policy["observation_space"]),
             "action space": _space_text(policy["action_space"]),
-            **{name.replace("_", " "): value for name, value in config.get("training", {}).items()},
+            **{name.replace("_", " "): value for name, value in from_plain(config.get("training", {}), CONFIG).items()},
             "normalised entries": sum(
                 len(part["$array"]) if "$array" in part else 1 for part in config["normalization"]["mean"].values()
             ),
@@ -145,10 +150,8 @@ def _space_text(plain: Mapping[str, Any]) -> str:
     return f"{kind}({shape}" + (f", {plain['dtype']})" if "dtype" in plain else ")")
 
 
-def _of_run(model: Path) -> Contents:
-    found = _of_model(model)
-    found.kind = "run"
-    beside = model.with_suffix("")
+def _add_zoo_files(found: Contents, beside: Path) -> None:
+    """RL Zoo's files, which the other commands read, too. :param found: of the model :param beside: their folder"""
     for name in ("args.yml", "config.yml"):
         file = beside / name
         if not file.is_file():
@@ -165,7 +168,6 @@ def _of_run(model: Path) -> Contents:
                 found.code[f"{beside.name}/{name}: env"] = f"the import of a module, {data['env']}"
         else:
             _check_config(found, data, f"{beside.name}/{name}")
-    return found
 
 
 def _check_config(found: Contents, config: Mapping[str, Any], where: str) -> None:
@@ -220,9 +222,14 @@ def _of_model(path: Path) -> Contents:
         code,
         {path.name: path},
     )
-    for statistics in (path.with_suffix(".pkl"), path.with_suffix("") / "vecnormalize.pkl"):
-        if statistics.is_file():
-            _add_statistics(found, statistics)
+    try:
+        folder = zoo_folder(path)
+    except UserError:  # those of several runs: the other commands refuse to choose
+        folder = None
+    if folder is not None:
+        _add_zoo_files(found, folder)
+    for statistics in filter(Path.is_file, statistics_files(path, folder)):
+        _add_statistics(found, statistics)
     return found
 
 

@@ -18,6 +18,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.adaptive import is_adaptive_folder
+from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.environment import environment_of
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
@@ -57,9 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", type=int, default=0, metavar="STEPS", help="snntorch, nir: freeze after these steps")
     parser.add_argument("--check", type=int, default=200, metavar="STEPS", help="compare over these steps; 0: do not")
     parser.add_argument("--seed", type=int, default=0, help="of the episodes")
+    parser.add_argument("--algo", choices=ALGORITHMS, help="by default recognised from the file")
     parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     args = parser.parse_args(argv)
-    found = convert_model(args.model, args.format, args.to, args.env, args.after, args.check, args.seed, args.trust)
+    found = convert_model(
+        args.model, args.format, args.to, args.env, args.after, args.check, args.seed, args.algo, args.trust
+    )
     print(f"Wrote {args.to}.")
     if found is not None:
         print(
@@ -77,6 +81,7 @@ def convert_model(
     after: int = 0,
     check: int = 200,
     seed: int = 0,
+    algo: str | None = None,
     trust: bool = False,
 ) -> Difference | None:
     """
@@ -91,6 +96,7 @@ def convert_model(
     :param check: steps of the comparison; 0 for none. NIR holds the spiking layers alone: all else of the copy is
         the policy's
     :param seed: of the episodes
+    :param algo: a name in ``ALGORITHMS``; None: recognised
     :param trust: run what the model's files ask for
     :return: largest difference between original and copy; None if not compared
     :raises UserError: if the format has no exact form for the policy, or no environment is known but needed; then
@@ -103,7 +109,7 @@ def convert_model(
     if after and format_name == "onnx":
         raise UserError("A graph of ONNX holds the whole state, which nothing freezes: --after is of snntorch and NIR.")
     path = model_file(model)
-    agent, _ = load_model(path, trust=trust)
+    agent, _ = load_model(path, algo, trust)
     if is_adaptive_folder(path):
         raise UserError(f"{path} is a policy with an adaptive layer, for which {FORMATS[format_name]} has no form.")
     policy = check_convertible(agent.policy, FORMATS[format_name])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.environment import environment_of
 from sb3_plastic.errors import check_number
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
@@ -36,10 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first episode; the others count on")
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
     parser.add_argument("--no-render", action="store_true", help="show nothing, only print returns")
+    parser.add_argument("--algo", choices=ALGORITHMS, help="by default recognised from the file")
     parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     args = parser.parse_args(argv)
     returns = play(
-        args.model, args.env, args.episodes, args.seed, not args.stochastic, not args.no_render, trust=args.trust
+        args.model,
+        args.env,
+        args.episodes,
+        args.seed,
+        not args.stochastic,
+        not args.no_render,
+        algo=args.algo,
+        trust=args.trust,
     )
     print(f"Mean return of {len(returns)} episodes: {np.mean(returns):.1f}")
     return 0
@@ -52,6 +61,7 @@ def play(
     seed: int = 0,
     deterministic: bool = True,
     render: bool = False,
+    algo: str | None = None,
     trust: bool = False,
 ) -> list[float]:
     """
@@ -63,6 +73,7 @@ def play(
     :param seed: of the first episode; the others count on
     :param deterministic: take the most likely actions
     :param render: show them in a window
+    :param algo: a name in ``ALGORITHMS``; None: recognised
     :param trust: run what the model's files ask for
     :return: returns
     :raises UserError: if no environment is known, or a file is damaged or refused
@@ -70,7 +81,7 @@ def play(
     hush_mujoco()
     check_number("episodes", episodes, at_least=1, integer=True)
     path = model_file(model)
-    agent, _ = load_model(path, trust=trust)
+    agent, _ = load_model(path, algo, trust)
     venv = environment_of(path, agent, env, render, trust)
     returns = []
     try:

@@ -37,7 +37,11 @@ def environment_of(path: Path, agent: Any, env: str | None = None, render: bool 
 
     def make() -> gym.Env[Any, Any]:
         shown: dict[str, Any] = {"render_mode": "human"} if render else {}  # not every environment has that argument
-        return wrapped_by(gym.make(env_id, **shown, **zoo.env_kwargs()), of_env)
+        kwargs = zoo.env_kwargs()
+        try:
+            return wrapped_by(gym.make(env_id, **shown, **kwargs), of_env)
+        except TypeError as error:
+            raise UserError(f"{env_id} cannot be made with the arguments {kwargs}: {error}") from error
 
     venv: VecEnv = wrapped_by(DummyVecEnv([make]), of_vec_env)
     turned = channels_first(venv)

@@ -123,9 +123,14 @@ def package_model(
     render_off_screen()
     check_number("episodes", episodes, at_least=1, integer=True)
     check_number("video_steps", video_steps, at_least=0, integer=True)
-    folder = Path(to)
-    _put_model(Path(model), folder, vec_normalize, env, algo, trust)
-    env_id = env or _noted(folder, trust)
+    folder, path = Path(to), model_file(model)
+    for name, value in (("vecnorm", vec_normalize), ("algo", algo)):
+        if value is not None and path.is_dir():
+            raise UserError(f"{path} tells both statistics and policy: leave out --{name}, got {value}.")
+    env_id = env or _noted(path, trust)
+    if env_id is None:
+        raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
+    _put_model(path, folder, vec_normalize, env, algo, trust)
     returns = play(str(folder), env_id, episodes, seed, trust=trust)
     if video_steps:
         _film(folder, env, seed, video_steps, trust)
@@ -150,10 +155,9 @@ def package_model(
 
 
 def _put_model(
-    model: Path, folder: Path, vec_normalize: str | Path | None, env: str | None, algo: str | None, trust: bool
+    path: Path, folder: Path, vec_normalize: str | Path | None, env: str | None, algo: str | None, trust: bool
 ) -> None:
     """The model as a folder without code: exported, or copied if it is such a folder already."""
-    path = model_file(model)
     with TemporaryDirectory() as exported:
         if not path.is_dir():
             path = export_model(path, exported, vec_normalize, env, algo, trust)
@@ -167,9 +171,9 @@ def _put_model(
             replace_file(folder / name, (path / name).read_bytes())
 
 
-def _noted(folder: Path, trust: bool) -> str | None:
+def _noted(path: Path, trust: bool) -> str | None:
     """The environment noted down; of a robot that could be perturbed, and is not, the stock one: a hub knows that."""
-    zoo = zoo_files(folder)
+    zoo = zoo_files(path)
     noted = zoo.env_id(trust)
     robot = "" if noted is None or zoo.env_kwargs() else robot_of(noted)
     return f"{robot}-v5" if robot and noted == perturbable(f"{robot}-v5") else noted

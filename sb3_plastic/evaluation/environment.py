@@ -17,6 +17,7 @@ from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.export import Normalization, read_config
+from sb3_plastic.export.plain import from_plain
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml
 from sb3_plastic.wrappers import VecPreviousActionReward
@@ -145,20 +146,42 @@ def zoo_files(path: Path | None) -> ZooFiles:
     if path is None:
         return ZooFiles({}, {})
     if path.is_dir():
-        about = read_config(path / AGENT if is_adaptive_folder(path) else path).get("training", {})
+        config = read_config(path / AGENT if is_adaptive_folder(path) else path)
+        about = from_plain(config.get("training", {}), str(path))
         return ZooFiles({"env": about.get("env_id")}, about, path)
-    own = path.with_suffix("") / "args.yml"  # checkpoints and the best model go by other names
-    folders = [file.parent for file in ([own] if own.is_file() else sorted(path.parent.glob("*/args.yml")))]
-    if not folders:
+    folder = zoo_folder(path)
+    if folder is None:
         return ZooFiles({}, {})
-    if len(folders) > 1:
-        names = ", ".join(folder.name for folder in folders)
-        raise UserError(f"Which of {names} in {path.parent} belongs to {path.name}? Give each run a folder of its own.")
-    (folder,) = folders
     args, config = (
         read_yaml(folder / name) if (folder / name).is_file() else {} for name in ("args.yml", "config.yml")
     )
     return ZooFiles(args, config, folder)
+
+
+def zoo_folder(path: Path) -> Path | None:
+    """
+    The folder with RL Zoo's files beside a model; None: there is none.
+
+    :param path: the model's file
+    :raises UserError: if there are those of several runs
+    """
+    own = path.with_suffix("") / "args.yml"  # checkpoints and the best model go by other names
+    folders = [file.parent for file in ([own] if own.is_file() else sorted(path.parent.glob("*/args.yml")))]
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise UserError(f"Which of {names} in {path.parent} belongs to {path.name}? Give each run a folder of its own.")
+    return folders[0] if folders else None
+
+
+def statistics_files(path: Path, folder: Path | None) -> list[Path]:
+    """
+    Where the statistics of VecNormalize of a model may lie, the first first.
+
+    :param path: the model's file
+    :param folder: with RL Zoo's files beside it, if there is one
+    """
+    beside = [path.with_suffix(".pkl"), statistics_of_checkpoint(path)]
+    return [*beside, *([folder / "vecnormalize.pkl"] if folder else [])]
 
 
 def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
@@ -171,11 +194,7 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
     """
     if path is None or path.is_dir():  # an adaptive policy normalises by itself
         return None if path is None or is_adaptive_folder(path) else path
-    candidates = [
-        path.with_suffix(".pkl"),
-        statistics_of_checkpoint(path),
-        *([zoo.folder / "vecnormalize.pkl"] if zoo.folder else []),
-    ]
+    candidates = statistics_files(path, zoo.folder)
     found = next((file for file in candidates if file.is_file()), None)
     if found is None and zoo.normalises():
         names = ", ".join(dict.fromkeys(file.name for file in candidates))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ class Normalization:
         :param observation: of one environment or of several
         :raises UserError: on observations of another shape
         """
+        keys = observation.keys() if isinstance(observation, dict) else {WHOLE}
+        if not self.mean.keys() <= keys and not isinstance(observation, tuple):
+            raise UserError(f"The statistics are of other observations: {_named(self.mean)}, got {_named(keys)}.")
         if isinstance(observation, dict):
             return {key: self._one(key, value) if key in self.mean else value for key, value in observation.items()}
         return self._one(WHOLE, observation) if self.mean else observation
@@ -56,6 +60,21 @@ class Normalization:
         scaled = (value - self.mean[key]) / np.sqrt(self.variance[key] + self.epsilon)
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
+    def check_space(self, space: spaces.Space[Any]) -> None:
+        """
+        :param space: of observations
+        :raises UserError: if the statistics are of others
+        """
+        parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {WHOLE: space}
+        if not self.mean.keys() <= parts.keys():
+            raise UserError(f"The statistics are of other observations: {_named(self.mean)}, got {_named(parts)}.")
+        for key, mean in self.mean.items():
+            if mean.shape != parts[key].shape:
+                raise UserError(
+                    f"The statistics of VecNormalize are of observations of shape {mean.shape}, these have "
+                    f"{parts[key].shape}: they were made in another environment."
+                )
+
     def around(self, venv: VecEnv) -> VecNormalize:
         """
         A VecNormalize whose statistics stay as they are, and that leaves rewards alone.
@@ -63,13 +82,8 @@ class Normalization:
         :param venv: the environments
         :raises UserError: if the statistics are of other observations
         """
+        self.check_space(venv.observation_space)
         keys = None if WHOLE in self.mean or not self.mean else list(self.mean)
-        if keys is None and self.mean and isinstance(venv.observation_space, spaces.Dict):
-            raise UserError(
-                "The statistics are of other observations: of one box, those of this environment are a Dict."
-            )
-        if keys and set(keys) - set(getattr(venv.observation_space, "spaces", {})):
-            raise UserError(f"The statistics are of other observations: of the entries {', '.join(keys)}.")
         wrapped = VecNormalize(
             venv,
             training=False,
@@ -82,11 +96,6 @@ class Normalization:
         for key, mean in self.mean.items():
             rms = wrapped.obs_rms if key == WHOLE else wrapped.obs_rms[key]
             assert isinstance(rms, RunningMeanStd)
-            if rms.mean.shape != mean.shape:
-                raise UserError(
-                    f"The statistics of VecNormalize are of observations of shape {mean.shape}, those of this "
-                    f"environment have {rms.mean.shape}: they were made in another environment."
-                )
             rms.mean, rms.var = mean, self.variance[key]
         return wrapped
 
@@ -166,3 +175,8 @@ class Normalization:
         except (KeyError, TypeError, AttributeError) as error:
             raise DamagedError(where, f"no statistics of VecNormalize ({type(error).__name__}: {error})") from error
         return made
+
+
+def _named(keys: Iterable[str]) -> str:
+    names = list(keys)
+    return "one box" if names == [WHOLE] else f"a Dict of {', '.join(names)}"

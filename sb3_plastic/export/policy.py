@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
 from sb3_plastic.export.folder import CONFIG, read_folder, write_folder
@@ -136,7 +136,7 @@ class ExportedPolicy:
 def export_policy(
     policy: BasePolicy,
     folder: str | Path,
-    normalization: VecNormalize | Normalization | None = None,
+    normalization: VecEnv | Normalization | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> Path:
     """
@@ -144,13 +144,18 @@ def export_policy(
 
     :param policy: a policy of SB3, sb3-contrib or sb3_plastic
     :param folder: is made; an earlier export in it is replaced
-    :param normalization: the VecNormalize of its training, if there was one
+    :param normalization: the VecNormalize of its training, if there was one, or the environments around or in it
     :param training: plain data on where it comes from: ``algo``, ``env_id``, ``num_timesteps``, ``seed``, ...
     :return: the folder
-    :raises UserError: if something of it is no plain data, or not finite
+    :raises UserError: if something of it is no plain data, or not finite, or the statistics are of other observations
     """
     folder = Path(folder)
-    scaled = Normalization.of(normalization) if isinstance(normalization, VecNormalize) else normalization
+    if isinstance(normalization, VecEnv):
+        found = unwrap_vec_normalize(normalization)
+        normalization = Normalization() if found is None else Normalization.of(found)
+    scaled = normalization
+    if scaled is not None:
+        scaled.check_space(policy.observation_space)
     plain, tensors = policy_to_plain(policy)
     config = {
         "policy": plain,

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from sb3_plastic.safe.classes import CLASSES
 from sb3_plastic.safe.errors import DamagedError, RefusedError
 
 
@@ -28,26 +29,36 @@ def _pairs(loader: yaml.SafeLoader, node: yaml.Node) -> dict[Any, Any]:
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
 
-_ZooLoader.add_constructor("tag:yaml.org,2002:python/object/apply:collections.OrderedDict", _pairs)
-_ZooLoader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
+def _name(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> str:
+    if name not in CLASSES:
+        raise yaml.constructor.ConstructorError(None, None, f"'{TAG}name:{name}'", node.start_mark)
+    return name
+
+
+TAG = "tag:yaml.org,2002:python/"
+_ZooLoader.add_multi_constructor(f"{TAG}name:", _name)
+_ZooLoader.add_constructor(f"{TAG}object/apply:collections.OrderedDict", _pairs)
+_ZooLoader.add_constructor(f"{TAG}tuple", _sequence)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
     """
-    RL Zoo's ``args.yml`` or ``config.yml`` as plain data. Trust does not change how it is read: nothing that RL Zoo
-    writes there needs more.
+    RL Zoo's ``args.yml`` or ``config.yml`` as plain data; a class in it, such as ``nn.ReLU``, becomes its name. Trust
+    does not change how it is read.
 
     :param file: the file
     :return: the mapping in it, empty if there is none
-    :raises RefusedError: if it asks for an object, a function or a module of Python
+    :raises RefusedError: if it asks for an object, a function or a module of Python, or a class that files may not name
     :raises DamagedError: if it is no mapping in YAML
     """
     try:
         data = yaml.load(file.read_text(encoding="utf-8"), _ZooLoader)
     except yaml.constructor.ConstructorError as error:
         problem = error.problem or ""
-        if "tag:yaml.org,2002:python/" in problem:
-            raise RefusedError(str(file), problem.split("tag:yaml.org,2002:")[1].rstrip("'")) from error
+        if TAG in problem:
+            what = f"python/{problem.split(TAG)[1]}".rstrip("'")
+            remedy = "Write its value there: numbers, strings, lists."
+            raise RefusedError(str(file), what, remedy) from error
         raise DamagedError(str(file), error) from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
         raise DamagedError(str(file), str(error).splitlines()[0]) from error
