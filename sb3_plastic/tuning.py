@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -92,24 +92,18 @@ def budget(n_trials: int, finished: int, n_timesteps: int, n_evaluations: int, e
     )
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The finished trial with the highest return; None: there is none yet. :param study: of a search"""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(complete, key=lambda trial: -np.inf if trial.value is None else trial.value, default=None)
-
-
-def winner(study: optuna.Study, command: Sequence[str]) -> str:
+def winner(study: optuna.Study, command: Callable[[FrozenTrial], Sequence[str]]) -> str:
     """
     The best trial, and the command that trains with it.
 
     :param study: after the search
-    :param command: that command, without the number of the trial
+    :param command: that command, by trial
     """
-    best = best_trial(study)
-    if best is None:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
         return "No trial is finished yet. Start the same command again to go on."
-    n_complete = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
+    best = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
     return (
-        f"Best of {n_complete} finished trials: number {best.number}, mean return {best.value:.1f}. "
-        f"Train with it:\n  {shlex.join([*command, str(best.number)])}"
+        f"Best of {len(complete)} finished trials: number {best.number}, mean return {best.value:.1f}. "
+        f"Train with it:\n  {shlex.join(command(best))}"
     )

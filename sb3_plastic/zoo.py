@@ -28,6 +28,7 @@ try:
     import rl_zoo3.exp_manager
     import rl_zoo3.train
     from optuna import Trial
+    from optuna.trial import FrozenTrial
     from rl_zoo3.exp_manager import ExperimentManager as HostManager
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 except ImportError as error:
@@ -246,11 +247,11 @@ class ExperimentManager(HostManager):
             if "No trials are completed" not in str(error):  # which is said below, in other words
                 raise
         finally:
-            drawn = HYPERPARAMS_CONVERTER[self.algo](best.params) if (best := tuning.best_trial(study)) else {}
-            print(tuning.winner(study, self._train_command(drawn)), flush=True)
+            print(tuning.winner(study, self._train_command), flush=True)
 
-    def _train_command(self, drawn: Params) -> list[str]:
-        """What trains with the best trial, whose number is missing. :param drawn: by the trial; it wins, as it did."""
+    def _train_command(self, trial: FrozenTrial) -> list[str]:
+        """What trains with a trial. What was drawn wins over what was given, as it did in the search."""
+        drawn: Params = HYPERPARAMS_CONVERTER[self.algo](trial.params)
         command = ["sb3-plastic", "train", "--algo", self.algo, "--env", self.env_name.gym_id, "-f", self.log_folder]
         if self.args.conf_file is not None:
             command += ["-conf", self.config]
@@ -267,7 +268,7 @@ class ExperimentManager(HostManager):
             ("-params", kept),
         ):
             command += [flag, *(f"{name}:{value!r}" for name, value in values.items())] if values else []
-        return [*command, "--trial-id"]
+        return [*command, "--trial-id", str(trial.number)]
 
 
 def check_config(path: Path, env_id: str) -> None:
