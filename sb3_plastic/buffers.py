@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Generator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,9 +45,41 @@ def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
     return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
 
 
-def default_batch_size(rollout: int, largest: int = 512) -> int:
-    """The largest minibatch, up to ``largest`` transitions, that divides the rollout; the whole one if none does."""
-    found = max(size for size in range(1, largest + 1) if rollout % size == 0)
+def chosen_chunk_len(n_steps: int, batch_size: int, chunk_len: int | None) -> int:
+    """
+    The length of chunks.
+
+    :param n_steps: of a rollout, per environment
+    :param batch_size: transitions per minibatch
+    :param chunk_len: that was asked for; None: the default, with a warning where it is short
+    :raises UserError: if it does not divide the minibatch
+    """
+    if chunk_len is None:
+        chunk_len = default_chunk_len(n_steps, batch_size)
+        if chunk_len < min(8, n_steps):
+            warnings.warn(
+                f"With n_steps={n_steps} and batch_size={batch_size}, chunks have {chunk_len} step(s), and the "
+                "gradient reaches no further back: choose sizes with a larger common divisor.",
+                stacklevel=3,
+            )
+    if batch_size % chunk_len:
+        raise UserError(
+            f"batch_size ({batch_size}) must be a multiple of chunk_len ({chunk_len}): "
+            "minibatches are made of whole chunks."
+        )
+    return chunk_len
+
+
+def default_batch_size(rollout: int, chunk_len: int | None = None, largest: int = 512) -> int:
+    """
+    The largest minibatch that divides the rollout; the whole rollout if none does.
+
+    :param rollout: transitions
+    :param chunk_len: which the minibatch is a multiple of, if it can be
+    :param largest: transitions of a minibatch
+    """
+    step = chunk_len if isinstance(chunk_len, int) and 0 < chunk_len <= rollout else 1
+    found = max((size for size in range(step, largest + 1, step) if rollout % size == 0), default=1)
     return found if found > 1 else rollout
 
 
@@ -113,11 +146,20 @@ class ChunkedRolloutBuffer(RolloutBuffer):
 
     def _allocate(self, obs: Obs) -> None:
         shape: tuple[int, ...] = (self.buffer_size, self.n_envs)
-        self.observations = map_obs(lambda value: np.empty((self.buffer_size, *value.shape), value.dtype), obs)
+        # In a type that holds those of the space, too: a reset may give whole numbers, and SubprocVecEnv casts nothing.
+        of_dict = self.observation_space.spaces if isinstance(self.observation_space, spaces.Dict) else {}
+        self.observations: Any = (
+            {key: self._empty_like(value, of_dict[key]) for key, value in obs.items()}
+            if isinstance(obs, dict)
+            else self._empty_like(obs, self.observation_space)
+        )
         self.actions = np.empty((*shape, self.action_dim), np.float32)  # as SB3's losses take them
         self.teacher_actions = np.empty_like(self.actions) if self.teacher_weight else None
         for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
             setattr(self, name, np.zeros(shape, np.float32))
+
+    def _empty_like(self, value: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
+        return np.empty((self.buffer_size, *value.shape), np.result_type(value.dtype, space.dtype or value.dtype))
 
     def add(  # type: ignore[override]
         self,

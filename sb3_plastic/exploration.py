@@ -21,7 +21,7 @@ class LogStdSchedule(BaseCallback):
     :param start: of all actions (with gSDE, of all its weights) at the start of the training, -20 to 2
     :param end: at its end; None: the same, the noise is constant
     :raises UserError: on a value outside of the range, or at the start of a training whose policy has no noise of this
-        kind: actions that are not Box, or an algorithm that is not on-policy
+        kind: actions that are not Box, an algorithm that is not on-policy, or TRPO, which needs all its parameters
     """
 
     def __init__(self, start: float, end: float | None = None, verbose: int = 0) -> None:
@@ -32,10 +32,11 @@ class LogStdSchedule(BaseCallback):
 
     def _on_training_start(self) -> None:
         log_std = getattr(self.model.policy, "log_std", None)
-        if not isinstance(self.model, OnPolicyAlgorithm) or not isinstance(log_std, torch.nn.Parameter):
+        of_gradient = isinstance(self.model, OnPolicyAlgorithm) and not hasattr(self.model, "cg_max_steps")
+        if not of_gradient or not isinstance(log_std, torch.nn.Parameter):
             raise UserError(
-                f"LogStdSchedule sets `log_std` of on-policy algorithms with Box actions; {type(self.model).__name__} "
-                f"with actions of {self.model.action_space} has none."
+                "LogStdSchedule sets `log_std` of PPO, A2C, RecurrentPPO and PlasticPPO with Box actions; "
+                f"got {type(self.model).__name__} with actions of {self.model.action_space}."
             )
         self._log_std = log_std.requires_grad_(False)
         self._log_std.grad = None  # of a former training: Adam would go on moving it

@@ -59,21 +59,26 @@ def check_rewards(rewards: np.ndarray) -> None:
     )
 
 
-def check_state(state: Sequence[Tensor], names: Sequence[str], doing: str) -> None:
+def check_state(
+    state: Sequence[Tensor], names: Sequence[str], doing: str, episode_starts: np.ndarray | None = None
+) -> None:
     """
     Refuse a state whose neurons are not finite. Whatever else of it is not shows there one tick later.
 
     :param state: of all networks, environment axis first
     :param names: what each tensor is
     :param doing: what cannot be done with it, for the message
+    :param episode_starts: bool [B]: where an episode starts, the state is cleared before it is used
     :raises NotFiniteError: naming the first environment, and the layer
     """
+    starts = () if episode_starts is None else np.flatnonzero(episode_starts)
     network, layer = -1, -1
     for name, tensor in zip(names, state, strict=False):
         network, layer = (network + 1, -1) if name == "encoder" else (network, layer + (name == "v"))
         if name not in ("v", "readout") or math.isfinite(tensor.sum()):
             continue
         rows = torch.nonzero(~tensor.isfinite().flatten(1).all(1)).flatten().tolist()
+        rows = [row for row in rows if row not in starts]
         if rows:
             where = f"membranes of layer {layer}" if name == "v" else "filtered spikes"
             owner = "critic" if network else "actor"

@@ -107,7 +107,8 @@ class PlasticPolicy(ActingPolicy):
         self.critic, self.decoder = critic, decoder
         self.decoder_neurons, self.decoder_gain = decoder_neurons, decoder_gain
         self.critic_lr_scale, self.plasticity_lr_scale = critic_lr_scale, plasticity_lr_scale
-        self.actor_keys, self.critic_keys = list(actor_keys), list(critic_keys)
+        given = (actor_keys, critic_keys)  # YAML invites to name a single one
+        self.actor_keys, self.critic_keys = ([keys] if isinstance(keys, str) else list(keys) for keys in given)
         self.adaptive = adaptive
         if isinstance(observation_space, spaces.Dict):
             kwargs.setdefault("features_extractor_class", CombinedExtractor)
@@ -119,6 +120,7 @@ class PlasticPolicy(ActingPolicy):
             net_arch = net_arch[0]  # the format before SB3 1.8, with SB3's warning
             warnings.warn("Pass net_arch=dict(pi=..., vf=...) instead of net_arch=[dict(pi=..., vf=...)]", stacklevel=2)
         sizes = net_arch if isinstance(net_arch, dict) else {} if net_arch is None else dict(pi=net_arch, vf=net_arch)
+        check_names("net_arch", sizes, ("pi", "vf"))
         net_arch = dict(pi=list(sizes.get("pi", [64, 64])), vf=list(sizes.get("vf", [64, 64])))
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch=net_arch, log_std_init=log_std_init, **kwargs

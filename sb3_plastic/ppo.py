@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.buffers import ChunkedRolloutBuffer, default_batch_size, default_chunk_len
+from sb3_plastic.buffers import ChunkedRolloutBuffer, chosen_chunk_len, default_batch_size
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_state
@@ -31,9 +30,7 @@ from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
 from sb3_plastic.snn.interventions import state_names
 from sb3_plastic.stepper import State
-from sb3_plastic.teacher import Lessons, Teacher
-
-SelfPlasticPPO = TypeVar("SelfPlasticPPO", bound="PlasticPPO")
+from sb3_plastic.teacher import Lessons, Teacher, as_returned
 
 
 class PlasticPPO(WholeFiles, PPO):
@@ -102,7 +99,7 @@ class PlasticPPO(WholeFiles, PPO):
         _init_setup_model: bool = True,
     ) -> None:
         if batch_size is None:
-            batch_size = default_batch_size(n_steps * (env.num_envs if isinstance(env, VecEnv) else 1))
+            batch_size = default_batch_size(n_steps * (env.num_envs if isinstance(env, VecEnv) else 1), chunk_len)
         super().__init__(
             policy,
             env,
@@ -140,20 +137,7 @@ class PlasticPPO(WholeFiles, PPO):
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
         self._check_arguments()
-        chunk_len = self.chunk_len
-        if chunk_len is None:
-            chunk_len = default_chunk_len(self.n_steps, self.batch_size)
-            if chunk_len < min(8, self.n_steps):
-                warnings.warn(
-                    f"With n_steps={self.n_steps} and batch_size={self.batch_size}, chunks have {chunk_len} step(s), "
-                    "and the gradient reaches no further back: choose sizes with a larger common divisor.",
-                    stacklevel=2,
-                )
-        if self.batch_size % chunk_len:
-            raise UserError(
-                f"batch_size ({self.batch_size}) must be a multiple of chunk_len ({chunk_len}): "
-                "minibatches are made of whole chunks."
-            )
+        chunk_len = chosen_chunk_len(self.n_steps, self.batch_size, self.chunk_len)
         self.rollout_buffer_class = self.rollout_buffer_class or ChunkedRolloutBuffer
         kwargs = self.rollout_buffer_kwargs
         self.rollout_buffer_kwargs = kwargs | {"chunk_len": chunk_len}
@@ -170,7 +154,8 @@ class PlasticPPO(WholeFiles, PPO):
         if self.chunk_states == "refresh":
             self.rollout_buffer.refresh = partial(self._refresh_states, chunk_len=chunk_len)
         self._last_state: State | None = None
-        self._lessons: Lessons | None = None if self.teacher is None else Teacher.of(self.teacher).lessons()
+        self._lessons: tuple[Any, Lessons] | None = None
+        self._lessons_of_teacher()
         self.check_policy()
 
     def _check_arguments(self) -> None:
@@ -187,6 +172,8 @@ class PlasticPPO(WholeFiles, PPO):
             check_number("max_grad_norm", self.max_grad_norm, above=0)
         if self.target_kl is not None:
             check_number("target_kl", self.target_kl, above=0)
+        if "chunk_len" in self.rollout_buffer_kwargs:
+            raise UserError("chunk_len is an argument of PlasticPPO, not one of rollout_buffer_kwargs.")
         self._check_schedules(1.0)
 
     def _check_schedules(self, remaining: float) -> None:
@@ -194,8 +181,11 @@ class PlasticPPO(WholeFiles, PPO):
         for name in ("learning_rate", "clip_range", "clip_range_vf"):
             value: Any = getattr(self, name)
             if value is not None:
-                # The last rollout may go beyond the end of the training, where SB3 counts on to negative fractions.
-                check_number(name, value(max(remaining, 0.0)) if callable(value) else value, at_least=0)
+                check_number(name, value(remaining) if callable(value) else value, at_least=0)
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        # The last rollout may go beyond the end, where SB3 counts on to negative fractions, and learning rates.
+        super()._update_current_progress_remaining(min(num_timesteps, total_timesteps), total_timesteps)
 
     def _refresh_states(
         self, obs: Obs, episode_starts: torch.Tensor, state: State, chunk_len: int
@@ -225,7 +215,7 @@ class PlasticPPO(WholeFiles, PPO):
         Fill the buffer with a rollout, as SB3 does, and carry the policy's state through it.
 
         Values and log probabilities are computed for all steps of a chunk at once: heads of this size take as long for
-        one step as for sixteen. A callback finds those of the chunk before among the local variables.
+        one step as for sixteen. Among the local variables a callback finds those of the chunk before, at first none.
 
         :param env: the training environments
         :param callback: called at each step, and at the beginning and end of the rollout
@@ -242,9 +232,8 @@ class PlasticPPO(WholeFiles, PPO):
         self.policy.set_training_mode(False)
         self._last_state = self.policy.initial_state(env.num_envs) if self._last_state is None else self._last_state
         rollout_buffer.reset()
-        if self.teacher is not None:
-            done = self.num_timesteps / self._total_timesteps  # SB3's own progress is that of the last rollout
-            rollout_buffer.teacher_weight = Teacher.of(self.teacher).weight_at(1 - done)
+        done = self.num_timesteps / self._total_timesteps  # SB3's own progress is that of the last rollout
+        rollout_buffer.teacher_weight = 0.0 if self.teacher is None else Teacher.of(self.teacher).weight_at(1 - done)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -254,11 +243,10 @@ class PlasticPPO(WholeFiles, PPO):
         new_obs: Any
         for n_steps in range(n_rollout_steps):
             if n_steps % rollout_buffer.chunk_len == 0:
-                check_state(self._last_state, names, "Training stops")
+                check_state(self._last_state, names, "Training stops", self._last_episode_starts)
                 rollout_buffer.start_chunk(self._last_state)
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
-            assert self._last_obs is not None
             assert self._last_episode_starts is not None
             with torch.no_grad():
                 obs_tensor = obs_as_tensor(self._last_obs, self.device)
@@ -275,6 +263,7 @@ class PlasticPPO(WholeFiles, PPO):
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self._check_step(statistics, new_obs, rewards)
+            rewards = rewards.astype(np.result_type(rewards, np.float32), copy=False)  # SubprocVecEnv casts nothing
             self.num_timesteps += env.num_envs
             # Callbacks read our local variables: keep SB3's names.
             callback.update_locals(locals())
@@ -303,11 +292,18 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _teacher_actions(self, weight: float) -> np.ndarray | None:
         """What the teacher would do with the last observations, [B, ...]; None without, or when it no longer counts."""
-        if self._lessons is None or not weight:
+        lessons = self._lessons_of_teacher()
+        if lessons is None or not weight:
             return None
-        normalize = self._vec_normalize_env
-        obs = self._last_obs if normalize is None else normalize.get_original_obs()
-        return self._lessons.actions(obs, self._last_episode_starts)  # type: ignore[arg-type]
+        return lessons.actions(as_returned(self._last_obs, self.env), self._last_episode_starts)  # type: ignore[arg-type]
+
+    def _lessons_of_teacher(self) -> Lessons | None:
+        """Of the attribute ``teacher`` as it is now: it can be set between two trainings."""
+        if self.teacher is None:
+            self._lessons = None
+        elif self._lessons is None or self._lessons[0] is not self.teacher:
+            self._lessons = self.teacher, Teacher.of(self.teacher).lessons()
+        return None if self._lessons is None else self._lessons[1]
 
     def _check_step(self, statistics: NormalizationBackup, obs: Obs, rewards: np.ndarray | None = None) -> None:
         try:
@@ -325,7 +321,11 @@ class PlasticPPO(WholeFiles, PPO):
         if not rows:
             return
         last_obs = stack_obs([infos[i]["terminal_observation"] for i in rows])
-        check_observation(last_obs, rows)
+        try:
+            check_observation(last_obs, rows)
+        except UserError:
+            self._last_obs = None  # the environment has been reset: training goes on after another reset
+            raise
         obs, _ = self.policy.obs_to_tensor(last_obs)
         with torch.no_grad():
             values = self.policy.predict_values(obs, tuple(tensor[rows] for tensor in state))
@@ -363,14 +363,14 @@ class PlasticPPO(WholeFiles, PPO):
             self.logger.record(name, value, exclude="stdout")  # some twenty lines: for TensorBoard and files
 
     def learn(
-        self: SelfPlasticPPO,
+        self,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> SelfPlasticPPO:
+    ) -> Self:
         """
         As in SB3. By default a run's name in TensorBoard tells rule, modulation and seed, too. In the end, and before
         the model is saved, an adaptive layer is calibrated.

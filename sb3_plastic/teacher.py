@@ -28,10 +28,10 @@ from stable_baselines3.common.distributions import (
     StateDependentNoiseDistribution,
     TanhBijector,
 )
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_normalize
 from torch import Tensor
 
-from sb3_plastic.errors import UserError, check_names, check_number
+from sb3_plastic.errors import NotFiniteError, UserError, check_names, check_number
 from sb3_plastic.export import Normalization
 
 LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_plastic")
@@ -92,7 +92,10 @@ class Teacher:
             classes = [c for c in found if c is not None]
             if not classes:
                 raise UserError(f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}.")
-            model = classes[0].load(model, device="cpu")
+            try:
+                model = classes[0].load(model, device="cpu")
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                raise UserError(f"{model} is no model of {self.algo}: name its class as 'algo' ({error}).") from error
         if isinstance(normalization, str | Path):
             normalization = Normalization.load(Path(normalization))
         elif isinstance(normalization, VecNormalize):
@@ -125,11 +128,36 @@ class Lessons:
         :param obs: as the environments returned them, [B, ...]
         :param episode_starts: bool [B]
         :return: actions [B, ...]
+        :raises NotFiniteError: if one is not finite
         """
         if self.normalization is not None:
             obs = self.normalization(obs)
         actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
+        if not np.isfinite(actions).all():
+            raise NotFiniteError("The teacher's actions are not finite: are these the observations that it knows?")
         return np.asarray(actions)
+
+
+def as_returned(obs: Any, env: VecEnv | None) -> Any:
+    """
+    What the environment returned, before its VecNormalize.
+
+    :param obs: what the student sees, [B, ...]
+    :param env: its environments, around which SB3 turns images
+    :raises UserError: if other wrappers around VecNormalize change observations
+    """
+    normalize = None if env is None else unwrap_vec_normalize(env)
+    if normalize is None or not normalize.norm_obs:
+        return obs
+    turned = env if isinstance(env, VecTransposeImage) else None
+    around: Any = env if turned is None else turned.venv
+    if around.observation_space != normalize.observation_space:
+        raise UserError(
+            "A teacher sees observations before VecNormalize, which are not known where another wrapper around it "
+            "changes them (VecFrameStack): put VecNormalize around that one."
+        )
+    original = normalize.get_original_obs()
+    return original if turned is None else turned.transpose_observations(original)
 
 
 def divergence(distribution: Distribution, actions: Tensor, space: spaces.Space) -> Tensor:

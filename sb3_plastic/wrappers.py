@@ -76,7 +76,7 @@ class VecPreviousActionReward(VecEnvWrapper):
         for i in np.flatnonzero(dones):
             last = infos[i]["terminal_observation"]
             infos[i] = {**infos[i], "terminal_observation": extended(last, self._actions[i], float(rewards[i]))}
-        goes_on = ~dones
+        goes_on = ~np.asarray(dones, bool)  # whole numbers, where SubprocVecEnv steps environments that return 0 and 1
         return extended(obs, self._actions * goes_on[:, None], rewards * goes_on), rewards, dones, infos
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from envs import random_vec_env, small_ppo
+from sb3_contrib import TRPO
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -73,7 +74,14 @@ def test_a_noise_that_cannot_be_is_refused_before_the_training():
         LogStdSchedule(-1, float("nan"))
 
 
-@pytest.mark.parametrize("model", [lambda: PPO("MlpPolicy", "CartPole-v1"), lambda: SAC("MlpPolicy", "Pendulum-v1")])
+MODELS = [
+    lambda: PPO("MlpPolicy", "CartPole-v1"),
+    lambda: SAC("MlpPolicy", "Pendulum-v1"),
+    lambda: TRPO("MlpPolicy", "Pendulum-v1"),
+]
+
+
+@pytest.mark.parametrize("model", MODELS)
 def test_a_policy_without_such_a_noise_is_refused(model):
-    with pytest.raises(UserError, match=r"log_std.*(PPO|SAC)"):
+    with pytest.raises(UserError, match=r"log_std.*got (PPO|SAC|TRPO)"):
         model().learn(8, callback=LogStdSchedule(-1))

@@ -64,6 +64,28 @@ def test_an_observation_stops_training_in_its_rollout(fault, normalized):
         small_ppo(faulty_env(fault, normalized=normalized)).learn(96)
 
 
+def test_after_a_last_observation_that_is_not_finite_all_environments_start_anew():
+    model = small_ppo(faulty_env("last observation"))
+    with pytest.raises(NotFiniteError, match="environment 1"):
+        model.learn(96)
+    Faulty.made = 0
+    for env in model.env.envs:
+        env.unwrapped.fault = ""
+    model.learn(96, reset_num_timesteps=False)
+    np.testing.assert_array_equal(np.flatnonzero(model.rollout_buffer.episode_starts[:, 0]), [0, 7, 14, 21, 28])
+
+
+def test_a_membrane_that_is_not_finite_is_forgotten_when_an_episode_starts():
+    model = small_ppo()
+    model.learn(96)
+    for tensor in filter(torch.is_floating_point, model._last_state):
+        tensor.fill_(NAN)
+    with pytest.raises(NotFiniteError, match="membranes"):
+        model.learn(96, reset_num_timesteps=False)
+    model.set_env(random_vec_env())
+    model.learn(96)
+
+
 @pytest.mark.parametrize("normalized", [False, True])
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_an_environment_that_has_broken_for_good_stops_training_in_its_rollout(normalized):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,8 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_plastic import PlasticPPO, PreviousActionReward
 from sb3_plastic.buffers import Sequences
@@ -311,6 +313,61 @@ def test_the_default_minibatch_is_large_and_divides_the_rollout(n_envs, n_steps,
     env = random_vec_env(n_envs=n_envs)
     model = PlasticPPO("MlpPolicy", env, n_steps=n_steps, device="cpu", chunk_len=1, policy_kwargs=dict(net_arch=[8]))
     assert model.batch_size == batch_size
+
+
+@pytest.mark.parametrize(("n_envs", "n_steps", "chunk_len", "batch_size"), [(7, 80, 16, 112), (9, 64, 64, 192)])
+def test_the_default_minibatch_is_made_of_the_chunks_that_were_asked_for(n_envs, n_steps, chunk_len, batch_size):
+    env, network = random_vec_env(n_envs=n_envs), dict(net_arch=[8])
+    model = PlasticPPO("MlpPolicy", env, n_steps=n_steps, device="cpu", chunk_len=chunk_len, policy_kwargs=network)
+    assert model.batch_size == batch_size
+
+
+class WholeNumbers(gym.Env):
+    """Whole numbers as first observation, as rewards and for `terminated`, which SubprocVecEnv leaves as they are."""
+
+    observation_space, action_space = spaces.Box(-10, 10, (2,), np.float32), spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t, self.x = 0, np.array([0, 0])
+        return self.x, {}
+
+    def step(self, action):
+        self.t, self.x = self.t + 1, self.x + np.array([0.6, -0.7]) * np.sign(action) + 0.05
+        return self.x, 3, 0, self.t >= 8, {}
+
+
+def test_whole_numbers_of_an_environment_do_not_cut_observations_or_values():
+    class Uncast(DummyVecEnv):  # as SubprocVecEnv, without its processes
+        def reset(self):
+            super().reset()
+            return np.stack([env.unwrapped.x for env in self.envs])
+
+        def step_wait(self):
+            _, rewards, dones, infos = super().step_wait()
+            return np.stack([env.unwrapped.x for env in self.envs]), rewards.astype(int), dones, infos
+
+    model = small_ppo(Uncast([lambda: Monitor(WholeNumbers())] * 3))
+    collect(model)
+    buffer = model.rollout_buffer
+    assert log_ratios(model).abs().max() < 1e-5
+    assert (np.abs(buffer.observations[1]) > 0.5).all()
+    assert (buffer.rewards[7] % 1 != 0).all()  # with the value of what would have followed
+
+
+def test_a_key_that_the_critic_alone_sees_may_be_named_as_it_is():
+    env = random_vec_env(spaces.Dict({"sensors": BOX, "context": BOX}))
+    model = small_ppo(env, "MultiInputPolicy", policy_kwargs=dict(critic_keys="context"))
+    assert model.policy.critic_keys == ["context"]
+
+
+def test_the_last_rollout_may_go_beyond_the_end_of_the_training_but_no_schedule_does():
+    rates = []
+    model = small_ppo(learning_rate=lambda remaining: 1e-2 * remaining, clip_range=lambda remaining: 0.2 * remaining)
+    model.policy.optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    model.learn(20)
+    assert rates
+    assert set(rates) == {0}
 
 
 def test_sizes_that_leave_only_short_chunks_are_warned_about():

@@ -5,17 +5,17 @@ import pytest
 import torch
 from envs import random_vec_env, small_ppo
 from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     StateDependentNoiseDistribution,
     make_proba_distribution,
 )
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_plastic import PlasticPPO
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.teacher import Teacher, divergence, with_loss
 
@@ -181,3 +181,46 @@ def test_teachers_that_cannot_be_are_refused(teacher, message):
 def test_the_weight_falls_linearly():
     teacher = Teacher(swing, weight=2.0, until=0.5)
     assert [teacher.weight_at(remaining) for remaining in (1.0, 0.75, 0.5, 0.0)] == [2.0, 1.0, 0.0, 0.0]
+
+
+def test_a_teacher_that_is_set_between_two_trainings_teaches_and_one_that_is_taken_away_does_not():
+    model = small_ppo()
+    assert lessons(model, 1) == ([], [])
+    model.teacher = dict(model=swing, until=1.0)
+    model.learn(96)
+    obs, taught = model.rollout_buffer.observations[0], model.rollout_buffer.teacher_actions[0]
+    np.testing.assert_allclose(taught, swing(obs), rtol=1e-6)
+    model.teacher = None
+    model.learn(96)
+    assert model.rollout_buffer.teacher_weight == 0
+    assert model.rollout_buffer.teacher_actions is None
+
+
+def test_a_saved_teacher_of_another_class_is_answered(tmp_path):
+    SAC("MlpPolicy", random_vec_env(), policy_kwargs=dict(net_arch=[4])).save(tmp_path / "sac")
+    with pytest.raises(UserError, match=r"sac is no model of PPO: name its class as 'algo'"):
+        small_ppo(teacher=dict(model=tmp_path / "sac"))
+
+
+def test_a_teacher_whose_actions_are_not_finite_is_blamed_for_them():
+    with pytest.raises(NotFiniteError, match="The teacher's actions are not finite"):
+        small_ppo(teacher=dict(model=lambda obs: obs * np.nan)).learn(96)
+
+
+def test_a_teacher_sees_images_turned_also_through_a_vecnormalize_of_rewards():
+    shapes = []
+
+    def look(obs):
+        shapes.append(obs.shape)
+        return np.zeros((len(obs), 4))
+
+    image = spaces.Box(0, 255, (36, 40, 3), np.uint8)
+    env = VecFrameStack(VecNormalize(random_vec_env(image), norm_obs=False), 2)
+    small_ppo(env, "CnnPolicy", teacher=dict(model=look)).learn(96)
+    assert set(shapes) == {(3, 6, 36, 40)}
+
+
+def test_a_teacher_behind_normalised_observations_that_are_stacked_is_refused():
+    env = VecFrameStack(VecNormalize(random_vec_env()), 2)
+    with pytest.raises(UserError, match="put VecNormalize around that one"):
+        small_ppo(env, teacher=dict(model=lambda obs: obs[:, :4])).learn(96)
