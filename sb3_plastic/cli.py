@@ -220,9 +220,13 @@ def plot(arguments: list[str]) -> None:
         save = Path(f"{name}.png")
     prepare()
     import matplotlib
+    from matplotlib.backend_bases import FigureCanvasBase
 
     if save is not None:
         matplotlib.use("Agg")
+        formats = FigureCanvasBase.get_supported_filetypes()
+        if save.suffix.removeprefix(".").lower() not in formats:
+            raise UserError(f"--save takes a file that ends in .{', .'.join(sorted(formats))}; got {save}.")
     import rl_zoo3.plots
     from matplotlib import pyplot as plt
 
@@ -318,9 +322,6 @@ def save_figures(path: Path) -> None:
             "There is nothing to plot: no run matches, or it has fewer episodes than the window (-w), "
             "or, for `plot all`, fewer than two evaluations (--eval-freq of train)."
         )
-    formats = plt.gcf().canvas.get_supported_filetypes()
-    if path.suffix.removeprefix(".").lower() not in formats:
-        raise UserError(f"--save takes a file that ends in .{', .'.join(sorted(formats))}; got {path}.")
     for i, figure in enumerate(map(plt.figure, plt.get_fignums()), start=1):
         target = path if i == 1 else path.with_stem(f"{path.stem}-{i}")
         with replacing(target) as temporary:

@@ -315,8 +315,7 @@ def test_plots_are_written_without_a_display(trained, tmp_path):
     assert "<svg" in (tmp_path / "evaluations.svg").read_text()
     zoo("plot", "file", "-i", "evaluations", cwd=tmp_path)
     assert (tmp_path / "plot_from_file.png").read_bytes().startswith(b"\x89PNG")
-    output = zoo("plot", "train", "-e", ENV, "-w", "2", "--save", "curve", cwd=tmp_path, code=2)
-    assert "--save takes a file that ends in ." in output
+    assert "--save takes a file that ends in ." in answer(["plot", "train", "-e", ENV, "--save", "curve"], code=2)
     output = zoo("plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png", cwd=tmp_path, code=2)
     assert "fewer episodes than the window" in output
     assert not (tmp_path / "empty.png").exists()
