@@ -219,13 +219,14 @@ def test_linear_schedules_in_configurations(tmp_path):
     assert rates[-1] == pytest.approx(5e-4)  # of 1e-3, half way
 
 
-def test_users_configuration_wins(tmp_path):
+def test_users_configuration_wins(tmp_path, monkeypatch):
     (tmp_path / "mine.yml").write_text(
         "CartPole-v1:\n  policy: PlasticPolicy\n  n_timesteps: 64\n  n_steps: 64\n  batch_size: 64\n  n_epochs: 1\n"
     )
     output = zoo("train", "--env", "CartPole-v1", "--conf-file", "mine.yml", "--eval-freq", "-1", cwd=tmp_path)
     assert "Loading hyperparameters from: mine.yml" in output
-    output = zoo("train", "--env", ENV, "--conf-file", "mine.yml", cwd=tmp_path, code=2)
+    monkeypatch.chdir(tmp_path)
+    output = answer(["train", "--env", ENV, "--conf-file", "mine.yml"], code=2)
     assert f"Hyperparameters not found for plastic_ppo-{ENV} in mine.yml" in output
     assert "Traceback" not in output
 
@@ -460,11 +461,11 @@ def test_command_names_its_commands_and_version(tmp_path):
     import sb3_plastic
     from sb3_plastic.cli import COMMANDS
 
-    output = zoo("--help", cwd=tmp_path)
+    output = answer(["--help"])
     assert {"train", "enjoy", "record", "plot", "tune"} <= {*COMMANDS}
     assert all(f"  {name} " in output for name in COMMANDS)
     assert zoo("--version", cwd=tmp_path) == f"sb3_plastic {sb3_plastic.__version__}\n"
-    assert "invalid choice: 'trian'" in zoo("trian", cwd=tmp_path, code=2)
+    assert "invalid choice: 'trian'" in answer(["trian"], code=2)
 
 
 @pytest.mark.parametrize(
@@ -498,8 +499,9 @@ def test_a_wrong_argument_of_the_policy_is_answered(argument, message, tmp_path)
     assert "Traceback" not in output
 
 
-def test_missing_model_names_those_there_are(trained):
-    output = zoo("enjoy", "--env", "Hopper-v5", "--no-render", cwd=trained, code=2)
+def test_missing_model_names_those_there_are(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    output = answer(["enjoy", "--env", "Hopper-v5", "--no-render"], code=2)
     assert "No model found for plastic_ppo on Hopper-v5" in output
     assert f"--algo plastic_ppo --env {ENV} --exp-id 1" in output
 
