@@ -6,7 +6,7 @@ import numpy as np
 
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.damage import SEEN, UNSEEN, scenarios
-from sb3_plastic.studies.evolution_report import apart, damage_table, learning_table, share
+from sb3_plastic.studies.evolution_report import apart, damage_table, learning_table, report, share
 from sb3_plastic.studies.evolution_training import newest, recipe, train
 from sb3_plastic.studies.results import read_results
 
@@ -41,13 +41,15 @@ def test_the_study_trains_judges_and_reports(tmp_path, capsys):
     assert (tmp_path / "out" / "Pendulum-v1.png").is_file()
 
 
-def run_of(seed, steps, minutes, returns):
-    return {"seed": seed, "returns": [returns[-1]], "points": dict(steps=steps, minutes=minutes, returns=returns)}
+def run_of(agent, steps, minutes, returns):
+    points = dict(steps=steps, minutes=minutes, returns=returns)
+    about = dict(part="learning", environment="x", agent=agent, steps=int(steps[-1]), minutes=0.0, seed=0)
+    return about | {"returns": [returns[-1]], "points": points}
 
 
 def test_equal_steps_and_equal_time_are_those_that_all_have_reached():
-    fast = [run_of(0, [0, 1e6, 4e6], [0, 1, 4], [0, 10, 40])]
-    slow = [run_of(0, [0, 1e6], [0, 4], [0, 20])]
+    fast = [run_of("PlasticES", [0, 1e6, 4e6], [0, 1, 4], [0, 10, 40])]
+    slow = [run_of("ARS", [0, 1e6], [0, 4], [0, 20])]
     lines = learning_table("x", {"PlasticES": fast, "ARS": slow})
     assert "at 1.0M steps | at 4.0 minutes" in lines[0]
     assert lines[2] == "| PlasticES | 4.0 | 4.0 | 40 (40) | 10 (10) | 40 (40) |"
@@ -72,7 +74,25 @@ def test_damage_that_was_seen_is_judged_apart_from_damage_that_was_not():
     assert np.isnan(share({"scores": [row("nominal", "static", 10.0), row("novel", "static", 20.0)]}))  # it stands
 
 
-def test_who_was_judged_on_fewer_episodes_is_no_other_seed():
-    many, few = {"returns": [1.0] * 20}, {"returns": [1.0] * 3}
-    assert apart({"PlasticES": [many, few, many]}) == {"PlasticES": [many, many], "PlasticES, 3 episodes": [few]}
+def test_who_was_judged_on_fewer_episodes_or_trained_on_a_smaller_budget_is_no_other_seed():
+    many = {"returns": [1.0] * 20, "steps": 10**6, "minutes": 0.0}
+    few, short, timed = many | {"returns": [1.0] * 3}, many | {"steps": 20_000}, many | {"minutes": 0.5}
+    labels = {
+        "PlasticES": [many, many],
+        "PlasticES, 3 episodes": [few],
+        "PlasticES, 20000 steps": [short],
+        "PlasticES, 1000000 steps in 0.5 minutes": [timed],
+    }
+    assert apart({"PlasticES": [many, few, short, timed, many]}) == labels
+    assert apart({"PlasticES": [many], "ARS": [timed]}) == {"PlasticES": [many], "ARS": [timed]}, "each has its own"
     assert apart({}) == {}
+
+
+def test_a_smoke_run_in_the_folder_changes_no_line_of_the_table(tmp_path, capsys):
+    whole = run_of("PlasticES", [0, 1e6, 4e6], [0, 1, 4], [0, 10, 40])
+    report([whole], tmp_path)
+    alone = capsys.readouterr().out.splitlines()
+    report([run_of("PlasticES", [0, 2e4], [0, 0.1], [0, 1]), whole], tmp_path)
+    both = capsys.readouterr().out.splitlines()
+    assert set(alone) <= set(both)
+    assert "| PlasticES, 20000 steps | 0.0 | 0.1 | 1 (1) | - | - |" in both

@@ -40,14 +40,27 @@ def report(results: Sequence[Result], out: Path) -> list[Path]:
 
 
 def apart(groups: Groups) -> Groups:
-    """Trainings that were judged on fewer episodes under a label of their own: they are no other seeds."""
+    """
+    Trainings under a label of their own that were shorter than the agent's longest, or judged on fewer episodes: they
+    are no other seeds.
+
+    :param groups: trainings by agent
+    """
     most = max((len(run["returns"]) for runs in groups.values() for run in runs), default=0)
     found: Groups = {}
     for agent, runs in groups.items():
+        longest = max(map(_budget, runs))
         for run in runs:
-            n = len(run["returns"])
-            found.setdefault(agent if n == most else f"{agent}, {n} episodes", []).append(run)
+            label, n = agent, len(run["returns"])
+            if _budget(run) != longest:
+                label += f", {run['steps']} steps" + (f" in {run['minutes']:g} minutes" if run["minutes"] else "")
+            found.setdefault(label if n == most else f"{label}, {n} episodes", []).append(run)
     return found
+
+
+def _budget(run: Result) -> tuple[int, float]:
+    """Steps and minutes that a training was given; 0 minutes are no limit."""
+    return run["steps"], run["minutes"] or float("inf")
 
 
 def draw(env_id: str, groups: Groups, path: Path) -> Path:
@@ -76,13 +89,14 @@ def draw(env_id: str, groups: Groups, path: Path) -> Path:
 
 def learning_table(env_id: str, groups: Groups) -> list[str]:
     """
-    Returns after the training; and from the curves at the steps, and at the time, that all trainings have reached.
+    Returns after the training; and from the curves at the steps, and at the time, that all trainings have reached, but
+    for those that are set apart.
 
     :param env_id: environment
     :param groups: trainings by agent
     :return: lines of Markdown
     """
-    runs = [run for group in groups.values() for run in group]
+    runs = [run for agent, group in groups.items() for run in group if run["agent"] == agent]
     steps, minutes = (min(run["points"][name][-1] for run in runs) for name in ("steps", "minutes"))
     header = [
         "million steps",
@@ -110,8 +124,11 @@ def value_at(run: Result, name: str, at: float) -> float:
     :param run: a training
     :param name: ``steps`` or ``minutes``
     :param at: the place
+    :return: NaN if the curve ends before it
     """
     points = run["points"]
+    if points[name][-1] < at:
+        return float("nan")
     return float(np.array(points["returns"])[np.array(points[name]) <= at][-1])
 
 
