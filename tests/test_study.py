@@ -14,11 +14,12 @@ from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.table import to_csv
 from sb3_plastic.studies.temporal.analysis import cut
 from sb3_plastic.studies.temporal.conclusion import conclusion
+from sb3_plastic.studies.temporal.figures import traces
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.playing import play_network
 from sb3_plastic.studies.temporal.records import difference, records, select
 from sb3_plastic.studies.temporal.search import CHANGES, ranking, run_search_cell, search_cells
-from sb3_plastic.studies.temporal.settings import NETWORKS, NOISE, SIZES, UPDATES, make_task
+from sb3_plastic.studies.temporal.settings import ANALYSED, NETWORKS, NOISE, SIZES, UPDATES, make_task
 from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, train
 from sb3_plastic.tasks import TASKS, OneShotAssociation, RewardReversal
 
@@ -172,6 +173,14 @@ def test_the_command_goes_on_with_what_is_missing_and_reports_on_all(tmp_path):
     after = read_results(tmp_path)
     assert {name: result["tests"] for name, result in after.items()} == {n: r["tests"] for n, r in before.items()}
     assert "of reference" in (tmp_path / "report.md").read_text()
+
+
+def test_a_smoke_run_is_no_line_among_the_trained_networks():
+    trace = dict(fast=[1.0, 2.0], fixed=1.0, modulator=[0.0, 1.0])
+    smoke = dict(task="association", network=ANALYSED["association"], n_updates=4, trace=trace)
+    assert traces([smoke], "association") is None
+    trained = smoke | dict(n_updates=UPDATES["association"])
+    assert len(traces([smoke, trained], "association").axes[1].get_lines()) == 1
 
 
 def test_a_search_ranks_the_changes_of_each_network():

@@ -23,6 +23,7 @@ from sb3_plastic.studies.agents import Agent, read_agents
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.layers import Fit, check_fitted
 from sb3_plastic.studies.results import keep, read_results
+from sb3_plastic.studies.trial_figures import onset_figure
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, scenarios_of
@@ -69,6 +70,20 @@ def result(arm, layer_seed=None, nominal=1000.0, kept=0.5, agent_seed=0, **more)
     ]
     named = dict(robot="HalfCheetah", agent="plastic", agent_seed=agent_seed, layer_seed=layer_seed, arm=arm)
     return {**named, "suite": "nda-v2", "scores": scores, "curves": {WIRES: np.ones((3, 24)).tolist()}, **more}
+
+
+def test_the_figure_counts_the_trials_that_the_tables_count():
+    """Not a first try with few episodes, or a layer of few steps, in the same folder."""
+
+    def tried(arm, speed, episodes=16, steps=400_000, **more):
+        about = dict(episodes=episodes, steps=steps, curves={WIRES: np.full((3, 24), speed).tolist()})
+        return result(arm, **(about | more))
+
+    trials = [tried("adaptive", 0.0, 32, 2000, layer_seed=0), tried("adaptive", 0.0, 1, layer_seed=0)]
+    trials += [tried("adaptive", 5.0, layer_seed=0), tried("adaptive", 7.0, layer_seed=1)]
+    trials += [tried("frozen", 3.0, steps=2000), tried("frozen", 0.0, 1)]  # whose steps are those of other arms
+    lines = {line.get_label(): line.get_ydata()[0] for line in onset_figure(trials).axes[0].get_lines()}
+    assert (lines["adaptive"], lines["frozen"]) == (6.0, 3.0)
 
 
 def test_an_agent_is_a_label_and_its_folders(tmp_path):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.report.document import COLORS, PAGE, new_figure
+from sb3_plastic.studies.layers import FITTED_STEPS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_scores import chosen, over_seeds
 from sb3_plastic.studies.trials import AFTER, BIN, CLOSE, CLOSE_BIN, SHOWN
@@ -47,7 +48,7 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
     :return: None without curves
     """
     trials = [result for result in results if result.get("curves")]
-    watched = next((result for result in results if "watched" in result), None)
+    watched = max((result for result in results if "watched" in result), key=_size, default=None)
     scenarios = [name for name in SHOWN if any(name in trial["curves"] for trial in trials)]
     if not scenarios:
         return None
@@ -79,13 +80,29 @@ def _speed(axes: Axes, trials: Sequence[Result], scenario: str) -> None:
     others = [arm for arm in dict.fromkeys(trial["arm"] for trial in trials) if arm not in LOOKS]
     looks = LOOKS | dict(zip(others, itertools.cycle(OTHER_AGENTS), strict=False))
     for arm, look in looks.items():
-        curves = [trial["curves"][scenario] for trial in trials if trial["arm"] == arm]
+        curves = [trial["curves"][scenario] for trial in _counted([trial for trial in trials if trial["arm"] == arm])]
         if not curves:
             continue
         middle, low, high = np.mean(curves, axis=0)
         axes.plot(x, middle, label=arm, **look)
         if arm in ("adaptive", "frozen"):
             axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _counted(trials: Sequence[Result]) -> list[Result]:
+    """The trials of an arm that count in the tables, too: one of each agent and layer, see ``trial_scores``."""
+    most = max((_size(trial)[0] for trial in trials), default=0)
+    largest: dict[tuple[Any, ...], Result] = {}
+    for trial in sorted(trials, key=_size):
+        if _size(trial)[0] == most:
+            largest[trial["agent_seed"], trial.get("layer_seed")] = trial
+    return [*largest.values()]
+
+
+def _size(result: Result) -> tuple[int, int]:
+    """Steps that the layer was fitted on, if there is one, and episodes."""
+    layered = result.get("layer_seed") is not None
+    return (result.get("steps") or FITTED_STEPS) if layered else 0, result["episodes"]
 
 
 def _acting(axes: Axes, watched: Result, scenario: str) -> None:

@@ -88,7 +88,8 @@ def learning(cells: list[Result], tasks: list[str]) -> Figure:
 
 def traces(cells: list[Result], task: str) -> Figure | None:
     """Fast weights and modulator over a trial; for the reversal, the modulator over a round."""
-    found = [c["trace"] for c in cells if c.get("trace") and c["task"] == task and c["network"] == ANALYSED[task]]
+    drawn = task, ANALYSED[task], UPDATES[task]
+    found = [c["trace"] for c in cells if c.get("trace") and (c["task"], c["network"], c["n_updates"]) == drawn]
     if not found:
         return None
     figure = new_figure(PAGE, 2.3)
