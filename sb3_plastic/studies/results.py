@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sb3_plastic.errors import UserError
@@ -40,6 +43,14 @@ def read_results(out: Path) -> dict[str, Result]:
     :param out: folder of the study
     :raises DamagedError: if a file is cut, or holds something else
     """
+    single = {}
+    for path in _single(out):
+        try:
+            single[path.stem] = dict(json.loads(path.read_text()))
+        except FileNotFoundError:  # another process has gathered it: it is in the table, which is read after it
+            continue
+        except (TypeError, ValueError) as error:
+            raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     table = out / "results.csv"
     results: dict[str, Result] = {}
     if table.is_file():
@@ -47,12 +58,7 @@ def read_results(out: Path) -> dict[str, Result]:
             results = {result["cell"]: result for result in from_csv(table.read_text())}
         except (TypeError, KeyError, ValueError) as error:
             raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
-    for path in _single(out):
-        try:
-            results[path.stem] = dict(json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
-            raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
-    return dict(sorted(results.items()))
+    return dict(sorted((results | single).items()))
 
 
 def required_results(out: Path) -> dict[str, Result]:
@@ -70,19 +76,34 @@ def required_results(out: Path) -> dict[str, Result]:
 
 def gather(out: Path) -> dict[str, Result]:
     """
-    Write all results into one table, and remove the single files.
+    Write all results into one table, and remove the single files. Other processes may do so, too, or keep results.
 
     :param out: folder of the study
     :return: all results by name
     """
-    results, single = read_results(out), _single(out)
-    if single:
+    if not _single(out):
+        return read_results(out)
+    with _locked(out):
+        single = _single(out)  # first: what is kept from now on stays as it is
+        results = read_results(out)
         replace_file(out / "results.csv", to_csv(list(results.values())).encode())
         for path in single:
-            path.unlink()
-        if not any((out / "cells").iterdir()):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty
             (out / "cells").rmdir()
     return results
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Inside this context no other process is in it with the same folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _single(out: Path) -> list[Path]:
