@@ -1,12 +1,15 @@
 """The runner of studies: cells run once, results are complete files, a table gives back what was put in."""
 
 import json
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.studies import results
 from sb3_plastic.studies.results import gather, keep, read_results
 from sb3_plastic.studies.runner import LocalProcesses, file_name, run_cells
 from sb3_plastic.studies.table import from_csv, to_csv
@@ -19,6 +22,20 @@ class Cell:
     @property
     def name(self):
         return file_name("toy", f"seed{self.seed}")
+
+
+@dataclass(frozen=True)
+class Seeded(Cell):
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Labelled(Cell):
+    label: str = ""
+
+    @property
+    def name(self):
+        return file_name(self.label)
 
 
 def square(cell):
@@ -87,18 +104,53 @@ def test_what_a_killed_process_was_writing_is_no_result(tmp_path):
 
 
 def test_cells_that_would_write_over_each_other_are_refused(tmp_path):
-    @dataclass(frozen=True)
-    class Labelled(Cell):
-        label: str = ""
-
-        @property
-        def name(self) -> str:
-            return file_name(self.label)
-
     with pytest.raises(UserError, match="Two cells have the name oja_simple"):
         run_cells([Labelled(0, "oja + simple"), Labelled(0, "oja, simple")], square, tmp_path)
     assert not [*tmp_path.iterdir()]
     assert len(run_cells([Labelled(0, "oja"), Labelled(0, "oja")], square, tmp_path)) == 1
+
+
+def test_a_result_of_another_label_with_the_same_name_of_a_file_is_refused(tmp_path):
+    run_cells([Labelled(0, "MLP")], square, tmp_path)
+    with pytest.raises(UserError, match=r"holds the result of label='MLP' under the name MLP.*of label='MLP\*'"):
+        run_cells([Labelled(1, "oja"), Labelled(0, "MLP*")], square, tmp_path)
+    assert [*read_results(tmp_path)] == ["MLP"], "nothing was run"
+    assert len(run_cells([Labelled(7, "MLP")], square, tmp_path)) == 1, "what is no part of the name may differ"
+
+
+def good_or_bad(cell):
+    """The good one goes on after the bad one has failed."""
+    marker = Path(cell.label)
+    if cell.seed == 1:
+        while not marker.exists():
+            time.sleep(0.05)
+        raise RuntimeError("a bad cell")
+    marker.touch()
+    time.sleep(1)
+    return square(cell)
+
+
+def test_after_an_error_what_runs_is_finished_and_kept(tmp_path):
+    cells = [Seeded(seed, str(tmp_path / "begun")) for seed in range(12)]
+    with pytest.raises(RuntimeError, match="a bad cell"):
+        run_cells(cells, good_or_bad, tmp_path / "out", LocalProcesses(2))
+    found = read_results(tmp_path / "out")
+    assert "toy-seed0" in found
+    assert len(found) < 8, "the others are not begun"
+
+
+def test_what_another_process_keeps_while_results_are_gathered_stays(tmp_path, monkeypatch):
+    keep(tmp_path, {"cell": "a", "x": 1})
+
+    def read_and_wait(out):
+        found = read_results(out)
+        keep(out, {"cell": "b", "x": 2})
+        return found
+
+    monkeypatch.setattr(results, "read_results", read_and_wait)
+    gather(tmp_path)
+    monkeypatch.undo()
+    assert [*read_results(tmp_path)] == ["a", "b"] == [*gather(tmp_path)]
 
 
 def test_the_table_gives_back_what_was_put_in():

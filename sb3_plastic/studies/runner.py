@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -67,7 +68,7 @@ class Place(Protocol):
 @dataclass(frozen=True)
 class LocalProcesses:
     """
-    Processes of this machine, with one thread each.
+    Processes of this machine, with one thread each. After an error no cell is begun; those that run are finished first.
 
     :param n_jobs: number of processes; 1: this process alone
     """
@@ -83,12 +84,22 @@ class LocalProcesses:
         # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
         with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), begin_worker, (os.getpid(),)) as pool:
             futures = {pool.submit(run, cell): cell for cell in cells}
+            failed: BaseException | None = None
             try:
                 for future in as_completed(futures):
-                    yield futures[future], future.result()
+                    if future.cancelled():
+                        continue
+                    if (error := future.exception()) is None:
+                        yield futures[future], future.result()
+                    elif failed is None:  # What others compute is not thrown away.
+                        failed = error
+                        n = sum(not other.cancel() and not other.done() for other in futures)
+                        print(f"{futures[future]}: {error!r}. What runs ({n}) is finished first.", file=sys.stderr)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+            if failed is not None:
+                raise failed
 
 
 def run_cells(
@@ -108,7 +119,7 @@ def run_cells(
     :param summary: what to print of a result
     :return: all results of the folder by name, those of former runs included
     :raises ImportError: without tqdm, which shows the progress
-    :raises UserError: if two cells that differ have one name
+    :raises UserError: if two cells that differ have one name, or one has that of a result of another
     """
     try:
         from tqdm import tqdm
@@ -116,6 +127,8 @@ def run_cells(
         raise ImportError('Studies show their progress with tqdm: pip install "sb3_plastic[zoo]"') from error
     cells = unique(cells)
     done = read_results(out)
+    for cell in cells:
+        check_own(cell, done.get(cell.name, {}), out)
     waiting = [cell for cell in cells if cell.name not in done]
     there = len(cells) - len(waiting)
     source: Result = {"commit": commit(), "versions": versions()}
@@ -141,6 +154,23 @@ def unique(cells: Sequence[C]) -> list[C]:
         if (other := by_name.setdefault(cell.name, cell)) != cell:
             raise UserError(f"Two cells have the name {cell.name}: {other} and {cell}. Give them other labels.")
     return list(by_name.values())
+
+
+def check_own(cell: Cell, known: Result, out: Path) -> None:
+    """
+    Refuse the result of another cell with the same name. Text alone can differ there: names of files have no signs.
+
+    :param cell: of a study
+    :param known: the result under its name; fields that it lacks are of a later version
+    :param out: folder of the study
+    :raises UserError: if it is of a cell with another label
+    """
+    for field, value in asdict(cell).items():
+        if isinstance(value, str) and known.get(field, value) != value:
+            raise UserError(
+                f"{out} holds the result of {field}={known[field]!r} under the name {cell.name}, which is also that of "
+                f"{field}={value!r}: names of files have no signs. Name another label or --out."
+            )
 
 
 def timed(run: Callable[[C], Result], cell: C) -> Result:
