@@ -208,3 +208,13 @@ def test_a_population_that_is_odd_is_no_matter_to_cma():
     strategy = make("sep_cma_es", [1.0] * 5, population_size=7)
     evolve(strategy, lambda x: -(x**2).sum(1), 60)
     assert strategy.mean.norm() < 0.2
+
+
+@pytest.mark.parametrize("options", [dict(bounds=[-0.1, 0.1]), dict(CMA_mirrors=2)])
+def test_options_of_cma_that_change_what_was_drawn_are_refused(options):
+    def sphere(x):
+        return -(x**2).sum(1)
+
+    evolve(make("sep_cma_es", [0.05] * 5, 6, 0.5, tolx=1e-9), sphere, 4)
+    with pytest.raises(ValueError, match=f"The options {next(iter(options))} of cma change individuals"):
+        evolve(make("sep_cma_es", [0.05] * 5, 6, 0.5, **options), sphere, 4)

@@ -37,6 +37,7 @@ class SeparableCMA:
         self.population_size = population_size
         self._seeds = np.zeros(population_size, np.int64)
         fixed = {"CMA_diagonal": True, "popsize": population_size, "verbose": -9, "randn": self._noise}
+        self._options = list(options)
         self._start = mean.detach().double().numpy().copy(), sigma, {**options, **fixed}
         self._new = lambda: cma.CMAEvolutionStrategy(*self._start)
         self._es = self._new()
@@ -47,14 +48,24 @@ class SeparableCMA:
         return np.stack([normal(int(seed), n) for seed in np.resize(self._seeds, n_rows)]).astype(np.float64)
 
     def ask(self, rng: np.random.Generator) -> Individuals:
-        """See :meth:`~sb3_plastic.es.strategies.Strategy.ask`."""
+        """
+        See :meth:`~sb3_plastic.es.strategies.Strategy.ask`.
+
+        :param rng: source of all randomness
+        :raises UserError: if an option lets ``cma`` change individuals, which are drawn anew where they are played
+        """
         if not np.array_equal(self.mean.double().numpy(), self._es.mean.astype(np.float32)):
             self._es.mean = self.mean.double().numpy().copy()  # the user has given the policy other parameters
         self._seeds = draw_seeds(rng, self.population_size)
-        self._es.ask()
-        return Individuals(
-            self.mean.clone(), self._sigma(), self._seeds.copy(), np.ones(self.population_size, np.float32)
-        )
+        asked = self._es.ask()
+        sides = np.ones(self.population_size, np.float32)
+        individuals = Individuals(self.mean.clone(), self._sigma(), self._seeds.copy(), sides)
+        if self._options and not np.allclose(individuals.vectors().numpy(), np.stack(asked), rtol=1e-3, atol=1e-5):
+            raise UserError(
+                f"The options {', '.join(self._options)} of cma change individuals after they were drawn: others would "
+                "be played than cma is told of. Leave out options such as bounds or mirrors."
+            )
+        return individuals
 
     def _sigma(self) -> Tensor:
         return torch.from_numpy(self._es.stds.astype(np.float32))
