@@ -69,6 +69,10 @@ class WholeFiles(BaseAlgorithm):
         """
         try:
             model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        except KeyError as error:
+            if isinstance(error.__context__, UserError):  # SB3 takes it for that of an old DQN, and fails over it
+                raise error.__context__ from None
+            raise
         except (ValueError, AssertionError) as error:
             # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
             if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):

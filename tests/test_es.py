@@ -439,6 +439,20 @@ def test_a_saved_model_keeps_its_strategy(tmp_path):
     assert PlasticES.load(tmp_path / "m.zip", strategy="openai_es").strategy_name == "openai_es"
     with pytest.raises(ValueError, match=r"saved with strategy='openai_es'.*strategy='pgpe', start_from=FILE"):
         PlasticES.load(tmp_path / "m.zip", strategy="pgpe")
+    assert PlasticES.load(tmp_path / "m.zip", sigma=model.sigma).sigma == model.sigma
+    with pytest.raises(ValueError, match=r"saved with sigma=0\.1, .* sigma=0\.01, start_from=FILE"):
+        PlasticES.load(tmp_path / "m.zip", sigma=0.01)
+    with pytest.raises(ValueError, match=r"saved optimiser has amsgrad, betas.* start_from=FILE"):
+        PlasticES.load(tmp_path / "m.zip", strategy_kwargs=dict(optimizer="clipup"))
+
+
+def test_settings_of_the_optimiser_may_change_when_a_model_goes_on(tmp_path):
+    small_es(paid()).learn(1).save(tmp_path / "m.zip")
+    changed = dict(optimizer_kwargs=dict(betas=(0.5, 0.9)))
+    optimizer = PlasticES.load(tmp_path / "m.zip", strategy_kwargs=changed).strategy.optimizer
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.9)
+    (memory,) = optimizer.state.values()
+    assert memory["step"] == 1
 
 
 # Callbacks and logger
@@ -604,9 +618,11 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
         (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: openai_es, pgpe, sep_cma_es"),
         (dict(scenario_fitness="best"), "Unknown scenario_fitness 'best'. Allowed: mean, worst"),
         (dict(scenarios=[]), "scenarios is a list with at least one scenario"),
-        (dict(n_workers=-1), "n_workers must be at least 0, got -1"),
+        (dict(n_workers=-1), "n_workers must be a whole number at least 0, got -1"),
         (dict(population_size=7), "population_size must be even and at least 2, got 7"),
-        (dict(n_episodes=0), "n_episodes must be at least 1, got 0"),
+        (dict(n_episodes=0), "n_episodes must be a whole number at least 1, got 0"),
+        (dict(n_episodes=1.5), r"n_episodes must be a whole number at least 1, got 1\.5"),
+        (dict(population_size=8.0), r"population_size must be a whole number at least 2, got 8\.0 \(write 8\)"),
         (dict(sigma=-1.0), r"sigma is a standard deviation, above 0, got -1\.0"),
         (dict(policy_kwargs=dict(rule="ojo")), "Unknown plasticity rule 'ojo'"),
     ],

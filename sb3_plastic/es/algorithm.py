@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
-from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.es.evaluator import SHARED_SEEDS, Evaluator, LocalEvaluator, environment_seeds, sub_batches
 from sb3_plastic.es.evolved import Evolved, get_vector, set_vector, take_actor
 from sb3_plastic.es.individuals import Individuals
@@ -172,12 +172,18 @@ class PlasticES(WholeFiles):
                 f"The model was saved with strategy={self.strategy_name!r}, whose memory is none for {asked!r}. "
                 f"Start anew from its policy: PlasticES(..., strategy={asked!r}, start_from=FILE)."
             )
+        saved = {} if self.stamp is None else self.stamp["configuration"]["algorithm"]
+        if (sigma := saved.get("sigma", self.sigma)) != self.sigma:
+            raise UserError(
+                f"The model was saved with sigma={sigma!r}, and goes on with what has become of that: {self.sigma!r} "
+                "would change nothing. Start anew from its policy: "
+                f"PlasticES(..., sigma={self.sigma!r}, start_from=FILE)."
+            )
         check_choice("strategy", self.strategy_name, STRATEGIES)
         check_choice("scenario_fitness", self.scenario_fitness, SCENARIO_FITNESS)
         check_choice("shared_seeds", self.shared_seeds, SHARED_SEEDS)
-        for name, least in (("n_episodes", 1), ("n_workers", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        for name, least in (("population_size", 2), ("n_episodes", 1), ("n_workers", 0)):
+            check_number(name, getattr(self, name), at_least=least, integer=True)
         if self.scenarios is not None and (isinstance(self.scenarios, str) or not len(self.scenarios)):
             raise UserError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
         self._setup_lr_schedule()

@@ -178,10 +178,20 @@ class MirroredSearch:
     def load_state_dict(self, state: dict[str, Any], strict: bool = True) -> None:
         """See :meth:`Strategy.load_state_dict`."""
         check_state(state, ("mean", "sigma", "optimizer"), self.mean, strict)
+        own, saved = ({*one["param_groups"][0]} for one in (self.optimizer.state_dict(), state["optimizer"]))
+        if own - saved and saved - own:  # a version of torch may add some
+            raise UserError(
+                f"The saved optimiser has {', '.join(sorted(saved - own))}, {type(self.optimizer).__name__} has "
+                f"{', '.join(sorted(own - saved))}: its memory is none for another optimiser. Start anew from the "
+                "policy: PlasticES(..., strategy_kwargs=..., start_from=FILE)."
+            )
         with torch.no_grad():
             self.mean.copy_(state["mean"])
         self.sigma = state["sigma"].to(self.mean, copy=True)
-        self.optimizer.load_state_dict(state["optimizer"])
+        # Its memory alone: its settings are those that this search was given.
+        self.optimizer.load_state_dict(
+            state["optimizer"] | {"param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
 
 
 def check_sigma(sigma: float) -> None:
