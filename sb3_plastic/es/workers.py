@@ -130,13 +130,14 @@ def check_versions(theirs: dict[str, str], mine: dict[str, str]) -> None:
         raise WorkerError(f"A worker runs other software: {'; '.join(different)}. Install the same on all machines.")
 
 
-def connect(n_workers: int, address: str | None) -> bool:
+def connect(n_workers: int, address: str | None, what: str = "n_workers") -> bool:
     """
     Connect to Ray, unless this process is connected.
 
     :param n_workers: processors to ask for
     :param address: ``None`` starts Ray on this machine; ``"auto"`` is the cluster that this machine belongs to; else
         ``host:port`` of a cluster's head
+    :param what: where the user has named the number of processors
     :return: whether the connection was made here
     :raises ImportError: if Ray is missing
     :raises WorkerError: if the cluster cannot be reached, or is too small
@@ -144,7 +145,7 @@ def connect(n_workers: int, address: str | None) -> bool:
     try:
         import ray
     except ImportError as error:
-        raise ImportError('n_workers needs Ray: pip install "sb3_plastic[ray]"') from error
+        raise ImportError(f'{what} needs Ray: pip install "sb3_plastic[ray]"') from error
     if address is not None and ":" in address.removeprefix("ray://"):
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
@@ -163,13 +164,14 @@ def connect(n_workers: int, address: str | None) -> bool:
         except (ConnectionError, RuntimeError) as error:
             raise WorkerError(
                 f"Cannot connect to the Ray cluster {address!r}: {error}. Start its head with ray start --head, and "
-                "each other machine with ray start --address=HEAD:6379; or leave out ray_address, to use this machine."
+                "each other machine with ray start --address=HEAD:6379; "
+                "or use this machine (no ray_address, --ray local)."
             ) from error
     n_cpus = int(ray.cluster_resources().get("CPU", 0))
     if n_cpus < n_workers:
         if is_new:
             ray.shutdown()
-        raise WorkerError(f"n_workers={n_workers}, but the Ray cluster has {n_cpus} processors.")
+        raise WorkerError(f"{what}={n_workers}, but the Ray cluster has {n_cpus} processors.")
     return is_new
 
 

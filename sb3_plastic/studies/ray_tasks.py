@@ -35,7 +35,7 @@ class RayTasks:
 
     def map(self, run: Callable[[C], Result], cells: Sequence[C]) -> Iterator[tuple[C, Result]]:
         """See :class:`~sb3_plastic.studies.runner.Place`."""
-        owns_ray = connect(self.n_jobs, None if self.address == "local" else self.address)
+        owns_ray = connect(self.n_jobs, None if self.address == "local" else self.address, "--ray with --jobs")
         import ray
 
         task: Any = ray.remote(num_cpus=1, max_retries=self.n_retries)(run_alone)
