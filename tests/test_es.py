@@ -22,8 +22,8 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, configure
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO
@@ -414,6 +414,38 @@ def test_environments_idle_once_their_individual_has_finished():
     assert [one.unwrapped.n_steps for one in env.envs] == [2, 5, 0, 0]
     assert env.envs == originals
     assert len(fitness) == 2
+
+
+class Picky(Counted):
+    """Refuses the action 0, and shows a dict."""
+
+    observation_space = spaces.Dict({"a": Paid.observation_space})
+    action_space = spaces.Box(1, 2, (2,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return {"a": observation}, info
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        observation, *rest = super().step(action)
+        return ({"a": observation}, *rest)
+
+
+def test_environments_of_other_processes_idle_as_those_of_this_one(tmp_path):
+    fitness = []
+    for cls, options in ((DummyVecEnv, {}), (SubprocVecEnv, dict(start_method="fork"))):
+        name = cls.__name__
+        (tmp_path / name).mkdir()
+        made = [
+            lambda i=i, n=n, name=name: Monitor(Picky(n), f"{tmp_path}/{name}/{i}") for i, n in enumerate((2, 5, 9, 3))
+        ]
+        env = cls(made, **options)
+        fitness.append(evaluate(small_es(env, "MultiInputPolicy", population_size=2, shared_seeds="none"))[1])
+        assert env.get_attr("n_steps") == [2, 5, 0, 0]
+        env.close()
+        assert load_results(f"{tmp_path}/{name}").l.tolist() == [2, 5]
+    np.testing.assert_array_equal(*fitness)
 
 
 # Learning

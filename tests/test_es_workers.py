@@ -12,7 +12,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from sb3_plastic import PlasticES
 from sb3_plastic.es import workers
@@ -164,6 +164,12 @@ def test_without_ray_the_remedy_is_named(monkeypatch):
         cartpole_es(2).learn(1)
 
 
+def test_a_study_names_its_own_options(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(ImportError, match="--ray with --jobs needs Ray"):
+        next(RayTasks("local", 2).map(print, []))
+
+
 def test_more_workers_than_sub_batches_are_refused():
     with pytest.raises(ValueError, match=r"1 sub-batches for 2 workers.* Set n_envs to 4 or less"):
         cartpole_es(2, make_vec_env("CartPole-v1", 8)).learn(1)
@@ -189,6 +195,19 @@ def test_a_copy_of_an_environment_plays_as_the_original(tmp_path):
     assert len(env.envs[0].get_episode_rewards()) == len(copy.envs[0].get_episode_rewards()) > 0
     logged = next(tmp_path.glob("0.monitor.csv")).read_text().splitlines()
     assert len(logged) == 2 + len(env.envs[0].get_episode_rewards())  # the copy writes none
+
+
+def test_copies_leave_the_file_of_a_vec_monitor_to_the_original(tmp_path):
+    env = VecMonitor(DummyVecEnv([lambda: gym.make("CartPole-v1")]), str(tmp_path / "all"))
+    copy = unpack(pack(env))
+    for one in (env, copy):
+        one.seed(3)
+        one.reset()
+        for _ in range(30):
+            one.step(np.zeros(1, int))
+    env.close()
+    ended = (tmp_path / "all.monitor.csv").read_text().splitlines()[2:]
+    assert len(ended) == env.episode_count == copy.episode_count > 0
 
 
 def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, tmp_path):

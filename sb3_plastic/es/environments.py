@@ -11,11 +11,12 @@ import cloudpickle
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
 from sb3_plastic import seeding
 from sb3_plastic.errors import UserError
+from sb3_plastic.observations import map_obs
 
 OWN = ("venv", "class_attributes")
 """Attributes of a wrapper of vector environments that are made anew in a copy."""
@@ -59,16 +60,43 @@ class Idle(gym.Wrapper[Any, Any, Any, Any]):
         return self.observation, 0.0, False, False, {}
 
 
+class IdlePipe:
+    """
+    Of a SubprocVecEnv, the pipe to an environment whose steps do nothing; all else that it is told reaches it.
+
+    :param pipe: to the environment
+    :param observation: what a step returns
+    """
+
+    def __init__(self, pipe: Any, observation: Any) -> None:
+        self.pipe, self.observation = pipe, observation
+        self.stepped = False
+
+    def send(self, message: tuple[str, Any]) -> None:
+        """:param message: command and data"""
+        self.stepped = message[0] == "step"
+        if not self.stepped:
+            self.pipe.send(message)
+
+    def recv(self) -> Any:
+        """:return: the answer to the last message; to a step that of :class:`Idle`, and the infos of no reset"""
+        return (self.observation, 0.0, False, {}, {}) if self.stepped else self.pipe.recv()
+
+    def close(self) -> None:
+        """As of the pipe."""
+        self.pipe.close()
+
+
 class Idling:
     """
-    Lets environments idle whose individual has finished: for DummyVecEnv, and those that can do so themselves. Others
-    (``SubprocVecEnv``) go on stepping all; the result is the same.
+    Lets environments idle whose individual has finished: for DummyVecEnv and SubprocVecEnv, and those that can do so
+    themselves. Others go on stepping all; the result is the same.
 
     :param env: vector environment
     """
 
     def __init__(self, env: VecEnv) -> None:
-        self._base = env.unwrapped
+        self._base: Any = env.unwrapped
         self._restore: dict[int, Any] = {}
 
     def idle(self, rows: np.ndarray) -> None:
@@ -76,21 +104,29 @@ class Idling:
         :param rows: environments to be left as they are from now on, bool [n_envs]
         """
         base = self._base
+        new = set(np.flatnonzero(rows).tolist()) - self._restore.keys()
         if isinstance(base, CanIdle):
             base.set_idle(rows)
         elif type(base) is DummyVecEnv:
-            for i in set(np.flatnonzero(rows).tolist()) - self._restore.keys():
+            for i in new:
                 self._restore[i] = base.envs[i]
                 obs: dict[Any, Any] = {key: buffer[i].copy() for key, buffer in base.buf_obs.items()}
                 base.envs[i] = Idle(base.envs[i], obs.get(None, obs))  # of a single space, the key is None
+        elif type(base) is SubprocVecEnv:
+            base.remotes = list(base.remotes)
+            for i in new:
+                self._restore[i] = base.remotes[i]
+                obs = map_obs(np.zeros_like, base.observation_space.sample())  # nobody looks at it
+                base.remotes[i] = IdlePipe(base.remotes[i], obs)
 
     def wake(self) -> None:
         """Step all environments again."""
-        if isinstance(self._base, CanIdle):
-            self._base.set_idle(np.zeros(self._base.num_envs, bool))
-        if isinstance(self._base, DummyVecEnv):
-            for i, env in self._restore.items():
-                self._base.envs[i] = env
+        base = self._base
+        if isinstance(base, CanIdle):
+            base.set_idle(np.zeros(base.num_envs, bool))
+        slots = base.envs if isinstance(base, DummyVecEnv) else getattr(base, "remotes", [])
+        for i, one in self._restore.items():
+            slots[i] = one
         self._restore = {}
 
 
@@ -105,6 +141,8 @@ def pack(env: VecEnv) -> bytes:
     wrappers = []
     while isinstance(env, VecEnvWrapper):
         state = {name: value for name, value in vars(env).items() if name not in OWN}
+        if isinstance(env, VecMonitor):
+            state["results_writer"] = None  # workers must not write to its file
         wrappers.append((type(env), state))
         env = env.venv
     if not isinstance(env, DummyVecEnv):
