@@ -21,8 +21,8 @@ from sb3_plastic.adaptive.files import AGENT
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
-from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.evaluation.arguments import add_model, model_settings
+from sb3_plastic.errors import check_number
+from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import policy_to_plain
@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model, _ = load_model(path, args.algo, args.trust)
     for name in ("n_envs", "episode_steps"):
         check_number(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1, integer=True)
-    if Path(args.out).is_file():
-        raise UserError(f"--out is a folder to write into, but {args.out} is a file.")
+    check_out(Path(args.out))
     trained = find_training(path, model_settings(args))
     check_folder(Path(args.out) / AGENT)  # before the minutes of a fit, and so is what cannot be written
     if hasattr(model, "policy"):

@@ -24,8 +24,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sb3_plastic.distillation import distill
-from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.arguments import add_model, model_settings
+from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit status
     """
     args = _parser().parse_args(argv)
+    for option in ("n_envs", "episode_steps", "episodes"):
+        check_number(f"--{option.replace('_', '-')}", getattr(args, option), at_least=1, integer=True)
+    check_out(Path(args.out))
     path = model_file(args.model)
     teacher, _ = load_model(path, args.algo, args.trust)
     trained = find_training(path, model_settings(args))
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write(student: PPO, normalize: VecNormalize, trained: TrainedIn, folder: Path, algo: str = "plastic_ppo") -> None:
     """
-    Write a run as RL Zoo does, which `evaluate`, `enjoy`, `record`, `adapt`, `export` and `train -i` read.
+    Write a run as RL Zoo does, which it reads itself, and `evaluate`, `enjoy`, `record`, `adapt`, `export`, `train -i`.
 
     :param student: the model
     :param normalize: what normalises its observations
@@ -94,8 +97,13 @@ def write(student: PPO, normalize: VecNormalize, trained: TrainedIn, folder: Pat
     """
     name = trained.env_id.replace("/", "-")
     about = folder / name
-    config = {"env_kwargs": dict(trained.env_kwargs), "env_wrapper": [*trained.wrappers, *trained.vec_wrappers]}
-    replace_file(about / "args.yml", yaml.safe_dump({"algo": algo, "env": trained.env_id}))
+    config = {
+        "env_kwargs": dict(trained.env_kwargs),
+        "env_wrapper": [*trained.wrappers],
+        "vec_env_wrapper": [*trained.vec_wrappers],
+        "normalize": True,
+    }
+    replace_file(about / "args.yml", yaml.safe_dump({"algo": algo, "env": trained.env_id, "env_kwargs": None}))
     replace_file(about / "config.yml", yaml.safe_dump(config))
     with replacing(about / "vecnormalize.pkl") as temporary:
         normalize.save(str(temporary))

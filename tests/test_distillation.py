@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_writes_a_run_that_others_read(
     taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "student"
+    run = tmp_path / "plastic_ppo" / "Pendulum-v1_1"
     command = [
         "distill",
         "--model",
@@ -214,6 +215,10 @@ def test_the_command_writes_a_run_that_others_read(
     assert model.policy.snn_config.n_ticks == 4
     assert model.policy.snn_config.rule == "none"
     assert main(["enjoy", "--model", str(run), "--no-render", "--episodes", "1"]) == 0
+    capsys.readouterr()
+    zoo = ["enjoy", "--algo", "plastic_ppo", "--env", "Pendulum-v1", "-f", str(tmp_path), "--no-render", "-n", "60"]
+    assert main([*zoo, "--exp-id", "1"]) == 0
+    assert "Loading running average" in capsys.readouterr().out, "of VecNormalize"
     assert main(["export", str(run), "--to", str(tmp_path / "exported")]) == 0
 
 
@@ -225,3 +230,21 @@ def test_the_command_takes_data_alone_for_arguments(
     assert main([*command, "--policy-kwargs", kwargs]) == 2
     assert "--policy-kwargs" in capsys.readouterr().err
     assert not (tmp_path / "student").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n-envs", "0"], "--n-envs must be a whole number at least 1, got 0"),
+        (["--episode-steps", "0"], "--episode-steps must be"),
+        (["--episodes", "0"], "--episodes must be"),
+        (["--out", "{taught}/m.zip"], "--out is a folder to write into, but .*m.zip is a file"),
+        (["--out", "{taught}/m.zip/student"], "--out is a folder to write into, but .*m.zip is a file"),
+    ],
+)
+def test_what_cannot_be_judged_or_written_is_refused_before_the_training(
+    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    command = ["distill", "--model", str(taught / "m.zip"), "--env", "Pendulum-v1", "--out", str(tmp_path / "student")]
+    assert main([*command, *(text.format(taught=taught) for text in arguments)]) == 2
+    assert re.search(message, capsys.readouterr().err)

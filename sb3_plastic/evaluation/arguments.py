@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings
 
 
@@ -48,6 +51,20 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
         algo=args.algo,
         trust=args.trust,
     )
+
+
+def check_out(folder: Path) -> None:
+    """
+    Refuse what cannot be written into, before minutes of work.
+
+    :param folder: that ``--out`` names; it need not exist
+    :raises UserError: if it is a file, is to be in one, or may not be written
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--out is a folder to write into, but {there} is a file.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--out is a folder to write into, but nothing may be written into {there}.")
 
 
 def _pair(text: str) -> tuple[str, Any]:
