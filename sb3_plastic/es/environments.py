@@ -123,7 +123,7 @@ class Idling:
         """Step all environments again."""
         base = self._base
         if isinstance(base, CanIdle):
-            base.set_idle(np.zeros(base.num_envs, bool))
+            base.set_idle(np.zeros(self._base.num_envs, bool))
         slots = base.envs if isinstance(base, DummyVecEnv) else getattr(base, "remotes", [])
         for i, one in self._restore.items():
             slots[i] = one

@@ -52,12 +52,11 @@ def read_results(out: Path) -> dict[str, Result]:
         except (TypeError, ValueError) as error:
             raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     table = out / "results.csv"
-    results: dict[str, Result] = {}
-    if table.is_file():
-        try:
-            results = {result["cell"]: result for result in from_csv(table.read_text())}
-        except (TypeError, KeyError, ValueError) as error:
-            raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
+    try:
+        text = table.read_text() if table.is_file() else ""
+        results = {result["cell"]: result for result in from_csv(text)}
+    except (TypeError, KeyError, ValueError) as error:
+        raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
     return dict(sorted((results | single).items()))
 
 
