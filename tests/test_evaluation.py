@@ -37,6 +37,7 @@ CHEETAH = env_id("HalfCheetah", latent=True)
 STEPS = 560  # every onset of the suite is before 500
 PLASTIC = dict(net_arch=[16], alpha_init=2.0, eta_init=0.5, gain=3.0, decoder_gain=3.0)
 TINY = dict(net_arch=[8])
+SIGNALS = "sb3_plastic.perturbations.wrapper.PerturbSignals"
 LSTM = dict(lstm_hidden_size=8)
 
 
@@ -129,6 +130,24 @@ def test_a_model_of_rough_ground_is_judged_on_the_ground_of_each_scenario(static
     trained = dict(scenario="nda-v1/novel/terrain")
     records = evaluate_adaptation(static_model, env_kwargs=trained, **settings).records
     assert records["return"].tolist() == evaluate_adaptation(static_model, **settings).records["return"].tolist()
+
+
+def test_perturbations_pass_through_wrappers_that_take_no_options(static_model):
+    scenarios = ["nominal", "novel/wires_signed"]
+    settings = dict(env=CHEETAH, suite="nda-v2", scenarios=scenarios, protocols=("static",), steps=20)
+    plain = evaluate_adaptation(static_model, **settings).records
+    wrapped = evaluate_adaptation(static_model, wrappers=["rl_zoo3.wrappers.DelayedRewardWrapper"], **settings).records
+    assert wrapped.forward_reward.tolist() == plain.forward_reward.tolist()
+    assert wrapped["values"].tolist() == plain["values"].tolist()
+
+
+def test_an_environment_that_cannot_be_perturbed_is_refused_before_anything_is_run(tmp_path):
+    settings = {**tracking_scenarios(), "env": "MountainCarContinuous-v0", "steps": 20}
+    with pytest.raises(UserError, match="MountainCarContinuous-v0 cannot be perturbed: .* PerturbSignals"):
+        evaluate_adaptation(StaticPolicy(), tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+    wrapped = evaluate_adaptation(StaticPolicy(), wrappers=[SIGNALS], **settings).records
+    assert set(wrapped["values"]) == {"", "action_bias=0.2"}
 
 
 def test_returns_are_those_of_evaluate_policy(static_model):

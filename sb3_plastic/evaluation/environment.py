@@ -19,6 +19,7 @@ from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.export import Normalization, read_config
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
+from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml
 from sb3_plastic.wrappers import VecPreviousActionReward
 
@@ -271,6 +272,31 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
     if trained.vec_normalize is not None:
         venv = Normalization.load(trained.vec_normalize, trained.trust).around(venv)
     return venv
+
+
+def perturb(venv: VecEnv, entries: Sequence[Sequence[Perturbation]]) -> None:
+    """
+    Perturb environments from their next reset on. They are told themselves: options of a reset do not pass through
+    every wrapper.
+
+    :param venv: as `make_env` makes them
+    :param entries: what acts, one list for each environment; further environments stay as they are
+    :raises UserError: if an environment is to be perturbed that cannot be
+    """
+    base: Any = venv.unwrapped
+    for env, one in zip(base.envs, entries, strict=False):
+        try:
+            perturber = env.get_wrapper_attr("perturber")
+        except AttributeError:
+            if not one:
+                continue
+            name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
+            raise UserError(
+                f"{name} cannot be perturbed: it is no perturbable robot, such as HalfCheetah-v5, and not in "
+                "PerturbSignals (--wrapper sb3_plastic.perturbations.wrapper.PerturbSignals), which perturbs commands "
+                "and senses of any environment."
+            ) from None
+        perturber.use(one)
 
 
 PREVIOUS = {"sb3_plastic.wrappers.PreviousActionReward": VecPreviousActionReward}

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
-from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, robot_of
+from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, perturb, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
@@ -236,7 +236,7 @@ class _Run:
         """
         Make the environments of the first batch.
 
-        :raises UserError: if nothing is to be run, or the environment is not the model's
+        :raises UserError: if nothing is to be run, or the environment is not the model's, or cannot be perturbed so
         """
         first = next(self.batches(), None)
         if first is None:
@@ -244,7 +244,10 @@ class _Run:
                 "Nothing is to be run: none of the protocols applies to any of the scenarios. `onset` and `removal` "
                 "take scenarios with an onset (.../onset), `static` those without."
             )
-        self._make(1 if first[0].fault else len(first) * len(self.seeds), first[0])
+        venv = self._make(1 if first[0].fault else len(first) * len(self.seeds), first[0])
+        for c in self.conditions:
+            if c.heightfield == first[0].heightfield:  # another model has the other ground
+                perturb(venv, [c.perturbations])
 
     def play(self, batch: Sequence[Condition], progress: Progress) -> dict[Cell, Trace]:
         """Run a batch. :return: the episodes of each of its cells"""

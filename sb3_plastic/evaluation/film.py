@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, make_env, robot_of
+from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, make_env, perturb, robot_of
 from sb3_plastic.evaluation.film_layer import HEIGHT as PANEL
 from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plot_width
 from sb3_plastic.perturbations.envs import PerturbableEnv
@@ -96,8 +96,7 @@ def shoot(
         check_spaces(player.model, venv, trained.env_id)
         base = venv.unwrapped
         seed_each(venv, [seed])
-        if ours:
-            venv.set_options({"perturbations": list(perturbations)})
+        perturb(venv, [perturbations])
         observations, starts, since = venv.reset(), np.ones(1, bool), -1
         robot = base.envs[0].unwrapped  # type: ignore[attr-defined]
         for t in range(first + n_steps):
@@ -140,7 +139,7 @@ def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: 
     with closing(make_env(trained, 1, steps, any(p.kind == "terrain" for p in perturbations))) as venv:
         base = venv.unwrapped
         seed_each(venv, [seed])
-        venv.set_options({"perturbations": list(perturbations)})
+        perturb(venv, [perturbations])
         venv.reset()
         # Schedules are functions of the step alone: no need to play.
         for t in range(steps):

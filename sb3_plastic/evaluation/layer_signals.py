@@ -11,7 +11,7 @@ import numpy as np
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.signals import signals_of
 from sb3_plastic.evaluation.controls import Player, controls_of
-from sb3_plastic.evaluation.environment import TrainedIn, make_env
+from sb3_plastic.evaluation.environment import TrainedIn, make_env, perturb
 from sb3_plastic.evaluation.film import find_onset
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.seeding import seed_each
@@ -40,7 +40,7 @@ def layer_signals(
     heightfield = any(p.kind == "terrain" for p in perturbations)
     with undisturbed_torch(), closing(make_env(trained, 1, onset + after + 1, heightfield)) as venv:
         seed_each(venv, [seed])
-        venv.set_options({"perturbations": list(perturbations)})
+        perturb(venv, [perturbations])
         observations, starts = venv.reset(), np.ones(1, bool)
         for t in range(onset + after):
             actions = player.act(observations, starts, np.array([t > onset]))

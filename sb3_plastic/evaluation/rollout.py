@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.evaluation.controls import Player
+from sb3_plastic.evaluation.environment import perturb
 from sb3_plastic.evaluation.records import Trace
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.seeding import seed_each
@@ -61,7 +62,7 @@ def rollout(
     recorder = _Recorder(rows, steps, life)
     base = venv.unwrapped
     seed_each(venv, (row.seed for row in rows))
-    venv.set_options([{"perturbations": list(row.perturbations)} for row in rows])
+    perturb(venv, [row.perturbations for row in rows])
     observations = venv.reset()
     recorder.begin(range(len(rows)), base.reset_infos)
     starts, perturbed = np.ones(len(rows), bool), recorder.perturbed()
