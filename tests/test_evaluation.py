@@ -425,6 +425,14 @@ def test_results_of_another_perturbation_of_the_same_name_are_not_mixed(static_m
             evaluate_adaptation(static_model, scenarios=[nominal, heavy], **settings)
 
 
+@pytest.mark.parametrize("names", [("toy/a", "toy/a"), ("toy/a-b", "toy/a/b")])
+def test_scenarios_that_would_write_over_each_other_are_refused(names):
+    acting = [(Perturbation("action_bias", value),) for value in (0.1, 0.2)]
+    scenarios = [Scenario(n, "", "novel", False, a) for n, a in zip(names, acting, strict=True)]
+    with pytest.raises(UserError, match=f"'{names[1]}'. Give each a name of its own"):
+        evaluate_adaptation(StaticPolicy(), **{**tracking_scenarios(), "scenarios": scenarios})
+
+
 def test_a_model_is_not_given_what_belongs_to_another(tmp_path):
     for env in ("HalfCheetah-v5", "Walker2d-v5"):  # they have as many sensors and motors
         (tmp_path / env).mkdir()

@@ -211,6 +211,7 @@ class _Run:
             _has_memory(model),
             [parse_fault(text) for text in trials.faults],
         )
+        _refuse_shared_files(self.conditions)
         for fault in dict.fromkeys(c.fault for c in self.conditions if c.fault is not None):
             FaultyModel(model, fault, 0)  # refuses what cannot be before anything is run
         self._env: tuple[Any, VecEnv] | None = None
@@ -300,6 +301,19 @@ class _Run:
         if self._env is not None:
             self._env[1].close()
             self._env = None
+
+
+def _refuse_shared_files(conditions: Sequence[Condition]) -> None:
+    """Two scenarios of one name would write over each other's traces."""
+    of_file: dict[str, Condition] = {}
+    for c in conditions:
+        other = of_file.setdefault(c.cell.file_name, c)
+        if other != c:
+            names = " and ".join(repr(name) for name in dict.fromkeys((other.cell.scenario, c.cell.scenario)))
+            raise UserError(
+                f"Several scenarios share a file of traces, {c.cell.file_name}: {names}. Give each a name of its own; / "
+                "and - count as the same."
+            )
 
 
 def _part(trace: Trace, rows: slice) -> Trace:
