@@ -476,6 +476,16 @@ def test_the_command_judges_a_policy_without_its_adaptive_layer_if_told(tmp_path
     assert "PlasticPPO has no control 'layer_off'" in capsys.readouterr().err
 
 
+def test_results_are_written_whatever_numbers_and_arguments_are_made_of(tmp_path):
+    numbers = dict(seed=np.int64(3), episodes=np.int64(1), train_seed=np.int32(2), steps=np.int16(5))
+    env_kwargs = dict(reset_noise_scale=np.float32(0.1))  # gymnasium has no JSON for it
+    settings = {**tracking_scenarios(("static",)), "env": "InvertedPendulum-v5", "wrappers": [SIGNALS], **numbers}
+    evaluate_adaptation(StaticPolicy(), tmp_path / "out", env_kwargs=env_kwargs, **settings)
+    specs = json.loads((tmp_path / "out" / "summary.json").read_text())["env_specs"]
+    assert specs == {"5 steps": "InvertedPendulum-v5, whose entry point or arguments JSON does not take"}
+    assert read_records([tmp_path / "out"]).train_seed.tolist() == [2, 2]
+
+
 def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_path):
     (tmp_path / ".settings.4f1d2a3b.json").write_text('{"seed"')
     claim(tmp_path, {"seed": 1})

@@ -93,7 +93,7 @@ def evaluate_adaptation(
     common = {
         "label": algo if about.label is None else about.label,
         "algo": algo,
-        "train_seed": (getattr(model, "seed", None) or 0) if about.train_seed is None else about.train_seed,
+        "train_seed": int((getattr(model, "seed", None) or 0) if about.train_seed is None else about.train_seed),
         "env_id": trained.env_id,
         "robot": robot,
         "suite": trials.suite,
@@ -287,13 +287,17 @@ class _Run:
         return self._env[1]
 
     def specs(self) -> dict[str, str]:
-        """The EnvSpec of each kind of environment that is used, as JSON."""
+        """The EnvSpec of each kind of environment that is used, as JSON; in words where that does not take it."""
         found = {}
         for steps, heightfield in sorted({(c.steps, c.heightfield) for c in self.conditions}):
             with closing(make_env(self.trained, 1, steps, heightfield)) as venv:
                 base: Any = venv.unwrapped
                 spec = base.envs[0].spec
-            found[f"{steps} steps{', height field' * heightfield}"] = spec.to_json()
+            try:
+                text = spec.to_json()
+            except (AttributeError, TypeError, ValueError):  # a class, a number of numpy; no spec at all
+                text = f"{self.trained.env_id}, whose entry point or arguments JSON does not take"
+            found[f"{steps} steps{', height field' * heightfield}"] = text
         return found
 
     def close(self) -> None:

@@ -76,10 +76,11 @@ class TrialSettings:
     faults: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "steps", "horizon", "max_rows"):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), at_least=1, integer=True)
-        check_number("seed", self.seed, at_least=0, integer=True)
+        for name in ("episodes", "steps", "horizon", "max_rows", "seed"):
+            value = getattr(self, name)
+            if value is not None:
+                check_number(name, value, at_least=int(name != "seed"), integer=True)
+                object.__setattr__(self, name, int(value))  # numpy's integers are no JSON
 
 
 def changed(
