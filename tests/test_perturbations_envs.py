@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
+from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from perturbation_helpers import LIMB, actions, make, model_bytes, rollout, stock
@@ -666,6 +667,14 @@ def test_any_mujoco_environment_can_be_made_perturbable() -> None:
     (kept,) = cloudpickle.loads(cloudpickle.dumps(env)).perturber.perturbations
     assert kept == Perturbation("strength", 0.5)
     np.testing.assert_array_equal(rollout(make_perturbable(PusherEnv, "Arm")())[0], rollout(PusherEnv())[0])
+
+
+def test_only_indices_name_sensors_where_nothing_tells_whose_they_are() -> None:
+    reacher = make_perturbable(ReacherEnv)  # observes cosines and sines of its angles
+    with pytest.raises(PerturbationError, match=r"Unknown component: 'joint0'\. Allowed: an index from 0 to 9"):
+        reacher(perturbations=[{"kind": "obs_bias", "value": 1.0, "target": "joint0"}])
+    biased, nominal = reacher(perturbations=[{"kind": "obs_bias", "value": 1.0, "target": 2}]), reacher()
+    assert np.flatnonzero(biased.reset(seed=0)[0] - nominal.reset(seed=0)[0]).tolist() == [2]
 
 
 def test_classes_that_step_on_their_own_cannot_be_made_perturbable() -> None:

@@ -199,10 +199,11 @@ class PerturbableEnv(MujocoEnv):
         return self._robot.model, data
 
     def _make_perturber(self) -> Perturber:
-        m, skipped = self.model, getattr(self, "observation_structure", {}).get("skipped_qpos", 0)
-        sensors = {}
-        for name, j in self.robot.joints.items():
-            sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
+        m, structure, sensors = self.model, getattr(self, "observation_structure", {}), {}
+        if {"qpos", "qvel"} <= {*structure}:  # nothing else tells which component is whose: then they have but indices
+            skipped = structure.get("skipped_qpos", 0)
+            for name, j in self.robot.joints.items():
+                sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
         half_range = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2
         return Perturber(Plant(self.robot_name, self.robot, half_range, sensors, self._n_sensors))
 
