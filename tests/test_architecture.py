@@ -27,8 +27,8 @@ ALLOWED = {
     "perturbations": "errors files progress seeding simulator",
     "undisturbed": "",
     "adaptive": "errors files progress safe export snn undisturbed",
-    "evaluation": "copying seeding errors finite algorithms files versions safe export wrappers perturbations adaptive "
-    "simulator progress undisturbed",
+    "evaluation": "copying seeding errors finite algorithms files versions safe export observations wrappers "
+    "perturbations adaptive simulator progress undisturbed",
     "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",

@@ -143,7 +143,7 @@ def test_perturbations_pass_through_wrappers_that_take_no_options(static_model):
 
 def test_an_environment_that_cannot_be_perturbed_is_refused_before_anything_is_run(tmp_path):
     settings = {**tracking_scenarios(), "env": "MountainCarContinuous-v0", "steps": 20}
-    with pytest.raises(UserError, match="MountainCarContinuous-v0 cannot be perturbed: .* PerturbSignals"):
+    with pytest.raises(UserError, match=r"MountainCarContinuous-v0 cannot be perturbed: .* PerturbSignals"):
         evaluate_adaptation(StaticPolicy(), tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
     wrapped = evaluate_adaptation(StaticPolicy(), wrappers=[SIGNALS], **settings).records

@@ -4,12 +4,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import gymnasium as gym
 import mujoco
 import numpy as np
 import perturbation_helpers
 import pytest
+from envs import RandomEnv
+from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image
 from stable_baselines3 import PPO
@@ -152,6 +155,32 @@ def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys, monkeypatch
     assert _frames("p.gif")[0].size == (480, 480 + STRIP)
     assert cli.main([*argv, "--perturb", "nda-v2/novel/late_1/onset"]) == 2
     assert "Only perturbable robots" in capsys.readouterr().err
+
+
+def test_a_model_of_rough_ground_is_filmed_on_it_and_on_level_ground() -> None:
+    trained = TrainedIn(CHEETAH, {"scenario": "nda-v1/novel/terrain"})
+    model = PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8, policy_kwargs={"net_arch": [2]})
+    assert len(shoot(Player(model), trained, (), seed=0, first=0, n_steps=3, every=0)) == 3
+
+
+def test_a_model_of_images_is_filmed_as_it_was_trained(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(gym.registry, "Pictures-v0", gym.envs.registration.EnvSpec("Pictures-v0", Pictures))
+    model = PPO("CnnPolicy", "Pictures-v0", n_steps=8, batch_size=8)  # SB3 turns the channels first
+    shots = shoot(Player(model), TrainedIn("Pictures-v0"), (), seed=0, first=0, n_steps=2)
+    assert [shot.frame.shape for shot in shots] == [(36, 36, 3)] * 2
+
+
+class Pictures(RandomEnv):
+    """Observes images, channels last, and is drawn as such."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(spaces.Box(0, 255, (36, 36, 3), np.uint8), spaces.Discrete(2))
+        self.render_mode = render_mode
+
+    def render(self) -> np.ndarray:
+        return self.observation_space.sample()
 
 
 def test_the_hypothesis_that_acts_most_is_shown() -> None:

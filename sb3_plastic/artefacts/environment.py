@@ -9,8 +9,7 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import check_spaces, split_wrappers, wrapped_by, zoo_files
-from sb3_plastic.observations import channels_first
+from sb3_plastic.evaluation.environment import as_seen_by, split_wrappers, wrapped_by, zoo_files
 
 
 def environment_of(path: Path, agent: Any, env: str | None = None, render: bool = False, trust: bool = False) -> VecEnv:
@@ -44,11 +43,8 @@ def environment_of(path: Path, agent: Any, env: str | None = None, render: bool 
             raise UserError(f"{env_id} cannot be made with the arguments {kwargs}: {error}") from error
 
     venv: VecEnv = wrapped_by(DummyVecEnv([make]), of_vec_env)
-    turned = channels_first(venv)
-    venv = turned if turned.observation_space == agent.observation_space else venv
     try:
-        check_spaces(agent, venv, env_id)
+        return as_seen_by(agent, venv, env_id)
     except UserError:
         venv.close()
         raise
-    return venv

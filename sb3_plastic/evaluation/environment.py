@@ -18,6 +18,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.export import Normalization, read_config
 from sb3_plastic.export.plain import from_plain
+from sb3_plastic.observations import channels_first
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml
@@ -241,7 +242,7 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
     kwargs = {name: value for name, value in trained.env_kwargs.items() if name != "max_episode_steps"}
     ours = bool(robot_of(trained.env_id))
     if ours:
-        kwargs["terrain"] = heightfield
+        kwargs["terrain"] = heightfield or None  # None: if the scenario of the training needs it
     wrappers = [_wrapper(w) for w in trained.wrappers]
 
     def make() -> gym.Env[Any, Any]:
@@ -350,15 +351,17 @@ def wrapped_by(env: Any, wrappers: Sequence[WrapperSpec]) -> Any:
     return env
 
 
-def check_spaces(model: Any, venv: VecEnv, env_id: str) -> None:
+def as_seen_by(model: Any, venv: VecEnv, env_id: str) -> VecEnv:
     """
-    Refuse an environment that is not the model's.
+    Environments as a model sees them: with the channels of images first, if SB3 turned them for it.
 
     :param model: with the spaces of its training
     :param venv: environments
     :param env_id: what they are called
-    :raises UserError: saying which spaces differ
+    :raises UserError: if they are not the model's, saying which spaces differ
     """
+    turned = channels_first(venv)
+    venv = turned if turned.observation_space == getattr(model, "observation_space", None) else venv
     for what in ("observation_space", "action_space"):
         expected, got = getattr(model, what, None), getattr(venv, what)
         if expected is not None and expected.shape != got.shape:
@@ -367,3 +370,4 @@ def check_spaces(model: Any, venv: VecEnv, env_id: str) -> None:
                 f"{got.shape}. Likely another environment (Ant and Humanoid have a Latent variant), or arguments "
                 "(--env-kwargs) or wrappers (--wrapper) of the training are missing."
             )
+    return venv

@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
-from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, find_training, make_env, perturb, robot_of
+from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, find_training, make_env, perturb, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
@@ -283,7 +283,7 @@ class _Run:
         if self._env is None or self._env[0] != key:
             self.close()
             self._env = key, make_env(self.trained, *key)
-            check_spaces(self.model, self._env[1], self.trained.env_id)
+            self._env = key, as_seen_by(self.model, self._env[1], self.trained.env_id)
         return self._env[1]
 
     def specs(self) -> dict[str, str]:
@@ -315,8 +315,8 @@ def _refuse_shared_files(conditions: Sequence[Condition]) -> None:
         if other != c:
             names = " and ".join(repr(name) for name in dict.fromkeys((other.cell.scenario, c.cell.scenario)))
             raise UserError(
-                f"Several scenarios share a file of traces, {c.cell.file_name}: {names}. Give each a name of its own; / "
-                "and - count as the same."
+                f"Several scenarios share a file of traces, {c.cell.file_name}: {names}. Give each a name of its own "
+                "(/ and - count as the same)."
             )
 
 

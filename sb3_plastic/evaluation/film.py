@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import TrainedIn, check_spaces, make_env, perturb, robot_of
+from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, make_env, perturb, robot_of
 from sb3_plastic.evaluation.film_layer import HEIGHT as PANEL
 from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plot_width
 from sb3_plastic.perturbations.envs import PerturbableEnv
@@ -92,8 +92,8 @@ def shoot(
     camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})} if every else {}
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
-    with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as venv:
-        check_spaces(player.model, venv, trained.env_id)
+    with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as made:
+        venv = as_seen_by(player.model, made, trained.env_id)
         base = venv.unwrapped
         seed_each(venv, [seed])
         perturb(venv, [perturbations])
