@@ -16,8 +16,8 @@ ROBOT = "HalfCheetah"
 
 def episode(scenario: str, forward: float, eval_seed: int = 0, **values: object) -> dict[str, object]:
     """One row of records: unperturbed, intact, of 1000 steps, unless said otherwise."""
-    row = dict(label="a", train_seed=0, env_id="x", protocol="static", control="intact", kind="mass", episode=0)
-    row |= dict(onset=-1, steps=1000, unstable=0, adaptation_gain=np.nan)
+    row = dict(label="a", train_seed=0, env_id="x", suite="s", protocol="static", control="intact", kind="mass")
+    row |= dict(episode=0, onset=-1, steps=1000, unstable=0, adaptation_gain=np.nan)
     row |= dict(adaptation_gain_early=np.nan, adaptation_gain_late=np.nan, before=np.nan, regret=np.nan)
     split = scenario if scenario in ("nominal", "reference", "sham") else "novel"
     return {**row, "scenario": scenario, "split": split, "forward_reward": forward, "eval_seed": eval_seed, **values}
@@ -43,6 +43,11 @@ def test_relative_forward_reward_pairs_seeds():
     # Only seed 1 was run perturbed, so seed 0 unperturbed does not count.
     table = scored(episode("nominal", 60, 0), episode("nominal", 1000, 1), episode("a", 250, 1))
     assert table[table.scenario == "a"].relative.tolist() == [0.25]
+
+
+def test_each_suite_of_a_model_is_relative_to_its_own_unperturbed_episodes():
+    other = [episode("nominal", 500, suite="t"), episode("b", 500, suite="t")]
+    assert scored(episode("nominal", 1000), episode("a", 500), *other).relative.tolist() == [1.0, 0.5, 1.0, 1.0]
 
 
 def test_rough_ground_is_relative_to_level_ground_of_its_kind():

@@ -30,7 +30,7 @@ Array = NDArray[Any]
 NET = {"adaptation_gain": "net", "adaptation_gain_early": "net_early", "adaptation_gain_late": "net_late"}
 """Raw gains, and what they are called net of the sham."""
 
-MODEL = ["label", "train_seed", "env_id"]
+MODEL = ["label", "train_seed", "env_id", "suite"]
 CELL = [*MODEL, "protocol", "scenario", "control"]
 
 
