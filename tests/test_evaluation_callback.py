@@ -9,9 +9,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_plastic import PlasticityCallback, PlasticPPO
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import AdaptationEvalCallback
 from sb3_plastic.evaluation.callback import adaptation_scalars
 from sb3_plastic.perturbations import env_id
+from sb3_plastic.perturbations.envs import PerturbedHalfCheetahEnv
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
 CHEETAH = env_id("HalfCheetah", latent=True)
@@ -103,6 +105,12 @@ def test_controls_of_a_layer_that_has_still_to_learn_are_not_refused():
     assert model.learn(32, callback=callback).num_timesteps == 32
     with pytest.raises(ValueError, match="Unknown tier 'smok'"):
         model.learn(32, callback=AdaptationEvalCallback(tier="smok"))
+
+
+def test_an_environment_that_cannot_be_made_anew_has_to_be_named():
+    model = PPO("MlpPolicy", PerturbedHalfCheetahEnv(), n_steps=16, batch_size=16, policy_kwargs=dict(net_arch=[8]))
+    with pytest.raises(UserError, match=r"not registered with gymnasium.* Name one: env="):
+        model.learn(16, callback=AdaptationEvalCallback())
 
 
 def test_a_frequency_is_at_least_one():

@@ -85,6 +85,11 @@ class AdaptationEvalCallback(BaseCallback):
         self.settings = dict(self._asked)  # of this training: another may have another environment
         if self.settings["env"] is None:
             spec = self.training_env.unwrapped.get_attr("spec")[0]
+            if spec is None:
+                raise UserError(
+                    "The training's environment is not registered with gymnasium, or not made by it: it cannot be "
+                    "made anew for evaluations. Name one: env=..., such as sb3_plastic/PerturbedHalfCheetah-v0."
+                )
             self.settings["env"] = spec.id
             if self.settings["env_kwargs"] is None:
                 self.settings["env_kwargs"] = spec.kwargs
