@@ -9,6 +9,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs import mujoco as mujoco_envs
 from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
@@ -656,6 +657,17 @@ def test_environments_survive_cloudpickle_and_env_spec_json() -> None:
     np.testing.assert_array_equal(rollout(copy)[0], reference)
     again = gym.make(gym.envs.registration.EnvSpec.from_json(env.spec.to_json()))
     np.testing.assert_array_equal(rollout(again)[0], reference)
+
+
+def test_a_robot_may_be_described_in_several_files(tmp_path) -> None:
+    text = Path(mujoco_envs.__file__).with_name("assets").joinpath("half_cheetah.xml").read_text()
+    assert "settotalmass" in text
+    head, rest = text.split("<asset>")
+    asset, tail = rest.split("</asset>")
+    (tmp_path / "look.xml").write_text(f"<mujoco><asset>{asset}</asset></mujoco>")
+    (tmp_path / "robot.xml").write_text(f'{head}<include file="look.xml"/>{tail}')
+    env = make("HalfCheetah", xml_file=str(tmp_path / "robot.xml"))
+    np.testing.assert_array_equal(rollout(env)[0], rollout(stock("HalfCheetah"))[0])
 
 
 def test_any_mujoco_environment_can_be_made_perturbable() -> None:

@@ -11,7 +11,6 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
-from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -243,12 +242,9 @@ def _parse(path: str) -> tuple[mujoco.MjSpec, float]:
 
     :return: the spec, and the total mass in kg (-1: not set)
     """
-    tree = ElementTree.parse(path)
-    masses = [compiler.attrib.pop("settotalmass", None) for compiler in tree.iter("compiler")]
-    given = [float(mass) for mass in masses if mass is not None]
-    if not given:
-        return mujoco.MjSpec.from_file(path), -1.0
-    return mujoco.MjSpec.from_string(ElementTree.tostring(tree.getroot(), encoding="unicode")), given[-1]
+    spec = mujoco.MjSpec.from_file(path)
+    total, spec.compiler.settotalmass = spec.compiler.settotalmass, -1.0
+    return spec, total
 
 
 def _add_height_field(spec: mujoco.MjSpec) -> None:
