@@ -173,6 +173,13 @@ def test_an_mlp_has_neither_thresholds_nor_fast_weights(kind, message) -> None:
         FaultyModel(mlp(), Fault(kind, 1), 0)
 
 
+@pytest.mark.parametrize("kind", ["neurons_ablated", "spikes_dropped"])
+def test_a_policy_without_hidden_neurons_has_none_to_lose(kind) -> None:
+    linear = PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": []}, **SMALL)
+    with pytest.raises(UserError, match=f"{kind} needs hidden neurons"):
+        FaultyModel(linear, Fault(kind, 1), 0)
+
+
 def test_recurrent_policies_are_refused() -> None:
     with pytest.raises(UserError, match="recurrent"):
         FaultyModel(RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", **SMALL), Fault("weight_noise", 1), 0)

@@ -227,6 +227,8 @@ class FaultyModel:
         self._whole = [(tensor, tensor.detach().clone()) for tensor in tensors]
         if fault.kind == "fast_weights_reset" and controls_of(self._policy) is None:
             raise UserError("fast_weights_reset needs fast weights; this policy has none.")
+        if fault.kind in ("neurons_ablated", "spikes_dropped") and len(layers) < 2:
+            raise UserError(f"{fault.kind} needs hidden neurons; this policy has none.")
         with torch.no_grad():
             changes.get(fault.kind, lambda: None)()
         self._predictor = self._prepared()
