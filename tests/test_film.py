@@ -283,6 +283,10 @@ def test_a_model_is_found_where_rl_zoo_puts_it() -> None:
     assert find_model(AGENTS, "plastic_ppo", "Ant-v5").name == "Ant-v5.zip"
     with pytest.raises(UserError, match=r"(?s)no model of ppo for Ant-v5.*HalfCheetah-v5\.zip"):
         find_model(AGENTS, "ppo", "Ant-v5")
+    for run in ("Ant-v5_2", "Ant-v5_10", "Ant-v5_10_old", "Ant-v5_best"):  # the last two are no runs of RL Zoo's
+        Path("ppo", run).mkdir(parents=True)
+        Path("ppo", run, "Ant-v5.zip").touch()
+    assert find_model(Path(), "ppo", "Ant-v5").parent.name == "Ant-v5_10"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,14 @@ def test_told_how_late_commands_are_a_model_sees_the_state_at_their_arrival(step
         np.testing.assert_allclose(seen[t], real[t - 1 + steps], atol=1e-9)
 
 
+def test_told_a_model_keeps_the_context_that_it_sees() -> None:
+    kwargs = {"observe_context": True, "perturbations": [{"kind": "action_delay", "value": 1}]}
+    venv = Told(make_vec_env(env_id("HalfCheetah"), 1, env_kwargs=kwargs, vec_env_cls=LocomotionVecEnv))
+    assert venv.reset()[0, 17:].tolist() == [1]
+    for _ in range(3):
+        assert venv.step(np.zeros((1, 6)))[0][0, 17:].tolist() == [1]
+
+
 def test_the_truth_is_told_after_the_first_perturbed_step_and_not_before() -> None:
     onset = [{"kind": "obs_bias", "value": 0.5, "schedule": {"form": "onset", "at": 5}}]
     np.testing.assert_allclose(track("HalfCheetah", onset)[:12], track("HalfCheetah", [])[:12], atol=1e-5)

@@ -109,7 +109,8 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
     :raises UserError: if there is none, naming those that there are
     """
     name = env.replace("/", "-")
-    runs = {int(path.parent.name.rsplit("_", 1)[1]): path for path in (folder / algo).glob(f"{name}_*/{name}.zip")}
+    found = {path.parent.name.removeprefix(f"{name}_"): path for path in (folder / algo).glob(f"{name}_*/{name}.zip")}
+    runs = {int(number): path for number, path in found.items() if number.isdecimal()}
     if not runs or (exp_id and exp_id not in runs):
         there = ", ".join(sorted(str(path) for path in folder.glob("*/*/*.zip"))) or "none"
         raise UserError(f"There is no model of {algo} for {env} in {folder}. Models there: {there}.")

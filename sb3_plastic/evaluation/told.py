@@ -83,7 +83,8 @@ class Told(VecEnvWrapper):
         corrected = obs.copy()
         for i, p in enumerate(self._perturbers):
             commands = [command for active in p.active for command in commands_on_the_way(active)]
-            corrected[i] = self._robots.look_ahead(i, commands) if commands else undo_senses(p, obs[i])
+            seen = self._robots.look_ahead(i, commands) if commands else undo_senses(p, obs[i])
+            corrected[i, : len(seen)] = seen  # what was looked up has no context behind it
         return corrected
 
 
