@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 import pytest
 from gymnasium.envs import mujoco as mujoco_envs
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
@@ -20,6 +21,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from sb3_plastic.perturbations import ROBOTS, Perturbation, PerturbationError, Schedule, env_id, register_envs
 from sb3_plastic.perturbations.envs import make_perturbable
 from sb3_plastic.perturbations.kinds import KINDS
+from sb3_plastic.perturbations.render import picture
+from sb3_plastic.perturbations.schedules import SIGNED
 from sb3_plastic.perturbations.wrapper import PerturbSignals
 
 PLANAR = ("HalfCheetah", "Hopper", "Walker2d")
@@ -564,6 +567,8 @@ def test_sensors_are_found_by_joint_name() -> None:
     biased, _ = env.reset(seed=0)
     joint = env.model.joint("ankle_1")
     assert np.flatnonzero(biased - nominal).tolist() == [joint.qposadr[0] - 2, 15 - 2 + joint.dofadr[0]]
+    env.reset(seed=0, options={"perturbations": [{"kind": "obs_bias", "value": 1.0, "target": ["*_1", "ankle_1"]}]})
+    assert env.perturber.active[0].ids.tolist() == [5, 19, 6, 20]
 
 
 @pytest.mark.slow
@@ -615,6 +620,10 @@ def test_the_limits_of_every_kind_leave_the_simulation_whole(robot) -> None:
         ({"kind": "motor_off", "value": 0.5}, "only on or off"),
         ({"kind": "motor_off", "schedule": {"form": "onset", "at": 1, "ramp": 5}}, "leave ramp out"),
         ({"kind": "joint_lock", "schedule": {"form": "drift"}}, "all or nothing.*onset"),
+        (
+            {"kind": "obs_noise", "value": 1, "schedule": {"form": "periodic", "period": 9}},
+            "schedule for 'obs_noise', which has no opposite: 'periodic'.*drift",
+        ),
         ({"kind": "wind", "value": 5, "params": {"density": 0}}, "wind needs a medium"),
         ({"kind": "wind", "value": 5, "params": {"denstiy": 1}}, "Did you mean 'density'"),
         ({"kind": "push", "value": 1, "params": {"direction": [0, 0, 0]}}, "not all 0"),
@@ -679,6 +688,22 @@ def test_any_mujoco_environment_can_be_made_perturbable() -> None:
     (kept,) = cloudpickle.loads(cloudpickle.dumps(env)).perturber.perturbations
     assert kept == Perturbation("strength", 0.5)
     np.testing.assert_array_equal(rollout(make_perturbable(PusherEnv, "Arm")())[0], rollout(PusherEnv())[0])
+
+
+def test_a_robot_that_stands_on_nothing_has_no_terrain_but_a_picture() -> None:
+    pendulum = make_perturbable(InvertedPendulumEnv)
+    with pytest.raises(PerturbationError, match="no plane to stand on"):
+        pendulum(perturbations=[{"kind": "terrain", "value": 0.1}])
+    env = pendulum(render_mode="rgb_array", width=32, height=32)
+    env.reset(seed=0)
+    assert picture(env).shape == (32, 32, 3)
+    env.close()
+
+
+def test_a_value_without_an_opposite_takes_no_schedule_that_needs_one() -> None:
+    for kind in KINDS.values():
+        if kind.ops == ("add",) and kind.limits["add"][0] == 0:
+            assert not {*SIGNED} & {*kind.schedules}, kind.name
 
 
 def test_only_indices_name_sensors_where_nothing_tells_whose_they_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +99,8 @@ def _check_param(what: str, value: Any, default: Any) -> None:
 
 def _check_schedule(p: Perturbation, kind: Kind) -> None:
     if p.schedule.form not in kind.schedules:
-        raise unknown(f"schedule for {kind.name!r}, which is all or nothing:", p.schedule.form, kind.schedules)
+        why = "which has no opposite" if "drift" in kind.schedules else "which is all or nothing"
+        raise unknown(f"schedule for {kind.name!r}, {why}:", p.schedule.form, kind.schedules)
     if p.schedule.ramp not in (None, 0) and "drift" not in kind.schedules:
         raise PerturbationError(f"{kind.name!r} is all or nothing and cannot rise over a ramp; leave ramp out.")
 
@@ -177,8 +179,9 @@ def _find_components(kind: Kind, target: Any, plant: Plant) -> NDArray[np.intp]:
     for name in (target,) if isinstance(target, str | int) else target:
         if isinstance(name, int) and 0 <= name < size:
             found.append(name)
-        elif kind.layer == "observation" and isinstance(name, str) and name in plant.sensors:
-            found += plant.sensors[name]
-        else:
+            continue
+        named = [sensor for sensor in plant.sensors if fnmatch.fnmatchcase(sensor, str(name))]
+        if kind.layer != "observation" or not named:
             raise unknown("component:", name, [*plant.sensors, f"an index from 0 to {size - 1}"])
-    return np.array(found, dtype=np.intp)
+        found += [i for sensor in named for i in plant.sensors[sensor]]
+    return np.array(list(dict.fromkeys(found)), dtype=np.intp)

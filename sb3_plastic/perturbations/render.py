@@ -206,13 +206,14 @@ def picture(env: PerturbableEnv) -> NDArray[np.uint8]:
     """
     model = env.robot.model
     fields = (model.geom_rgba, model.geom_matid, model.geom_size, model.mat_texuniform, model.mat_texrepeat)
-    saved, floor = [field.copy() for field in fields], env.robot.floor_geom
+    saved = [field.copy() for field in fields]
     try:
         # A plane collides everywhere, but is drawn up to its size only, which fast robots leave. Size 0: without end.
-        model.geom_size[floor, :2] = 0
-        if model.geom_matid[floor] >= 0:  # squares of half a metre show how fast the robot is
-            model.mat_texuniform[model.geom_matid[floor]] = True
-            model.mat_texrepeat[model.geom_matid[floor]] = 1
+        for floor in env.robot.planes[:1]:
+            model.geom_size[floor, :2] = 0
+            if model.geom_matid[floor] >= 0:  # squares of half a metre show how fast the robot is
+                model.mat_texuniform[model.geom_matid[floor]] = True
+                model.mat_texrepeat[model.geom_matid[floor]] = 1
         for active in env.perturber.active:
             if active.activation != 0:
                 geoms = damaged_geoms(active, env.robot)

@@ -16,7 +16,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sb3_plastic.perturbations.spec import unknown
+from sb3_plastic.perturbations.spec import PerturbationError, unknown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -195,9 +195,9 @@ class Robot:
         return float((1 - u) * ((1 - v) * a + v * b) + u * ((1 - v) * d + v * e))
 
     @cached_property
-    def floor_geom(self) -> int:
-        """Id of the plane that everything stands on."""
-        return int(np.flatnonzero(self.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)[0])
+    def planes(self) -> NDArray[np.intp]:
+        """Ids of the planes. The first is what everything stands on; a pendulum has none."""
+        return np.flatnonzero(self.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
 
     # -- compiling ---------------------------------------------------------------------------------------------------
 
@@ -252,7 +252,9 @@ def _add_height_field(spec: mujoco.MjSpec) -> None:
     rows = int(2 * TERRAIN_SIDE / TERRAIN_SPACING) + 1
     size = [(TERRAIN_BEHIND + TERRAIN_AHEAD) / 2, TERRAIN_SIDE, 1.0, 0.5]
     spec.add_hfield(name="terrain", size=size, nrow=rows, ncol=columns, userdata=np.zeros(rows * columns))
-    floor = next(geom for geom in spec.worldbody.geoms if geom.type == mujoco.mjtGeom.mjGEOM_PLANE)
+    floor = next((geom for geom in spec.worldbody.geoms if geom.type == mujoco.mjtGeom.mjGEOM_PLANE), None)
+    if floor is None:
+        raise PerturbationError("There can be no terrain: the model has no plane to stand on.")
     spec.worldbody.add_geom(
         name="terrain",
         type=mujoco.mjtGeom.mjGEOM_HFIELD,

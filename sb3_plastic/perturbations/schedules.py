@@ -11,13 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_plastic.perturbations.spec import Schedule
+from sb3_plastic.perturbations.spec import FORMS, Schedule
 
 Activation = Callable[[int], float]
 """From the index of the environment step, called with 0, 1, 2, ... in this order, to the activation."""
 
 SIGNED = ("random_walk", "periodic")
 """Forms whose activation also becomes negative: the value is mirrored at the nominal one."""
+
+ONE_SIDED = tuple(form for form in FORMS if form not in SIGNED)
+"""All others: what kinds accept whose value has no mirror image, such as a probability."""
 
 STEPWISE = ("episode", "onset", "switch", "intermittent")
 """Forms that know only off and on (an onset without a ramp): all that kinds which cannot be graded accept."""

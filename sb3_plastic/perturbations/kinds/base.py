@@ -106,7 +106,8 @@ class Kind:
     :param robot_limits: narrower limits by robot
     :param fields: the fields of the MjModel that it writes
     :param set_const: whether MuJoCo's derived constants depend on them
-    :param schedules: the forms that it takes; `STEPWISE` if it cannot be there in part
+    :param schedules: the forms that it takes; `STEPWISE` if it cannot be there in part, `ONE_SIDED` if
+        it has no opposite
     :param each: whether targets can have values of their own
     :param pattern: how it draws for several targets together, if it does
     :param records: whether a filter has to see vectors before it acts

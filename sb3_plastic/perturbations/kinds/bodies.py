@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.perturbations.kinds.base import Active, Change, Refusal, kind
 from sb3_plastic.perturbations.robot import Robot
-from sb3_plastic.perturbations.schedules import STEPWISE
+from sb3_plastic.perturbations.schedules import ONE_SIDED, STEPWISE
 
 
 def _zero(name: str, unit: str) -> Refusal:
@@ -84,6 +84,7 @@ def body_mass(active: Active) -> None:
     fields=(*_MASS, "body_ipos", "body_iquat", "body_sameframe", "geom_sameframe", "site_sameframe"),
     set_const=True,
     observable="Humanoid: cinert, cvel",
+    schedules=ONE_SIDED,
     params={"offset": (0.0, 0.0, 0.1)},  # m, in the frame of the body
     probes=({"value": 0.3}, {"value": 0.3, "params": {"offset": (0.2, 0.0, 0.0)}}),
 )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.perturbations.kinds.base import Active, kind
-from sb3_plastic.perturbations.schedules import STEPWISE
+from sb3_plastic.perturbations.schedules import ONE_SIDED, STEPWISE
 
 Vector = NDArray[np.float64]
 LONGEST_DELAY = 50  # steps
@@ -58,6 +58,7 @@ def motor_stuck(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="joint",
     limits={"add": (0, 2)},
+    schedules=ONE_SIDED,
     each=True,
     probes=({"value": 0.3},),
 )
@@ -104,6 +105,7 @@ def action_gain(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="joint",
     limits={"add": (0, 1)},
+    schedules=ONE_SIDED,
     probes=({"value": 0.3},),
 )
 def action_dropout(active: Active, x: Vector) -> Vector:
@@ -117,6 +119,7 @@ def action_dropout(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="joint",
     limits={"add": (0, LONGEST_DELAY)},
+    schedules=ONE_SIDED,
     records=True,
     probes=({"value": 2},),
 )
@@ -134,6 +137,7 @@ def action_delay(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="sensor",
     limits={"add": (0, 100)},
+    schedules=ONE_SIDED,
     observable="yes",
     each=True,
     probes=({"value": 0.1},),
@@ -182,6 +186,7 @@ def obs_gain(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="sensor",
     limits={"add": (0, 1)},
+    schedules=ONE_SIDED,
     observable="yes",
     probes=({"value": 0.3},),
 )
@@ -210,6 +215,7 @@ def obs_stuck(active: Active, x: Vector) -> Vector:
     ops=("add",),
     target="sensor",
     limits={"add": (0, LONGEST_DELAY)},
+    schedules=ONE_SIDED,
     records=True,
     observable="yes",
     probes=({"value": 2},),

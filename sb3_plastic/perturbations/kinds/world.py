@@ -142,7 +142,7 @@ def terrain(active: Active) -> None:
     model.hfield_data[:] = heights.ravel()
     model.hfield_size[0, 2] = active.value
     robot.heights = heights * active.value
-    floor, ground = robot.floor_geom, model.geom("terrain").id
+    floor, ground = robot.planes[0], model.geom("terrain").id
     model.geom_contype[ground], model.geom_conaffinity[ground] = (
         model.geom_contype[floor],
         model.geom_conaffinity[floor],
