@@ -9,6 +9,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.envs import mujoco as mujoco_envs
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
@@ -743,3 +744,59 @@ def test_signals_can_be_perturbed_in_any_box_environment() -> None:
         PerturbSignals(gym.make("CartPole-v1"))
     noisy = PerturbSignals(gym.make("MountainCarContinuous-v0"), [{"kind": "action_noise", "value": 0.1}])
     gymnasium_check_env(noisy, skip_render_check=True)
+
+
+class Gauges(gym.Env):
+    """Sends commands back in ``info``; observes three integers of 100, of 255 at most."""
+
+    observation_space = spaces.Box(0, 255, (3,), np.uint8)
+    action_space = spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 2]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full(3, 100, np.uint8), {}
+
+    def step(self, action):
+        return np.full(3, 100, np.uint8), 0.0, False, False, {"command": action}
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen"),
+    [
+        ({"kind": "obs_bias", "value": 100.0}, [200, 200, 200]),
+        ({"kind": "obs_gain", "value": 3.0}, [255, 255, 255]),
+        ({"kind": "obs_gain", "value": 0.996}, [100, 100, 100]),
+        ({"kind": "obs_noise", "value": 5.0}, None),
+        ({"kind": "obs_delay", "value": 1}, [100, 100, 100]),
+    ],
+)
+def test_perturbed_integers_stay_integers_within_their_space(entry, seen) -> None:
+    observations = rollout(PerturbSignals(Gauges(), [entry]), 3)[0]
+    assert observations.dtype == np.uint8
+    assert np.abs(observations.astype(int) - (seen or 100)).max() <= (0 if seen else 30)
+
+
+@pytest.mark.parametrize(
+    ("entry", "command"),
+    [
+        ({"kind": "motor_stuck", "value": 1.0}, [1, 1, 2]),
+        ({"kind": "motor_stuck", "value": -0.5}, [-0.5, 0.25, 0.5]),
+        ({"kind": "motors_reversed", "value": 0.99, "params": {"seed": 1}}, [-0.5, 0.75, 1.5]),
+        ({"kind": "action_dropout", "value": 1.0}, [0, 0, 0]),
+        ({"kind": "action_gain", "value": 0.5}, [0.25, 0.125, 0.25]),
+    ],
+)
+def test_fractions_of_the_control_range_are_about_its_middle(entry, command) -> None:
+    env = PerturbSignals(Gauges(), [entry])
+    env.reset(seed=0)
+    assert env.step(np.float32([0.5, 0.25, 0.5]))[4]["command"].tolist() == pytest.approx(command)
+
+
+def test_crossed_wires_carry_fractions_of_the_control_range() -> None:
+    env = PerturbSignals(Gauges(), [{"kind": "wires"}])
+    env.reset(seed=0)
+    sent, got = np.float32([0.5, 0.25, 0.5]), env.step(np.float32([0.5, 0.25, 0.5]))[4]["command"]
+    fractions = np.array([0.5, -0.5, -0.5])
+    middle, half = np.array([0, 0.5, 1]), np.array([1, 0.5, 1])
+    np.testing.assert_allclose(got, middle + half * (env.perturber.active[0].value @ fractions))
+    assert not np.array_equal(sent, got)

@@ -102,11 +102,13 @@ def undo_command(perturber: Perturber, action: Array) -> Array:
         if active.kind.name == "strength":
             _divide(u, active.robot.actuators_of(active.ids), active.change(1.0))
     for active in reversed(acting):
-        ids, half_range = active.ids, active.params["half_range"]
-        if active.kind.name in ("action_gain", "motors_reversed"):
-            _divide(u, ids, active.change(1.0) if active.kind.name == "action_gain" else active.value)
+        ids, half_range, middle = active.ids, active.params["half_range"], active.params["middle"]
+        if active.kind.name == "action_gain":
+            _divide(u, ids, active.change(1.0))
+        elif active.kind.name == "motors_reversed":
+            u[ids] = middle[ids] + active.value * (u[ids] - middle[ids])
         elif active.kind.name == "wires":
-            u[ids] = half_range[ids] * (active.value.T @ (u[ids] / half_range[ids]))
+            u[ids] = middle[ids] + half_range[ids] * (active.value.T @ ((u[ids] - middle[ids]) / half_range[ids]))
         elif active.kind.name == "action_bias":
             u[ids] -= active.amount * half_range[ids]
     return u

@@ -25,6 +25,7 @@ class Plant:
     :param name: the robot or environment, for errors
     :param robot: the model to perturb, or None where only actions and observations can be
     :param half_range: half the range of every control (or action component)
+    :param middle: the middle of that range
     :param sensors: observation components by name
     :param n_sensors: number of observation components
     """
@@ -32,6 +33,7 @@ class Plant:
     name: str
     robot: Robot | None
     half_range: NDArray[np.float64]
+    middle: NDArray[np.float64]
     sensors: Mapping[str, Sequence[int]]
     n_sensors: int
 

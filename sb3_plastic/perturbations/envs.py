@@ -204,8 +204,8 @@ class PerturbableEnv(MujocoEnv):
             skipped = structure.get("skipped_qpos", 0)
             for name, j in self.robot.joints.items():
                 sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
-        half_range = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2
-        return Perturber(Plant(self.robot_name, self.robot, half_range, sensors, self._n_sensors))
+        half_range, middle = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2, m.actuator_ctrlrange.mean(axis=1)
+        return Perturber(Plant(self.robot_name, self.robot, half_range, middle, sensors, self._n_sensors))
 
     def _asked(self, options: Mapping[str, Any]) -> tuple[Perturbation, ...]:
         return self._read(options.get("perturbations"), options.get("scenario"))

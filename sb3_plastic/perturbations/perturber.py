@@ -123,7 +123,7 @@ class Perturber:
         active.target = p.target.sample(active.rng) if isinstance(p.target, Distribution) else p.target
         active.ids = find_ids(active.kind, active.target, self.plant)
         if "half_range" not in active.params:
-            active.params["half_range"] = self.plant.half_range
+            active.params |= {"half_range": self.plant.half_range, "middle": self.plant.middle}
         if "seed" in active.kind.params:
             drawn = int(active.rng.integers(2**63))
             active.params["seed"] = drawn if p.params.get("seed") is None else p.params["seed"]
@@ -173,8 +173,10 @@ class Perturber:
         return ctrl
 
     def observe(self, obs: NDArray[Any]) -> NDArray[Any]:
-        """What the senses say. :param obs: the observation; it is not changed"""
+        """What the senses say, of integers as float64. :param obs: the observation; it is not changed"""
         seen = np.array(obs)
+        if self.filters_observations and seen.dtype.kind != "f":
+            seen = seen.astype(np.float64)
         for active in self.filters_observations:
             if active.activation != 0 or active.kind.records:
                 seen = active.kind.apply(active, seen)

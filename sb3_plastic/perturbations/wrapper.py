@@ -35,8 +35,10 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         actions, observations = _flat_box("actions", env.action_space), _flat_box("observations", env.observation_space)
         low, high = actions.low, actions.high
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-        half_range = np.where(np.isfinite(high - low), (high - low) / 2, 1.0).astype(np.float64)
-        self.perturber = Perturber(Plant(name, None, half_range, {}, observations.shape[0]))
+        finite = np.isfinite(high - low)
+        half_range = np.where(finite, (high - low) / 2, 1.0).astype(np.float64)
+        middle = np.where(finite, (high + low) / 2, 0.0).astype(np.float64)
+        self.perturber = Perturber(Plant(name, None, half_range, middle, {}, observations.shape[0]))
         self.perturber.use(parse(perturbations))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -49,7 +51,7 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             p.seed(seed)
         p.begin()
         obs, info = self.env.reset(seed=seed, options=options)
-        return p.observe(obs), info | p.info | {"steps_since_onset": p.steps_since_onset()}
+        return self._seen(obs), info | p.info | {"steps_since_onset": p.steps_since_onset()}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """One step, perturbed. :param action: the action"""
@@ -59,9 +61,16 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         command = np.clip(p.command(action), space.low, space.high).astype(space.dtype)
         obs, reward, terminated, truncated, info = self.env.step(command)
         info |= p.info | {"steps_since_onset": p.steps_since_onset()}
-        obs = p.observe(obs)
+        obs = self._seen(obs)
         p.t += 1
         return obs, reward, terminated, truncated, info
+
+    def _seen(self, obs: Any) -> Any:
+        """What the senses say, in the type of the observation: integers rounded, and within their space."""
+        seen, space = self.perturber.observe(obs), self.env.observation_space
+        assert isinstance(space, spaces.Box)
+        dtype = np.asarray(obs).dtype
+        return seen if seen.dtype == dtype else np.clip(np.rint(seen), space.low, space.high).astype(dtype)
 
 
 def _flat_box(what: str, space: spaces.Space[Any]) -> spaces.Box:

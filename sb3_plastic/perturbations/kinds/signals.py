@@ -32,7 +32,7 @@ def _lost(active: Active, x: Vector) -> Vector:
     return x
 
 
-# -- motors; fractions are of half the control range -----------------------------------------------------------------
+# -- motors; fractions are of half the control range, about its middle -----------------------------------------------
 
 
 @kind(
@@ -47,7 +47,7 @@ def _lost(active: Active, x: Vector) -> Vector:
     probes=({"value": 1.0}, {"value": -1.0}),
 )
 def motor_stuck(active: Active, x: Vector) -> Vector:
-    x[active.ids] = active.value * active.params["half_range"][active.ids]
+    x[active.ids] = active.params["middle"][active.ids] + active.value * active.params["half_range"][active.ids]
     return x
 
 

@@ -1,6 +1,6 @@
 """Kinds that change which motor a command reaches, and with which sign.
 
-With commands u and applied commands a, as fractions of the control range:
+With commands u and applied commands a, as fractions of half the control range, about its middle:
 
     motors_reversed    a_i = s_i u_i    s_i = -1 with probability p, else 1, at least one of them -1
     wires              a = P u          P a permutation, or one with a sign for each row
@@ -114,7 +114,8 @@ def _refuse_mode(robot: Any, motors: NDArray[np.intp], params: Mapping[str, Any]
     refuse=_refuse_patterns,
 )
 def motors_reversed(active: Active, x: Vector) -> Vector:
-    x[active.ids] *= active.value
+    middle = active.params["middle"][active.ids]
+    x[active.ids] = middle + active.value * (x[active.ids] - middle)
     return x
 
 
@@ -130,6 +131,6 @@ def motors_reversed(active: Active, x: Vector) -> Vector:
     refuse=_refuse_mode,
 )
 def wires(active: Active, x: Vector) -> Vector:
-    half_range = active.params["half_range"][active.ids]
-    x[active.ids] = half_range * (active.value @ (x[active.ids] / half_range))
+    half_range, middle = active.params["half_range"][active.ids], active.params["middle"][active.ids]
+    x[active.ids] = middle + half_range * (active.value @ ((x[active.ids] - middle) / half_range))
     return x
