@@ -102,7 +102,7 @@ def _counted(trials: Sequence[Result]) -> list[Result]:
 def _size(result: Result) -> tuple[int, int]:
     """Steps that the layer was fitted on, if there is one, and episodes."""
     layered = result.get("layer_seed") is not None
-    return (result.get("steps") or FITTED_STEPS) if layered else 0, result["episodes"]
+    return (result.get("steps") or FITTED_STEPS) if layered else 0, result.get("episodes", 0)
 
 
 def _acting(axes: Axes, watched: Result, scenario: str) -> None:
