@@ -3,10 +3,12 @@
 import copy
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from envs import random_vec_env, small_ppo
+from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from toy_robots import Robots
@@ -25,9 +27,6 @@ SMALL = dict(net_arch=(32,), epochs=20, batch_size=64, hypotheses=("motors", "wi
 
 
 def toy_ppo(adaptive=SMALL, rule="oja", env=None, around=lambda venv: venv):
-    import gymnasium as gym
-    from gymnasium import spaces
-
     class Toy(gym.Env):
         observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
         action_space = spaces.Box(-1, 1, (2,), np.float32)
@@ -282,6 +281,46 @@ def test_a_body_that_cannot_be_predicted_gets_no_layer_and_a_warning():
         model = small_ppo(policy_kwargs=dict(adaptive=SMALL)).learn(96)
     assert model.policy.adaptive_policy() is None
     assert len(model.predict(np.zeros((2, 4), np.float32))[0]) == 2
+
+
+class Blind(gym.Env):
+    """Shows nothing; or ends in every step."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Box(-1, 1, (1,))
+
+    def __init__(self, n_steps):
+        self.n_steps = n_steps
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.see(), {}
+
+    def see(self):
+        moves = self.n_steps == 1
+        return np.float32([self.np_random.uniform(-1, 1) if moves else 0])
+
+    def step(self, action):
+        self.t += 1
+        return self.see(), 0.0, self.t >= self.n_steps, False, {}
+
+
+@pytest.mark.parametrize("n_steps", [1, 20])
+@pytest.mark.parametrize("forward_model", ["mlp", "spiking"])
+@pytest.mark.filterwarnings("ignore:var")
+def test_where_nothing_can_be_learned_a_training_ends_well_and_its_model_is_saved(n_steps, forward_model, tmp_path):
+    env = make_vec_env(lambda: Blind(n_steps), 3, seed=0)
+    options = dict(net_arch=[8], forward_model=forward_model, batch_size=16)
+    model = small_ppo(env, policy_kwargs=dict(adaptive=options))
+    with pytest.warns(UserWarning, match="predicts no component"):
+        model.learn(96)
+    model.save(tmp_path / "model")
+    assert model.policy.adaptive_policy() is None
+
+
+def test_an_observation_that_is_a_dict_is_answered(trained):
+    with pytest.raises(UserError, match="Observations are arrays, got a dict"):
+        trained.predict({"obs": np.zeros((2, 3), np.float32)})
 
 
 def test_a_model_that_adapts_by_itself_gets_no_second_layer(trained):

@@ -11,6 +11,7 @@ from toy_robots import Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
+from sb3_plastic.adaptive.agents import as_actions, box
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
@@ -244,6 +245,9 @@ def test_a_model_brings_the_normalisation_of_its_own_environment(pendulums, fitt
         (dict(epochs=0), "epochs must be a whole number at least 1, got 0"),
         (dict(members=2.0), "members must be a whole number at least 1, got 2.0"),
         (dict(seed=-1), "seed must be a whole number at least 0, got -1"),
+        (dict(hypotheses="motors"), r"a list of names, got 'motors': write \['motors'\]"),
+        (dict(forward_model="spiking", net_arch=()), "needs a layer"),
+        (dict(n_steps=1000, learn_rule=True), "20 steps of an episode in a row"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_before_the_robot_moves(pendulums, arguments, message):
@@ -265,3 +269,32 @@ def test_inputs_that_are_none_are_answered(fitted):
         fitted.with_hypotheses(["motors"])
     nominal = fitted.with_hypotheses("nominal")
     assert nominal.fast_weight_norms(nominal.predict(np.zeros((2, 3)))[1]).shape == (2, 0)
+
+
+def test_commands_stay_within_bounds_that_rounding_would_pass():
+    space = spaces.Box(np.array([-0.1, -0.1]), np.array([0.3, 0.7]), dtype=np.float64)
+    for a in np.random.default_rng(0).choice([-1.0, 1.0], (20, 2)):
+        assert space.contains(as_actions(a, space))
+
+
+def test_motors_without_a_range_are_refused():
+    space = spaces.Box(np.float32([-1, 0]), np.float32([1, 0]))
+    with pytest.raises(UserError, match="motors that can move"):
+        box("action", space)
+
+
+def test_a_layer_of_late_commands_alone_can_be_switched_off():
+    p = policy(("late_1",))
+    assert p.n_plastic_layers() == 1
+    Player(p, "off")
+    state = play(p, Robots(), 5)
+    np.testing.assert_array_equal(p.fast_weight_norms(state), np.zeros((8, 1)))
+
+
+def test_a_policy_that_was_saved_frozen_comes_back_frozen(tmp_path, fitted):
+    fitted.prepared(frozen=True).save(tmp_path)
+    raw = np.random.default_rng(0).normal(size=(30, 2, 3))  # nothing that a pendulum does
+    loaded, state = AdaptivePolicy.load(tmp_path), None
+    for o in raw:
+        actions, state = loaded.predict(o, state, deterministic=True)
+        np.testing.assert_array_equal(actions, fitted.agent.predict(o, deterministic=True)[0])

@@ -88,6 +88,12 @@ def test_an_episode_ends_with_what_was_believed_and_a_lifetime_keeps_it(lifetime
     assert np.all((shown["estimates"][:, :2] < 0) if lifetime else (shown["estimates"][:, :2] == 1))
 
 
+def test_what_is_shown_may_be_written_over():
+    venv = VecAdaptiveLayer(robots(), policy())
+    venv.reset()["sensors"][:] = 99
+    np.testing.assert_array_equal(venv._o, 0)
+
+
 def test_robots_in_processes_of_their_own_end_their_episodes_alike():
     venv = VecAdaptiveLayer(SubprocVecEnv([LinearRobot] * 2, start_method="fork"), policy())
     _, _, dones, infos = run(venv, 60)

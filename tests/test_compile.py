@@ -12,6 +12,8 @@ import pytest
 from numba.core.caching import CacheImpl
 
 import sb3_plastic
+from sb3_plastic.adaptive import kernels
+from sb3_plastic.adaptive.hypotheses import disturbance, plugs_kernel
 from sb3_plastic.snn.scan.compile import KernelFiles, jit
 
 STATIC_STEPS = """
@@ -98,3 +100,8 @@ def test_kernels_that_two_processes_save_at_once_are_never_mistaken_for_each_oth
 
     Early(*place).save("float32", "code of float32")
     assert KernelFiles(*place).load(key) in (f"code of {key}", None)
+
+
+def test_a_kernel_of_the_adaptive_layer_is_made_anew_with_any_file_of_its_room():
+    for kernel in (kernels._learn, plugs_kernel._learn, disturbance._solve):
+        assert kernel._cache._cache_file._source_stamp == kernels.DIGEST

@@ -73,7 +73,20 @@ def box(what: str, space: spaces.Space[Any]) -> spaces.Box:
             f"The adaptive layer needs actions with bounds, which say how far a motor can go; got {space}. "
             "Train the model in an environment with bounds, such as gymnasium's RescaleAction makes."
         )
+    if what == "action" and (space.low >= space.high).any():
+        raise UserError(f"The adaptive layer needs motors that can move, some have no range: {space}.")
     return space
+
+
+def as_actions(commands: Array, space: spaces.Box) -> Array:
+    """
+    Commands as the environment takes them, within its bounds, which rounding may pass.
+
+    :param commands: in units of half the control range, [B, A]
+    :param space: of actions, bounded
+    """
+    middle, half = middle_and_half(space)
+    return (commands * half + middle).clip(space.low, space.high).astype(space.dtype)
 
 
 def middle_and_half(space: spaces.Box) -> tuple[Array, Array]:

@@ -127,9 +127,11 @@ class LayerBeside(nn.Module):
         if self.settings is not None or not self._held_out:
             return {}
         held_out = side_by_side(self._held_out)
-        self.model.finish(flat(held_out)[0])
-        components, _ = predictable(self.model, held_out, DRIFT if normalize and normalize.norm_obs else EXACT)
-        components = components[components < self.n_observations]
+        components = np.zeros(0, int)
+        if len(o := flat(held_out)[0]) > 1:  # episodes of one step tell nothing
+            self.model.finish(o)
+            components, _ = predictable(self.model, held_out, DRIFT if normalize and normalize.norm_obs else EXACT)
+            components = components[components < self.n_observations]
         if not len(components):
             warnings.warn(
                 "The forward model predicts no component of the observation yet, so there is no adaptive layer: train "
@@ -144,7 +146,7 @@ class LayerBeside(nn.Module):
         layer = self._made(settings)
         self.settings = calibrate(layer, held_out)
         layer = self.layer()
-        return signals_of(layer, list(replay(layer, held_out)))
+        return signals_of(layer, replay(layer, held_out))
 
     # The layer
 
@@ -203,6 +205,8 @@ def _errors(model: ForwardModel, held_out: Transitions, n_observations: int) -> 
     f, B, R = f.mean(0), B.mean(0), log_R.exp().mean(0)
     squared = (y - f - (B @ a.unsqueeze(-1)).squeeze(-1)).square()
     moves = (y.var(0) > 1e-6) & (torch.arange(y.shape[1]) < n_observations)
+    if not moves.any():
+        return {}
     share = (squared.mean(0) / y.var(0).clamp(min=1e-6))[moves]
     nis = (squared / R)[:, moves].mean(1)
     return {"unexplained": share.mean().item(), "unexplained_worst": share.max().item(), "nis": nis.median().item()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_plastic.adaptive.agents import middle_and_half
+from sb3_plastic.adaptive.agents import as_actions, middle_and_half
 from sb3_plastic.errors import UserError
 from sb3_plastic.progress import Progress
 
@@ -109,9 +110,7 @@ def nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progr
         actions, state = agent.predict(o, state=state, episode_start=starts, deterministic=True)
         return (np.asarray(actions, np.float64) - middle) / half
 
-    def unit(a: Array) -> Array:
-        return (a * half + middle).astype(venv.action_space.dtype)
-
     progress.begin("collect", n_steps)
     venv.seed(seed)
+    unit = partial(as_actions, space=agent.action_space)
     return collect(act, venv, unit, n_steps, np.random.default_rng(seed), progress.tick)

@@ -76,6 +76,18 @@ class Change(NamedTuple):
     d: Array
 
 
+def check_length(n_steps: int) -> None:
+    """
+    :param n_steps: in a row that are held out
+    :raises UserError: if no sequence has as few
+    """
+    if n_steps < LENGTH:
+        raise UserError(
+            f"A rule is learned on {LENGTH} steps of an episode in a row, and the nominal transitions that are held "
+            "out have none: gather more steps, in fewer environments at once, or do without learn_rule."
+        )
+
+
 def sequences_of(model: ForwardModel, transitions: Transitions) -> Sequences:
     """
     Cut transitions into sequences within an episode.
@@ -90,11 +102,7 @@ def sequences_of(model: ForwardModel, transitions: Transitions) -> Sequences:
         o, a, after, starts = (x[t : t + LENGTH] for x in transitions)
         whole = ~starts[1:].any(0) & np.isfinite(o).all((0, 2)) & np.isfinite(after).all((0, 2))
         parts.append([x[:, whole].astype(np.float64) for x in (o, a, after)])
-    if not sum(part[0].shape[1] for part in parts):
-        raise UserError(
-            f"A rule is learned on {LENGTH} steps of an episode in a row, and the nominal transitions that are held "
-            "out have none: gather more steps, in fewer environments at once, or do without learn_rule."
-        )
+    check_length(LENGTH if sum(part[0].shape[1] for part in parts) else 0)
     o, a, after = (np.concatenate(x, 1) for x in zip(*parts, strict=True))
     y = (after - o)[:, :, components] / scale
     p = Predictor(model).predict(o.reshape(-1, o.shape[2]), a.reshape(-1, a.shape[2]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -17,9 +18,13 @@ from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, check_jump
-from sb3_plastic.snn.scan.compile import KernelFiles
+from sb3_plastic.snn.scan.compile import KernelFiles, digest_of
 
 Array = NDArray[Any]
+
+
+DIGEST = digest_of(Path(__file__).parent) + digest_of(Path(__file__).parent / "hypotheses")
+"""Of all files whose functions and constants are compiled into a kernel: it is made anew if any of them changes."""
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -28,8 +33,7 @@ def compiled(function: Callable[..., Any]) -> Any:
     kernel = numba.njit(**options)(function)
     with suppress(RuntimeError):  # neither this file's folder, nor the user's can be written
         kernel._cache = cache = FunctionCache(function)
-        stamp = cache._impl.locator.get_source_stamp()
-        cache._cache_file = KernelFiles(cache._cache_path, cache._impl.filename_base, stamp)
+        cache._cache_file = KernelFiles(cache._cache_path, cache._impl.filename_base, DIGEST)
     return kernel
 
 

@@ -177,7 +177,7 @@ class AdaptiveLayer:
         finite = np.abs(o) < ABSURD  # of NaN, too, that is false
         if finite.all():
             return o, finite[:, self.components]
-        change = np.empty_like(state.f)
+        change = state.f + (state.B @ state.commands[:, 0, :, None])[..., 0]  # nominal's; where others act, theirs
         unmoved = Transition(
             state.observation, np.zeros_like(change), state.commands, Prediction(state.f, state.B, state.R)
         )

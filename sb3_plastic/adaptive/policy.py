@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
 
-from sb3_plastic.adaptive.agents import agent_of, box, middle_and_half
+from sb3_plastic.adaptive.agents import agent_of, as_actions, box, middle_and_half
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
+from sb3_plastic.adaptive.hindsight import check_length
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
 from sb3_plastic.adaptive.probing import PROBING
@@ -127,6 +128,8 @@ class AdaptivePolicy:
         check_hypotheses(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
+        if forward_model == "spiking" and not len(net_arch):
+            raise UserError("A spiking forward model needs a layer: net_arch=(192,), for instance; got none.")
         venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
         agent = agent_of(model, unwrap_vec_normalize(venv))
         observed, commanded = box("observation", model.observation_space), box("action", model.action_space)
@@ -136,11 +139,13 @@ class AdaptivePolicy:
                 f"The model has {n_observations} observations and {n_motors} motors, the environment "
                 f"{venv.observation_space} and {venv.action_space}: fit it in that of its training."
             )
+        if learn_rule:  # or it is refused after minutes
+            check_length((n := -(-n_steps // venv.num_envs)) - cut_of(n))
         seed = int(seed)  # of numpy's numbers torch takes none
         generator = torch.Generator().manual_seed(seed)
         with undisturbed_torch(), Progress(progress_bar) as progress:
             transitions = nominal_transitions(agent, raw(venv), n_steps, seed, progress)
-            cut = max(int(len(transitions.o) * (1 - HELD_OUT)), 1)
+            cut = cut_of(len(transitions.o))
             training, held_out = (
                 Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
             )
@@ -234,7 +239,8 @@ class AdaptivePolicy:
         intended = (np.asarray(actions, np.float64) - self._middle) / self._half
         command, layer = self.layer.command(layer, o, seen, intended)
         changed = layer.acting > 0  # where nominal acts, the action is the model's own, bit for bit
-        out = np.where(changed[:, None], command * self._half + self._middle, actions).astype(self.action_space.dtype)
+        out = np.where(changed[:, None], as_actions(command, self.action_space), actions)
+        out = out.astype(self.action_space.dtype, copy=False)
         return (out[0] if single else out), (*layer.arrays(), *(agent_state or ()))
 
     def split_state(self, state: tuple[Array, ...] | None, n_envs: int) -> tuple[LayerState, tuple[Array, ...] | None]:
@@ -263,15 +269,15 @@ class AdaptivePolicy:
     # Controls: the same policy with its adaptation taken away. What `evaluate` asks of a policy that is plastic.
 
     def n_plastic_layers(self) -> int:
-        """How many hypotheses have synapses."""
-        return sum(len(h.start()) > 0 for h in self.layer.hypotheses)
+        """How many hypotheses there are beside nominal. Those without synapses act, too: a control takes them away."""
+        return len(self.layer.hypotheses) - 1
 
     def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AdaptivePolicy:
         """
         The same policy with its layer under a control.
 
-        :param frozen: nothing is learned; from the start of an episode on, this is the layer switched off. A frozen
-            policy stays frozen
+        :param frozen: nothing is learned; from the start of an episode on (with ``lifetime``: from a fresh state on),
+            this is the layer switched off. A frozen policy stays frozen, also in a file
         :param keep_fast_weights: whether estimates survive the start of an episode; None: as the policy is
         """
         controlled = copy(self)
@@ -285,14 +291,13 @@ class AdaptivePolicy:
         return (*self.layer.forget(layer, rows).arrays(), *(agent_state or ()))
 
     def fast_weight_norms(self, state: tuple[Array, ...]) -> Array:
-        """How far the estimates of each hypothesis are from nominal (root mean square), [B, L]."""
+        """How far the estimates of each hypothesis are from nominal (root mean square), [B, L]; 0 without synapses."""
         layer = self.split_state(state, len(state[0]))[0]
-        norms = [
-            np.sqrt(np.square(s.mean - h.start()).mean(1))
-            for h, s in zip(self.layer.hypotheses, layer.synapses, strict=True)
-            if len(h.start())
-        ]
-        return np.stack(norms, 1) if norms else np.zeros((len(state[0]), 0))
+        norms = np.zeros((len(state[0]), self.n_plastic_layers()))
+        for k, (h, s) in enumerate(zip(self.layer.hypotheses[1:], layer.synapses[1:], strict=True)):
+            if len(h.start()):
+                norms[:, k] = np.sqrt(np.square(s.mean - h.start()).mean(1))
+        return norms
 
     def with_hypotheses(self, *names: str, always: str | None = None) -> AdaptivePolicy:
         """
@@ -349,6 +354,7 @@ class AdaptivePolicy:
             },
             "settings": asdict(self.layer.settings),
             "lifetime": self.lifetime,
+            "frozen": self._frozen,
             "report": self.report,
         }
         config = to_plain(config, "the layer")  # or it is refused, before anything is written
@@ -374,11 +380,16 @@ class AdaptivePolicy:
             network.load_state_dict(weights)
             settings = LayerSettings.from_plain(stored)
             layer = AdaptiveLayer(network.requires_grad_(False), settings)
-            return cls(agent, layer, config["lifetime"], config["report"])
+            return cls(agent, layer, config["lifetime"], config["report"]).prepared(config.get("frozen", False))
         except UserError:
             raise  # of a hypothesis of one's own, for instance, that is not entered
         except (KeyError, TypeError, RuntimeError, AttributeError, IndexError, ValueError) as error:
             raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error
+
+
+def cut_of(n_steps: int) -> int:
+    """How many steps of each environment are learned from; the others are held out. :param n_steps: all"""
+    return max(int(n_steps * (1 - HELD_OUT)), 1)
 
 
 __all__ = ["AdaptivePolicy"]

@@ -7,11 +7,11 @@ Responsibilities: which hypothesis explains what happens (multiple-model adaptiv
     l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, N)
     J_k <- .5 J_k + ( l_k - l_nominal if N < 1.5 )                hint: it can explain what has just happened
 
-Both count. The hint comes one or two steps before anything can have been predicted. It pays for all that the hypothesis
-could have explained beside, and counts for its cases: wires explain any first step, plugs know the cables soon after.
-In noise that lasts nothing is hinted, since open variances explain anything, and more evidence is asked for. A step
-says at most 40 against one, compared with the best: against nominal, all would reach it where a robot goes wild.
-
+Both count; N in them is that of the step before. The hint comes one or two steps before anything can have been
+predicted. It pays for all that the hypothesis could have explained beside, and counts for its cases: wires explain any
+first step, plugs know the cables soon after. In noise that lasts nothing is hinted, since open variances explain
+anything, and more evidence is asked for. A step says at most 40 against one, compared with the best: against nominal,
+all would reach it where a robot goes wild.
 The hypothesis with the most evidence acts; nominal has a head start, and whoever acts has a lead, so that nothing
 flickers. The leak is a floor of probability: without it, a hypothesis that was right for long could not be left.
 """

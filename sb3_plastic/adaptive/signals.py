@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
 from sb3_plastic.adaptive.responsibility import needed, probabilities
 
 
-def signals_of(layer: AdaptiveLayer, states: Sequence[LayerState]) -> dict[str, float]:
+def signals_of(layer: AdaptiveLayer, states: Iterable[LayerState]) -> dict[str, float]:
     """
     - ``surprise``: of nominal, near 1 where all is as expected; ``surprise_relative``: as a multiple of its threshold
     - ``noise``: that no hypothesis explains, as a multiple of the forward model's
@@ -23,25 +23,23 @@ def signals_of(layer: AdaptiveLayer, states: Sequence[LayerState]) -> dict[str, 
     :param states: of some steps
     :return: means over steps and environments, by name
     """
-    nominal = [state.synapses[0] for state in states]
-    surprise = float(np.mean([s.surprise for s in nominal]))
-    values = {
-        "surprise": surprise,
-        "surprise_relative": surprise / layer.rates[0].threshold,
-        "noise": float(np.mean([state.noise for state in states])),
-    }
-    acting = np.array([state.acting for state in states])
-    head_start = layer.settings.head_start
-    chances = [probabilities(s.evidence + s.hint, needed(head_start, s.noise)).mean(0) for s in states]
+    steps = [_of_step(layer, state) for state in states]  # states are large: none is kept
+    means = {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+    values = {name: np.sqrt(x) if name.startswith(("estimate/", "spread/")) else x for name, x in means.items()}
+    return values | {"surprise_relative": means["surprise"] / layer.rates[0].threshold}
+
+
+def _of_step(layer: AdaptiveLayer, state: LayerState) -> dict[str, float]:
+    """Means over environments; of estimates and spreads those of squares."""
+    values = {"surprise": state.synapses[0].surprise.mean(), "noise": state.noise.mean()}
+    chances = probabilities(state.evidence + state.hint, needed(layer.settings.head_start, state.noise)).mean(0)
     for k, hypothesis in enumerate(layer.hypotheses):
-        values[f"acting/{hypothesis.name}"] = float(np.mean(acting == k))
-        values[f"responsibility/{hypothesis.name}"] = float(np.mean(chances, 0)[k])
-        start = hypothesis.start()
+        values[f"acting/{hypothesis.name}"] = np.mean(state.acting == k)
+        values[f"responsibility/{hypothesis.name}"] = chances[k]
+        start, synapses = hypothesis.start(), state.synapses[k]
         if len(start):
-            synapses = [state.synapses[k] for state in states]
-            off = [np.square(s.mean - start).mean() for s in synapses]
-            values[f"estimate/{hypothesis.name}"] = float(np.sqrt(np.mean(off)))
-            values[f"spread/{hypothesis.name}"] = float(np.sqrt(np.mean([_variance(s.covariance) for s in synapses])))
+            values[f"estimate/{hypothesis.name}"] = np.square(synapses.mean - start).mean()
+            values[f"spread/{hypothesis.name}"] = _variance(synapses.covariance)
     return values
 
 

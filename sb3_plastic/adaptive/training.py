@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_normalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from sb3_plastic.adaptive.agents import box, middle_and_half
+from sb3_plastic.adaptive.agents import as_actions, box, middle_and_half
 from sb3_plastic.adaptive.layer import LayerState
 from sb3_plastic.adaptive.policy import AdaptivePolicy
 from sb3_plastic.adaptive.synapses import variances
@@ -77,7 +77,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
         if space.shape[0] > self._n:
             shown["context"] = spaces.Box(space.low[self._n :], space.high[self._n :], dtype=np.float64)
         super().__init__(venv, spaces.Dict(shown))
-        self._middle, self._half = middle_and_half(actions)
+        self._actions, (self._middle, self._half) = actions, middle_and_half(actions)
         self.state: LayerState = self.layer.initial_state(venv.num_envs)
         self._o, self._seen = self.layer.fill(self.state, self.state.observation)
 
@@ -94,7 +94,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
         intended = (np.asarray(actions, np.float64) - self._middle) / self._half
         command, self.state = self.layer.command(self.state, self._o, self._seen, intended)
         changed = (self.state.acting > 0)[:, None]  # elsewhere the agent's own action, bit for bit
-        self.venv.step_async(np.where(changed, command * self._half + self._middle, actions).astype(actions.dtype))
+        self.venv.step_async(np.where(changed, as_actions(command, self._actions), actions).astype(actions.dtype))
 
     def step_wait(self) -> VecEnvStepReturn:
         """As in SB3. ``terminal_observation`` has what was believed when the episode ended."""
@@ -110,7 +110,10 @@ class VecAdaptiveLayer(VecEnvWrapper):
             for i in ended:
                 infos[i] = {**infos[i], "terminal_observation": {key: value[i] for key, value in shown.items()}}
             self.state = self.layer.reset(self.state, dones, self.lifetime)
-            shown = self._perceive(following, learn=False)
+            kept, seen = self._o, self._seen  # what was missing elsewhere stays as it was filled in
+            again, going = self._perceive(following, learn=False), ~np.asarray(dones, bool)[:, None]
+            self._o, self._seen = np.where(going, kept, self._o), np.where(going, seen, self._seen)
+            shown = {key: np.where(going, value, again[key]) for key, value in shown.items()}
         return shown, rewards, dones, infos
 
     def _perceive(self, observation: Array, learn: bool = True) -> dict[str, Array]:
@@ -118,7 +121,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
         self._o, self._seen = self.layer.fill(self.state, observation[:, : self._n])
         if learn:
             self.state = self.layer.observe(self.state, self._o, self._seen)
-        shown = {"sensors": self.layer.sense(self.state, self._o)}
+        shown = {"sensors": np.array(self.layer.sense(self.state, self._o))}  # the layer's own is not handed out
         synapses = [s for s in self.state.synapses if s.mean.shape[1]]
         if synapses:
             parts = [part for s in synapses for part in (s.mean, np.sqrt(variances(s.covariance)))]

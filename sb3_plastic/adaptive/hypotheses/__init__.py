@@ -54,6 +54,8 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
     :param allowed: those that there are
     :raises UserError: on something that is no name, an unknown one, or one that is there twice
     """
+    if isinstance(names, str):
+        raise UserError(f"Hypotheses are a list of names, got {names!r}: write [{names!r}].")
     if not all(isinstance(name, str) for name in names):
         raise UserError(f"A hypothesis is a name, got {[*names]}.")
     if len({*names}) < len(names):

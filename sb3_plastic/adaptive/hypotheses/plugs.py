@@ -6,7 +6,7 @@ probabilities, right way round ``p+`` and wrong ``p-``, as the mean ``m = p+ - p
 ``p+ + p- - m^2`` of an entry of the matrix G, ``applied = G commanded``:
 
     p   <- (1 - tau) p + tau / (2 A)                           somebody may have plugged anew: tau grows with surprise
-    w    = (B' W B + .01)^-1 B' W (y - f)                      what the motors seem to have done, W = R^-1
+    w    = (B' W B + .01)^-1 B' W (y - f)                      what the motors seem to have done, W = (R max(1, c))^-1
     V    = its variances + .01                                 B is known to a tenth itself
     p+- <- p+- exp( -(w_j -+ a_k)^2 / 2 V_j )                  Bayes' rule
     p   <- rows and columns sum to 1                           each motor has one cable (Sinkhorn 1964)
