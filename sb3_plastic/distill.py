@@ -103,7 +103,10 @@ def write(student: PPO, normalize: VecNormalize, trained: TrainedIn, folder: Pat
         "vec_env_wrapper": [*trained.vec_wrappers],
         "normalize": True,
     }
-    replace_file(about / "args.yml", yaml.safe_dump({"algo": algo, "env": trained.env_id, "env_kwargs": None}))
+    replace_file(
+        about / "args.yml",
+        yaml.safe_dump({"algo": algo, "env": trained.env_id, "env_kwargs": dict(trained.env_kwargs) or None}),
+    )
     replace_file(about / "config.yml", yaml.safe_dump(config))
     with replacing(about / "vecnormalize.pkl") as temporary:
         normalize.save(str(temporary))

@@ -120,7 +120,8 @@ class PlasticPolicy(ActingPolicy):
             net_arch = net_arch[0]  # the format before SB3 1.8, with SB3's warning
             warnings.warn("Pass net_arch=dict(pi=..., vf=...) instead of net_arch=[dict(pi=..., vf=...)]", stacklevel=2)
         sizes = net_arch if isinstance(net_arch, dict) else {} if net_arch is None else dict(pi=net_arch, vf=net_arch)
-        check_names("net_arch", sizes, ("pi", "vf"))
+        if ignored := sizes.keys() - {"pi", "vf"}:  # no error: models that were saved with such names load
+            warnings.warn(f"net_arch has sizes of pi and vf; {', '.join(sorted(ignored))} is ignored.", stacklevel=2)
         net_arch = dict(pi=list(sizes.get("pi", [64, 64])), vf=list(sizes.get("vf", [64, 64])))
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch=net_arch, log_std_init=log_std_init, **kwargs

@@ -98,6 +98,8 @@ class PlasticPPO(WholeFiles, PPO):
         teacher: Teacher | Mapping[str, Any] | None = None,
         _init_setup_model: bool = True,
     ) -> None:
+        if "chunk_len" in (rollout_buffer_kwargs or {}):
+            raise UserError("chunk_len is an argument of PlasticPPO, not one of rollout_buffer_kwargs.")
         if batch_size is None:
             batch_size = default_batch_size(n_steps * (env.num_envs if isinstance(env, VecEnv) else 1), chunk_len)
         super().__init__(
@@ -172,8 +174,6 @@ class PlasticPPO(WholeFiles, PPO):
             check_number("max_grad_norm", self.max_grad_norm, above=0)
         if self.target_kl is not None:
             check_number("target_kl", self.target_kl, above=0)
-        if "chunk_len" in self.rollout_buffer_kwargs:
-            raise UserError("chunk_len is an argument of PlasticPPO, not one of rollout_buffer_kwargs.")
         self._check_schedules(1.0)
 
     def _check_schedules(self, remaining: float) -> None:

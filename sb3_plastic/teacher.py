@@ -94,6 +94,8 @@ class Teacher:
                 raise UserError(f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}.")
             try:
                 model = classes[0].load(model, device="cpu")
+            except UserError:  # of a file that is damaged, for instance
+                raise
             except (TypeError, ValueError, KeyError, AttributeError) as error:
                 raise UserError(f"{model} is no model of {self.algo}: name its class as 'algo' ({error}).") from error
         if isinstance(normalization, str | Path):

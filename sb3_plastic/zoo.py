@@ -194,7 +194,8 @@ class ExperimentManager(HostManager):
                 raise UserError(f"{self.env_name} in {self.config} has no entry {name!r}: add it{otherwise}.")
         processed, wrapper, callbacks, vec_env_wrapper = super()._preprocess_hyperparams(hyperparams)
         # RL Zoo takes them from a configuration from 2.8 on, for trainings alone; the command line wins.
-        self.env_kwargs = self.env_kwargs or processed.pop("env_kwargs", {})
+        env_kwargs = processed.pop("env_kwargs", {})
+        self.env_kwargs = self.env_kwargs or env_kwargs
         self.eval_env_kwargs = self.eval_env_kwargs or self.env_kwargs
         check_names(self.algo, processed)
         return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
@@ -246,6 +247,8 @@ class ExperimentManager(HostManager):
         except ValueError as error:
             if "No trials are completed" not in str(error):  # which is said below, in other words
                 raise
+            if tuning.n_finished(study) >= wanted:
+                raise UserError("All trials were pruned: there is no best one. Take --pruner none.") from error
         finally:
             print(tuning.winner(study, self._train_command), flush=True)
 
@@ -260,8 +263,10 @@ class ExperimentManager(HostManager):
             command += ["--gym-packages", *self.args.gym_packages]
         kept = {name: value for name, value in self.given.items() if name not in drawn}
         if self.is_ours and "policy_kwargs" in self.given:
-            own = evaluated(self.given["policy_kwargs"])
-            kept["policy_kwargs"] = {k: v for k, v in own.items() if k not in drawn.get("policy_kwargs", {})}
+            given, taken = self.given["policy_kwargs"], drawn.get("policy_kwargs", {})
+            own = evaluated(given)
+            rest = {name: value for name, value in own.items() if name not in taken}
+            kept["policy_kwargs"] = given if len(rest) == len(own) else rest  # as it was given, maybe as code
         for flag, values in (
             ("--env-kwargs", self.args.env_kwargs),
             ("--eval-env-kwargs", self.args.eval_env_kwargs),

@@ -210,6 +210,12 @@ def test_a_population_that_is_odd_is_no_matter_to_cma():
     assert strategy.mean.norm() < 0.2
 
 
+@pytest.mark.parametrize(("n_individuals", "n_parameters"), [(4, 5), (6, 5), (6, 300)])
+def test_cma_is_told_of_the_individuals_that_play(n_individuals, n_parameters):
+    strategy = make("sep_cma_es", [0.05] * n_parameters, n_individuals, 0.5, tolx=1e-9)  # with an option it is checked
+    evolve(strategy, lambda x: -(x**2).sum(1), 3)
+
+
 @pytest.mark.parametrize("options", [dict(bounds=[-0.1, 0.1]), dict(CMA_mirrors=2)])
 def test_options_of_cma_that_change_what_was_drawn_are_refused(options):
     def sphere(x):

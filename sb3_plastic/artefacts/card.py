@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from sb3_plastic.artefacts.contents import Contents, as_json
+from sb3_plastic.evaluation.environment import perturbable
 
 TAGS = ("deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3", "sb3_plastic")
 
@@ -107,7 +108,8 @@ def _measured(results: dict[str, Any]) -> str:
 def _usage(env_id: str, agent: Contents, adaptive: bool) -> str:
     imported, loaded = LOAD[adaptive]
     kwargs = agent.facts.get("env kwargs")
-    named = "" if agent.facts.get("env id") else f" --env {env_id}"
+    noted = agent.facts.get("env id")
+    named = "" if noted and noted in (env_id, perturbable(env_id)) else f" --env {env_id}"
     made = f'gym.make("{env_id}"' + (f", **{kwargs!r})" if kwargs else ")")
     wrapped = (
         "The training wrapped the environment (see below), which the command does, too, and the code does not.\n\n"

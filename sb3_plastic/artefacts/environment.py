@@ -38,9 +38,10 @@ def environment_of(path: Path, agent: Any, env: str | None = None, render: bool 
         shown: dict[str, Any] = {"render_mode": "human"} if render else {}  # not every environment has that argument
         kwargs = zoo.env_kwargs()
         try:
-            return wrapped_by(gym.make(env_id, **shown, **kwargs), of_env)
+            made = gym.make(env_id, **shown, **kwargs)
         except TypeError as error:
             raise UserError(f"{env_id} cannot be made with the arguments {kwargs}: {error}") from error
+        return wrapped_by(made, of_env)
 
     venv: VecEnv = wrapped_by(DummyVecEnv([make]), of_vec_env)
     try:

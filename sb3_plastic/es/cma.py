@@ -37,8 +37,10 @@ class SeparableCMA:
         self.population_size = population_size
         self._seeds = np.zeros(population_size, np.int64)
         fixed = {"CMA_diagonal": True, "popsize": population_size, "verbose": -9, "randn": self._noise}
+        # Its defaults change individuals after they were drawn: below six of them, and from 300 parameters on.
+        own = {"AdaptSigma": cma.sigma_adaptation.CMAAdaptSigmaCSA, "CMA_mirrors": 0}
         self._options = list(options)
-        self._start = mean.detach().double().numpy().copy(), sigma, {**options, **fixed}
+        self._start = mean.detach().double().numpy().copy(), sigma, {**own, **options, **fixed}
         self._new = lambda: cma.CMAEvolutionStrategy(*self._start)
         self._es = self._new()
         self.mean = mean.detach().clone()

@@ -38,7 +38,7 @@ def with_scores(records: pd.DataFrame) -> pd.DataFrame:
     """
     The trusted episodes, with the columns ``relative``, ``kept`` and those of `NET`.
 
-    :param records: of one model or several, with all their episodes: scores compare them
+    :param records: of one model or several, with all their episodes of each suite: scores compare them within it
     """
     broken = records["unstable"] == 1
     trusted = records[~broken].reset_index(drop=True)

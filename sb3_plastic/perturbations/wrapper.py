@@ -37,7 +37,7 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         finite = np.isfinite(high - low)
         half_range = np.where(finite, (high - low) / 2, 1.0).astype(np.float64)
-        middle = np.where(finite, (high + low) / 2, 0.0).astype(np.float64)
+        middle = np.where(finite, low + half_range, 0.0).astype(np.float64)
         self.perturber = Perturber(Plant(name, None, half_range, middle, {}, observations.shape[0]))
         self.perturber.use(parse(perturbations))
 
@@ -66,11 +66,13 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return obs, reward, terminated, truncated, info
 
     def _seen(self, obs: Any) -> Any:
-        """What the senses say, in the type of the observation: integers rounded, and within their space."""
+        """What the senses say, in the type of the space: integers rounded, and within it."""
         seen, space = self.perturber.observe(obs), self.env.observation_space
         assert isinstance(space, spaces.Box)
-        dtype = np.asarray(obs).dtype
-        return seen if seen.dtype == dtype else np.clip(np.rint(seen), space.low, space.high).astype(dtype)
+        if seen.dtype == np.asarray(obs).dtype:
+            return seen
+        whole = space.dtype is not None and space.dtype.kind != "f"  # a reset may return integers in a space of floats
+        return (np.clip(np.rint(seen), space.low, space.high) if whole else seen).astype(space.dtype)
 
 
 def _flat_box(what: str, space: spaces.Space[Any]) -> spaces.Box:

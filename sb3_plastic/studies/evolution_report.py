@@ -96,7 +96,8 @@ def learning_table(env_id: str, groups: Groups) -> list[str]:
     :param groups: trainings by agent
     :return: lines of Markdown
     """
-    runs = [run for agent, group in groups.items() for run in group if run["agent"] == agent]
+    everyone = [run for group in groups.values() for run in group]
+    runs = [run for agent, group in groups.items() for run in group if run["agent"] == agent] or everyone
     steps, minutes = (min(run["points"][name][-1] for run in runs) for name in ("steps", "minutes"))
     header = [
         "million steps",

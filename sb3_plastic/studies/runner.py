@@ -68,7 +68,8 @@ class Place(Protocol):
 @dataclass(frozen=True)
 class LocalProcesses:
     """
-    Processes of this machine, with one thread each. After an error no cell is begun; those that run are finished first.
+    Processes of this machine, with one thread each. After an error those that run, and as many that wait in line, are
+    finished first.
 
     :param n_jobs: number of processes; 1: this process alone
     """
@@ -94,7 +95,10 @@ class LocalProcesses:
                     elif failed is None:  # What others compute is not thrown away.
                         failed = error
                         n = sum(not other.cancel() and not other.done() for other in futures)
-                        print(f"{futures[future]}: {error!r}. What runs ({n}) is finished first.", file=sys.stderr)
+                        print(
+                            f"{futures[future]}: {error!r}. {n} that run or wait next are finished first.",
+                            file=sys.stderr,
+                        )
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
