@@ -141,7 +141,7 @@ def test_a_sensor_may_be_off_by_many_times_what_it_usually_shows():
 
 def test_what_cannot_be_predicted_is_shown_at_its_mean_while_sensors_are_wrong():
     mean, zero = np.array([5.0, 6.0, 7.0]), np.zeros(3)
-    sizes = Sizes(1, components=np.array([0, 2]), mean=mean, std=np.ones(3), scale=np.ones(2), zero=zero)
+    sizes = Sizes(1, np.array([0, 2]), mean, std=np.ones(3), scale=np.ones(2), zero=zero, unexplained=np.zeros(2))
     o = np.ones((1, 3))
     assert SensorBias(sizes).sense(np.array([[0.5, -0.5]]), o, None, None)[0].tolist() == [0.5, 6.0, 1.5]
     assert SensorGain(sizes).sense(np.array([[0.5, 2.0]]), o, None, None)[0].tolist() == [2.0, 6.0, 0.5]
@@ -196,6 +196,23 @@ def test_late_commands_are_recognised_and_the_agent_sees_where_it_will_be(delay)
     ahead = np.array(seen[60:77]) - np.array(states)[60 + delay - 1 : 77 + delay - 1]
     behind = np.array(seen[60:77]) - np.array(states)[59:76]
     assert np.square(ahead).mean() < 0.6 * np.square(behind).mean()
+
+
+def test_where_commands_are_late_the_agent_reads_as_it_is_measured_what_cannot_be_foreseen():
+    seen, measured = [], []
+
+    class Watched(Wanderer):
+        def predict(self, observation, *args, **kwargs):
+            seen.append(observation.copy())
+            measured.append(robots.o.copy())
+            return super().predict(observation, *args, **kwargs)
+
+    known = policy(("motors", "late_2")).layer
+    settings = replace(known.settings, always="late_2", unexplained=(0.02, 0.4, 0.3))
+    robots = Robots()
+    play(AdaptivePolicy(Watched(), AdaptiveLayer(known.model, settings)), robots, 20)
+    moved = (np.array(seen) != np.array(measured))[5:].all((0, 1))
+    assert moved.tolist() == [True, False, True]
 
 
 def test_without_excitation_estimates_do_not_drift():

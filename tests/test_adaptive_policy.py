@@ -38,6 +38,7 @@ def fitted(pendulums):
 
 def test_fit_learns_the_robot_and_calibrates_itself(fitted):
     assert max(fitted.report["unexplained"].values()) < 0.2
+    assert fitted.layer.settings.unexplained == pytest.approx([*fitted.report["unexplained"].values()], abs=1e-4)
     thresholds = fitted.layer.settings.surprise_threshold
     assert 1 < thresholds["nominal"] < 50
     assert set(thresholds) == {"nominal", *fitted.layer.settings.hypotheses}

@@ -235,7 +235,7 @@ def test_beliefs_about_plugs_are_those_of_all_signed_permutations():
 
 def test_the_compiled_filter_over_plugs_is_the_filter():
     rng, n, C, A = np.random.default_rng(0), 5, 7, 3
-    h = Plugs(Sizes(A, np.arange(C), np.zeros(C), np.ones(C), np.ones(C), np.zeros(C)))
+    h = Plugs(Sizes(A, np.arange(C), np.zeros(C), np.ones(C), np.ones(C), np.zeros(C), np.zeros(C)))
     rates = Rates(3.0, h.inflation(), *h.bounds())
     one = other = initial_synapses(h.start(), n, h.full, rates)
     for t in range(12):

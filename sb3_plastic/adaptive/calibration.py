@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.collect import Transitions
+from sb3_plastic.adaptive.fit import unexplained
 from sb3_plastic.adaptive.hindsight import DECODERS, learn_rule_of, sequences_of
 from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
@@ -62,7 +63,8 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
     :param held_out: nominal transitions that the model has not seen
     :param learn_rule: learn the rule of motors, disturbance and wires, too: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
-    settings = dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0)
+    left = tuple(round(float(share), 4) for share in unexplained(layer.model, held_out))
+    settings = dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0, unexplained=left)
     if learn_rule:
         settings = dataclasses.replace(settings, rule={})
     layer = AdaptiveLayer(layer.model, settings)

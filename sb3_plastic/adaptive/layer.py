@@ -87,9 +87,7 @@ class AdaptiveLayer:
         self.model, self.settings, self.predictor = model, settings, Predictor(model)
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
-        self.hypotheses = make_hypotheses(
-            settings.hypotheses, Sizes(model.n_motors, self.components, self.mean, self.std, self.scale, self._zero())
-        )
+        self.hypotheses = make_hypotheses(settings.hypotheses, self._sizes())
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         self.rates = [
             with_rule(
@@ -115,11 +113,12 @@ class AdaptiveLayer:
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
 
-    def _zero(self) -> Array:
-        """Features of the actor, which may follow the observation, have a zero of 0."""
-        zero = np.zeros_like(self.mean)
+    def _sizes(self) -> Sizes:
+        zero, unexplained = np.zeros_like(self.mean), np.zeros_like(self.scale)
+        # Features of the actor, which may follow the observation, have a zero of 0.
         zero[: len(self.settings.sensor_zero)] = self.settings.sensor_zero
-        return zero
+        unexplained[: len(self.settings.unexplained)] = self.settings.unexplained
+        return Sizes(self.model.n_motors, self.components, self.mean, self.std, self.scale, zero, unexplained)
 
     def initial_state(self, n_envs: int) -> LayerState:
         """

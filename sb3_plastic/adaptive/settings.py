@@ -25,6 +25,8 @@ class LayerSettings:
     :param always: a hypothesis that acts throughout, whatever the evidence: to compare with, not to walk with
     :param probing: standard deviations of a command's effect by which commands vary while cables are in doubt; 0: not
     :param sensor_zero: what is observed of sensors that show nothing, where observations are normalised; empty: 0
+    :param unexplained: share of the variance of each predicted component's change that the forward model leaves
+        unexplained, measured with the thresholds; empty: it was not measured, and counts as 0
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
@@ -36,6 +38,7 @@ class LayerSettings:
     rule: dict[str, dict[str, float]] = field(default_factory=dict)
     probing: float = PROBING
     sensor_zero: tuple[float, ...] = ()
+    unexplained: tuple[float, ...] = ()
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:
@@ -46,5 +49,5 @@ class LayerSettings:
         :raises KeyError: if it names no hypotheses
         :raises TypeError: on a name that is none of the settings
         """
-        zero = tuple(plain.get("sensor_zero", ()))
-        return cls(**(plain | {"hypotheses": tuple(plain["hypotheses"]), "sensor_zero": zero}))
+        tuples = {name: tuple(plain.get(name, ())) for name in ("sensor_zero", "unexplained")}
+        return cls(**(plain | tuples | {"hypotheses": tuple(plain["hypotheses"])}))

@@ -45,6 +45,7 @@ class Sizes(NamedTuple):
     :param std: standard deviation of each, [O]
     :param scale: standard deviation of its change in a step, of those that are predicted, [C]
     :param zero: what is observed of a sensor that shows nothing, [O]: 0, but where observations are normalised
+    :param unexplained: share of the variance of its change that the forward model leaves, of those predicted, [C]
     """
 
     n_motors: int
@@ -53,6 +54,7 @@ class Sizes(NamedTuple):
     std: Array
     scale: Array
     zero: Array
+    unexplained: Array
 
 
 class Hypothesis:

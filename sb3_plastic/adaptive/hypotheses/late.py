@@ -7,6 +7,10 @@ import numpy as np
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Transition
 from sb3_plastic.adaptive.predictor import Predictor
 
+BLURRED = 1 / 3
+"""What the forward model leaves a larger share of unexplained, the actor reads as it is measured: the mean of a contact
+force is neither contact nor flight, and Ants fell by it (docs/results/adaptation/tried.md)."""
+
 
 class Late(Hypothesis):
     """
@@ -21,6 +25,7 @@ class Late(Hypothesis):
         super().__init__(sizes)
         self.delay = delay
         self.name = f"late_{delay}"
+        self.as_measured = sizes.components[sizes.unexplained > BLURRED]
 
     def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """As the nominal one, with the command of ``delay`` steps before."""
@@ -30,6 +35,8 @@ class Late(Hypothesis):
 
     def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """The observation after the commands that are still on their way."""
+        ahead = o
         for k in reversed(range(self.delay)):
-            o = model.advance(o, commands[:, k])
-        return o
+            ahead = model.advance(ahead, commands[:, k])
+        ahead[:, self.as_measured] = o[:, self.as_measured]
+        return ahead
