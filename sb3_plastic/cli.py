@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import os
 import pkgutil
-import re
 import runpy
+import signal
 import sys
-import traceback
 import types
 import warnings
 from collections.abc import Callable
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sb3_plastic
+from sb3_plastic.answers import hints, is_users, nobody_reads, worded
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replacing
 from sb3_plastic.help import HELP
@@ -56,14 +55,6 @@ PLOTS = {
 TABLE = "# results_table"
 """What RL Zoo prints above the table of `plot all`."""
 
-REMEDIES = {
-    errno.ENOSPC: "Free some space, or choose a folder on another disk. Complete files are not affected.",
-    errno.EDQUOT: "Free some space, or choose a folder on another disk. Complete files are not affected.",
-    errno.EACCES: "Choose a folder that you may write to.",
-    errno.EPERM: "Choose a folder that you may write to.",
-    errno.EROFS: "Choose a folder that you may write to.",
-}
-
 
 def main(argv: list[str] | None = None) -> int:
     """
@@ -92,12 +83,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            return 128 + signal.SIGPIPE
         if not is_users(error):
             raise
-        lines = [f"sb3-plastic {command}: error: {worded(error)}", *hints(command, error, arguments)]
+        lines = [f"sb3-plastic {command}: error: {worded(error)}", *hints(command, error, arguments, FOLDER[1])]
         print(*lines, sep="\n", file=sys.stderr)
         return 2
-    return code or 0
+    return 128 + signal.SIGPIPE if nobody_reads() else code or 0
 
 
 # RL Zoo's pipelines. Our defaults come before the user's arguments: argparse lets the last one win.
@@ -327,72 +320,6 @@ def save_figures(path: Path) -> None:
         with replacing(target) as temporary:
             figure.savefig(temporary)
         print(f"Saved {target}")
-
-
-def is_users(error: Exception) -> bool:
-    """Whether an error is a check's answer to the user, to whom its traceback says nothing."""
-    if isinstance(error, UserError):
-        return True
-    if isinstance(error, OSError) and error.errno is not None:
-        return True  # a file or a folder
-    import gymnasium
-
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
-    if isinstance(error, NameError) and raised_in == "<string>":
-        return True  # evaluated from -params
-    is_check = isinstance(error, ValueError | AssertionError | ImportError | SyntaxError)
-    # Of the packages themselves: the path of all libraries names a clone that its .venv lies in.
-    packages = [sys.modules.get(name) for name in ("rl_zoo3", "sb3_plastic")]
-    folders = [folder for package in packages for folder in getattr(package, "__path__", ())]
-    is_near = any(Path(raised_in).is_relative_to(folder) for folder in folders)
-    return (is_check and is_near) or isinstance(error, gymnasium.error.Error)
-
-
-def worded(error: Exception) -> str:
-    """An error in words: of a file, the reason and the file, without the number of the system's error."""
-    if isinstance(error, OSError) and error.strerror is not None:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error)
-
-
-def id_of(name: str) -> str:
-    """
-    The id of an environment, which RL Zoo writes with a dash for the slash.
-
-    :param name: as in the name of a run's folder
-    """
-    import gymnasium
-
-    return next((env_id for env_id in gymnasium.registry if env_id.replace("/", "-") == name), name)
-
-
-def hints(command: str, error: Exception, arguments: list[str]) -> list[str]:
-    """What the user may want to do about an error."""
-    import gymnasium
-
-    if isinstance(error, NameError | SyntaxError):
-        return [
-            "Values are Python: a string needs quotes of its own, as in -params \"policy_kwargs:dict(rule='none')\"."
-        ]
-    if isinstance(error, OSError) and error.errno in REMEDIES:
-        return [REMEDIES[error.errno]]
-    if isinstance(error, gymnasium.error.DependencyNotInstalled):
-        return []  # it names the package
-    if isinstance(error, ImportError):
-        return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
-    if command not in ("enjoy", "record", "plot") or names_option("--model", arguments):
-        return []
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", nargs="?", default=FOLDER[1])
-    folder = Path(parser.parse_known_args(arguments)[0].folder or FOLDER[1])
-    models = [
-        f"  --algo {path.parent.parent.name} --env {id_of(match[1])} --exp-id {match[2]}"
-        for path in sorted(folder.glob("*/*/*.zip"))
-        if (match := re.fullmatch(r"(.+)_(\d+)", path.parent.name)) and path.stem == match[1]
-    ]
-    if not models:
-        return [f"There are no models in {folder}: train one with `sb3-plastic train`, or name another folder with -f."]
-    return [f"Models in {folder}:", *models]
 
 
 if __name__ == "__main__":

@@ -507,6 +507,15 @@ def test_missing_model_names_those_there_are(trained, monkeypatch):
     assert f"--algo plastic_ppo --env {ENV} --exp-id 1" in output
 
 
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sb3_plastic.cli", "perturbations", "list"]
+    result = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+
+
 def test_missing_rl_zoo_names_the_extra(tmp_path):
     code = "import sys; sys.modules['rl_zoo3'] = None; from sb3_plastic.cli import main; sys.exit(main(['train']))"
     output = run([sys.executable, "-c", code], tmp_path, code=2)

@@ -15,8 +15,9 @@ import os
 import re
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -68,8 +69,7 @@ class Place(Protocol):
 @dataclass(frozen=True)
 class LocalProcesses:
     """
-    Processes of this machine, with one thread each. After an error those that run, and as many that wait in line, are
-    finished first.
+    Processes of this machine, with one thread each. After an error those that run are finished first.
 
     :param n_jobs: number of processes; 1: this process alone
     """
@@ -82,23 +82,24 @@ class LocalProcesses:
             for cell in cells:
                 yield cell, run(cell)
             return
+        waiting, running = deque(cells), dict[Future[Result], C]()
+        failed: BaseException | None = None
         # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
         with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), begin_worker, (os.getpid(),)) as pool:
-            futures = {pool.submit(run, cell): cell for cell in cells}
-            failed: BaseException | None = None
             try:
-                for future in as_completed(futures):
-                    if future.cancelled():
-                        continue
-                    if (error := future.exception()) is None:
-                        yield futures[future], future.result()
-                    elif failed is None:  # What others compute is not thrown away.
-                        failed = error
-                        n = sum(not other.cancel() and not other.done() for other in futures)
-                        print(
-                            f"{futures[future]}: {error!r}. {n} that run or wait next are finished first.",
-                            file=sys.stderr,
-                        )
+                while running or waiting:
+                    # One for each process: what waits in a process's line could not be taken back.
+                    while waiting and len(running) < self.n_jobs:
+                        cell = waiting.popleft()
+                        running[pool.submit(run, cell)] = cell
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        cell = running.pop(future)
+                        if (error := future.exception()) is None:
+                            yield cell, future.result()
+                        elif failed is None:  # What others compute is not thrown away.
+                            failed = error
+                            waiting.clear()
+                            print(f"{cell}: {error!r}. {len(running)} that run are finished first.", file=sys.stderr)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -1,0 +1,115 @@
+"""Errors as the command line tells them: in words, with a remedy."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import re
+import select
+import sys
+import traceback
+from pathlib import Path
+
+from sb3_plastic.errors import UserError
+
+REMEDIES = {
+    errno.ENOSPC: "Free some space, or choose a folder on another disk. Complete files are not affected.",
+    errno.EDQUOT: "Free some space, or choose a folder on another disk. Complete files are not affected.",
+    errno.EACCES: "Choose a folder that you may write to.",
+    errno.EPERM: "Choose a folder that you may write to.",
+    errno.EROFS: "Choose a folder that you may write to.",
+}
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is a check's answer to the user, to whom its traceback says nothing."""
+    if isinstance(error, UserError):
+        return True
+    if isinstance(error, OSError) and error.errno is not None:
+        return True  # a file or a folder
+    import gymnasium
+
+    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    if isinstance(error, NameError) and raised_in == "<string>":
+        return True  # evaluated from -params
+    is_check = isinstance(error, ValueError | AssertionError | ImportError | SyntaxError)
+    # Of the packages themselves: the path of all libraries names a clone that its .venv lies in.
+    packages = [sys.modules.get(name) for name in ("rl_zoo3", "sb3_plastic")]
+    folders = [folder for package in packages for folder in getattr(package, "__path__", ())]
+    is_near = any(Path(raised_in).is_relative_to(folder) for folder in folders)
+    return (is_check and is_near) or isinstance(error, gymnasium.error.Error)
+
+
+def worded(error: Exception) -> str:
+    """An error in words: of a file, the reason and the file, without the number of the system's error."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return str(error)
+
+
+def nobody_reads() -> bool:
+    """Whether what is printed goes nowhere, as after `| head`. Then nothing more is written there."""
+    try:
+        out = sys.stdout.fileno()
+    except (AttributeError, OSError):  # no file, as in a test
+        return False
+    poll = select.poll()
+    poll.register(out, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out)  # or Python complains of what is left in its buffer
+    return True
+
+
+def id_of(name: str) -> str:
+    """
+    The id of an environment, which RL Zoo writes with a dash for the slash.
+
+    :param name: as in the name of a run's folder
+    """
+    import gymnasium
+
+    return next((env_id for env_id in gymnasium.registry if env_id.replace("/", "-") == name), name)
+
+
+def hints(command: str, error: Exception, arguments: list[str], folder: str) -> list[str]:
+    """
+    What the user may want to do about an error.
+
+    :param command: that failed
+    :param error: that it raised
+    :param arguments: of the command
+    :param folder: where RL Zoo's models are, unless an argument says otherwise
+    """
+    import gymnasium
+
+    if isinstance(error, NameError | SyntaxError):
+        return [
+            "Values are Python: a string needs quotes of its own, as in -params \"policy_kwargs:dict(rule='none')\"."
+        ]
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return [REMEDIES[error.errno]]
+    if isinstance(error, gymnasium.error.DependencyNotInstalled):
+        return []  # it names the package
+    if isinstance(error, ImportError):
+        return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
+    if command not in ("enjoy", "record", "plot"):
+        return []
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--model", nargs="?")
+    parser.add_argument("-f", "--folder", "--exp-folder", "--exp-folders", nargs="?")
+    known = parser.parse_known_args(arguments)[0]
+    if known.model is not None:
+        return []
+    models_in = Path(known.folder or folder)
+    models = [
+        f"  --algo {path.parent.parent.name} --env {id_of(match[1])} --exp-id {match[2]}"
+        for path in sorted(models_in.glob("*/*/*.zip"))
+        if (match := re.fullmatch(r"(.+)_(\d+)", path.parent.name)) and path.stem == match[1]
+    ]
+    if not models:
+        return [
+            f"There are no models in {models_in}: train one with `sb3-plastic train`, or name another folder with -f."
+        ]
+    return [f"Models in {models_in}:", *models]
