@@ -108,6 +108,8 @@ class PlasticityCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         model = self._algorithm()
+        if self.verbose and not self._outputs():
+            print("PlasticityCallback writes to TensorBoard, and there is none: give the model a `tensorboard_log`")
         if self.hparams:
             for output in self._outputs():
                 write_settings(output, settings_of(model))

@@ -39,7 +39,7 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     :param n_sequences: chunks to run; the cost is that of one forward pass over so many
     :return: statistics by the name under which they are logged
     """
-    index = torch.linspace(0, buffer.n_sequences - 1, n_sequences).long()
+    index = torch.linspace(0, buffer.n_sequences - 1, n_sequences).round().long().unique()
     return signal_statistics(layer_signals(policy, buffer.sequences(index)))
 
 
@@ -136,7 +136,7 @@ def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences:
     :param n_sequences: chunks to run
     :return: mean, in nats
     """
-    chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).long())
+    chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).round().long().unique())
     assert chunk.teacher_actions is not None
     with torch.no_grad(), evaluating(policy):
         latent_pi, _, _ = policy.prepared().latents(chunk.observations, chunk.episode_starts, chunk.state)

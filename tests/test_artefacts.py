@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3 import PPO
+from stable_baselines3.common.envs import FakeImageEnv
 
-from sb3_plastic import load_policy
+from sb3_plastic import export_policy, load_policy
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
@@ -44,6 +46,26 @@ def test_an_export_is_replaced_but_nothing_else_is(exported, tmp_path, capsys):
     assert main(["export", str(ZIP), "--to", str(tmp_path)]) == 2
     assert "Choose another folder" in capsys.readouterr().err
     assert main(["export", str(exported), "--to", str(tmp_path / "third")]) == 2
+
+
+def test_an_export_into_a_package_is_refused_whose_card_would_be_of_another_model(exported, tmp_path, capsys):
+    shutil.copytree(exported, tmp_path / "package")
+    (tmp_path / "package" / "results.json").write_text("{}")
+    assert main(["export", str(ZIP), "--to", str(tmp_path / "package")]) == 2
+    assert "holds a package" in capsys.readouterr().err
+
+
+def test_a_model_has_as_many_parameters_in_its_export(tmp_path):
+    model = PPO("CnnPolicy", FakeImageEnv(n_channels=1, screen_height=36, screen_width=36), n_steps=8, batch_size=8)
+    model.save(tmp_path / "cnn.zip")
+    export_policy(model.policy, tmp_path / "export")
+    counts = [inspect_model(tmp_path / name)["parameters"] for name in ("cnn.zip", "export")]
+    assert counts[0]["all"] == counts[1]["all"] == sum(p.numel() for p in model.policy.parameters())
+
+
+def test_drawn_actions_follow_the_seed(exported):
+    first, again, other = (play(str(exported), episodes=1, seed=seed, deterministic=False) for seed in (3, 3, 4))
+    assert first == again != other
 
 
 def test_evaluations_of_zip_run_and_export_are_the_same(exported):

@@ -50,6 +50,11 @@ def test_nothing_is_drawn_where_nobody_would_see_it(monkeypatch):
     small_ppo(policy_kwargs=dict(rule="oja")).learn(2 * 96, callback=PlasticityCallback(every=1))
 
 
+def test_it_says_that_nothing_will_be_seen_if_it_may_speak(capsys):
+    small_ppo(policy_kwargs=dict(rule="oja")).learn(96, callback=PlasticityCallback(verbose=1))
+    assert "writes to TensorBoard, and there is none" in capsys.readouterr().out
+
+
 def test_the_figure_is_of_an_evaluation_episode_if_its_environment_can_be_made(tmp_path):
     def pictures(folder, **kwargs):
         env = make_vec_env("CartPole-v1", n_envs=2, seed=0, wrapper_class=PreviousActionReward)

@@ -250,7 +250,7 @@ class TestWhatIsSaid:
         records["forward_reward"] *= 0.01
         records.to_csv(pair[0] / "records.csv", index=False)
         found = read_results(pair)
-        assert claims(found, ROBOT)[0].startswith("adapting: it moved forward before no onset")
+        assert claims(found, ROBOT)[0].startswith("adapting: it stood still or had fallen before each onset")
         assert controls(found, ROBOT)["net gain"].tolist() == ["–"] * 5  # noqa: RUF001
         assert profiles(found, ROBOT, looks(found, ROBOT)) is not None  # of the other
         still = [
@@ -272,8 +272,11 @@ class TestWhatIsSaid:
         records = results.records.copy()
         records.loc[records["label"] == "adapting", ["adaptation_gain", "net"]] = np.nan
         still = dataclasses.replace(results, records=records)
-        assert "othing can be said of adaptation in adapting, which moved forward before no onset" in verdict(still)
-        assert any("adapting: it moved forward before no onset" in claim for claim in claims(still, "HalfCheetah"))
+        assert "othing can be said of adaptation in adapting, which stood still or had fallen" in verdict(still)
+        assert any(
+            "adapting: it stood still or had fallen before each onset" in claim
+            for claim in claims(still, "HalfCheetah")
+        )
 
     def test_a_split_in_which_two_seeds_have_a_gain_shows_nothing(self, results):
         assert adapts_in(results, "HalfCheetah", "adapting")
@@ -506,6 +509,24 @@ class TestErrors:
     def test_results_that_cannot_be_compared(self, pair, capsys, name, value):
         edit_summary(pair[1], **{name: value})
         self.refuse(pair, capsys, f"Different (settings|versions), {name}: .*cannot be compared")
+
+    def test_oracles_that_have_to_be_told_apart(self, tmp_path, capsys):
+        folders = [tmp_path / label for label in ("oracle-a", "oracle-b")]
+        for folder in folders:
+            write_results(folder, folder.name, 0, sham=True, **AGENTS["oracle"])
+            edit_summary(folder, model_sha256=hashlib.sha256(folder.name.encode()).hexdigest())
+        self.refuse(folders, capsys, "several oracles, oracle-a, oracle-b: name one with --oracle")
+        with pytest.raises(ReportError, match="'oracle-a' is the oracle, and cannot be the baseline"):
+            read_results(folders, oracle="oracle-a", baseline="oracle-a")
+
+    def test_results_below_results_count_and_the_settings_of_other_programs_do_not(self, pair):
+        moved = pair[1].rename(pair[0] / "static_0")
+        for other in (pair[0] / ".vscode", pair[0] / "editor"):
+            other.mkdir()
+            (other / "settings.json").write_text('{"editor.rulers": [120], // of another program\n}')
+        assert read_results([pair[0]]).labels == ("adapting", "static")
+        shutil.rmtree(moved)
+        assert read_results([pair[0]]).labels == ("adapting",)
 
     def test_a_model_that_is_there_twice(self, pair, capsys):
         self.refuse([*pair, pair[0]], capsys, "adapting_0 is named twice")

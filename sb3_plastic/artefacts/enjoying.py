@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.environment import environment_of
@@ -91,6 +92,7 @@ def play(
         state = None  # an adaptive layer with `lifetime` keeps its estimates
         for episode in range(episodes):
             venv.seed(seed + episode)
+            torch.manual_seed(seed + episode)  # of actions that are drawn
             observation, starts = venv.reset(), np.ones(1, bool)
             total, done = 0.0, False
             while not done:

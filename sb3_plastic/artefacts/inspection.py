@@ -9,6 +9,7 @@ sb3-plastic inspect agent.zip --json
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,10 @@ def _counts(tensors: dict[str, Tensor]) -> dict[str, int]:
     parts: dict[str, int] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
+        # SB3's names for the extractor that actor and critic share: an export holds a copy of it under each.
+        shared = tensors.get(name.removeprefix("pi_").removeprefix("vf_"))
+        if shared is not None and shared is not tensor and torch.equal(shared, tensor):
+            continue
         if tensor.data_ptr() not in seen or not tensor.numel():
             part = name.split(".")[0]
             parts[part] = parts.get(part, 0) + tensor.numel()
@@ -133,8 +138,12 @@ def _summary(tensor: Tensor) -> dict[str, float]:
 
 def _lines(found: dict[str, Any]) -> list[str]:
     """As text."""
-    simple = [key for key, value in found.items() if not isinstance(value, dict | list)]
-    lines = [f"{key + ':':<22}{found[key]}" for key in simple]
+    known = {"arguments", "parameters", "layers", "adaptive layer", "versions", "sha256", "asks to run code"}
+    others = {key: value for key, value in found.items() if key not in known}
+    lines = [
+        f"{key + ':':<22}{json.dumps(value) if isinstance(value, dict | list) else value}"
+        for key, value in others.items()
+    ]
     for key in ("arguments", "parameters"):
         lines += [f"{key}:", *(f"  {name + ':':<27}{value}" for name, value in found[key].items())]
     for layer in found["layers"]:

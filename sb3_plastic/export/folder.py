@@ -55,6 +55,11 @@ def check_folder(folder: Path) -> None:
     """
     if is_taken(folder) and not (folder / TENSORS).is_file():
         raise UserError(f"{folder} is not empty, and no exported policy. Choose another folder.")
+    if (folder / "results.json").is_file():
+        raise UserError(
+            f"{folder} holds a package, whose card tells of the model that is in it. Choose another folder, or "
+            "`sb3-plastic package` the model."
+        )
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -96,7 +96,7 @@ def _adapts(results: Results, group: str, label: str) -> str:
     if reason == "no onset":
         return f"{label}: it was not run with an onset in mid-episode, so nothing can be said of adaptation."
     if reason == "still":
-        return f"{label}: it moved forward before no onset, so nothing can be said of adaptation."
+        return f"{label}: it stood still or had fallen before each onset, so nothing can be said of adaptation."
     intact = onset[onset["net"].notna()]
     if reason == "no sham":
         return (

@@ -284,7 +284,7 @@ def _provenance(document: Document, results: Results) -> None:
                 "agent": settings.get("label"),
                 "seed": settings.get("train_seed"),
                 "environment": settings.get("env_id"),
-                "model": str(settings.get("model_sha256", ""))[:12],
+                "model": str(settings.get("model_sha256") or "")[:12] or None,
                 "commit": str(summary.get("commit") or "")[:12] or None,
                 "results": path.name,
                 "versions": ", ".join(f"{name} {version}" for name, version in summary.get("versions", {}).items()),

@@ -19,6 +19,8 @@ from sb3_plastic.evaluation.scores import with_scores
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
 SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
+MARKS = ("records.csv", "settings.json", "traces")
+"""Of a results folder, whether its evaluation is finished or not."""
 SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "fault", "sham")
 
 
@@ -147,15 +149,12 @@ def _chosen(records: pd.DataFrame, **values: Any) -> pd.DataFrame:
 
 
 def _expanded(folders: Sequence[str | Path]) -> list[Path]:
-    """Results folders, each once; a folder that is none stands for those below it."""
+    """Results folders, each once; a folder stands for those below it, too."""
     paths: list[Path] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise ReportError(f"{folder} is no folder. Name the --out folders of `sb3-plastic evaluate`.")
-        marks = ("records.csv", "settings.json", "traces")
-        is_results = any((folder / name).exists() for name in marks)
-        below = sorted({path.parent for name in marks for path in folder.rglob(name)})
-        chosen = [folder] if is_results else below
+        chosen = sorted({path.parent for mark in MARKS for path in folder.rglob(mark) if _is_mark(path, folder)})
         if not chosen:
             raise ReportError(
                 f"{folder} is no results folder of `sb3-plastic evaluate`, nor are there any in it: "
@@ -168,6 +167,13 @@ def _expanded(folders: Sequence[str | Path]) -> list[Path]:
             raise ReportError(f"{path} is named twice, itself or through a folder above: it would be counted twice.")
         seen.add(path.resolve())
     return paths
+
+
+def _is_mark(path: Path, folder: Path) -> bool:
+    """Whether a file is of an evaluation: other programs have a settings.json, too. :param folder: above it"""
+    if any(part.startswith(".") for part in path.relative_to(folder).parts):
+        return False
+    return path.name != "settings.json" or '"train_seed"' in path.read_text(errors="replace")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -255,11 +261,15 @@ def _check_nominal(records: pd.DataFrame) -> None:
 def _oracle(labels: list[str], asked: str | None) -> str | None:
     _check_label("--oracle", asked, labels)
     named = [label for label in labels if "oracle" in label.lower()]
-    return asked or (named[0] if len(named) == 1 else None)
+    if asked is None and len(named) > 1:
+        raise ReportError(f"There are several oracles, {', '.join(named)}: name one with --oracle.")
+    return asked or (named[0] if named else None)
 
 
 def _baseline(records: pd.DataFrame, labels: list[str], oracle: str | None, asked: str | None) -> str | None:
     _check_label("--baseline", asked, labels)
+    if asked is not None and asked == oracle:
+        raise ReportError(f"{asked!r} is the oracle, and cannot be the baseline, too: name another label.")
     plastic = set(records.loc[records["control"].isin(WITHIN[1:]), "label"])
     static = [label for label in labels if label not in plastic | {oracle}]
     return asked or (static[0] if len(static) == 1 else None)

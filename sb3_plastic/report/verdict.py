@@ -18,7 +18,7 @@ ANSWERS = {
     "not shown": "adaptation is not shown for {}: what freezing the fast weights costs is no more than the sham's, or "
     "does not grow after the onset",
     "few": f"whether {{}} adapts is open: there are fewer than {CLAIM} trained seeds",
-    "still": "nothing can be said of adaptation in {}, which moved forward before no onset",
+    "still": "nothing can be said of adaptation in {}, which stood still or had fallen before each onset",
     "no onset": "nothing is said of adaptation in {}, not run with an onset in mid-episode",
     "no sham": "whether {} adapts is open: there is no sham with these onsets, so what freezing costs where nothing "
     "changes is not known",

@@ -16,7 +16,7 @@ it leaves .38 to .49, of all else .33 at most, of other robots' observations .27
 class Late(Hypothesis):
     """
     The command arrives some steps late. Nothing is to be learned: the efference copy is delayed, and the actor reads
-    the observation that is predicted for the moment of arrival.
+    the observation that is predicted for the moment of arrival, but for what cannot be foreseen (:data:`BLURRED`).
 
     :param sizes: of the robot
     :param delay: steps
