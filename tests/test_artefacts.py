@@ -19,6 +19,7 @@ from sb3_plastic.cli import main
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.environment import zoo_files
 from sb3_plastic.files import digest
+from sb3_plastic.safe import RefusedError
 from sb3_plastic.simulator import is_headless
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
@@ -274,3 +275,11 @@ def test_rl_zoos_doors_warn_in_one_line(tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().err.count("Warning: RL Zoo unpickles") == 1, arguments
     assert main(["train", "--env", "Ant-v5"]) == 0
     assert "RL Zoo unpickles" not in capsys.readouterr().err
+
+
+def test_a_refusal_of_what_an_export_notes_down_names_its_file(exported, tmp_path):
+    policy = load_policy(exported)
+    training = {**policy.training, "env_wrapper": "os.system"}
+    export_policy(policy.policy, tmp_path / "asking", policy.normalization, training)
+    with pytest.raises(RefusedError, match=r"asking/config\.json"):
+        zoo_files(tmp_path / "asking").wrappers()

@@ -17,6 +17,7 @@ from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.export import Normalization, read_config
+from sb3_plastic.export.folder import CONFIG
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.observations import channels_first
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
@@ -85,11 +86,13 @@ class ZooFiles(NamedTuple):
     :param args: ``args.yml``: how the training was called
     :param config: ``config.yml``: its hyperparameters
     :param folder: in which both are, None if there is none
+    :param names: of both files; an exported folder has one for all
     """
 
     args: Mapping[str, Any]
     config: Mapping[str, Any]
     folder: Path | None = None
+    names: tuple[str, str] = ("args.yml", "config.yml")
 
     def wrappers(self, trust: bool = False) -> list[WrapperSpec]:
         """
@@ -101,7 +104,7 @@ class ZooFiles(NamedTuple):
         found = [*listed(self.config.get("env_wrapper")), *listed(self.config.get("vec_env_wrapper"))]
         if not trust:
             for wrapper in found:
-                check_wrapper(wrapper, f"{self.folder}/config.yml")
+                check_wrapper(wrapper, f"{self.folder}/{self.names[1]}")
         return found
 
     def env_id(self, trust: bool = False) -> str | None:
@@ -113,12 +116,12 @@ class ZooFiles(NamedTuple):
         """
         name = self.args.get("env")
         if name is not None and (not isinstance(name, str) or ":" in name) and not trust:
-            raise RefusedError(f"{self.folder}/args.yml", f"the import of a module by the environment {name!r}")
+            raise RefusedError(f"{self.folder}/{self.names[0]}", f"the import of a module by the environment {name!r}")
         return name
 
     def env_kwargs(self) -> dict[str, Any]:
         """Arguments of the environment."""
-        where = f"{self.folder}/config.yml: env_kwargs"
+        where = f"{self.folder}/{self.names[1]}: env_kwargs"
         try:
             kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
         except RefusedError as error:  # trust would not help: no more than literals is read there
@@ -131,7 +134,7 @@ class ZooFiles(NamedTuple):
     def normalises(self) -> bool:
         """Whether observations were normalised in the training: ``normalize`` may be a mapping, also as a string."""
         try:
-            value = read_literal(self.config.get("normalize"), f"{self.folder}/config.yml: normalize")
+            value = read_literal(self.config.get("normalize"), f"{self.folder}/{self.names[1]}: normalize")
         except RefusedError:  # more than literals: RL Zoo would normalise by it
             return True
         return bool(value.get("norm_obs", True) if isinstance(value, Mapping) else value)
@@ -148,9 +151,9 @@ def zoo_files(path: Path | None) -> ZooFiles:
     if path is None:
         return ZooFiles({}, {})
     if path.is_dir():
-        config = read_config(path / AGENT if is_adaptive_folder(path) else path)
-        about = from_plain(config.get("training", {}), str(path))
-        return ZooFiles({"env": about.get("env_id")}, about, path)
+        agent = path / AGENT if is_adaptive_folder(path) else path
+        about = from_plain(read_config(agent).get("training", {}), str(path))
+        return ZooFiles({"env": about.get("env_id")}, about, agent, (CONFIG, CONFIG))
     folder = zoo_folder(path)
     if folder is None:
         return ZooFiles({}, {})
