@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     Distribution,
@@ -33,6 +34,7 @@ from torch import Tensor
 
 from sb3_plastic.errors import NotFiniteError, UserError, check_names, check_number
 from sb3_plastic.export import Normalization
+from sb3_plastic.observations import map_obs
 
 LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_plastic")
 """Where the class of a saved teacher is looked up, by its name."""
@@ -89,9 +91,11 @@ class Teacher:
         model, normalization = self.model, self.normalization
         if isinstance(model, str | Path):
             found = [getattr(_library(name), self.algo, None) for name in LIBRARIES]
-            classes = [c for c in found if c is not None]
+            classes = [c for c in found if isinstance(c, type) and issubclass(c, BaseAlgorithm)]
             if not classes:
-                raise UserError(f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}.")
+                raise UserError(
+                    f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}: name its class, such as PPO."
+                )
             try:
                 model = classes[0].load(model, device="cpu")
             except UserError:  # of a file that is damaged, for instance
@@ -132,8 +136,8 @@ class Lessons:
         :return: actions [B, ...]
         :raises NotFiniteError: if one is not finite
         """
-        if self.normalization is not None:
-            obs = self.normalization(obs)
+        # A copy: a function may write over what it is given, which is the student's.
+        obs = map_obs(np.copy, obs) if self.normalization is None else self.normalization(obs)
         actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
         if not np.isfinite(actions).all():
             raise NotFiniteError("The teacher's actions are not finite: are these the observations that it knows?")
@@ -175,6 +179,7 @@ def divergence(distribution: Distribution, actions: Tensor, space: spaces.Space)
         assert isinstance(space, spaces.Box)
         normal = distribution.distribution
         low, high = (torch.as_tensor(bound.reshape(-1), device=actions.device) for bound in (space.low, space.high))
+        actions = actions.clamp(low, high)
         if getattr(distribution, "bijector", None) is not None:  # what it squashes is in units of half the range
             middle, half = (low + high) / 2, (high - low) / 2
             low, actions, high = (TanhBijector.inverse((x - middle) / half) for x in (low, actions, high))

@@ -139,13 +139,20 @@ class MidRunChange(gym.Wrapper):
     ) -> None:
         super().__init__(env)
         check_number("at", at, at_least=0, integer=True)
+        if not isinstance(attributes, Mapping | None):
+            raise UserError(f"attributes is a mapping from names to values, got {attributes!r}.")
         self.at, self.t, self.attributes = at, 0, dict(attributes or {})
         for name in self.attributes:
             if name not in vars(env.unwrapped):
                 raise UserError(f"{env.unwrapped} has no attribute {name!r} that could be changed.")
         self._nominal = {name: getattr(env.unwrapped, name) for name in self.attributes}
-        self.wires = None if wires is None else np.asarray(wires, np.float64)
+        try:
+            self.wires = None if wires is None else np.asarray(wires, np.float64)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"wires is a matrix of numbers, got {wires!r}.") from error
         if self.wires is not None:
+            if not np.isfinite(self.wires).all():
+                raise UserError(f"wires is a matrix of finite numbers, got {self.wires.tolist()}.")
             space, n = env.action_space, len(np.atleast_1d(self.wires))
             shapes = (*(space.shape or ()), *self.wires.shape)
             if not isinstance(space, spaces.Box) or not space.is_bounded() or shapes != (n, n, n):

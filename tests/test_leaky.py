@@ -43,6 +43,14 @@ def test_values_and_gradients_are_those_of_the_equation(arguments):
     torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-12)
 
 
+def test_weights_that_are_learned_have_a_gradient(arguments):
+    spikes, weights, *others = arguments
+    steps, _ = leaky_scan(spikes.detach(), weights.requires_grad_(), *others[:2], others[2].detach())
+    expected, _ = by_hand(spikes.detach(), weights, *others[:2], others[2].detach())
+    found, known = (torch.autograd.grad(x.square().sum(), weights)[0] for x in (steps, expected))
+    torch.testing.assert_close(found, known)
+
+
 def test_step_by_step_equals_all_at_once_bit_for_bit(arguments):
     spikes, weights, decay, episode_start, state = (
         a.detach().float() if torch.is_tensor(a) and a.is_floating_point() else a for a in arguments

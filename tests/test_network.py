@@ -175,13 +175,24 @@ def test_a_list_chooses_the_rule_per_layer():
         (dict(eta_init=0.0), "eta_init must be a finite number above 0, got 0.0"),
         (dict(threshold=-1.0), "threshold must be a finite number above 0, got -1.0"),
         (dict(layer_sizes=[]), "at least one layer"),
-        (dict(encoder="population", encoder_kwargs=dict(n_neurons=1)), "n_neurons >= 2"),
+        (dict(layer_sizes=[8.0]), "neurons of a layer must be a whole number at least 1, got 8.0"),
+        (dict(detach_reset="no"), "Unknown detach_reset 'no'. Allowed: True, False"),
+        (dict(recurrent="false"), "Unknown recurrent 'false'"),
+        (dict(encoder="population", encoder_kwargs=dict(n_neuron=5)), "has no argument 'n_neuron'. Did you mean"),
+        (dict(readout="rate", readout_kwargs=dict(decay=0.5)), "The readout 'rate' has no argument 'decay'"),
+        (dict(encoder="population", encoder_kwargs=dict(n_neurons=1)), "n_neurons must be a whole number at least 2"),
         (dict(readout_kwargs=dict(decay=1.0)), "decay must be a finite number at least 0 and below 1, got 1.0"),
     ],
 )
 def test_errors_say_what_was_got_and_what_is_allowed(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_snn(**kwargs)
+
+
+def test_one_rate_to_learn_may_be_named_alone_and_one_synapse_starts_at_its_value():
+    assert SNNConfig(learn="rho") == SNNConfig(learn=["rho"])
+    layer = PlasticSNN(F, [1], learn="beta", beta=0.85, rate_spread=2.0).layers[0]
+    assert layer.effective_parameters().beta.item() == pytest.approx(0.85)
 
 
 def test_a_configuration_is_a_value_that_the_options_of_a_network_override():

@@ -156,8 +156,20 @@ def test_guesses_are_right_by_chance(task):
 
 
 def test_a_probability_above_one_is_refused():
-    with pytest.raises(ValueError, match=r"drop is a probability in \[0, 1\], got 40"):
+    with pytest.raises(ValueError, match=r"drop, a probability, must be .* at most 1, got 40"):
         OneShotAssociation(drop=40)
+    with pytest.raises(ValueError, match=r"background, a probability, must be"):
+        CueAccumulation(background=float("nan"))
+
+
+def test_numbers_may_be_given_as_yaml_has_them():
+    assert CueAccumulation(cues=[3, 5]) == CueAccumulation(cues=(3, 5))
+    with pytest.raises(ValueError, match=r"cues is a list of whole numbers, got 5: write \[5\]"):
+        CueAccumulation(cues=5)
+    with pytest.raises(ValueError, match=r"each of reversals must be a whole number at least 1, got 4.0 \(write 4\)"):
+        RewardReversal(reversals=(4.0, 8))
+    with pytest.raises(ValueError, match="reversals are two rounds"):
+        RewardReversal(reversals=[4])
 
 
 @pytest.mark.parametrize("task", TASKS.values())

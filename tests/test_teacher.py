@@ -131,6 +131,23 @@ def test_beyond_the_bound_at_which_its_teacher_acts_a_student_makes_no_error():
     assert mean.grad.tolist() == [[0.0, 5.0, 0.0, 0.5]]
 
 
+def test_a_teacher_that_acts_beyond_the_bound_is_taken_to_act_at_it():
+    student = DiagGaussianDistribution(2).proba_distribution(torch.zeros(1, 2), torch.zeros(2))
+    space = spaces.Box(-2, 2, (2,))
+    losses = [divergence(student, torch.tensor([actions]), space) for actions in ([50.0, -50.0], [2.0, -2.0])]
+    assert losses[0].tolist() == losses[1].tolist() == [4.0]
+
+
+def test_a_teacher_that_writes_over_its_observations_leaves_the_students_alone():
+    def careless(obs):
+        obs[:] = 0.0
+        return np.zeros((len(obs), 2))
+
+    observation = np.ones((3, 4))
+    Teacher(careless).lessons().actions(observation, np.zeros(3, bool))
+    assert observation.all()
+
+
 @pytest.mark.parametrize(("squashed", "n"), [(False, 1), (False, 2), (True, 1), (True, 2)])
 def test_noise_that_depends_on_the_state_is_taught_the_same_actions(squashed, n):
     space, latent = spaces.Box(-2, 2, (n,)), torch.zeros(3, 4)
@@ -171,6 +188,7 @@ def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():
         (dict(model=swing, until=0.0), "until, a fraction of the training, must be a finite number above 0"),
         (dict(weight=1.0), "teacher is a mapping with the entry 'model'"),
         (dict(model="teacher.zip", algo="PPPO"), "There is no algorithm 'PPPO'"),
+        (dict(model="teacher.zip", algo="ppo"), "There is no algorithm 'ppo' .*: name its class, such as PPO"),
     ],
 )
 def test_teachers_that_cannot_be_are_refused(teacher, message):

@@ -165,7 +165,13 @@ def test_attributes_change_at_the_onset_and_come_back():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"wires": np.eye(2)}, r"shape \(2, 2\) do not fit"), ({"attributes": {"mass": 1}}, "'mass'")],
+    [
+        ({"wires": np.eye(2)}, r"shape \(2, 2\) do not fit"),
+        ({"wires": [[1, 2], [3]]}, "wires is a matrix of numbers"),
+        ({"wires": [[np.nan]]}, "wires is a matrix of finite numbers"),
+        ({"attributes": {"mass": 1}}, "'mass'"),
+        ({"attributes": ["g"]}, "attributes is a mapping"),
+    ],
 )
 def test_changes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(UserError, match=message):

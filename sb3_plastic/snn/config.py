@@ -127,6 +127,10 @@ class SNNConfig:
             value = getattr(self, option.name)
             if isinstance(value, list):  # so that two equal configurations compare equal
                 object.__setattr__(self, option.name, tuple(value))
+        if isinstance(self.learn, str):  # YAML invites to name a single one
+            object.__setattr__(self, "learn", (self.learn,))
+        for name in ("external_modulation", "detach_reset"):
+            check_choice(name, getattr(self, name), (True, False))
         check_number("n_ticks", self.n_ticks, at_least=1, integer=True)
         check_choice("backend", self.backend, BACKENDS)
         check_choice("encoder", self.encoder, ENCODERS)
@@ -194,6 +198,7 @@ class SNNConfig:
 
     @staticmethod
     def _check_layer(config: LayerConfig, init: LayerInit) -> None:
+        check_choice("recurrent", config.recurrent, (True, False))
         check_number("gain", init.gain)
         for name in rates_of(config):
             value = init.rates[name]

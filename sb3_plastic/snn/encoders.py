@@ -124,8 +124,9 @@ class PopulationEncoder(nn.Module):
         check_number("high", high)
         if bernoulli and analog:
             raise UserError("bernoulli draws spikes and analog has none: choose one of them.")
-        if n_neurons < 2 or not low < high:
-            raise UserError(f"A population code needs n_neurons >= 2 and low < high, got {n_neurons}, {low}, {high}.")
+        check_number("n_neurons", n_neurons, at_least=2, integer=True)
+        if not low < high:
+            raise UserError(f"A population code needs low < high, got {low}, {high}.")
         self.n_ticks, self.n_outputs, self.bernoulli, self.analog = n_ticks, n_inputs * n_neurons, bernoulli, analog
         means = torch.linspace(low, high, n_neurons)
         self.mean = nn.Parameter(means.repeat(n_inputs, 1))  # [F, P]

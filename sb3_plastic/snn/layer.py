@@ -58,7 +58,8 @@ class PlasticLayer(nn.Module):
             if name in self.fixed_rates:
                 self.register_buffer(name, torch.full((size,), float(value)), persistent=False)
             else:
-                spread = torch.linspace(-init.rate_spread, init.rate_spread, size)
+                # One alone is in the middle, not at the low end.
+                spread = torch.linspace(-init.rate_spread, init.rate_spread, size) * (size > 1)
                 self.raw_rates[name] = nn.Parameter(logit(value) + spread)
 
         plastic = config.rule != "none"

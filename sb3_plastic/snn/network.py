@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_names, check_number
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.encoders import ENCODERS, Encoder
 from sb3_plastic.snn.layer import PlasticLayer, without_plasticity
@@ -58,17 +59,22 @@ class PlasticSNN(nn.Module):
         super().__init__()
         self.config = config = (config or SNNConfig()).with_options(options)
         n_layers, n_ticks = len(layer_sizes), config.n_ticks
-        if n_layers < 1 or min(layer_sizes) < 1:
-            raise UserError(f"A network needs at least one layer of at least one neuron, got {list(layer_sizes)}.")
+        if n_layers < 1:
+            raise UserError("A network needs at least one layer, got none.")
+        for size in layer_sizes:
+            check_number("neurons of a layer", size, at_least=1, integer=True)
         self.backend = config.backend
-        self.encoder: Encoder = ENCODERS[config.encoder](n_inputs, n_ticks, **(config.encoder_kwargs or {}))
+        make_encoder, make_readout = ENCODERS[config.encoder], READOUTS[config.readout]
+        _check_arguments(f"The encoder {config.encoder!r}", make_encoder, config.encoder_kwargs)
+        _check_arguments(f"The readout {config.readout!r}", make_readout, config.readout_kwargs)
+        self.encoder: Encoder = make_encoder(n_inputs, n_ticks, **(config.encoder_kwargs or {}))
         sizes: list[int] = [self.encoder.n_outputs, *layer_sizes]
         n_external = n_inputs * config.external_modulation
         self.layers: Sequence[PlasticLayer] = nn.ModuleList(  # type: ignore[assignment]
             PlasticLayer(sizes[i], sizes[i + 1], *config.layer(i, n_layers), n_external) for i in range(n_layers)
         )
         self.n_outputs = sizes[-1]
-        self.readout: Readout = READOUTS[config.readout](self.n_outputs, n_ticks, **(config.readout_kwargs or {}))
+        self.readout: Readout = make_readout(self.n_outputs, n_ticks, **(config.readout_kwargs or {}))
 
     def initial_state(self, n_envs: int, random: bool = True) -> SNNState:
         """
@@ -239,3 +245,10 @@ def _scan(
     trains, state = _spike_trains(snn, run, features, episode_start, state)
     latent, readout_state = snn.readout(trains[-1], episode_start, state.readout)
     return latent, state._replace(readout=readout_state)
+
+
+def _check_arguments(owner: str, make: Callable[..., Any], given: Mapping[str, Any] | None) -> None:
+    """Refuse what a class of an encoder or readout does not take, beside its size and ticks, which come first."""
+    parameters = [*inspect.signature(make).parameters.values()]
+    if given and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        check_names(owner, given, [p.name for p in parameters[2:]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -60,14 +60,14 @@ class Task(ABC):
     spurious: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rate", "drop", "spurious"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is a probability in [0, 1], got {getattr(self, name)}.")
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("rate", "drop", "spurious", "background") and not isinstance(value, tuple):
-                # Ticks between what is shown may be none; of all else there is one.
-                check_number(field.name, value, at_least=0 if field.name in ("gap", "delay") else 1, integer=True)
+            name, value = field.name, getattr(self, field.name)
+            if name in ("rate", "drop", "spurious", "background"):
+                check_number(f"{name}, a probability,", value, at_least=0, at_most=1)
+            elif isinstance(field.default, tuple):
+                object.__setattr__(self, name, _numbers(name, value))
+            else:  # Ticks between what is shown may be none; of all else there is one.
+                check_number(name, value, at_least=0 if name in ("gap", "delay") else 1, integer=True)
 
     @property
     def n_groups(self) -> int:
@@ -188,3 +188,12 @@ def random_subsets(batch: int, n: int, size: int, generator: Generator) -> Tenso
 def random_permutations(batch: int, n: int, generator: Generator) -> Tensor:
     """``batch`` random orders of ``n``: int64 [batch, n]."""
     return torch.rand(batch, n, generator=generator).argsort(1)
+
+
+def _numbers(name: str, value: Any) -> tuple[int, ...]:
+    """As a tuple, which YAML has not."""
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name} is a list of whole numbers, got {value!r}: write [{value}].")
+    for number in value:
+        check_number(f"each of {name}", number, at_least=1, integer=True)
+    return tuple(value)

@@ -48,8 +48,11 @@ class RewardReversal(Task):
         super().__post_init__()
         check_number("n_active", self.n_active, at_most=self.n_stimulus)
         check_number("answer", self.answer, at_most=self.show)
-        if not 0 < self.reversals[0] < self.reversals[1] <= self.n_rounds:
-            raise UserError(f"reversals must lie in 1 ... n_rounds - 1, got {self.reversals} of {self.n_rounds}.")
+        if len(self.reversals) != 2 or not self.reversals[0] < self.reversals[1] <= self.n_rounds:
+            raise UserError(
+                f"reversals are two rounds in 1 ... n_rounds, the first before the second, got {self.reversals} of "
+                f"{self.n_rounds} rounds."
+            )
 
     @property
     def n_inputs(self) -> int:

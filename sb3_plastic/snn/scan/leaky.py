@@ -36,7 +36,9 @@ def leaky_scan(
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(f"{name} has the shape {tuple(tensor.shape)}: expected {shape}.")
-    if spikes.is_cpu and spikes.dtype in _RECORDS and spikes.numel():
+    # The kernel has no gradient of its weights: a readout may learn them.
+    learned = torch.is_grad_enabled() and weights.requires_grad
+    if spikes.is_cpu and spikes.dtype in _RECORDS and spikes.numel() and not learned:
         weights, state, episode_start = weights.to(spikes.dtype), state.to(spikes.dtype), episode_start.bool()
         if torch.is_grad_enabled() and (spikes.requires_grad or state.requires_grad):
             integrated = _LeakyScan.apply(spikes, weights, decay, episode_start, state)
