@@ -14,11 +14,11 @@ from pathlib import Path
 from sb3_plastic.errors import UserError
 
 REMEDIES = {
-    errno.ENOSPC: "Free some space, or choose a folder on another disk. Complete files are not affected.",
-    errno.EDQUOT: "Free some space, or choose a folder on another disk. Complete files are not affected.",
-    errno.EACCES: "Choose a folder that you may write to.",
-    errno.EPERM: "Choose a folder that you may write to.",
-    errno.EROFS: "Choose a folder that you may write to.",
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        "Free some space, or choose a folder on another disk. Complete files are not affected.",
+    ),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write to."),
 }
 
 
@@ -63,11 +63,7 @@ def nobody_reads() -> bool:
 
 
 def id_of(name: str) -> str:
-    """
-    The id of an environment, which RL Zoo writes with a dash for the slash.
-
-    :param name: as in the name of a run's folder
-    """
+    """The id of an environment, which RL Zoo writes with a dash for the slash. :param name: of a run's folder"""
     import gymnasium
 
     return next((env_id for env_id in gymnasium.registry if env_id.replace("/", "-") == name), name)
@@ -77,9 +73,7 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
     """
     What the user may want to do about an error.
 
-    :param command: that failed
-    :param error: that it raised
-    :param arguments: of the command
+    :param command: that failed  :param error: that it raised  :param arguments: of the command
     :param folder: where RL Zoo's models are, unless an argument says otherwise
     """
     import gymnasium

@@ -12,6 +12,7 @@ ROOT = Path(sb3_plastic.__file__).parent
 ALLOWED = {
     "errors": "",
     "algorithms": "errors",
+    "answers": "errors",
     "files": "",
     "versions": "",
     "progress": "",
@@ -35,7 +36,7 @@ ALLOWED = {
     "finite": "errors observations",
     "stamp": "errors versions",
     "asymmetric": "errors",
-    "teacher": "errors export",
+    "teacher": "errors export observations",
     "clipping": "errors",
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",
@@ -56,7 +57,7 @@ ALLOWED = {
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange observations "
     "snn",
-    "cli": "artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
+    "cli": "answers artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

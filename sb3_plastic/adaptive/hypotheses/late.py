@@ -10,7 +10,7 @@ from sb3_plastic.adaptive.predictor import Predictor
 BLURRED = 0.35
 """What the forward model leaves a larger share of unexplained, the actor reads as it is measured: the mean of a contact
 force is neither contact nor flight, and Ants fell by it (docs/results/adaptation/tried.md). Of an Ant's contact forces
-it leaves .38 to .49, of all else .33 at most, of other robots' observations .27."""
+it leaves .37 to .49, of all else .35 at most, of other robots' observations .27."""
 
 
 class Late(Hypothesis):
