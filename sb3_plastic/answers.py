@@ -51,10 +51,9 @@ def worded(error: Exception) -> str:
 def nobody_reads() -> bool:
     """Whether what is printed goes nowhere, as after `| head`. Then nothing more is written there."""
     try:
-        out = sys.stdout.fileno()
-    except (AttributeError, OSError):  # no file, as in a test
+        out, poll = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError):  # no file, as in a test, or a system that cannot tell
         return False
-    poll = select.poll()
     poll.register(out, 0)
     if not any(event & select.POLLERR for _, event in poll.poll(0)):
         return False

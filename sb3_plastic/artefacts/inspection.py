@@ -141,7 +141,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     known = {"arguments", "parameters", "layers", "adaptive layer", "versions", "sha256", "asks to run code"}
     others = {key: value for key, value in found.items() if key not in known}
     lines = [
-        f"{key + ':':<22}{json.dumps(value) if isinstance(value, dict | list) else value}"
+        f"{key + ':':<22}{json.dumps(value, default=str) if isinstance(value, dict | list) else value}"
         for key, value in others.items()
     ]
     for key in ("arguments", "parameters"):
