@@ -204,7 +204,7 @@ def unexplained(model: ForwardModel, transitions: Transitions) -> Array:
     :param model: trained
     :param transitions: nominal ones that it has not seen
     """
-    o, a, change = flat(transitions)
+    o, a, change = (x.to(model.mean.dtype) for x in flat(transitions))
     y = change[:, model.components] / model.scale
     error = torch.cat([_error(model, *part) for part in zip(o.split(8192), a.split(8192), y.split(8192), strict=True)])
     return (error.pow(2).mean(0) / y.var(0).clamp(min=1e-12)).numpy()
