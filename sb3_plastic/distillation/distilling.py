@@ -36,6 +36,7 @@ KEPT = 60  # rounds that are learned from
 LED = 5  # rounds in which the teacher acts, too, less and less
 UPDATES = 60  # per round
 MIXED = 8  # rounds in a minibatch, and sequences of each
+STILL = 0.01  # share of the teacher's variance below which a round of it says nothing of what an observation may be
 LEARNING_RATE = 1e-3  # of Adam, falling to 0
 MAX_GRAD_NORM = 1.0
 
@@ -57,8 +58,8 @@ def distill(
 
     :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
     :param venv: environments with observations as they are. Their VecNormalize is made here, for boxes that are no
-        images: with the statistics that the teacher is given as ``normalization``, or else those of the first round, in
-        which the teacher acts
+        images: with the statistics of the first round, in which the teacher acts, but for what hardly changes in it, by
+        the teacher's ``normalization``
     :param n_steps: steps of all environments together; at least two rounds, of 2048 steps or what is near with this
         number of environments
     :param seed: of environments, network and training
@@ -82,14 +83,14 @@ def distill(
     check_number("noise", noise, at_least=0)
     lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
     venv.seed(seed)
-    env = normalized(venv, lessons.normalization, n_steps)
+    env = normalized(venv, lessons.normalization)
     policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
     model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
     with Progress(progress_bar) as progress, closing(configure_logger(0, tensorboard_log, "distill")) as logger:
         progress.begin("teacher", per_round)
         watch(lessons, env, per_env, progress.tick)
-        env.training = False  # What was said of observations in former rounds has to stay true.
+        settle(env, lessons.normalization, n_steps)
         student, told = Student(model.policy, env, lessons, noise, rng), deque[Demonstrations](maxlen=KEPT)
         progress.begin("student", rounds * per_round)
         for i in range(rounds):
@@ -105,20 +106,17 @@ def distill(
     return model
 
 
-def normalized(venv: VecEnv, known: Normalization | None, n_steps: int) -> VecNormalize:
+def normalized(venv: VecEnv, known: Normalization | None) -> VecNormalize:
     """
     Environments whose observations are normalised where they are boxes of numbers; images are turned as SB3 does.
 
     :param venv: with observations as they are
-    :param known: the teacher's statistics. What an Ant feels when its torso lies on the ground is 0 throughout a round:
-        by statistics of its own the smallest change of it would be the largest of all
-    :param n_steps: how many steps these shall count in a training that follows
+    :param known: the teacher's statistics: what they leave alone stays as it is
     """
     venv = channels_first(venv)
     if known is not None and known.mean:
         env = known.around(venv)
-        for rms in env.obs_rms.values() if isinstance(env.obs_rms, dict) else [env.obs_rms]:
-            rms.count = n_steps
+        env.training = True
         return env
     space = venv.observation_space
     of_dict = isinstance(space, spaces.Dict)
@@ -127,9 +125,32 @@ def normalized(venv: VecEnv, known: Normalization | None, n_steps: int) -> VecNo
     return VecNormalize(venv, norm_obs=bool(keys), norm_reward=False, norm_obs_keys=keys if of_dict and keys else None)
 
 
+def settle(env: VecNormalize, known: Normalization | None, n_steps: int) -> None:
+    """
+    Fix the statistics: what was said of observations in former rounds has to stay true.
+
+    What an Ant feels when its torso lies on the ground is 0 throughout a round: by the round's own statistics the
+    smallest change of it would be the largest of all. By the teacher's, of a training that began with falls, what an
+    Ant reads while it walks hardly changes, and students fall more often (docs/results/learning).
+
+    :param env: with the statistics of the first round
+    :param known: the teacher's
+    :param n_steps: how many steps the statistics shall count in a training that follows
+    """
+    env.training = False
+    if not env.norm_obs:
+        return
+    for key, rms in env.obs_rms.items() if isinstance(env.obs_rms, dict) else [("", env.obs_rms)]:
+        if known is not None and key in known.mean:
+            still = rms.var < STILL * known.variance[key]
+            rms.mean = np.where(still, known.mean[key], rms.mean)
+            rms.var = np.where(still, known.variance[key], rms.var)
+        rms.count = n_steps
+
+
 def watch(lessons: Lessons, env: VecNormalize, n_steps: int, tick: Callable[[int], None]) -> None:
     """
-    The teacher acts, and the statistics of the observations are taken, unless they are the teacher's.
+    The teacher acts, and the statistics of the observations are taken.
 
     :param lessons: the teacher
     :param env: normalises
