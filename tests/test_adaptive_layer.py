@@ -1,5 +1,6 @@
 """The adaptive layer on a linear robot, where its forward model is exact: known failures of adaptive control."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -198,7 +199,9 @@ def test_late_commands_are_recognised_and_the_agent_sees_where_it_will_be(delay)
     assert np.square(ahead).mean() < 0.6 * np.square(behind).mean()
 
 
-def test_where_commands_are_late_the_agent_reads_as_it_is_measured_what_cannot_be_foreseen():
+@pytest.mark.parametrize("has_examples", [True, False])
+def test_where_commands_are_late_the_agent_reads_what_cannot_be_foreseen_from_an_example(has_examples):
+    """Without examples, in models of before, as it is measured."""
     seen, measured = [], []
 
     class Watched(Wanderer):
@@ -207,12 +210,15 @@ def test_where_commands_are_late_the_agent_reads_as_it_is_measured_what_cannot_b
             measured.append(robots.o.copy())
             return super().predict(observation, *args, **kwargs)
 
-    known = policy(("motors", "late_2")).layer
-    settings = replace(known.settings, always="late_2", unexplained=(0.02, 0.4, 0.3))
+    layer = policy(("motors", "late_2")).layer
+    model = copy.deepcopy(layer.model)
+    model.examples.copy_(torch.rand(model.examples.shape) - 0.5 if has_examples else torch.zeros(1))
+    settings = replace(layer.settings, always="late_2", unexplained=(0.02, 0.4, 0.3))
     robots = Robots()
-    play(AdaptivePolicy(Watched(), AdaptiveLayer(known.model, settings)), robots, 20)
-    moved = (np.array(seen) != np.array(measured))[5:].all((0, 1))
-    assert moved.tolist() == [True, False, True]
+    play(AdaptivePolicy(Watched(), AdaptiveLayer(model, settings)), robots, 20)
+    seen, measured = np.array(seen)[5:], np.array(measured)[5:]
+    assert (seen != measured).all((0, 1)).tolist() == [True, has_examples, True]
+    assert np.isin(seen[:, :, 1], model.examples[:, 1].numpy()).all() == has_examples
 
 
 def test_without_excitation_estimates_do_not_drift():

@@ -13,7 +13,7 @@ from torch import nn
 from sb3_plastic.adaptive import fit as fitting
 from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.collect import Transitions
-from sb3_plastic.adaptive.fit import fit, train, unexplained
+from sb3_plastic.adaptive.fit import fit, set_scales, train, unexplained
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING, against_disturbance
@@ -330,6 +330,29 @@ def test_what_the_layer_asks_of_the_forward_model_is_the_mean_of_what_was_traine
     assert len(f) == members
     for got, each in zip(Predictor(model).predict(o.numpy(), a.numpy()), (f, B, log_R.exp()), strict=True):
         assert got == pytest.approx(each.mean(0).numpy(), abs=1e-5)
+
+
+def test_an_example_that_resembles_an_observation_is_the_nearest_by_what_is_predicted():
+    torch.manual_seed(0)
+    model = ForwardModel(4, 2, "mlp", (16,))
+    o = torch.randn(5000, 4) * torch.tensor([1.0, 10.0, 1.0, 100.0])
+    set_scales(model, o, o)
+    model.finish(o)
+    model.keep(torch.tensor([0, 1, 2]))
+    asked, kept = o[:50, :3].numpy() + 0.1, model.examples.numpy()
+    distances = (((asked[:, None] - kept) / model.std.numpy()[:3]) ** 2).sum(2)
+    examples = Predictor(model).examples
+    assert examples is not None
+    np.testing.assert_array_equal(examples.nearest(asked), kept[distances.argmin(1)])
+    assert {*map(bytes, kept)} < {*map(bytes, o[:, :3].numpy())}
+
+
+def test_a_forward_model_of_before_which_holds_no_examples_loads():
+    saved = ForwardModel(4, 2, "mlp", (16,))
+    model = ForwardModel(4, 2, "mlp", (16,))
+    model.load_state_dict({name: value for name, value in saved.state_dict().items() if name != "examples"})
+    assert torch.equal(model.members[0].f.weight, saved.members[0].f.weight)
+    assert Predictor(model).examples is None
 
 
 def test_members_of_an_ensemble_differ_so_that_their_mean_errs_less_than_they_do():

@@ -13,7 +13,6 @@ wrong sensor shows a state that nobody has walked through, one network is far of
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -30,10 +29,13 @@ NET_ARCH = (192, 192)
 MEMBERS = 3
 """Networks of an ensemble unless it is told otherwise."""
 
+EXAMPLES = 2048
+"""Observations that are kept, spread over those that the model has learned from."""
+
 
 class ForwardModel(nn.Module):
     """
-    Owns the networks, and the scales of observations and changes.
+    Owns the networks, the scales of observations and changes, and some observations as examples.
 
     :param n_observations: components of the observation, O
     :param n_motors: components of the action, A
@@ -46,6 +48,7 @@ class ForwardModel(nn.Module):
     std: Tensor
     scale: Tensor
     components: Tensor
+    examples: Tensor
 
     def __init__(
         self,
@@ -57,12 +60,12 @@ class ForwardModel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_motors, self.kind, self.net_arch = n_motors, body, tuple(net_arch)
-        made = partial(Member, n_observations, n_motors, body, self.net_arch)
-        self.members = nn.ModuleList(made() for _ in range(members))
+        self.members = nn.ModuleList(Member(n_observations, n_motors, body, self.net_arch) for _ in range(members))
         self.register_buffer("mean", torch.zeros(n_observations))
         self.register_buffer("std", torch.ones(n_observations))
         self.register_buffer("scale", torch.ones(n_observations))
         self.register_buffer("components", torch.arange(n_observations))
+        self.register_buffer("examples", torch.zeros(EXAMPLES, n_observations))
 
     def forward(self, o: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
@@ -89,12 +92,18 @@ class ForwardModel(nn.Module):
         for member in self._each():
             member.keep(components)
         self.components, self.scale = self.components[components], self.scale[components]
+        self.examples = self.examples[:, components]
 
     def finish(self, o: Tensor) -> None:
-        """After the training: what a body makes of its weights. :param o: observations [n, O]"""
+        """After the training: examples, and what a body makes of its weights. :param o: observations [n, O]"""
+        self.examples.copy_(o[torch.linspace(0, len(o) - 1, EXAMPLES).long()][:, self.components])
         z = self.standardised(o)
         for member in self._each():
             member.body.finish(z, member.f)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}examples", self.examples)  # models of before have none
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _each(self) -> list[Any]:
         return list(self.members)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive.examples import Examples
 from sb3_plastic.adaptive.forward_model import FAR, ForwardModel
 from sb3_plastic.adaptive.member import LOG_NOISE
 from sb3_plastic.adaptive.mlp_body import stacked
@@ -39,6 +40,8 @@ class Predictor:
         members: list[Any] = list(model.members)
         self.n_motors, self.components = model.n_motors, model.components.numpy()
         self.mean, self.std, self.scale = model.mean.numpy(), model.std.numpy(), model.scale.numpy()
+        among = self.mean[self.components], self.std[self.components]
+        self.examples = Examples(model.examples.numpy(), *among) if model.examples.any() else None
         self.bodies: Any = type(members[0].body).side_by_side([member.body for member in members])
         # f and B are linear in the features: the mean over members is one product with the features of all.
         heads = zip(stacked(member.f for member in members), stacked(member.B for member in members), strict=True)

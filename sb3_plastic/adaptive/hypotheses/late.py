@@ -8,15 +8,16 @@ from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Trans
 from sb3_plastic.adaptive.predictor import Predictor
 
 BLURRED = 0.35
-"""What the forward model leaves a larger share of unexplained, the actor reads as it is measured: the mean of a contact
-force is neither contact nor flight, and Ants fell by it (docs/results/adaptation/tried.md). Of an Ant's contact forces
-it leaves .37 to .49, of all else .35 at most, of other robots' observations .27."""
+"""What the forward model leaves a larger share of unexplained, the actor reads from the nearest example: the mean of a
+contact force is neither contact nor flight, and Ants fell by it (docs/results/adaptation/tried.md). Of an Ant's contact
+forces it leaves .37 to .49, of all else .35 at most, of other robots' observations .27."""
 
 
 class Late(Hypothesis):
     """
     The command arrives some steps late. Nothing is to be learned: the efference copy is delayed, and the actor reads
-    the observation that is predicted for the moment of arrival, but for what cannot be foreseen (:data:`BLURRED`).
+    the observation that is predicted for the moment of arrival. What cannot be foreseen (:data:`BLURRED`) is as it was
+    when the robot was most like that; for a model without examples, as it is measured.
 
     :param sizes: of the robot
     :param delay: steps
@@ -26,7 +27,7 @@ class Late(Hypothesis):
         super().__init__(sizes)
         self.delay = delay
         self.name = f"late_{delay}"
-        self.as_measured = sizes.components[sizes.unexplained > BLURRED]
+        self.blurred = np.flatnonzero(sizes.unexplained > BLURRED)
 
     def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """As the nominal one, with the command of ``delay`` steps before."""
@@ -39,5 +40,8 @@ class Late(Hypothesis):
         ahead = o
         for k in reversed(range(self.delay)):
             ahead = model.advance(ahead, commands[:, k])
-        ahead[:, self.as_measured] = o[:, self.as_measured]
+        if len(self.blurred):
+            components, examples = self.sizes.components, model.examples
+            real = o[:, components] if examples is None else examples.nearest(ahead[:, components])
+            ahead[:, components[self.blurred]] = real[:, self.blurred]
         return ahead

@@ -1,0 +1,37 @@
+"""Observations that a robot has really made: where a mean is none that it could make, the nearest of these is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sb3_plastic.adaptive.forward_model import FAR
+
+Array = NDArray[Any]
+
+
+class Examples:
+    """
+    :param observed: observations, [E, C]
+    :param mean: of each component, [C]
+    :param std: standard deviation of each, [C]
+    """
+
+    def __init__(self, observed: Array, mean: Array, std: Array) -> None:
+        self.observed, self.mean, self.std = observed, mean, std
+        z = self._standardised(observed)
+        self._z, self._squared = z.T.copy(), (z * z).sum(1)
+
+    def nearest(self, o: Array) -> Array:
+        """
+        The examples nearest to observations, by the sum of squares in standard deviations.
+
+        :param o: such as predicted ones, [B, C]
+        :return: [B, C]
+        """
+        return self.observed[(self._squared - 2 * self._standardised(o) @ self._z).argmin(1)]
+
+    def _standardised(self, o: Array) -> Array:
+        return ((o.astype(np.float32) - self.mean) / self.std).clip(-FAR, FAR)
