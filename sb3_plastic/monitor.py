@@ -39,8 +39,7 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
     :param n_sequences: chunks to run; the cost is that of one forward pass over so many
     :return: statistics by the name under which they are logged
     """
-    index = torch.linspace(0, buffer.n_sequences - 1, n_sequences).round().long().unique()
-    return signal_statistics(layer_signals(policy, buffer.sequences(index)))
+    return signal_statistics(layer_signals(policy, _some(buffer, n_sequences)))
 
 
 def signal_statistics(layers: list[LayerSignals]) -> dict[str, float]:
@@ -136,12 +135,16 @@ def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences:
     :param n_sequences: chunks to run
     :return: mean, in nats
     """
-    chunk = buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).round().long().unique())
+    chunk = _some(buffer, n_sequences)
     assert chunk.teacher_actions is not None
     with torch.no_grad(), evaluating(policy):
         latent_pi, _, _ = policy.prepared().latents(chunk.observations, chunk.episode_starts, chunk.state)
         distribution = policy._get_action_dist_from_latent(latent_pi)
         return divergence(distribution, chunk.teacher_actions, policy.action_space).mean().item()
+
+
+def _some(buffer: ChunkedRolloutBuffer, n_sequences: int) -> Sequences:
+    return buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).round().long().unique())
 
 
 def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:

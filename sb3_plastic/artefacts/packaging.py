@@ -33,12 +33,12 @@ from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.environment import perturbable, robot_of, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.export.folder import CONFIG, TENSORS
+from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.versions import versions
 
-CARD, RESULTS, VIDEO, ATTRIBUTES = "README.md", "results.json", "replay.mp4", ".gitattributes"
+CARD, VIDEO, ATTRIBUTES = "README.md", "replay.mp4", ".gitattributes"
 
 EXPORT_FILES = (CONFIG, TENSORS)
 ADAPTIVE_FILES = (ADAPTIVE_CONFIG, ADAPTIVE_TENSORS, *(f"{AGENT}/{name}" for name in EXPORT_FILES))

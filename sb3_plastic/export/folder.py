@@ -22,6 +22,7 @@ from sb3_plastic.files import digest, is_taken, replace_file, seal
 from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS = "config.json", "policy.safetensors"
+RESULTS = "results.json"  # of a package, beside them
 FORMAT = "sb3_plastic.policy"
 VERSION = 1
 """Of the format. A reader refuses versions above its own."""
@@ -55,7 +56,7 @@ def check_folder(folder: Path) -> None:
     """
     if is_taken(folder) and not (folder / TENSORS).is_file():
         raise UserError(f"{folder} is not empty, and no exported policy. Choose another folder.")
-    if (folder / "results.json").is_file():
+    if (folder / RESULTS).is_file():
         raise UserError(
             f"{folder} holds a package, whose card tells of the model that is in it. Choose another folder, or "
             "`sb3-plastic package` the model."
