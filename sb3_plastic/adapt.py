@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("n_envs", "episode_steps"):
         check_number(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1, integer=True)
     check_out(Path(args.out))
-    trained = find_training(path, model_settings(args))
+    trained = find_training(path, model_settings(args)).unperturbed()  # whatever dynamics the agent was trained on
     check_folder(Path(args.out) / AGENT)  # before the minutes of a fit, and so is what cannot be written
     if hasattr(model, "policy"):
         policy_to_plain(model.policy)

@@ -175,7 +175,9 @@ class MidRunChange(gym.Wrapper):
             action = (self.wires @ unit * self._half + self._middle).astype(self.env.action_space.dtype)
         self.t += 1
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return observation, reward, terminated, truncated, {**info, "steps_since_onset": max(since, -1)}
+        changes = self.wires is not None or self.attributes
+        since = max(since if changes else -1, info.get("steps_since_onset", -1))  # the robot may have changed before
+        return observation, reward, terminated, truncated, {**info, "steps_since_onset": since}
 
     def _set(self, attributes: Mapping[str, Any]) -> None:
         for name, value in attributes.items():

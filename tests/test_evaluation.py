@@ -32,6 +32,7 @@ from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.perturbations import Perturbation, env_id, find_scenario
 from sb3_plastic.perturbations.suites import Scenario
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+from sb3_plastic.safe import DamagedError
 
 CHEETAH = env_id("HalfCheetah", latent=True)
 STEPS = 560  # every onset of the suite is before 500
@@ -327,6 +328,10 @@ def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
         (dict(tier="huge"), "Unknown tier"),
         (dict(controls=("off",)), "has no plasticity"),
         (dict(protocols=("sometimes",)), "Unknown protocol"),
+        (dict(protocols="horizon", scenarios="nominal", faults="weight_noise=0.2"), "protocols static and onset"),
+        (dict(scenarios=[5]), "got 5"),
+        (dict(scenarios=[]), "Nothing is to be run"),
+        (dict(protocols="removal", steps=50), "more than 700 steps"),
         (
             dict(scenarios=("nominal", "novel/wings")),
             "scenario of nda-v1 for HalfCheetah: 'novel/wings'.*novel/motor_off",
@@ -336,6 +341,56 @@ def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
 def test_errors_teach(static_model, settings, says):
     with pytest.raises(ValueError, match=says):
         evaluate_adaptation(static_model, **{**dict(env=CHEETAH, tier="smoke", steps=5), **settings})
+
+
+def test_wrappers_are_one_or_a_list_as_in_rl_zoo():
+    wrapper = "sb3_contrib.common.wrappers.TimeFeatureWrapper"
+    for given in ({wrapper: {"test_mode": True}}, [{wrapper: {"test_mode": True}}], ({wrapper: {"test_mode": True}},)):
+        found = find_training(None, ModelSettings(env="Pendulum-v1", wrappers=given))
+        env = make_env(found, 1, 10).envs[0]
+        assert env.get_wrapper_attr("_test_mode") is True
+    assert find_training(None, ModelSettings(env="Pendulum-v1", wrappers=SIGNALS)).wrappers == (SIGNALS,)
+
+
+def test_a_model_of_other_keys_is_refused():
+    class Keys(StaticPolicy):
+        observation_space = gym.spaces.Dict({"a": gym.spaces.Box(-1, 1, (3,))})
+
+        def predict(self, observation, *args, **kwargs):
+            return super().predict([observation], *args, **kwargs)
+
+    split = {"sb3_plastic.wrappers.SplitObservation": {"n_last": 1}}
+    with pytest.raises(UserError, match=r"shape \{'a': \(3,\)\}.*sensors"):
+        evaluate_adaptation(Keys(), **tracking_scenarios() | dict(env="Pendulum-v1", wrappers=split))
+
+
+def test_noise_of_gsde_is_that_of_the_seed():
+    def judged() -> np.ndarray:
+        torch.manual_seed(next(states))
+        model = PPO("MlpPolicy", CHEETAH, n_steps=8, batch_size=8, use_sde=True, policy_kwargs={**TINY})
+        model.policy.load_state_dict(weights or model.policy.state_dict())
+        weights.update(model.policy.state_dict())
+        settings = dict(env=CHEETAH, scenarios="nominal", steps=20, episodes=2, deterministic=False)
+        return evaluate_adaptation(model, **settings).records["forward_reward"].to_numpy()
+
+    states, weights = iter((1, 2)), {}
+    np.testing.assert_array_equal(judged(), judged())
+
+
+def test_the_nominal_robot_is_the_one_without_the_perturbations_of_the_training():
+    given = ModelSettings(env="Hopper-v5", env_kwargs={"scenario": "nda-v1/train", "healthy_reward": 2.0})
+    assert find_training(None, given).unperturbed().env_kwargs == {"healthy_reward": 2.0}
+    oracle = ModelSettings(env="Hopper-v5", env_kwargs={"scenario": "nda-v1/train", "observe_context": True})
+    assert find_training(None, oracle).unperturbed() == find_training(None, oracle)
+
+
+def test_episodes_that_lie_in_the_file_of_others_are_refused(static_model, tmp_path):
+    settings = dict(env=CHEETAH, scenarios=["nominal", "novel/slope"], protocols="static", steps=5, episodes=1)
+    evaluate_adaptation(static_model, out=tmp_path, **settings)
+    one, other = sorted((tmp_path / "traces").glob("*.npz"))
+    other.write_bytes(one.read_bytes())
+    with pytest.raises(DamagedError, match="it holds episodes of nda-v1/"):
+        evaluate_adaptation(static_model, out=tmp_path, **settings)
 
 
 @pytest.mark.parametrize("name", ["value_net.bias", "log_std"])

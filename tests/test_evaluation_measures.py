@@ -187,6 +187,15 @@ def test_episodes_of_the_same_seed_are_paired_whatever_their_order():
     assert np.isnan(records_of(traces, {}).after_effect.tolist()[-1])
 
 
+def test_without_nominal_episodes_nothing_is_compared_with_itself():
+    slower = np.concatenate([np.full((2, 300), 5.0), np.full((2, 200), 4.0)], 1)
+    switch, nominal = (Cell("static", name, "intact", name, name) for name in ("train", "nominal"))
+    traces = {switch: make_trace(slower, 300)}
+    assert records_of(traces, {}).regret.isna().all()
+    compared = {dataclasses.replace(switch, reference="nominal"): traces[switch], nominal: make_trace(slower + 1, -1)}
+    assert records_of(compared, {}).regret.tolist()[:2] == pytest.approx([0.2, 0.2])
+
+
 def test_the_same_model_twice_is_refused(tmp_path):
     write_results(tmp_path / "a")
     with pytest.raises(ValueError, match="twice"):

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import gymnasium as gym
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs import mujoco as mujoco_envs
+from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
@@ -22,6 +24,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from sb3_plastic.perturbations import ROBOTS, Perturbation, PerturbationError, Schedule, env_id, register_envs
 from sb3_plastic.perturbations.envs import make_perturbable
 from sb3_plastic.perturbations.kinds import KINDS
+from sb3_plastic.perturbations.kinds.base import kind as kind_of
 from sb3_plastic.perturbations.render import picture
 from sb3_plastic.perturbations.schedules import SIGNED
 from sb3_plastic.perturbations.wrapper import PerturbSignals
@@ -713,6 +716,83 @@ def test_only_indices_name_sensors_where_nothing_tells_whose_they_are() -> None:
         reacher(perturbations=[{"kind": "obs_bias", "value": 1.0, "target": "joint0"}])
     biased, nominal = reacher(perturbations=[{"kind": "obs_bias", "value": 1.0, "target": 2}]), reacher()
     assert np.flatnonzero(biased.reset(seed=0)[0] - nominal.reset(seed=0)[0]).tolist() == [2]
+
+
+HANGING = """
+<mujoco>
+  <worldbody>
+    <body pos="0 0 1">
+      <joint name="upper" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 0 0 -.3" size=".04"/>
+      <body pos="0 0 -.3"><joint name="lower" LOWER/><geom type="capsule" fromto="0 0 0 0 0 -.3" size=".04"/></body>
+    </body>
+  </worldbody>
+  <tendon><fixed name="both"><joint joint="upper" coef="1"/></fixed></tendon>
+  <actuator><motor joint="upper" RANGE/><motor SECOND RANGE/></actuator>
+</mujoco>"""
+
+
+def hanging(tmp_path, lower='axis="0 1 0"', span='ctrlrange="-1 1" ctrllimited="true"', second='tendon="both"') -> Any:
+    """A class of two bodies that hang from the ceiling, whose constructor takes nothing."""
+    text = HANGING.replace("LOWER", lower).replace("RANGE", span).replace("SECOND", second)
+    (tmp_path / "hanging.xml").write_text(text)
+
+    class Hanging(MujocoEnv):
+        metadata = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 100}  # noqa: RUF012
+        space: Any = None
+
+        def __init__(self) -> None:
+            MujocoEnv.__init__(self, str(tmp_path / "hanging.xml"), 5, self.space)
+            self.observation_space = self.space or spaces.Box(-np.inf, np.inf, (self.model.nq,))
+
+        def step(self, action):
+            self.do_simulation(action, self.frame_skip)
+            return self.data.qpos.copy(), 0.0, False, False, {}
+
+        def reset_model(self):
+            self.set_state(self.init_qpos, self.init_qvel)
+            return self.data.qpos.copy()
+
+    return Hanging
+
+
+def test_a_motor_on_a_tendon_is_none_of_the_joint_of_its_number(tmp_path) -> None:
+    env = make_perturbable(hanging(tmp_path))()
+    env.reset(options={"perturbations": [{"kind": "motor_off", "target": "upper"}]})
+    assert env.model.actuator_gear[:, 0].tolist() == [0, 1]
+
+
+def test_a_motor_without_a_range_is_perturbed_in_its_own_units(tmp_path) -> None:
+    env, nominal = (make_perturbable(hanging(tmp_path, span=""))() for _ in range(2))
+    env.reset(options={"perturbations": [{"kind": "action_bias", "value": 0.5}]})
+    nominal.reset()
+    np.testing.assert_array_equal(env.step(np.zeros(2))[0], nominal.step(np.array([0.5, 0]))[0])
+    assert env.data.qpos.all()
+
+
+def test_a_ball_joint_is_driven_and_not_held(tmp_path) -> None:
+    env = make_perturbable(hanging(tmp_path, lower='type="ball"', second='joint="lower"'))()
+    env.reset(options={"perturbations": [{"kind": "joint_lock", "target": "upper"}]})
+    with pytest.raises(PerturbationError, match="a hinge or a slide; lower is a ball"):
+        env.reset(options={"perturbations": [{"kind": "joint_lock"}]})
+
+
+def test_observations_of_several_parts_are_refused(tmp_path) -> None:
+    env_class = hanging(tmp_path)
+    env_class.space = spaces.Dict({"angles": spaces.Box(-1, 1, (2,))})
+    with pytest.raises(PerturbationError, match="observes a box of one axis, got Dict"):
+        make_perturbable(env_class)()
+
+
+def test_kinds_of_ones_own_are_checked() -> None:
+    with pytest.raises(PerturbationError, match=r"Unknown layer 'actions'\. Did you mean 'action'"):
+        kind_of("actions", "a law", "a unit")
+    with pytest.raises(PerturbationError, match="Unknown target 'Joint'"):
+        kind_of("action", "a law", "a unit", target="Joint")
+
+
+def test_a_target_is_drawn_by_a_choice() -> None:
+    with pytest.raises(PerturbationError, match="drawn by a choice"):
+        make("Hopper", perturbations=[{"kind": "obs_bias", "value": 1.0, "target": {"uniform": [0, 5]}}])
 
 
 def test_classes_that_step_on_their_own_cannot_be_made_perturbable() -> None:

@@ -65,6 +65,33 @@ def test_yaml_is_read_from_a_file_and_errors_name_the_file(tmp_path) -> None:
         load(file)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"- {kind: \xff}", "can't decode"), (b"[" * 3000, "no list of perturbations in YAML"), (b"{", "in YAML")],
+)
+def test_files_that_are_no_text_or_no_yaml_are_named(content, message, tmp_path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(PerturbationError, match=rf"mine\.yaml.*{message}"):
+        load(file)
+    if message == "in YAML":
+        with pytest.raises(PerturbationError, match=message):
+            from_json(content.decode())
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"form": "drift", "at": 1200},
+        {"form": "drift", "end": {"uniform": [0, 500]}, "at": 100},
+        {"form": "onset", "at": {"uniform": [250, 500]}, "end": 300},
+    ],
+)
+def test_no_draw_of_a_schedule_ends_before_it_begins(schedule) -> None:
+    with pytest.raises(PerturbationError, match="'end' of a schedule"):
+        Schedule(**schedule)
+
+
 def test_perturbations_are_frozen_and_leave_the_callers_data_alone() -> None:
     data = {"kind": "payload", "value": 0.3, "params": {"offset": [0, 0, 1]}}
     (p,) = parse([data])

@@ -106,6 +106,25 @@ def test_what_the_observation_has_already_is_not_written_over():
         PreviousActionReward(env)
 
 
+@pytest.mark.parametrize(
+    ("change", "onsets"), [({}, [-1, 0, 1]), (dict(at=2, wires=[[-1]]), [-1, 0, 1]), (dict(wires=[[-1]]), [0, 1, 2])]
+)
+def test_the_first_of_two_changes_is_the_onset(change, onsets):
+    class Changed(gym.Wrapper):
+        def step(self, action):
+            *rest, info = self.env.step(action)
+            self.t += 1
+            return *rest, {**info, "steps_since_onset": self.t - 1}
+
+        def reset(self, **kwargs):
+            self.t = -1
+            return self.env.reset(**kwargs)
+
+    env = MidRunChange(Changed(gym.make("Pendulum-v1")), **change)
+    env.reset(seed=0)
+    assert [env.step([0.0])[4]["steps_since_onset"] for _ in range(3)] == onsets
+
+
 def test_images_are_refused():
     with pytest.raises(ValueError, match="box observation of one axis, or a dict"):
         PreviousActionReward(RandomEnv(spaces.Box(0, 255, (3, 8, 8), np.uint8), spaces.Discrete(2)))

@@ -25,7 +25,7 @@ from sb3_plastic.evaluation.loading import model_file
 from sb3_plastic.export.folder import CONFIG, TENSORS, read_folder
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, raw_data, read_literal, read_yaml
-from sb3_plastic.safe.archives import NOT_NEEDED, is_pickled, read_member, unpickled
+from sb3_plastic.safe.archives import NOT_NEEDED, UNREADABLE, is_pickled, read_member, unpickled
 from sb3_plastic.snn.config import SNNConfig
 
 EVALUATED = ("normalize", "policy_kwargs", "env_kwargs", "monitor_kwargs", "replay_buffer_kwargs")
@@ -277,7 +277,7 @@ def _versions(path: Path, data: Mapping[str, Any]) -> dict[str, str]:
                     name, colon, value = line.removeprefix("- ").partition(": ")
                     if colon and name not in ("OS", "GPU Enabled"):
                         found[name] = value
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (*UNREADABLE, KeyError, EOFError) as error:
         raise DamagedError(f"The model {path}", error) from error
     named = {PACKAGES.get(name, name): value for name, value in found.items()}
     stamp = data.get("stamp")

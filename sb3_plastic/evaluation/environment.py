@@ -5,12 +5,13 @@ from __future__ import annotations
 import pkgutil
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
 from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
@@ -47,6 +48,13 @@ class TrainedIn:
     vec_normalize: Path | None = None
     trust: bool = False
 
+    def unperturbed(self) -> TrainedIn:
+        """Without the perturbations of the training, but for an oracle, which sees their context."""
+        if self.env_kwargs.get("observe_context"):
+            return self
+        own = {name: value for name, value in self.env_kwargs.items() if name not in ("scenario", "perturbations")}
+        return replace(self, env_kwargs=own)
+
 
 def find_training(path: Path | None, about: ModelSettings | None = None) -> TrainedIn:
     """
@@ -71,7 +79,7 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
     kwargs = {**zoo.env_kwargs(), **(about.env_kwargs or {})}
     if zoo.config.get("frame_stack"):
         raise UserError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
-    wrappers = zoo.wrappers(about.trust) if about.wrappers is None else about.wrappers
+    wrappers = zoo.wrappers(about.trust) if about.wrappers is None else listed(about.wrappers)
     of_envs, of_vec_env = split_wrappers(wrappers)
     if path is not None and vec_normalize is not None and is_adaptive_folder(path):
         raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --vecnorm.")
@@ -354,6 +362,13 @@ def wrapped_by(env: Any, wrappers: Sequence[WrapperSpec]) -> Any:
     return env
 
 
+def shape_of(space: spaces.Space[Any] | None) -> Any:
+    """What two spaces have in common that fit: their shape, of a Dict that of each key. :param space: or None"""
+    if isinstance(space, spaces.Dict):
+        return {key: part.shape for key, part in space.spaces.items()}
+    return None if space is None else space.shape
+
+
 def as_seen_by(model: Any, venv: VecEnv, env_id: str) -> VecEnv:
     """
     Environments as a model sees them: with the channels of images first, if SB3 turned them for it.
@@ -366,11 +381,11 @@ def as_seen_by(model: Any, venv: VecEnv, env_id: str) -> VecEnv:
     turned = channels_first(venv)
     venv = turned if turned.observation_space == getattr(model, "observation_space", None) else venv
     for what in ("observation_space", "action_space"):
-        expected, got = getattr(model, what, None), getattr(venv, what)
-        if expected is not None and expected.shape != got.shape:
+        expected, got = (shape_of(space) for space in (getattr(model, what, None), getattr(venv, what)))
+        if expected is not None and expected != got:
             raise UserError(
-                f"The model's {what.replace('_', ' ')} has shape {expected.shape}, that of {env_id} has "
-                f"{got.shape}. Likely another environment (Ant and Humanoid have a Latent variant), or arguments "
+                f"The model's {what.replace('_', ' ')} has shape {expected}, that of {env_id} has "
+                f"{got}. Likely another environment (Ant and Humanoid have a Latent variant), or arguments "
                 "(--env-kwargs) or wrappers (--wrapper) of the training are missing."
             )
     return venv

@@ -21,7 +21,7 @@ from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, contr
 from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, find_training, make_env, perturb, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.protocols import Condition, onset_of, plan
+from sb3_plastic.evaluation.protocols import REMOVAL, Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
@@ -39,6 +39,7 @@ from sb3_plastic.files import seal, write_json
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.progress import Progress
+from sb3_plastic.safe import DamagedError
 from sb3_plastic.undisturbed import undisturbed_torch
 
 
@@ -100,9 +101,9 @@ def evaluate_adaptation(
         "tier": trials.tier,
     }
     folder = None if out is None else Path(out)
+    with undisturbed_torch():
+        run.open()  # refuses what cannot be before the folder is claimed
     if folder is not None:
-        with undisturbed_torch():
-            run.open()  # refuses what cannot be before the folder is claimed
         claim(folder, settings_of(common, run.trained, model, path, trials, run.conditions))
     traces: dict[Cell, Trace] = {}
     n_steps = 0
@@ -158,6 +159,9 @@ def _completed(
 ) -> tuple[TrialSettings, Sequence[Scenario]]:
     """The settings with episodes and controls filled in, ``tier`` as the records have it, and the scenarios."""
     given, tier, episodes, controls = trials.scenarios, trials.tier, trials.episodes, trials.controls
+    for scenario in given or ():
+        if not isinstance(scenario, str | Scenario):
+            raise UserError(f"scenarios holds names and Scenario objects, got {scenario!r}.")
     patterns = None if given is None else sorted({name for name in given if isinstance(name, str)})
     scenarios = [scenario for scenario in given or () if isinstance(scenario, Scenario)]
     if given is None or patterns:
@@ -194,11 +198,7 @@ class _Run:
     def __init__(self, model: Any, trained: TrainedIn, trials: TrialSettings, scenarios: Sequence[Scenario]) -> None:
         assert trials.controls is not None
         assert trials.episodes is not None
-        kwargs = dict(trained.env_kwargs)
-        if not kwargs.get("observe_context"):  # an oracle sees the context of its training's scenario
-            for name in ("scenario", "perturbations"):  # each reset brings its own
-                kwargs.pop(name, None)
-        self.model, self.trained = model, replace(trained, env_kwargs=kwargs)
+        self.model, self.trained = model, trained.unperturbed()  # each reset brings its own
         self.deterministic = trials.deterministic
         self.seeds = list(range(trials.seed, trials.seed + trials.episodes))
         self.max_rows = max(trials.max_rows, trials.episodes)
@@ -243,7 +243,8 @@ class _Run:
         if first is None:
             raise UserError(
                 "Nothing is to be run: none of the protocols applies to any of the scenarios. `onset` and `removal` "
-                "take scenarios with an onset (.../onset), `static` those without."
+                "take scenarios with an onset (.../onset), `static` those without, and `removal` has more than "
+                f"{REMOVAL} steps."
             )
         venv = self._make(1 if first[0].fault else len(first) * len(self.seeds), first[0])
         for c in self.conditions:
@@ -257,7 +258,7 @@ class _Run:
             return {first.cell: self._play_faulty(first, first.fault, progress)}
         rows = [self._row(c, seed) for c in batch for seed in self.seeds]
         venv = self._make(len(rows), first)
-        torch.manual_seed(self.seeds[0])  # of actions, unless they are deterministic
+        self._seed(self.seeds[0], len(rows))
         player = Player(self.model, first.cell.control, self.deterministic)
         trace = rollout(player, venv, rows, first.steps, first.life, progress.tick)
         n = len(self.seeds) * first.life
@@ -267,12 +268,19 @@ class _Run:
         """One episode at a time: each draws its own fault."""
         venv, traces = self._make(1, condition), []
         for seed in self.seeds:
-            torch.manual_seed(seed)
+            self._seed(seed, 1)
             faulty = FaultyModel(self.model, fault, seed)
             player = Player(self.model, "intact", self.deterministic, later=faulty, faulty=not condition.sham)
             traces.append(rollout(player, venv, [self._row(condition, seed)], condition.steps, tick=progress.tick))
         names = [field.name for field in dataclasses.fields(Trace)]
         return Trace(**{name: np.concatenate([getattr(trace, name) for trace in traces]) for name in names})
+
+    def _seed(self, seed: int, n_rows: int) -> None:
+        """Of actions, unless they are deterministic. With gSDE the noise is drawn for the whole batch."""
+        torch.manual_seed(seed)
+        policy: Any = getattr(self.model, "policy", None)
+        if getattr(policy, "use_sde", False) and not self.deterministic:
+            policy.reset_noise(n_rows)
 
     def _row(self, condition: Condition, seed: int) -> Row:
         sham_at = onset_of(condition.sham[0], seed) if condition.sham else None
@@ -336,7 +344,13 @@ def _load(folder: Path | None, batch: Sequence[Condition]) -> dict[Cell, Trace] 
     if folder is None:
         return None
     paths = [folder / "traces" / c.cell.file_name for c in batch]
-    return dict(map(load_trace, paths)) if all(path.is_file() for path in paths) else None
+    if not all(path.is_file() for path in paths):
+        return None
+    found = [load_trace(path) for path in paths]
+    for (cell, _), c, path in zip(found, batch, paths, strict=True):
+        if cell != c.cell:
+            raise DamagedError(str(path), f"it holds episodes of {cell.scenario}. Delete it, and they are run again")
+    return dict(found)
 
 
 def _summary(settings: dict[str, Any], run: _Run, traces: Mapping[Cell, Trace], command: str | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sb3_plastic.evaluation.controls import LAYER_OFF, LIFETIME, WITHIN
 from sb3_plastic.evaluation.faults import Fault
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
 from sb3_plastic.perturbations.perturber import generator
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule, unknown
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, Schedule, unknown
 from sb3_plastic.perturbations.suites import Scenario
 
 REMOVAL = 700  # step; every onset is before it
@@ -86,6 +86,8 @@ def plan(
         for name in names:
             if name not in allowed:
                 raise unknown(what, name, allowed)
+    if faults and not {"static", "onset"} & {*protocols}:
+        raise PerturbationError(f"Faults are judged by the protocols static and onset, got {', '.join(protocols)}.")
     nominal = next((s.name for s in scenarios if s.split == "nominal"), None)
     conditions: list[Condition] = []
     for protocol in PROTOCOLS:

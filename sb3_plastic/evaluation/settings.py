@@ -76,6 +76,9 @@ class TrialSettings:
     faults: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        for name in ("scenarios", "protocols", "controls", "faults"):
+            if isinstance(value := getattr(self, name), str):  # a single one
+                object.__setattr__(self, name, (value,))
         for name in ("episodes", "steps", "horizon", "max_rows", "seed"):
             value = getattr(self, name)
             if value is not None:

@@ -60,6 +60,10 @@ def check(p: Perturbation, plant: Plant) -> None:
         if name not in kind.params:
             raise unknown(f"parameter of {kind.name!r}:", name, kind.params)
         _check_param(f"{name} of {kind.name!r}", value, kind.params[name])
+    if isinstance(p.target, Distribution) and p.target.law != "choice":
+        raise PerturbationError(
+            f"a target is drawn by a choice, such as {{choice: [bthigh, ffoot]}}, got {p.target.to_dict()}."
+        )
     targets = p.target.args if isinstance(p.target, Distribution) else (p.target,)
     for target in targets:
         _check_target(p.kind, target)
@@ -95,6 +99,9 @@ def _check_param(what: str, value: Any, default: Any) -> None:
             raise PerturbationError(f"{what} must be {len(default)} numbers, got {value!r}.")
         for part in value:
             number(part, what)
+    elif isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise PerturbationError(f"{what} must be true or false, got {value!r}.")
     elif not isinstance(default, str):
         number(value, what)
 

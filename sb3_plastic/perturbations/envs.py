@@ -9,6 +9,7 @@ simulation: damage changes neither the control cost nor, before it begins, anyth
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,9 @@ class PerturbableEnv(MujocoEnv):
         entries = self._read(perturbations, scenario)
         self._robot: Robot | None = None
         self._terrain = _needs_terrain(entries) if terrain is None else terrain
-        if not {"camera_id", "camera_name", "default_camera_config"} & {*kwargs}:
+        given = inspect.signature(super().__init__).parameters
+        chooses = "camera_name" in given or any(p.kind is p.VAR_KEYWORD for p in given.values())
+        if chooses and not {"camera_id", "camera_name", "default_camera_config"} & {*kwargs}:
             kwargs["camera_name"] = "track"  # follows the robot; where a model has none, MuJoCo's free camera is taken
         super().__init__(*args, **kwargs)
         own = {
@@ -79,7 +82,12 @@ class PerturbableEnv(MujocoEnv):
         }
         if isinstance(self, EzPickle):
             self._ezpickle_kwargs |= own
-        (self._n_sensors,) = self.observation_space.shape or ()
+        shape = self.observation_space.shape or ()
+        if len(shape) != 1:
+            raise PerturbationError(
+                f"A perturbable environment observes a box of one axis, got {self.observation_space}."
+            )
+        (self._n_sensors,) = shape
         self.perturber = self._make_perturber()
         self.perturber.use(entries)
         self.observe_context = observe_context
@@ -204,7 +212,8 @@ class PerturbableEnv(MujocoEnv):
             skipped = structure.get("skipped_qpos", 0)
             for name, j in self.robot.joints.items():
                 sensors[name] = [int(m.jnt_qposadr[j]) - skipped, m.nq - skipped + int(m.jnt_dofadr[j])]
-        half_range, middle = np.diff(m.actuator_ctrlrange, axis=1)[:, 0] / 2, m.actuator_ctrlrange.mean(axis=1)
+        ctrlrange = np.where(m.actuator_ctrllimited[:, None], m.actuator_ctrlrange, (-1.0, 1.0))  # no range: units
+        half_range, middle = np.diff(ctrlrange, axis=1)[:, 0] / 2, ctrlrange.mean(axis=1)
         return Perturber(Plant(self.robot_name, self.robot, half_range, middle, sensors, self._n_sensors))
 
     def _asked(self, options: Mapping[str, Any]) -> tuple[Perturbation, ...]:

@@ -23,6 +23,7 @@ Arrays = dict[str, NDArray[Any]]
 TERRAIN_SPACING = 0.5  # m between neighbouring heights
 TERRAIN_BEHIND, TERRAIN_AHEAD, TERRAIN_SIDE = 10.0, 390.0, 20.0  # m around the start; x is forward
 FLOOR_DROP = 0.02  # m by which the plane is lowered under active terrain, so that it catches only who leaves it
+LOCKABLE = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))  # MuJoCo cannot hold a ball
 VARIANTS = 32  # limb geometries kept compiled (some 0.2 MB each)
 
 
@@ -115,8 +116,9 @@ class Robot:
 
     @cached_property
     def locks(self) -> dict[int, int]:
-        """Id of the inactive equality constraint that can hold a driven joint, by the joint's id."""
-        return {j: self.model.equality(f"lock_{name}").id for name, j in self.joints.items()}
+        """Id of the inactive equality constraint that can hold a driven hinge or slide, by the joint's id."""
+        able = {name: j for name, j in self.joints.items() if int(self.model.jnt_type[j]) in LOCKABLE}
+        return {j: self.model.equality(f"lock_{name}").id for name, j in able.items()}
 
     @cached_property
     def bodies(self) -> dict[str, int]:
@@ -161,7 +163,8 @@ class Robot:
 
     def actuators_of(self, joints: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
         """Ids of the motors of some joints, in their order. :param joints: their ids"""
-        driven = self.model.actuator_trnid[:, 0]
+        of_joint = self.model.actuator_trntype == 0  # else the id is that of a tendon, or of something else
+        driven = np.where(of_joint, self.model.actuator_trnid[:, 0], -1)
         return np.array([motor for joint in joints for motor in np.flatnonzero(driven == joint)], dtype=np.intp)
 
     def can_move(self, direction: ArrayLike) -> bool:
@@ -205,7 +208,7 @@ class Robot:
         spec, total_mass = _parse(self.path)
         driven = {actuator.target for actuator in spec.actuators}
         for joint in spec.joints:
-            if joint.name in driven:
+            if joint.name in driven and int(joint.type) in LOCKABLE:
                 lock = spec.add_equality(
                     type=mujoco.mjtEq.mjEQ_JOINT, objtype=mujoco.mjtObj.mjOBJ_JOINT, name1=joint.name
                 )

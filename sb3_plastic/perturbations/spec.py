@@ -60,8 +60,7 @@ def number(value: Any, what: str) -> float:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists as tuples, and numbers of numpy as those of Python, which JSON takes."""
-    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value  # JSON takes Python's
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
 
 
@@ -189,7 +188,7 @@ class Schedule:
     pause: float | Distribution | None = None
 
     def __post_init__(self) -> None:
-        if self.form not in FORMS:
+        if not isinstance(self.form, str) or self.form not in FORMS:
             raise unknown("schedule", self.form, FORMS)
         fields = FORMS[self.form]
         for name in (f.name for f in dataclasses.fields(self) if f.name != "form"):
@@ -205,8 +204,9 @@ class Schedule:
             for extreme in value.values() if isinstance(value, Distribution) else (value,):
                 if extreme != math.inf and number(extreme, f"{name!r} of a schedule") < smallest:
                     raise PerturbationError(f"{name!r} of a schedule must be at least {smallest}, got {extreme}.")
-        if isinstance(self.at, int | float) and isinstance(self.end, int | float) and self.end <= self.at:
-            raise PerturbationError(f"'end' of a schedule must come after 'at', {self.at}, got {self.end}.")
+        at, end = (fields.get(n) if (value := getattr(self, n)) is None else value for n in ("at", "end"))
+        if end is not None and min(extremes_of(end)) <= max(extremes_of(at)):
+            raise PerturbationError(f"'end' of a schedule must come after 'at', {_plain(at)}, got {_plain(end)}.")
 
     def draw(self, name: str, rng: np.random.Generator) -> float:
         """The value of one field, drawn if it is a distribution, in steps. :param name: the field"""
@@ -366,15 +366,15 @@ def from_yaml(text: str) -> tuple[Perturbation, ...]:
     """
     try:
         return parse(yaml.safe_load(text))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, errors.UserError):
             raise
         raise PerturbationError(f"This is no list of perturbations in YAML: {error}") from error
 
 
 def from_json(text: str) -> tuple[Perturbation, ...]:
-    """Read perturbations from JSON. :param text: a list of objects"""
-    return parse(json.loads(text))
+    """Read perturbations from JSON, which is YAML. :param text: a list of objects"""
+    return from_yaml(text)
 
 
 def to_yaml(perturbations: Sequence[Perturbation]) -> str:
@@ -396,5 +396,5 @@ def load(path: str | Path) -> tuple[Perturbation, ...]:
     """
     try:
         return from_yaml(Path(path).read_text(encoding="utf-8"))
-    except PerturbationError as error:
+    except (PerturbationError, UnicodeDecodeError) as error:
         raise PerturbationError(f"{path}: {error}") from error

@@ -6,7 +6,9 @@ import base64
 import binascii
 import errno
 import json
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,9 @@ NOT_NEEDED: dict[str, Any] = {
 """What a model that only acts does without, and what stands in its place. Pickled entries of these names are not even
 looked at: schedules are functions, which nobody can tell from an attack."""
 
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What a damaged archive raises, by its compression; bzip2 raises an OSError."""
+
 
 def read_member(path: Path, member: str) -> bytes:
     """
@@ -64,7 +69,7 @@ def read_member(path: Path, member: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
+    except (*UNREADABLE, KeyError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: of a seek to nowhere
             raise  # the disk's answer, not the file's
         raise DamagedError(f"The model {path}", f"{member}: {error}") from error

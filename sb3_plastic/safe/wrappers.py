@@ -66,4 +66,4 @@ def listed(value: Any) -> list[Any]:
 
     :param value: one wrapper, a list of them, or None
     """
-    return value if isinstance(value, list) else [] if value is None else [value]
+    return [*value] if isinstance(value, list | tuple) else [] if value is None else [value]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.schedules import Timing
-from sb3_plastic.perturbations.spec import FORMS, Perturbation, PerturbationError
+from sb3_plastic.perturbations.spec import FORMS, Perturbation, PerturbationError, unknown
 
 Limits = tuple[float, float]
 Refusal = Callable[[Any, NDArray[np.intp], Mapping[str, Any], str], str | None]
@@ -140,9 +140,17 @@ class Kind:
 
 KINDS: dict[str, Kind] = {}
 
+LAYERS = ("model", "shape", "lock", "force", "action", "observation")
+TARGETS = ("joint", "body", "limb", "sensor")
+
 
 def kind(layer: str, law: str, unit: str, **metadata: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated function as the kind of its name; its law is its docstring. :param layer: see `Kind`"""
+
+    if layer not in LAYERS:
+        raise unknown("layer", layer, LAYERS)
+    if metadata.get("target") not in (None, *TARGETS):
+        raise unknown("target", metadata["target"], TARGETS)
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__

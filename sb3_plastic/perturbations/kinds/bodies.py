@@ -202,6 +202,11 @@ def motor_off(active: Active) -> None:
     active.robot.model.actuator_gear[active.robot.actuators_of(active.ids)] = 0
 
 
+def _not_lockable(robot: Any, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    balls = [robot.model.joint(int(j)).name for j in ids if int(j) not in robot.locks]
+    return f"a joint that is held is a hinge or a slide; {', '.join(balls)} is a ball" if balls else None
+
+
 @kind(
     "lock",
     "joints are held at the angle that they have when it begins (a constraint: 0.001 to 0.02 rad of play)",
@@ -211,6 +216,7 @@ def motor_off(active: Active) -> None:
     schedules=STEPWISE,
     observable="joint angle and velocity",
     probes=({},),
+    refuse=_not_lockable,
 )
 def joint_lock(active: Active) -> None:
     model, data = active.robot.model, active.data
