@@ -72,8 +72,10 @@ class WholeFiles(BaseAlgorithm):
         except KeyError as error:
             if isinstance(error.__context__, UserError):  # SB3 takes it for that of an old DQN, and fails over it
                 raise error.__context__ from None
-            raise
+            raise cls._of_another(path) from error
         except (ValueError, AssertionError) as error:
+            if "Names of parameters do not match" in str(error):
+                raise cls._of_another(path) from error
             # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
             if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
                 raise
@@ -81,6 +83,10 @@ class WholeFiles(BaseAlgorithm):
         if model.stamp is not None:
             check_stamp(model.stamp, model, "algorithm", {*kwargs, *(custom_objects or {})})
         return model
+
+    @classmethod
+    def _of_another(cls, path: Any) -> UserError:
+        return UserError(f"{path} is no model of {cls.__name__}: another algorithm, such as PlasticES, has saved it.")
 
     @contextmanager
     def kept_defaults(self) -> Iterator[None]:

@@ -92,16 +92,18 @@ def budget(n_trials: int, finished: int, n_timesteps: int, n_evaluations: int, e
     )
 
 
-def winner(study: optuna.Study, command: Callable[[FrozenTrial], Sequence[str]]) -> str:
+def winner(study: optuna.Study, wanted: int, command: Callable[[FrozenTrial], Sequence[str]]) -> str:
     """
     The best trial, and the command that trains with it.
 
     :param study: after the search
+    :param wanted: trials in all
     :param command: that command, by trial
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        return "No trial is finished yet. Start the same command again to go on."
+        again = n_finished(study) < wanted
+        return "No trial is finished" + (" yet. Start the same command again to go on." if again else ".")
     best = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
     return (
         f"Best of {len(complete)} finished trials: number {best.number}, mean return {best.value:.1f}. "

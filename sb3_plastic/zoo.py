@@ -14,6 +14,7 @@ replaces the whole mapping, so a search would tune another network than the one 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import copy
@@ -27,7 +28,7 @@ import yaml
 try:
     import rl_zoo3.exp_manager
     import rl_zoo3.train
-    from optuna import Trial
+    from optuna import Trial, TrialPruned
     from optuna.trial import FrozenTrial
     from rl_zoo3.exp_manager import ExperimentManager as HostManager
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
@@ -152,6 +153,7 @@ class ExperimentManager(HostManager):
         self.given: Params = dict(self.custom_hyperparams or {})  # before they are merged with a configuration
         if self.is_ours and kwargs.get("config") is None:
             self.config = str(config_file(self.algo))
+        self._refused: BaseException | None = None  # what has ended the last trial of a search
         if self.trial_id == 0:
             vars(self).update(trial_id="0")  # RL Zoo takes the number 0 for none
 
@@ -187,6 +189,11 @@ class ExperimentManager(HostManager):
             return evaluated(other.read_hyperparameters()[0].get("policy_kwargs"))
 
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
+        if self.is_ours and self.continue_training and "policy_kwargs" in self.given:
+            raise UserError("-i goes on with the network of its model, whatever policy_kwargs are: leave them out.")
+        for name, value in hyperparams.items():
+            if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value, re.IGNORECASE):
+                hyperparams[name] = float(value)  # 1e-3 is a text in YAML, 1.0e-3 a number
         if self.n_timesteps > 0:  # given on the command line, so that the configuration need not have it
             hyperparams.setdefault("n_timesteps", self.n_timesteps)
         for name, otherwise in (("policy", ""), ("n_timesteps", ", or pass -n")):
@@ -199,6 +206,14 @@ class ExperimentManager(HostManager):
         self.eval_env_kwargs = self.eval_env_kwargs or self.env_kwargs
         check_names(self.algo, processed)
         return Hyperparameters(processed) if self.is_ours else processed, wrapper, callbacks, vec_env_wrapper
+
+    def objective(self, trial: Trial) -> float:
+        """As in RL Zoo; of trials that errors have ended, the last error is kept."""
+        try:
+            return super().objective(trial)
+        except TrialPruned as pruned:
+            self._refused = pruned.__cause__
+            raise
 
     def create_callbacks(self) -> None:
         """As in RL Zoo, but checkpoints keep the statistics of VecNormalize, with which a training can go on."""
@@ -248,9 +263,10 @@ class ExperimentManager(HostManager):
             if "No trials are completed" not in str(error):  # which is said below, in other words
                 raise
             if tuning.n_finished(study) >= wanted:
-                raise UserError("All trials were pruned: there is no best one. Take --pruner none.") from error
+                why = f"the last by an error: {self._refused}" if self._refused else "take --pruner none."
+                raise UserError(f"All trials were pruned: there is no best one; {why}") from error
         finally:
-            print(tuning.winner(study, self._train_command), flush=True)
+            print(tuning.winner(study, wanted, self._train_command), flush=True)
 
     def _train_command(self, trial: FrozenTrial) -> list[str]:
         """What trains with a trial. What was drawn wins over what was given, as it did in the search."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from envs import BOX, random_vec_env
+from envs import BOX, random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -27,6 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO
+from sb3_plastic.errors import UserError
 from sb3_plastic.es.evaluator import environment_seeds, reset_options
 from sb3_plastic.es.evolved import get_vector, set_vector
 from sb3_plastic.es.population import Population
@@ -416,6 +417,19 @@ def test_environments_idle_once_their_individual_has_finished():
     assert len(fitness) == 2
 
 
+def test_what_is_set_while_an_environment_idles_reaches_it():
+    env = DummyVecEnv([lambda length=length: Counted(length) for length in (2, 9)])
+
+    class Curriculum(BaseCallback):
+        def _on_step(self):
+            if self.n_calls == 5:  # the first idles
+                self.training_env.set_attr("length", 7)
+            return True
+
+    small_es(env, population_size=2, shared_seeds="none").learn(1, callback=Curriculum())
+    assert [one.length for one in env.envs] == [7, 7]
+
+
 class Picky(Counted):
     """Refuses the action 0, and shows a dict."""
 
@@ -655,13 +669,51 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
         (dict(n_episodes=0), "n_episodes must be a whole number at least 1, got 0"),
         (dict(n_episodes=1.5), r"n_episodes must be a whole number at least 1, got 1\.5"),
         (dict(population_size=8.0), r"population_size must be a whole number at least 2, got 8\.0 \(write 8\)"),
-        (dict(sigma=-1.0), r"sigma is a standard deviation, above 0, got -1\.0"),
+        (dict(sigma=-1.0), r"sigma, a standard deviation, must be .* above 0, got -1\.0"),
+        (dict(sigma="1e-1"), "sigma, a standard deviation, must be a finite number above 0, got '1e-1'"),
+        (dict(alive_bonus_offset=np.nan), "alive_bonus_offset must be a finite number"),
+        (dict(strategy_kwargs=dict(weight_decay="1e-2")), "weight_decay must be a finite number at least 0"),
+        (dict(strategy_kwargs=dict(weight_decy=0.1)), "strategy_kwargs of openai_es: .*'weight_decy'"),
         (dict(policy_kwargs=dict(rule="ojo")), "Unknown plasticity rule 'ojo'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small_es(**kwargs)
+
+
+def test_a_learning_rate_that_falls_below_zero_is_refused():
+    with pytest.raises(UserError, match="The learning rate must be a finite number at least 0, got -"):
+        small_es(learning_rate=lambda remaining: remaining - 0.9).learn(500)
+    with pytest.raises(UserError, match=r"learning_rate must be a finite number at least 0, got -0\.1"):
+        small_es(learning_rate=-0.1)
+
+
+def test_a_seed_that_is_set_later_seeds_the_noise_too():
+    trained = []
+    for _ in range(2):
+        model = small_es(seed=None)
+        model.policy.load_state_dict(trained[0].policy.state_dict() if trained else model.policy.state_dict())
+        trained.append(model)
+    for model in trained:
+        model.set_random_seed(7)
+        model.strategy.mean.data.copy_(model._mean())
+        model.learn(1)
+    assert torch.equal(mean_of(trained[0]), mean_of(trained[1]))
+
+
+def test_a_model_of_another_algorithm_is_named(tmp_path):
+    small_es().save(tmp_path / "es.zip")
+    small_ppo().save(tmp_path / "ppo.zip")
+    for algorithm, name in ((PlasticPPO, "es"), (PlasticES, "ppo")):
+        with pytest.raises(UserError, match=f"{name}.zip is no model of {algorithm.__name__}: another algorithm"):
+            algorithm.load(tmp_path / f"{name}.zip")
+
+
+def test_a_model_goes_on_evolving_what_it_has_evolved(tmp_path):
+    small_es().save(tmp_path / "m.zip")
+    with pytest.raises(UserError, match=r"or of another `evolve`\. To evolve something else, start anew"):
+        PlasticES.load(tmp_path / "m.zip", evolve="plasticity")
 
 
 def test_a_policy_without_a_state_is_refused():

@@ -116,6 +116,13 @@ def test_a_tier_that_there_is_not_is_refused_before_anything_is_run(study, tmp_p
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("option", ["--episodes", "--steps", "--jobs"])
+def test_a_study_of_nothing_is_refused_before_anything_is_trained(option, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["learning", "--out", str(tmp_path), option, "0"])
+    assert f"argument {option}: a whole number from 1 on, got '0'" in capsys.readouterr().err
+
+
 def test_curves_say_what_is_missing(tmp_path, capsys):
     assert cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path / 'typo'}"]) == 2
     assert "is no training: there are no *.monitor.csv in it" in capsys.readouterr().err

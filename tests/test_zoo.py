@@ -187,6 +187,34 @@ def test_training_continues_from_a_model(trained, tmp_path):
     assert 0 < (w_before - w_after).abs().max() < 0.1  # it learned on, from there
 
 
+def test_a_training_that_goes_on_has_the_network_of_its_model(trained, tmp_path):
+    arguments = ["train", "--env", ENV, "-n", "64", "-i", str(trained / RUN / f"{ENV}.zip"), "-f", str(tmp_path)]
+    output = answer([*arguments, "-params", "policy_kwargs:dict(rule='none')"], code=2)
+    assert "-i goes on with the network of its model, whatever policy_kwargs are: leave them out." in output
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yml").write_text(
+        "CartPole-v1: {policy: PlasticPolicy, n_timesteps: 64, n_steps: 64, batch_size: 32, learning_rate: 1e-2}"
+    )
+    answer(["train", "--env", "CartPole-v1", "-conf", "mine.yml", "--eval-freq", "-1", "--save-freq", "-1"], code=0)
+    saved = yaml.unsafe_load((tmp_path / "logs/plastic_ppo/CartPole-v1_1/CartPole-v1/config.yml").read_text())
+    assert dict(saved)["learning_rate"] in (0.01, "1e-2")
+    from sb3_plastic import PlasticPPO
+
+    assert PlasticPPO.load(tmp_path / "logs/plastic_ppo/CartPole-v1_1/CartPole-v1.zip").lr_schedule(1) == 0.01
+
+
+def test_a_search_whose_trials_all_fail_says_why(tmp_path):
+    entries = "{policy: PlasticPolicy, n_timesteps: 64, callback: [sb3_plastic.callbacks.PlasticityCallback]}"
+    (tmp_path / "mine.yml").write_text(f"CartPole-v1: {entries}")
+    arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-conf", "mine.yml", "-n", "64", "--n-trials", "1"]
+    output = zoo("tune", *arguments, "--n-evaluations", "1", cwd=tmp_path, code=2)
+    assert "there is no best one; the last by an error: PlasticityCallback" in output
+    assert "Start the same command again" not in output
+
+
 def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path):
     shutil.copytree(trained / RUN, tmp_path / "killed")
     shutil.rmtree(tmp_path / "killed" / ENV)  # a training that was killed has not come to its own statistics

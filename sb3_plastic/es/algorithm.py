@@ -184,12 +184,12 @@ class PlasticES(WholeFiles):
         check_choice("shared_seeds", self.shared_seeds, SHARED_SEEDS)
         for name, least in (("population_size", 2), ("n_episodes", 1), ("n_workers", 0)):
             check_number(name, getattr(self, name), at_least=least, integer=True)
+        check_number("alive_bonus_offset", self.alive_bonus_offset)
         if self.scenarios is not None and (isinstance(self.scenarios, str) or not len(self.scenarios)):
             raise UserError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
         self._setup_lr_schedule()
+        check_number("learning_rate", self.lr_schedule(1.0), at_least=0)
         self.set_random_seed(self.seed)
-        if self.seed is not None:
-            self.noise_seed = self.seed
         spaces_of = self.observation_space, self.action_space
         with self.kept_defaults():
             policy = self.policy_class(*spaces_of, self.lr_schedule, **self.policy_kwargs)
@@ -207,8 +207,17 @@ class PlasticES(WholeFiles):
         if start_from is not None:
             take_actor(self.policy, start_from, self.evolved.plasticity)
         make = STRATEGIES[self.strategy_name]
-        self.strategy = make(self._mean(), self.population_size, self.sigma, **(self.strategy_kwargs or {}))
+        try:
+            self.strategy = make(self._mean(), self.population_size, self.sigma, **(self.strategy_kwargs or {}))
+        except TypeError as error:
+            raise UserError(f"strategy_kwargs of {self.strategy_name}: {error}.") from error
         self.check_policy()
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """As in SB3; the noise of the individuals and the seeds of their environments follow it, too."""
+        super().set_random_seed(seed)
+        if seed is not None:
+            self.noise_seed = seed
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "strategy", "evolved"]
@@ -298,6 +307,7 @@ class PlasticES(WholeFiles):
         :param fitness: of the individuals in each scenario, [P, S]
         """
         learning_rate = self.lr_schedule(self._current_progress_remaining)
+        check_number("The learning rate", learning_rate, at_least=0)
         total = SCENARIO_FITNESS[self.scenario_fitness](fitness)
         logged = self.strategy.tell(total, learning_rate)
         parameters = self.policy.actor_parameters()

@@ -84,7 +84,8 @@ class SeparableCMA:
     def state_dict(self) -> dict[str, Any]:
         """See :meth:`~sb3_plastic.es.strategies.Strategy.state_dict`: numbers and arrays, nothing pickled."""
         return {"mean": self.mean, "sigma": self._sigma()} | {
-            part: {name: torch.tensor(value) for name, value in vars(owner).items() if _is_number(value)}
+            # By numpy, since a number of Python's would lose half of its digits in a tensor.
+            part: {name: torch.tensor(np.asarray(value)) for name, value in _numbers(owner).items()}
             for part, owner in self._parts().items()
         }
 
@@ -95,7 +96,7 @@ class SeparableCMA:
         self._es = self._new()
         self._es.ask()  # the package starts its clock at the first call, which is no longer the first after this
         for part, owner in self._parts().items():
-            for name, value in state[part].items():
+            for name, value in _numbers(state[part]).items():
                 setattr(owner, name, value.numpy().copy() if value.ndim else value.item())
 
     def _parts(self) -> dict[str, Any]:
@@ -104,6 +105,16 @@ class SeparableCMA:
         return {"search": es, "step_size": es.adapt_sigma, "scaling": es.sigma_vec, "sampler": es.sm}
 
 
+KEYS = ("_mueff", "_lam")
+"""Of a sampler's cache, whose content is no number: without these the package fills it again."""
+
+
+def _numbers(owner: Any) -> dict[str, Any]:
+    """The numbers and arrays of an object, or of its saved state."""
+    values = owner if isinstance(owner, dict) else vars(owner)
+    return {name: value for name, value in values.items() if name not in KEYS and _is_number(value)}
+
+
 def _is_number(value: Any) -> bool:
-    is_array = isinstance(value, np.ndarray) and value.dtype.kind in "fi"
+    is_array = isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fi")
     return is_array or (isinstance(value, int | float | np.number) and not isinstance(value, np.bool_))

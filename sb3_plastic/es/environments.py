@@ -51,13 +51,20 @@ class Idle(gym.Wrapper[Any, Any, Any, Any]):
     :param observation: what a step returns
     """
 
+    _observation: Any
+
     def __init__(self, env: gym.Env[Any, Any], observation: Any) -> None:
         super().__init__(env)
-        self.observation = observation
+        self._observation = observation
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # What is set from outside is meant for the environment, which outlives this.
+        own = name == "env" or name.startswith("_")
+        super().__setattr__(name, value) if own else setattr(self.env, name, value)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """:param action: not used  :return: the same observation, no reward, not done"""
-        return self.observation, 0.0, False, False, {}
+        return self._observation, 0.0, False, False, {}
 
 
 class IdlePipe:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.es.individuals import Individuals, antithetic, normal
 from sb3_plastic.es.optimizers import OPTIMIZERS
 
@@ -126,10 +126,12 @@ class MirroredSearch:
                 "one on either side of the mean."
             )
         check_sigma(sigma)
-        if not 0 <= max_sigma_change < 1:
-            raise UserError(f"max_sigma_change is a fraction of sigma in [0, 1), got {max_sigma_change}.")
-        if not 0 < sigma_decay <= 1:
-            raise UserError(f"sigma_decay is a factor per generation in (0, 1], got {sigma_decay}.")
+        check_number("max_sigma_change, a fraction of sigma,", max_sigma_change, at_least=0, below=1)
+        check_number("sigma_decay, a factor per generation,", sigma_decay, above=0, at_most=1)
+        for name, value in dict(
+            sigma_learning_rate=sigma_learning_rate, min_sigma=min_sigma, weight_decay=weight_decay
+        ).items():
+            check_number(name, value, at_least=0)
         check_choice("fitness_shaping", fitness_shaping, SHAPINGS)
         check_choice("optimizer", optimizer, OPTIMIZERS)
         self.n_pairs, self.natural = population_size // 2, natural
@@ -196,8 +198,7 @@ class MirroredSearch:
 
 def check_sigma(sigma: float) -> None:
     """:raises UserError: unless it can be a standard deviation. :param sigma: it"""
-    if not sigma > 0:
-        raise UserError(f"sigma is a standard deviation, above 0, got {sigma}.")
+    check_number("sigma, a standard deviation,", sigma, above=0)
 
 
 def check_fitness(fitness: np.ndarray, population_size: int) -> None:
@@ -221,8 +222,9 @@ def check_state(state: dict[str, Any], keys: tuple[str, ...], mean: Tensor, stri
         shape = tuple(state[name].shape)
         if shape != tuple(mean.shape):
             raise UserError(
-                f"The saved {name} has shape {shape}, the policy's parameters {tuple(mean.shape)}: "
-                "they are of another network."
+                f"The saved {name} has shape {shape}, what evolves of the policy {tuple(mean.shape)}: it is of another "
+                "network, or of another `evolve`. To evolve something else, start anew from the policy: "
+                "PlasticES(..., evolve=..., start_from=FILE)."
             )
 
 

@@ -25,7 +25,7 @@ from sb3_plastic.errors import UserError, check_choice, unknown
 from sb3_plastic.perturbations.suites import load_suite, suite_names
 from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
 from sb3_plastic.studies.layers import FITTED_STEPS, Fit, check_fitted, run_fit
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, read_results, required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -199,9 +199,9 @@ def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="these instead of the tier's, names without the suite's: nominal 'novel/wires_*/onset'",
     )
-    add("--episodes", type=int, default=16, help="of each scenario (default: %(default)s)")
+    add("--episodes", type=whole, default=16, help="of each scenario (default: %(default)s)")
     add("--first-episode", type=int, default=20_000, help="seed of the first episode (default: %(default)s)")
-    add("--steps", type=int, default=FITTED_STEPS, help="of the nominal robot, to fit a layer (default: %(default)s)")
+    add("--steps", type=whole, default=FITTED_STEPS, help="of the nominal robot, to fit a layer (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     return parser
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
 
-from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
-from sb3_plastic.studies.options import add_out, parser_of
+from sb3_plastic.studies.options import add_out, parser_of, whole
 from sb3_plastic.studies.table import from_csv, to_csv
 from sb3_plastic.versions import versions
 
@@ -38,10 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of("curves", __doc__)
     parser.add_argument("groups", nargs="*", metavar="LABEL=FOLDER,FOLDER,...")
     add_out(parser)
-    parser.add_argument("--bin-size", type=int, default=10_000, help="environment steps per point (default: 10000)")
+    parser.add_argument("--bin-size", type=whole, default=10_000, help="environment steps per point (default: 10000)")
     parser.add_argument("--report-only", action="store_true", help="draw the curves.csv in --out")
     args = parser.parse_args(argv)
-    check_number("--bin-size", args.bin_size, at_least=1, integer=True)
     table = args.out / "curves.csv"
     if not args.report_only:
         rows = []

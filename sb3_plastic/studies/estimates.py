@@ -24,7 +24,7 @@ from sb3_plastic.perturbations.suites import Scenario
 from sb3_plastic.studies.commands import configuration, train_once
 from sb3_plastic.studies.damage import JOINTS, ROBOT, Entry
 from sb3_plastic.studies.evolution_report import each, score
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -104,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--agents", nargs="+", choices=AGENTS, default=list(AGENTS), metavar="AGENT", help=f"of {', '.join(AGENTS)}")
     add("--layer", type=Path, default=Path(f"docs/results/adaptive/{ROBOT}-v5"), help="default: %(default)s")
     add("--logs", type=Path, default=Path("logs/estimates"), help="models go there (default: %(default)s)")
-    add("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
-    add("--episodes", type=int, default=EPISODES, help="of each scenario (default: %(default)s)")
+    add("--steps", type=whole, default=1_000_000, help="of each training (default: %(default)s)")
+    add("--episodes", type=whole, default=EPISODES, help="of each scenario (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     args = parser.parse_args(argv)
     one_thread()

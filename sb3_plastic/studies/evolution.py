@@ -27,7 +27,7 @@ from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.studies import damage
 from sb3_plastic.studies.evolution_report import report
 from sb3_plastic.studies.evolution_training import FIRST_FINAL, file_stem, recipe, returns_of, statistics, train
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -119,9 +119,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     agents = [agent for part in PARTS.values() for agent in part]
     add("--agents", nargs="+", choices=agents, metavar="AGENT", help="default: all of the part")
     add("--logs", type=Path, default=Path("logs/evolution"), help="models go there (default: %(default)s)")
-    add("--steps", type=int, default=10_000_000, help="of each training (default: %(default)s)")
+    add("--steps", type=whole, default=10_000_000, help="of each training (default: %(default)s)")
     add("--minutes", type=float, default=0.0, help="of processor time of each training, at most (default: no limit)")
-    add("--episodes", type=int, default=EPISODES, help="of each evaluation (default: %(default)s)")
+    add("--episodes", type=whole, default=EPISODES, help="of each evaluation (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     args = parser.parse_args(argv)
     one_thread()

@@ -31,7 +31,7 @@ from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedu
 from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -104,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--logs", type=Path, default=LOGS, help="models go there (default: %(default)s)")
     parser.add_argument("--envs", nargs="+", default=ENVS[:2], choices=ENVS, help="default: %(default)s")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
-    parser.add_argument("--steps", type=int, default=1_000_000, help="of each training (default: %(default)s)")
-    parser.add_argument("--episodes", type=int, default=EPISODES, help="of each evaluation (default: %(default)s)")
+    parser.add_argument("--steps", type=whole, default=1_000_000, help="of each training (default: %(default)s)")
+    parser.add_argument("--episodes", type=whole, default=EPISODES, help="of each evaluation (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     parser.add_argument("--search", action="store_true", help="compare candidate settings; use other seeds")
     names = sorted({name for env_id in ENVS for label in SEARCHED for name in candidates(env_id, label)})

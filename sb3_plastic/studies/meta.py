@@ -21,7 +21,7 @@ from sb3_plastic.report.results import read_results as read_evaluations
 from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.meta_report import write_report
 from sb3_plastic.studies.meta_scores import CONDITION, SCORES
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--logs", type=Path, default=Path("logs/meta"), help="models and evaluations go there")
     parser.add_argument("--robots", nargs="+", default=["HalfCheetah", "Ant"], choices=ROBOTS)
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
-    parser.add_argument("--steps", type=int, default=300_000, help="of each training (default: %(default)s)")
+    parser.add_argument("--steps", type=whole, default=300_000, help="of each training (default: %(default)s)")
     tiers = load_suite("nda-v1").tiers
     parser.add_argument("--tier", default="quick", choices=tiers, help="how much is judged (default: %(default)s)")
     add_running(parser, [0, 1, 2])

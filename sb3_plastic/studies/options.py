@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sb3_plastic.errors import check_number
 from sb3_plastic.studies.ray_tasks import RayTasks
 from sb3_plastic.studies.runner import LocalProcesses, Place
 
@@ -30,11 +29,23 @@ def add_running(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
     :param seeds: default seeds
     """
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds, help=f"default: {' '.join(map(str, seeds))}")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, one thread each (default: 1)")
+    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="processes, one thread each (default: 1)")
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="run cells as Ray tasks: auto, host:port, or local with --jobs processes"
     )
     parser.add_argument("--report-only", action="store_true", help="run nothing: report on the results in --out")
+
+
+def whole(text: str) -> int:
+    """
+    A number of something, for argparse.
+
+    :param text: from the command line
+    :raises argparse.ArgumentTypeError: unless it is a whole number from 1 on
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, got {text!r}")
+    return int(text)
 
 
 def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -60,5 +71,4 @@ def place_of(args: argparse.Namespace) -> Place:
 
     :param args: parsed arguments
     """
-    check_number("--jobs", args.jobs, at_least=1, integer=True)
     return LocalProcesses(args.jobs) if args.ray is None else RayTasks(args.ray, args.jobs)

@@ -28,7 +28,7 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replacing
 from sb3_plastic.seeding import seed_each
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_running(parser, [0, 1, 2])
     parser.add_argument("--envs", nargs="+", choices=SIZES, default=list(SIZES), metavar="ENV", help="default: all")
     parser.add_argument("--algos", nargs="+", choices=("sac", "ppo"), default=["sac", "ppo"], help="default: both")
-    parser.add_argument("--episodes", type=int, default=20, help="of each change (default: 20)")
+    parser.add_argument("--episodes", type=whole, default=20, help="of each change (default: 20)")
     parser.add_argument("--scale", type=float, default=1.0, help="of all lengths of trainings (default: 1)")
     args = parser.parse_args(argv)
     one_thread()

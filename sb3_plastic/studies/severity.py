@@ -34,7 +34,7 @@ from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.suites import load_suite
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 from sb3_plastic.seeding import seed_each
-from sb3_plastic.studies.options import parser_of
+from sb3_plastic.studies.options import parser_of, whole
 from sb3_plastic.studies.runner import one_thread
 
 Array = NDArray[np.float64]
@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--suite", default="nda-v1", help="default: %(default)s")
     parser.add_argument("--robot", choices=ROBOTS, required=True)
     parser.add_argument("--models", nargs="+", type=Path, required=True, help="of several trainings")
-    parser.add_argument("--episodes", type=int, default=8, help="of each scenario (default: %(default)s)")
+    parser.add_argument("--episodes", type=whole, default=8, help="of each scenario (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=100, help="of the first episode (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=1000, help="of an episode (default: %(default)s)")
+    parser.add_argument("--steps", type=whole, default=1000, help="of an episode (default: %(default)s)")
     parser.add_argument("--sweep", action="store_true", help="factors of the suite's families instead of its scenarios")
     args = parser.parse_args(argv)
     for model in args.models:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of
+from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all")
     add_running(parser, [0, 1, 2, 3, 4])
     parser.add_argument(
-        "--grid-seeds", type=int, default=1, metavar="N", help="how many of the seeds the rest of the grid gets"
+        "--grid-seeds", type=whole, default=1, metavar="N", help="how many of the seeds the rest of the grid gets"
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--smoke", action="store_true", help="a few updates of a few networks: does it run?")
