@@ -20,6 +20,8 @@ from sb3_plastic.stamp import check_stamp, make_stamp
 
 SelfWholeFiles = TypeVar("SelfWholeFiles", bound="WholeFiles")
 
+OF_ANOTHER = "{} is no model of {}: another algorithm, such as PlasticES, has saved it."
+
 
 class WholeFiles(BaseAlgorithm):
     """Mix-in of an SB3 algorithm, named before its base class: atomic save, truncated files are rejected."""
@@ -72,10 +74,10 @@ class WholeFiles(BaseAlgorithm):
         except KeyError as error:
             if isinstance(error.__context__, UserError):  # SB3 takes it for that of an old DQN, and fails over it
                 raise error.__context__ from None
-            raise cls._of_another(path) from error
+            raise UserError(OF_ANOTHER.format(path, cls.__name__)) from error
         except (ValueError, AssertionError) as error:
             if "Names of parameters do not match" in str(error):
-                raise cls._of_another(path) from error
+                raise UserError(OF_ANOTHER.format(path, cls.__name__)) from error
             # Of a file cut short near its end, zipfile takes the last member, itself an archive, for the whole.
             if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
                 raise
@@ -83,10 +85,6 @@ class WholeFiles(BaseAlgorithm):
         if model.stamp is not None:
             check_stamp(model.stamp, model, "algorithm", {*kwargs, *(custom_objects or {})})
         return model
-
-    @classmethod
-    def _of_another(cls, path: Any) -> UserError:
-        return UserError(f"{path} is no model of {cls.__name__}: another algorithm, such as PlasticES, has saved it.")
 
     @contextmanager
     def kept_defaults(self) -> Iterator[None]:

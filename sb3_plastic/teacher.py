@@ -139,9 +139,15 @@ class Lessons:
         # A copy: a function may write over what it is given, which is the student's.
         obs = map_obs(np.copy, obs) if self.normalization is None else self.normalization(obs)
         actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
+        actions = np.asarray(actions)
+        if actions.dtype.kind not in "biuf" or actions.shape[:1] != episode_starts.shape:
+            raise UserError(
+                f"A teacher returns an array with an action for each of {len(episode_starts)} observations, got shape "
+                f"{actions.shape} of {actions.dtype}."
+            )
         if not np.isfinite(actions).all():
             raise NotFiniteError("The teacher's actions are not finite: are these the observations that it knows?")
-        return np.asarray(actions)
+        return actions
 
 
 def as_returned(obs: Any, env: VecEnv | None) -> Any:

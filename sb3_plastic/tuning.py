@@ -102,8 +102,7 @@ def winner(study: optuna.Study, wanted: int, command: Callable[[FrozenTrial], Se
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        again = n_finished(study) < wanted
-        return "No trial is finished" + (" yet. Start the same command again to go on." if again else ".")
+        return "No trial is finished" + " yet: the same command goes on" * (n_finished(study) < wanted) + "."
     best = max(complete, key=lambda trial: trial.value if trial.value is not None else float("-inf"))
     return (
         f"Best of {len(complete)} finished trials: number {best.number}, mean return {best.value:.1f}. "

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from stable_baselines3 import PPO
 
 from sb3_plastic.cli import main as cli
 from sb3_plastic.errors import UserError
@@ -63,6 +64,18 @@ def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
         found = list(pool.map(lambda _: commands.train_once([], "ppo", "Toy-v0", tmp_path / "agent"), range(2)))
     assert len(trainings) == 1
     assert found[0] == found[1]
+
+
+def test_an_agent_whose_training_was_interrupted_is_trained_anew(tmp_path, monkeypatch):
+    trainings = []
+    monkeypatch.setattr(commands, "run_command", lambda arguments, log: trainings.append(arguments))
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8)
+    model.learn(8)
+    (tmp_path / "agent" / "ppo" / "Toy-v0_1").mkdir(parents=True)
+    for steps, n_trained in (("8", 0), ("16", 1)):
+        model.save(tmp_path / "agent" / "ppo" / "Toy-v0_1" / "Toy-v0.zip")
+        commands.train_once(["-n", steps], "ppo", "Toy-v0", tmp_path / "agent")
+        assert len(trainings) == n_trained
 
 
 @pytest.mark.parametrize(

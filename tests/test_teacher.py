@@ -225,6 +225,12 @@ def test_a_teacher_whose_actions_are_not_finite_is_blamed_for_them():
         small_ppo(teacher=dict(model=lambda obs: obs * np.nan)).learn(96)
 
 
+@pytest.mark.parametrize("teacher", [lambda obs: None, lambda obs: obs[0], lambda obs: np.full(len(obs), "left")])
+def test_a_teacher_that_returns_no_actions_is_told_what_they_are(teacher):
+    with pytest.raises(UserError, match="A teacher returns an array with an action for each of 3 observations"):
+        small_ppo(teacher=dict(model=teacher)).learn(96)
+
+
 def test_a_teacher_sees_images_turned_also_through_a_vecnormalize_of_rewards():
     shapes = []
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from sb3_plastic.safe import raw_data
 from sb3_plastic.studies.lifetime import end_with_parent
 from sb3_plastic.zoo import config_file
 
@@ -53,10 +54,22 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Two cells may need one agent: a student its teacher, which is a cell, too.
-        if not (trained / f"{name}.zip").is_file():  # written last
+        if not is_trained(trained / f"{name}.zip", arguments):
             shutil.rmtree(folder, ignore_errors=True)
             run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
     return trained
+
+
+def is_trained(model: Path, arguments: Sequence[str]) -> bool:
+    """
+    Whether a training has come to its end. RL Zoo saves the model of one that is interrupted, too.
+
+    :param model: file of the agent
+    :param arguments: of ``train``
+    """
+    if not model.is_file() or "-n" not in arguments:
+        return model.is_file()
+    return int(raw_data(model)["num_timesteps"]) >= int(arguments[arguments.index("-n") + 1])
 
 
 def configuration(algo: str) -> list[str]:
