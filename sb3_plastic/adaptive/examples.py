@@ -14,7 +14,9 @@ Array = NDArray[Any]
 
 class Examples:
     """
-    :param observed: observations, [E, C]
+    Observations to look up. Each is compared with all, which takes a product of matrices: some thousands are cheap.
+
+    :param observed: observations, [E, C], in the units of the robot
     :param mean: of each component, [C]
     :param std: standard deviation of each, [C]
     """

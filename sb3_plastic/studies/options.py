@@ -38,7 +38,7 @@ def add_running(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
 
 def whole(text: str) -> int:
     """
-    A number of something, for argparse.
+    How many of something, as argparse's ``type``.
 
     :param text: from the command line
     :raises argparse.ArgumentTypeError: unless it is a whole number from 1 on
