@@ -162,6 +162,18 @@ def test_the_table_gives_back_what_was_put_in():
     assert json.loads(json.dumps(from_csv(to_csv(rows)))) == rows
 
 
+@pytest.mark.parametrize(
+    "records", [[{"a": 1, "b": [2]}, {"a": 3}], [{"a": None}, {"a": 1}], [{}], [], [{"a": 1}, 2]], ids=str
+)
+def test_the_table_gives_records_back_whatever_they_lack(records):
+    rows = [{"cell": "a", "scores": records}]
+    assert from_csv(to_csv(rows)) == rows
+
+
+def test_the_table_names_the_fields_of_records_once():
+    assert to_csv([{"scores": [{"family": "reversed", "kept": 1.0}] * 3}]).count("kept") == 1
+
+
 def test_names_of_cells_are_names_of_files():
     assert file_name("HalfCheetah-v5", "hebb + simple", "", 300, "seed0") == "HalfCheetah_v5-hebb_simple-300-seed0"
 

@@ -1,4 +1,9 @@
-"""Results as a table: CSV with JSON in the fields that are not text."""
+"""
+Results as a table: CSV with JSON in the fields that are not text.
+
+A list of records (mappings, such as the scores of an agent) is a table in the table: the names once, then the values of
+each record, null where one has none, as in pandas' ``orient="split"``. So the published tables are half as large.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,8 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+RECORDS = {"columns", "data"}
 
 Result = dict[str, Any]
 """What came of a cell: plain data (numbers, strings, lists, mappings) by name."""
@@ -44,11 +51,25 @@ def from_csv(text: str) -> list[Result]:
 
 def _encoded(value: object) -> str:
     is_plain_text = isinstance(value, str) and _decoded(value) is value
-    return str(value) if is_plain_text else json.dumps(value, separators=(",", ":"))
+    return str(value) if is_plain_text else json.dumps(_split(value), separators=(",", ":"))
 
 
 def _decoded(text: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return text
+    if not isinstance(value, dict) or set(value) != RECORDS:
+        return value
+    columns = value["columns"]
+    return [{k: v for k, v in zip(columns, row, strict=True) if v is not None} for row in value["data"]]
+
+
+def _split(value: Any) -> Any:
+    """Records as names and values; all else, and records that themselves hold nothing (None), as it is."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
+        return value
+    if any(v is None for row in value for v in row.values()):
+        return value
+    columns = list(dict.fromkeys(name for row in value for name in row))
+    return {"columns": columns, "data": [[row.get(name) for name in columns] for row in value]}
