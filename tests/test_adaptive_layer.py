@@ -232,6 +232,16 @@ def test_without_excitation_estimates_do_not_drift():
     assert np.abs(estimates["wires"].mean - np.eye(2).ravel()).max() < 0.05
 
 
+def test_strong_motors_are_found_though_errors_stay_in_the_dead_zone():
+    p = policy(("motors", "wires"))
+    p = AdaptivePolicy(Wanderer(), AdaptiveLayer(p.layer.model, replace(p.layer.settings, calm=1e9)))
+    state = play(p, Robots(applied=lambda u, t: 1.3 * u), 120)
+    assert p.acting(state) == ["motors"] * 8
+    estimates = p.estimates(state)
+    assert estimates["motors"].mean == pytest.approx(np.full((8, 2), 1.3), abs=0.1)
+    assert (estimates["wires"].mean == np.eye(2).ravel()).all()  # which waited
+
+
 def test_noise_is_not_taken_for_change():
     rng = np.random.default_rng(1)
     acts = []

@@ -71,6 +71,8 @@ class Hypothesis:
     """Of each synapse, at the start of an episode."""
     noise_scale = 1.0
     """What its gain takes the forward model's variance for, as a multiple."""
+    watchful = False
+    """Whether it learns wherever nominal acts, in its dead zone, too: for what changes the error by little."""
     case_of: str | None = None
     """A more general hypothesis, if it is a case of one: what hints at that hints at it."""
 

@@ -28,6 +28,7 @@ class Motors(Hypothesis):
 
     name = "motors"
     full = False
+    watchful = True
 
     def start(self) -> Array:
         """Every motor does what it is told."""
