@@ -232,14 +232,30 @@ def test_without_excitation_estimates_do_not_drift():
     assert np.abs(estimates["wires"].mean - np.eye(2).ravel()).max() < 0.05
 
 
-def test_strong_motors_are_found_though_errors_stay_in_the_dead_zone():
-    p = policy(("motors", "wires"))
+def strong():
+    return lambda u, t: 1.3 * u
+
+
+def late():
+    sent = [np.zeros((8, 2))]
+    return lambda u, t: (sent.append(u), sent[-2])[1]
+
+
+@pytest.mark.parametrize(("applied", "name"), [(strong, "motors"), (late, "late_1")])
+def test_small_changes_are_found_though_errors_stay_in_the_dead_zone(applied, name):
+    p = policy(("motors", "wires", "late_1"))
     p = AdaptivePolicy(Wanderer(), AdaptiveLayer(p.layer.model, replace(p.layer.settings, calm=1e9)))
-    state = play(p, Robots(applied=lambda u, t: 1.3 * u), 120)
-    assert p.acting(state) == ["motors"] * 8
-    estimates = p.estimates(state)
-    assert estimates["motors"].mean == pytest.approx(np.full((8, 2), 1.3), abs=0.1)
-    assert (estimates["wires"].mean == np.eye(2).ravel()).all()  # which waited
+    state = play(p, Robots(applied=applied()), 120)
+    assert p.acting(state) == [name] * 8
+    assert (p.estimates(state)["wires"].mean == np.eye(2).ravel()).all()  # which waited
+
+
+def test_of_delays_that_were_refuted_all_along_the_one_that_comes_true_acts_first():
+    sent, acts = [], []
+    p = policy(("late_1", "late_2", "late_3"))
+    robots = Robots(applied=lambda u, t: (sent.append(u), sent[t - 3 * (t >= 60)])[1])
+    play(p, robots, 66, lambda u, s: acts.extend(p.acting(s)))
+    assert {*acts} == {"nominal", "late_3"}
 
 
 def test_noise_is_not_taken_for_change():

@@ -102,7 +102,7 @@ def test_responsibilities_are_those_of_a_filter_bank():
             e, H = y - a * s.mean, np.array([[[a]]])
             synapses[k], likelihood = learn(s, e, H, np.array([[R]]), rates, np.ones(1))
             likelihoods.append(likelihood)
-        evidence = accumulate(evidence, against_nominal(np.array(likelihoods)), leak=1)
+        evidence = accumulate(evidence, against_nominal(np.array(likelihoods)), leak=1, floor=-np.inf)
         assert probabilities(evidence, np.zeros(1))[0] == pytest.approx(np.ravel(bank.p), rel=1e-5)
 
 

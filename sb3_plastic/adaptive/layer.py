@@ -106,10 +106,10 @@ class AdaptiveLayer:
             check_choice("hypothesis that always acts", settings.always, self.names)
         # The others let the actor see what the sensors say.
         self.senses = np.array([type(h).sense is not Hypothesis.sense for h in self.hypotheses])
-        self.is_late = np.array([hasattr(h, "delay") for h in self.hypotheses])
         self.cases = {k: self.names.index(h.case_of) for k, h in enumerate(self.hypotheses) if h.case_of in self.names}
         self.asking = [k for k, h in enumerate(self.hypotheses) if type(h).doubt is not Hypothesis.doubt]
         self.watchful = [k for k, h in enumerate(self.hypotheses) if h.watchful]
+        self.is_watched = np.array([k == 0 or h.watchful for k, h in enumerate(self.hypotheses)])
         self.signs = signs_of(model.n_motors)
         self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
@@ -206,15 +206,13 @@ class AdaptiveLayer:
         bank.learn(0, begun.nonzero()[0])
         for k, rows in self._rows_acting(state):
             bank.learn(k, rows[begun[rows]])
-        # A dead zone: while who acts has errors no larger than the forward model's own, the others wait. Where nominal
-        # acts the watchful ones do not: what a motor that is too strong adds is lost in the errors of all components.
+        # A dead zone: while who acts has errors no larger than the forward model's own, the others wait. The watchful
+        # learn where nominal or one of them acts: what they are for can be lost in the errors of all components.
         surprise, expected = bank.traces(acting)
         shaken = begun & (surprise * np.maximum(expected, 1) > self.settings.calm)
-        # Delays are compared with each other in every step: while commands change slowly, a wrong one is nearly right.
-        shaken_or_late = shaken | begun & self.is_late[acting]
-        for k in range(1, len(self.hypotheses)) if shaken_or_late.any() else self.watchful:
-            others = shaken_or_late if self.is_late[k] else shaken
-            others = others | begun & (acting == 0) if k in self.watchful else others
+        watched = begun & self.is_watched[acting]
+        for k in range(1, len(self.hypotheses)) if shaken.any() else self.watchful:
+            others = shaken | watched if k in self.watchful else shaken
             bank.learn(k, np.flatnonzero(others & (acting != k)))
         synapses, gained, hinted = bank.finish(acting)
         for k, general in self.cases.items():

@@ -3,9 +3,9 @@ Responsibilities: which hypothesis explains what happens (multiple-model adaptiv
 
     N   <- .95 N + .05 min( 10, min_k mean_i e_ki^2 / R_i )       noise: errors that no hypothesis explains
     d_k  = -1/2 sum_i e_ki^2 / (R_i max(1, N))
-    L_k <- .9 L_k + d_k - d_nominal                               evidence: it has predicted better
+    L_k <- .9 max( L_k, -5 ) + d_k - d_nominal                    evidence: it has predicted better
     l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, N)
-    J_k <- .5 J_k + ( l_k - l_nominal if N < 1.5 )                hint: it can explain what has just happened
+    J_k <- .5 max( J_k, -5 ) + ( l_k - l_nominal if N < 1.5 )     hint: it can explain what has just happened
 
 Both count; N in them is that of the step before. The hint comes one or two steps before anything can have been
 predicted. It pays for all that the hypothesis could have explained beside, and counts for its cases: wires explain any
@@ -13,7 +13,9 @@ first step, plugs know the cables soon after. In noise that lasts nothing is hin
 anything, and more evidence is asked for. A step says at most 40 against one, compared with the best: against nominal,
 all would reach it where a robot goes wild.
 The hypothesis with the most evidence acts; nominal has a head start, and whoever acts has a lead, so that nothing
-flickers. The leak is a floor of probability: without it, a hypothesis that was right for long could not be left.
+flickers. The leak bounds evidence from above, since one that was right for long could not be left, the floor from below
+(as probabilities have one in Maybeck & Stevens, 1991): of delays that are refuted in all steps, the longest most, the
+shortest would act first, whichever comes true.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 LEAK, HINT_LEAK = 0.9, 0.5
+
+FLOOR = -5.0
+"""Evidence of earlier steps against a hypothesis counts at most so much."""
 
 AT_EASE = 1.5
 """Noise, as a multiple of R, above which nothing is hinted, and more evidence is asked for."""
@@ -48,14 +53,15 @@ def against_nominal(likelihoods: Array) -> Array:
     return (bounded - bounded[0]).T
 
 
-def accumulate(evidence: Array, ratios: Array, leak: float = LEAK) -> Array:
+def accumulate(evidence: Array, ratios: Array, leak: float = LEAK, floor: float = FLOOR) -> Array:
     """
     :param evidence: [B, K]
     :param ratios: log-likelihood ratios of this step, [B, K]
-    :param leak: what is left of older evidence; 1: Bayes' rule for a hypothesis that never changes
+    :param leak: what is left of older evidence; 1, without a floor: Bayes' rule for a hypothesis that never changes
+    :param floor: older evidence is at least so much
     :return: evidence after this step
     """
-    return leak * evidence + ratios
+    return leak * np.maximum(evidence, floor) + ratios
 
 
 def noise_after(noise: Array, least_error: Array) -> Array:

@@ -72,7 +72,7 @@ class Hypothesis:
     noise_scale = 1.0
     """What its gain takes the forward model's variance for, as a multiple."""
     watchful = False
-    """Whether it learns wherever nominal acts, in its dead zone, too: for what changes the error by little."""
+    """Whether it learns in the dead zone, too, where nominal or a watchful one acts. It should be cheap."""
     case_of: str | None = None
     """A more general hypothesis, if it is a case of one: what hints at that hints at it."""
 

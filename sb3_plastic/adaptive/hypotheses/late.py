@@ -23,6 +23,8 @@ class Late(Hypothesis):
     :param delay: steps
     """
 
+    watchful = True
+
     def __init__(self, sizes: Sizes, delay: int) -> None:
         super().__init__(sizes)
         self.delay = delay
