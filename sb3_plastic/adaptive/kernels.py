@@ -41,6 +41,10 @@ def learn(
     synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array, jump: Array | None = None
 ) -> tuple[Synapses, Array]:
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
+    if not H.shape[2]:
+        surprise, noise, likelihood = synapses.surprise.copy(), synapses.noise.copy(), np.empty(len(e))
+        _judge(surprise, noise, likelihood, common_noise, e, R)
+        return synapses._replace(surprise=surprise, noise=noise), likelihood
     after = Synapses(*(x.astype(np.float64) for x in synapses))  # copies, changed below
     e, H, R, inflation = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
     inflation = np.broadcast_to(inflation, after.mean.shape[1:]).copy()  # the kernel checks no bounds
@@ -54,6 +58,31 @@ def learn(
         _learn(*after, likelihood, common_noise, e, H, jump, R, inflation, *numbers)
     after.mean.clip(rates.low, rates.high, out=after.mean)
     return after, likelihood
+
+
+@compiled
+def _judge(surprise: Array, noise: Array, likelihood: Array, common_noise: Array, e: Array, R: Array) -> None:
+    """The same without synapses: nothing is to be learned."""
+    n_envs, C = e.shape
+    squares = np.empty(C)
+    for b in range(n_envs):
+        logs, product, total, bounded = 0.0, 1.0, 0.0, 0.0
+        for i in range(C):
+            squares[i] = e[b, i] * e[b, i] / R[b, i]
+            total += squares[i]
+            bounded += min(squares[i], NIS_BOUND)
+            product *= R[b, i]
+            if i % 4 == 3:  # a logarithm costs as much as all else
+                logs += np.log(product)
+                product = 1.0
+        logs += np.log(product)
+        noise[b] = 0.95 * noise[b] + 0.05 * bounded / C
+        if noise[b] > 1.0:
+            bounded = 0.0
+            for i in range(C):
+                bounded += min(squares[i] / noise[b], NIS_BOUND)
+        surprise[b] = 0.5 * surprise[b] + 0.5 * bounded / C
+        likelihood[b] = -0.5 * (total / common_noise[b] + logs + C * np.log(common_noise[b]))
 
 
 @compiled
@@ -87,12 +116,6 @@ def _learn(
         raised = max(noise[b], 1.0)
         before = opened_by(threshold, surprise[b])
         surprise[b] = 0.5 * surprise[b] + 0.5 * _nis(e[b], variance, R[b], raised)
-        if n == 0:
-            likelihood[b] = 0.0
-            for i in range(C):
-                common_R = common_noise[b] * R[b, i]
-                likelihood[b] -= 0.5 * (e[b, i] * e[b, i] / common_R + np.log(common_R))
-            continue
         opened = opened_by(threshold, surprise[b])
         rise = max(opened - before, 0.0) if jump.shape[1] > 0 else 0.0
         beyond = False
