@@ -17,7 +17,7 @@ from torch import Tensor
 from sb3_plastic.adaptive.agents import middle_and_half
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.rollouts import transitions_of
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.observations import Obs, map_obs
 
 
@@ -70,16 +70,23 @@ def chosen_chunk_len(n_steps: int, batch_size: int, chunk_len: int | None) -> in
     return chunk_len
 
 
-def default_batch_size(rollout: int, chunk_len: int | None = None, largest: int = 512) -> int:
+def chosen_batch_size(batch_size: int | None, n_steps: int, n_envs: int, chunk_len: int | None = None) -> int:
     """
-    The largest minibatch that divides the rollout; the whole rollout if none does.
+    Transitions of a minibatch: those asked for; None: of at most 512, the most that divide a rollout, or all of it.
 
-    :param rollout: transitions
+    :param batch_size: that was asked for
+    :param n_steps: of a rollout, per environment
+    :param n_envs: environments
     :param chunk_len: which the minibatch is a multiple of, if it can be
-    :param largest: transitions of a minibatch
+    :raises UserError: if one of the first two is no whole number of at least 1
     """
+    check_number("n_steps", n_steps, at_least=1, integer=True)
+    if batch_size is not None:
+        check_number("batch_size", batch_size, at_least=1, integer=True)
+        return batch_size
+    rollout = n_steps * n_envs
     step = chunk_len if isinstance(chunk_len, int) and 0 < chunk_len <= rollout else 1
-    found = max((size for size in range(step, largest + 1, step) if rollout % size == 0), default=1)
+    found = max((size for size in range(step, 512 + 1, step) if rollout % size == 0), default=1)
     return found if found > 1 else rollout
 
 

@@ -122,7 +122,7 @@ class PlasticPolicy(ActingPolicy):
         sizes = net_arch if isinstance(net_arch, dict) else {} if net_arch is None else dict(pi=net_arch, vf=net_arch)
         if ignored := sizes.keys() - {"pi", "vf"}:  # no error: models that were saved with such names load
             warnings.warn(f"net_arch has sizes of pi and vf; {', '.join(sorted(ignored))} is ignored.", stacklevel=2)
-        net_arch = dict(pi=list(sizes.get("pi", [64, 64])), vf=list(sizes.get("vf", [64, 64])))
+        net_arch = {name: _layer_sizes(name, sizes.get(name, [64, 64])) for name in ("pi", "vf")}
         super().__init__(
             observation_space, action_space, lr_schedule, net_arch=net_arch, log_std_init=log_std_init, **kwargs
         )
@@ -302,6 +302,14 @@ class PlasticPolicy(ActingPolicy):
         """
         state, starts = self._with_defaults(obs, state, episode_starts)
         return self._values(self.stepper().critic_latent(obs, starts, state))
+
+
+def _layer_sizes(name: str, sizes: Any) -> list[int]:
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise UserError(f"net_arch has a list of sizes for {name}, such as [64, 64], got {sizes!r}.")
+    for size in sizes:
+        check_number(f"a size of net_arch ({name})", size, at_least=1, integer=True)
+    return list(sizes)
 
 
 class PlasticMultiInputPolicy(PlasticPolicy):

@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.buffers import ChunkedRolloutBuffer, chosen_chunk_len, default_batch_size
+from sb3_plastic.buffers import ChunkedRolloutBuffer, chosen_batch_size, chosen_chunk_len
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_state
@@ -100,8 +100,7 @@ class PlasticPPO(WholeFiles, PPO):
     ) -> None:
         if "chunk_len" in (rollout_buffer_kwargs or {}):
             raise UserError("chunk_len is an argument of PlasticPPO, not one of rollout_buffer_kwargs.")
-        if batch_size is None:
-            batch_size = default_batch_size(n_steps * (env.num_envs if isinstance(env, VecEnv) else 1), chunk_len)
+        batch_size = chosen_batch_size(batch_size, n_steps, env.num_envs if isinstance(env, VecEnv) else 1, chunk_len)
         super().__init__(
             policy,
             env,
@@ -138,6 +137,7 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
+        self.batch_size = chosen_batch_size(self.batch_size, self.n_steps, self.n_envs, self.chunk_len)
         self._check_arguments()
         chunk_len = chosen_chunk_len(self.n_steps, self.batch_size, self.chunk_len)
         self.rollout_buffer_class = self.rollout_buffer_class or ChunkedRolloutBuffer
@@ -162,8 +162,7 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _check_arguments(self) -> None:
         check_choice("chunk_states", self.chunk_states, ("stored", "refresh"))
-        for name in ("n_steps", "batch_size", "n_epochs"):
-            check_number(name, getattr(self, name), at_least=1, integer=True)
+        check_number("n_epochs", self.n_epochs, at_least=1, integer=True)
         if self.chunk_len is not None:
             check_number("chunk_len", self.chunk_len, at_least=1, integer=True)
         for name in ("gamma", "gae_lambda"):

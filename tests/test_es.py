@@ -664,6 +664,8 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
         (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: openai_es, pgpe, sep_cma_es"),
         (dict(scenario_fitness="best"), "Unknown scenario_fitness 'best'. Allowed: mean, worst"),
         (dict(scenarios=[]), "scenarios is a list with at least one scenario"),
+        (dict(scenarios="nda-v1/nominal"), "scenarios is a list with at least one scenario"),
+        (dict(evolve=5), "evolve is a name or a list of names, got 5"),
         (dict(n_workers=-1), "n_workers must be a whole number at least 0, got -1"),
         (dict(population_size=7), "population_size must be even and at least 2, got 7"),
         (dict(n_episodes=0), "n_episodes must be a whole number at least 1, got 0"),
@@ -680,6 +682,11 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
 def test_settings_that_make_no_sense_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small_es(**kwargs)
+
+
+def test_a_scenario_that_is_none_is_refused():
+    with pytest.raises(UserError, match="A scenario is a name, a list of perturbations or a mapping of options, got 5"):
+        small_es(scenarios=[5]).learn(1)
 
 
 def test_a_learning_rate_that_falls_below_zero_is_refused():

@@ -285,6 +285,10 @@ def test_optimizer_kwargs_are_those_of_adam(kwargs):
     ("kwargs", "message"),
     [
         (dict(n_steps=40, chunk_len=16, batch_size=32), r"n_steps \(40\) must be a multiple of chunk_len \(16\)"),
+        (dict(n_steps="16", batch_size=None), "n_steps must be a whole number at least 1, got '16'"),
+        (dict(batch_size="16"), "batch_size must be a whole number at least 1, got '16'"),
+        (dict(policy_kwargs=dict(net_arch=dict(pi=8))), r"list of sizes for pi, such as \[64, 64\], got 8"),
+        (dict(policy_kwargs=dict(net_arch=[8, 0])), r"net_arch \(pi\) must be a whole number at least 1, got 0"),
         (dict(batch_size=40, chunk_len=16), r"batch_size \(40\) must be a multiple of chunk_len \(16\)"),
         (
             dict(chunk_states="fresh"),
@@ -313,6 +317,11 @@ def test_the_default_minibatch_is_large_and_divides_the_rollout(n_envs, n_steps,
     env = random_vec_env(n_envs=n_envs)
     model = PlasticPPO("MlpPolicy", env, n_steps=n_steps, device="cpu", chunk_len=1, policy_kwargs=dict(net_arch=[8]))
     assert model.batch_size == batch_size
+
+
+def test_a_model_may_be_loaded_with_the_default_minibatch(tmp_path):
+    small_ppo(n_steps=64, batch_size=16).save(tmp_path / "m.zip")
+    assert PlasticPPO.load(tmp_path / "m.zip", batch_size=None).batch_size == 3 * 64
 
 
 @pytest.mark.parametrize(("n_envs", "n_steps", "chunk_len", "batch_size"), [(7, 80, 16, 112), (9, 64, 64, 192)])

@@ -185,7 +185,7 @@ class PlasticES(WholeFiles):
         for name, least in (("population_size", 2), ("n_episodes", 1), ("n_workers", 0)):
             check_number(name, getattr(self, name), at_least=least, integer=True)
         check_number("alive_bonus_offset", self.alive_bonus_offset)
-        if self.scenarios is not None and (isinstance(self.scenarios, str) or not len(self.scenarios)):
+        if not (self.scenarios is None or (self.scenarios and isinstance(self.scenarios, list | tuple))):
             raise UserError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
         self._setup_lr_schedule()
         check_number("learning_rate", self.lr_schedule(1.0), at_least=0)

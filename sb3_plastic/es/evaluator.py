@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.es.rollout import Generation, Outcome, Player, Step, SubBatch
 
 SHARED_SEEDS = ("pair", "population", "none")
@@ -68,9 +69,12 @@ def reset_options(scenario: str | Sequence[Any] | Mapping[str, Any]) -> Mapping[
     A scenario as options of an environment's ``reset``.
 
     :param scenario: name of a scenario of a suite, a list of perturbations, or the options themselves
+    :raises UserError: if it is none of these
     """
     if isinstance(scenario, str):
         return {"scenario": scenario}
+    if not isinstance(scenario, Sequence | Mapping):
+        raise UserError(f"A scenario is a name, a list of perturbations or a mapping of options, got {scenario!r}.")
     return dict(scenario) if isinstance(scenario, Mapping) else {"perturbations": list(scenario)}
 
 

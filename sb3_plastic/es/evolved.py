@@ -63,6 +63,8 @@ class Evolved:
     def __init__(self, policy: PlasticPolicy, evolve: str | Sequence[str] = "all", fixed: str = "kept") -> None:
         check_choice("fixed", fixed, FIXED)
         groups, names = groups_of(policy), actor_names(policy)
+        if not isinstance(evolve, Sequence) or not all(isinstance(entry, str) for entry in evolve):
+            raise UserError(f"evolve is a name or a list of names, got {evolve!r}. Groups: {', '.join(groups)}.")
         chosen = [False] * len(names)
         for entry in [evolve] if isinstance(evolve, str) else evolve:
             matches = groups.get(entry, [fnmatchcase(name, entry) for name in names])
