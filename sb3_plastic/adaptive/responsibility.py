@@ -11,11 +11,10 @@ Both count; N in them is that of the step before. The hint comes one or two step
 predicted. It pays for all that the hypothesis could have explained beside, and counts for its cases: wires explain any
 first step, plugs know the cables soon after. In noise that lasts nothing is hinted, since open variances explain
 anything, and more evidence is asked for. A step says at most 40 against one, compared with the best: against nominal,
-all would reach it where a robot goes wild.
-The hypothesis with the most evidence acts; nominal has a head start, and whoever acts has a lead, so that nothing
-flickers. The leak bounds evidence from above, since one that was right for long could not be left, the floor from below
-(as probabilities have one in Maybeck & Stevens, 1991): of delays that are refuted in all steps, the longest most, the
-shortest would act first, whichever comes true.
+all would reach it where a robot goes wild. The hypothesis with the most evidence acts; nominal has a head start, and
+whoever acts has a lead, so that nothing flickers. Without the leak one that was right for long could not be left;
+without the floor (of probabilities in Maybeck & Stevens, 1991) the shortest of all delays, which are refuted while
+nothing happens, would act first.
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LEAK, HINT_LEAK = 0.9, 0.5
-
-FLOOR = -5.0
-"""Evidence of earlier steps against a hypothesis counts at most so much."""
+LEAK, HINT_LEAK, FLOOR = 0.9, 0.5, -5.0
 
 AT_EASE = 1.5
 """Noise, as a multiple of R, above which nothing is hinted, and more evidence is asked for."""
@@ -94,10 +90,9 @@ def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Ar
     :param lead: what a rival needs more than the one that acts
     :return: index [B]
     """
-    rows = np.arange(len(acting))
     score = _score(evidence, head_start)
-    best = score.argmax(1)
-    return np.where(score[rows, best] > score[rows, acting] + lead, best, acting)
+    held = score[np.arange(len(acting)), acting] + lead
+    return np.where(score.max(1) > held, score.argmax(1), acting)
 
 
 def probabilities(evidence: Array, head_start: Array) -> Array:
