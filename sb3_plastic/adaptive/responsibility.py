@@ -13,8 +13,7 @@ first step, plugs know the cables soon after. In noise that lasts nothing is hin
 anything, and more evidence is asked for. A step says at most 40 against one, compared with the best: against nominal,
 all would reach it where a robot goes wild. The hypothesis with the most evidence acts; nominal has a head start, and
 whoever acts has a lead, so that nothing flickers. Without the leak one that was right for long could not be left;
-without the floor (of probabilities in Maybeck & Stevens, 1991) the shortest of all delays, which are refuted while
-nothing happens, would act first.
+without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while nothing happens.
 """
 
 from __future__ import annotations
