@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 
 from sb3_plastic.cli import main as cli
 from sb3_plastic.errors import UserError
-from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime
+from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime, meta
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.learning import ENVS
@@ -46,6 +46,12 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     main(["learning", *arguments])
     assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
     assert read_results(tmp_path / "out") == results
+
+
+def test_agents_that_are_judged_by_another_tier_are_not_trained_again():
+    quick, full = (meta.Cell("HalfCheetah", "oja + simple", 1000, tier, 0) for tier in ("quick", "full"))
+    assert quick.name != full.name
+    assert quick.training_name == full.training_name
 
 
 def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):

@@ -65,6 +65,11 @@ class Cell:
         """Unique within the study, and the name of a file."""
         return file_name(self.robot, self.agent, self.steps, self.tier, f"seed{self.seed}")
 
+    @property
+    def training_name(self) -> str:
+        """The name of the training, however it is judged."""
+        return file_name(self.robot, self.agent, self.steps, f"seed{self.seed}")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """
@@ -110,12 +115,12 @@ def run_cell(cell: Cell, logs: Path) -> Result:
     env_kwargs = [f"scenario:'{SCENARIO}'", *(["observe_context:True"] if cell.agent == "oracle" else [])]
     arguments = ["--env", env_id, "-n", str(cell.steps), "--seed", str(cell.seed), "--eval-freq", "-1"]
     arguments += [*configuration(algo), "--env-kwargs", *env_kwargs, "-params", changes]
-    folder = logs / cell.name
+    folder = logs / cell.training_name
     (model,) = train_once(arguments, algo, env_id, folder / "training").glob("*.zip")
-    judged = folder / "evaluation"
+    judged = folder / f"evaluation-{cell.tier}"
     if not (judged / "summary.json").is_file():  # written last
         names = ["--label", cell.agent, "--train-seed", str(cell.seed), "--tier", cell.tier, "--out", str(judged)]
-        run_command(["evaluate", "--model", str(model), *names], folder / "evaluate.log")
+        run_command(["evaluate", "--model", str(model), *names], folder / f"evaluate-{cell.tier}.log")
     evaluation = read_evaluations([judged])
     scores = []
     for records in (evaluation.records, evaluation.sham):
