@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 RECORDS = {"columns", "data"}
+"""What names a list of records that was taken apart: a mapping with just these names comes back as such a list."""
 
 Result = dict[str, Any]
 """What came of a cell: plain data (numbers, strings, lists, mappings) by name."""
