@@ -48,10 +48,27 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     assert read_results(tmp_path / "out") == results
 
 
-def test_agents_that_are_judged_by_another_tier_are_not_trained_again():
-    quick, full = (meta.Cell("HalfCheetah", "oja + simple", 1000, tier, 0) for tier in ("quick", "full"))
-    assert quick.name != full.name
-    assert quick.training_name == full.training_name
+def test_agents_that_are_judged_by_another_tier_are_not_trained_again(tmp_path, monkeypatch):
+    """Who is trained once is known by the folder of the training; where a judgement would write is another."""
+    trained, judged = [], []
+
+    def train_once(arguments, algo, env_id, folder):
+        trained.append(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "agent.zip").touch()
+        return folder
+
+    def judge(arguments, log):
+        judged.append((arguments[arguments.index("--out") + 1], log))
+        raise UserError("enough")
+
+    monkeypatch.setattr(meta, "train_once", train_once)
+    monkeypatch.setattr(meta, "run_command", judge)
+    for tier in ("quick", "full"):
+        with pytest.raises(UserError, match="enough"):
+            meta.run_cell(meta.Cell("HalfCheetah", "oja + simple", 1000, tier, 0), tmp_path)
+    assert trained[0] == trained[1]
+    assert all(quick != full for quick, full in zip(*judged, strict=True))
 
 
 def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
