@@ -1,86 +1,20 @@
-"""RL Zoo's pipelines, each through the door that a user takes: a command in a process of its own."""
+"""RL Zoo trains our agents: by our command, and by a script of one's own."""
 
-import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import zipfile
-from ctypes.util import find_library
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from command_line import answer
 from stray_lines import stray_lines
+from zoo_commands import COMMAND, ENV, ROOT, RUN, SMALL, run, saved, zoo
 
-from sb3_plastic.safe import read_pickle
-from sb3_plastic.tuning import open_study
-
-ENV = "HalfCheetah-v5"
-COMMAND = Path(sys.executable).with_name("sb3-plastic")
-ROOT = Path(__file__).parent.parent
-# Two robots, and one epoch of updates where the configuration asks for ten.
-SMALL = ["-params", "n_envs:2", "n_steps:1024", "n_epochs:1"]
-
-
-def run(command, cwd, code=0, **environ):
-    """Run a command on a machine without a display, and return what it prints."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    environ = {"OMP_NUM_THREADS": "1", **inherited, **environ}
-    result = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert result.returncode == code, result.stdout
-    return result.stdout
-
-
-def zoo(*arguments, cwd, code=0, **environ):
-    return run([COMMAND, *arguments], cwd, code, **environ)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder in which an agent was trained, two episodes long for each robot."""
-    cwd = tmp_path_factory.mktemp("trained")
-    arguments = [
-        "--seed",
-        "1",
-        "-tb",
-        "tensorboard",
-        "--save-freq",
-        "2048",
-        "--eval-freq",
-        "2048",
-        "--eval-episodes",
-        "2",
-        *SMALL,
-    ]
-    output = zoo("train", "--env", ENV, "-n", "4096", *arguments, cwd=cwd)
-    (cwd / "output.txt").write_text(output)
-    return cwd
-
-
-RUN = Path("logs") / "plastic_ppo" / f"{ENV}_1"
-
-
-def saved(path):
-    """The hyperparameters in a saved model."""
-    with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read("data"))
-
-
-# Train
+from sb3_plastic.safe import read_pickle, read_yaml
 
 
 def test_train_writes_what_rl_zoo_reads(trained):
@@ -193,6 +127,19 @@ def test_a_training_that_goes_on_has_the_network_of_its_model(trained, tmp_path)
     assert "-i goes on with the network of its model, whatever policy_kwargs are: leave them out." in output
 
 
+def test_the_configuration_that_is_kept_has_the_network_of_the_model_that_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    network = "policy_kwargs:dict(rule='none', net_arch=dict(pi=[8], vf=[8]))"
+    small = ["n_envs:1", "n_steps:32", "batch_size:32", "n_epochs:1"]
+    arguments = ["train", "--env", "CartPole-v1", "-n", "32", "--eval-freq", "-1", "-params", *small]
+    answer([*arguments, network])
+    runs = [tmp_path / "logs/plastic_ppo" / f"CartPole-v1_{number}" for number in (1, 2)]
+    answer([*arguments, "-i", runs[0] / "CartPole-v1.zip"])
+    kept = [read_yaml(run / "CartPole-v1/config.yml")["policy_kwargs"] for run in runs]
+    assert kept[0] == kept[1]
+    assert kept[0]["rule"] == "none"
+
+
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yml").write_text(
@@ -202,15 +149,6 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path, monkeypatch):
     from sb3_plastic import PlasticPPO
 
     assert PlasticPPO.load(tmp_path / "logs/plastic_ppo/CartPole-v1_1/CartPole-v1.zip").lr_schedule(1) == 0.01
-
-
-def test_a_search_whose_trials_all_fail_says_why(tmp_path):
-    entries = "{policy: PlasticPolicy, n_timesteps: 64, callback: [sb3_plastic.callbacks.PlasticityCallback]}"
-    (tmp_path / "mine.yml").write_text(f"CartPole-v1: {entries}")
-    arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-conf", "mine.yml", "-n", "64", "--n-trials", "1"]
-    output = zoo("tune", *arguments, "--n-evaluations", "1", cwd=tmp_path, code=2)
-    assert "there is no best one; the last by an error: PlasticityCallback" in output
-    assert "the same command goes on" not in output.split("Study:")[1].split("\n", 1)[1]
 
 
 def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path):
@@ -292,132 +230,6 @@ def test_other_algorithms_keep_rl_zoos_configurations(tmp_path):
     assert (tmp_path / "logs" / "ppo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
 
 
-# Enjoy, record, plot
-
-
-def test_enjoy_prints_returns(trained):
-    output = zoo("enjoy", "--env", ENV, "--no-render", "-n", "1000", cwd=trained)
-    assert f"Loading {RUN / ENV}.zip" in output
-    assert "Episode Length 1000" in output
-    assert re.search(r"Mean reward: -?\d+\.\d+ \+/- 0\.00", output)
-
-
-@pytest.mark.parametrize(("env", "least"), [("HalfCheetah-v5", 3000), ("Ant-v5", 1200)])
-def test_the_agents_in_the_repository_walk(env, least):
-    agents = ROOT / "docs" / "results" / "learning" / "agents"
-    assert sum(file.stat().st_size for file in agents.rglob("*") if file.is_file()) < 3e6
-    output = zoo("enjoy", "--env", env, "-f", agents, "--no-render", "-n", "3000", cwd=ROOT)
-    # An agent that stands still gets 0 and 1000.
-    assert float(re.search(r"Mean reward: (-?[\d.]+)", output)[1]) > least
-
-
-def test_enjoy_loads_the_best_model(trained):
-    output = zoo("enjoy", "--env", ENV, "--no-render", "--load-best", "-n", "10", cwd=trained)
-    assert f"Loading {RUN / 'best_model.zip'}" in output
-
-
-@pytest.mark.skipif(
-    not (find_library("EGL") and find_library("OpenGL")) and "CI" not in os.environ,
-    reason="MuJoCo needs libegl1 and libopengl0 to draw without a display",
-)
-def test_record_shows_the_robot(trained):
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    zoo("record", "--env", ENV, "-n", "25", cwd=trained)
-    (video,) = (trained / RUN / "videos").glob(f"final-model-plastic_ppo-{ENV}-*.mp4")
-    decode = [get_ffmpeg_exe(), "-v", "error", "-i", video, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    pixels = subprocess.run(decode, capture_output=True, check=True).stdout
-    frames = np.frombuffer(pixels, np.uint8).reshape(-1, 480, 480, 3).astype(int)
-    assert len(frames) >= 20
-    assert frames[0].std() > 10  # a scene, not a blank
-    moved = abs(frames[-1] - frames[0]).max(axis=2) > 60
-    assert 0.001 < moved.mean() < 0.5  # something moves before a background that mostly stays
-
-
-def test_plots_are_written_without_a_display(trained, tmp_path):
-    for i in (1, 2):  # RL Zoo's plot_from_file wants two runs
-        shutil.copytree(trained / RUN, tmp_path / RUN.with_name(f"{ENV}_{i}"))
-    zoo("plot", "train", "-e", ENV, "-w", "2", "--save", "curve.png", cwd=tmp_path)
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    zoo("plot", "all", "-e", ENV, "--save", "evaluations.svg", "-o", "evaluations", cwd=tmp_path)
-    assert "<svg" in (tmp_path / "evaluations.svg").read_text()
-    zoo("plot", "file", "-i", "evaluations", cwd=tmp_path)
-    assert (tmp_path / "plot_from_file.png").read_bytes().startswith(b"\x89PNG")
-    assert "--save takes a file that ends in ." in answer(["plot", "train", "-e", ENV, "--save", "curve"], code=2)
-    output = zoo("plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png", cwd=tmp_path, code=2)
-    assert "fewer episodes than the window" in output
-    assert not (tmp_path / "empty.png").exists()
-    output = zoo("plot", "all", "-e", "Ant-v5", "--save", "empty.png", cwd=tmp_path, code=2)  # was not trained
-    assert output.startswith("sb3-plastic plot: error: There is nothing to plot")
-
-
-# Tune
-
-
-def test_tune_searches_around_the_configuration(tmp_path):
-    import pandas
-
-    arguments = ["-n", "512", "--n-evaluations", "1", "--eval-episodes", "1"]
-    arguments += ["--optimization-log-path", "trials", "--pruner", "none", "--seed", "1", *SMALL[:2]]
-    output = zoo("tune", "--env", ENV, "--n-trials", "1", *arguments, cwd=tmp_path)
-    assert output.index("Budget: 1 trials of 512 training steps, at most 512 steps in all") < output.index("Trial 0")
-    assert stray_lines(output) == []
-    output = zoo("tune", "--env", ENV, "--n-trials", "3", *arguments, cwd=tmp_path)
-    assert "at most 1,024 steps still to do" in output
-    assert "1 trials are finished" in output
-    (line,) = stray_lines(output)
-    assert "Using an existing study" in line  # which is now true
-    for report in (tmp_path / "logs" / "plastic_ppo").glob("report_*1-trials*.csv"):
-        report.unlink()
-    assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
-    (report,) = (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv")
-    trials = pandas.read_csv(report)
-    assert list(trials.state) == ["COMPLETE"] * 3
-    assert trials["params_policy.alpha_init"].nunique() == 3
-    configured = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]["policy_kwargs"]
-    for i, trial in trials.iterrows():
-        tried = saved(tmp_path / "trials" / f"trial_{i}" / "best_model.zip")["policy_kwargs"]
-        assert tried["alpha_init"] == pytest.approx(trial["params_policy.alpha_init"])
-        sampled = {"alpha_init", "eta_init", "rho", "plasticity_lr_scale", "log_std_init"}
-        assert {*tried} == {*configured} | sampled
-        assert all(tried[name] == value for name, value in configured.items() if name not in sampled)
-    # Train with what was found: the command stands last.
-    best = int(trials.value.argmax())
-    _, *command = shlex.split(output.strip().splitlines()[-1])
-    assert command[-2:] == ["--trial-id", str(best)]
-    small = ["-n", "32", "--eval-freq", "-1", *SMALL[:2], "n_steps:16", "batch_size:32", "chunk_len:16", "n_epochs:1"]
-    zoo(*command, *small, cwd=tmp_path)
-    tried = saved(tmp_path / "trials" / f"trial_{best}" / "best_model.zip")["policy_kwargs"]
-    assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
-
-
-def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_drawn(tmp_path):
-    given = ["--env-kwargs", "sutton_barto_reward:True", "-params", "learning_rate:0.5", "n_epochs:1"]
-    given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)"]
-    arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
-    output = zoo("tune", *arguments, "--pruner", "none", *given, cwd=tmp_path)
-    command = shlex.split(output.strip().splitlines()[-1])
-    assert command[-2:] == ["--trial-id", "0"]
-    assert command[command.index("--env-kwargs") + 1] == "sutton_barto_reward:True"
-    assert command[command.index("-params") + 1 : -2] == ["policy_kwargs:{'net_arch': [9]}"]
-
-
-@pytest.mark.slow
-def test_two_processes_search_together(tmp_path):
-    arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-n", "100", "--n-evaluations", "1"]
-    arguments += ["--max-total-trials", "4", "--storage", "study.log", "--study-name", "both", "--pruner", "none"]
-    searches = [
-        subprocess.Popen([COMMAND, "tune", *arguments, "--seed", seed], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for seed in ("1", "2")
-    ]
-    for search in searches:
-        assert "Train with it" in search.communicate()[0]
-    trials = open_study(str(tmp_path / "study.log"), "both")[0].trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * len(trials)
-    assert 4 <= len(trials) <= 5  # both may begin the last one
-    assert len({trial.params["sigma"] for trial in trials}) == len(trials)
-
-
 # A script of one's own
 
 
@@ -454,122 +266,3 @@ def test_every_configuration_makes_a_model(config, tmp_path):
     robots = ("Hopper", "Walker2d", "HalfCheetah", "Ant", "Humanoid")
     named = {"plastic_ppo": robots, "plastic_es": ("HalfCheetah",), "ppo": ("HalfCheetah", "Ant")}.get(config.stem, ())
     assert {*expected} >= {f"{robot}-v5" for robot in named}
-
-
-# The command itself
-
-
-@pytest.mark.parametrize(
-    ("command", "argument"),
-    [
-        *((name, "--env-kwargs") for name in ("train", "enjoy", "record", "tune")),
-        *(
-            ("plot", "figure"),
-            ("plot train", "--episode-window"),
-            ("plot all", "--no-million"),
-            ("plot file", "--boxplot"),
-            ("perturbations render", "--model"),
-        ),
-        ("enjoy --model m.zip", "--stochastic"),
-        *(("evaluate", "--vecnorm"), ("report", "--baseline"), ("perturbations", "render"), ("study", "temporal")),
-        *(("export", "--to"), ("inspect", "model")),
-    ],
-)
-def test_help_says_what_a_command_does_with_examples_and_arguments(command, argument):
-    output = answer([*command.split(), "--help"])
-    command = command.split(" --")[0]
-    assert f"usage: sb3-plastic {command}" in output
-    assert argument in output
-    assert re.search(rf"^ *sb3-plastic {command} \S", output, re.MULTILINE)  # examples
-    assert "usage: Gather" not in output
-
-
-def test_command_names_its_commands_and_version(tmp_path):
-    import sb3_plastic
-    from sb3_plastic.cli import COMMANDS
-
-    output = answer(["--help"])
-    assert {"train", "enjoy", "record", "plot", "tune"} <= {*COMMANDS}
-    assert all(f"  {name} " in output for name in COMMANDS)
-    assert zoo("--version", cwd=tmp_path) == f"sb3_plastic {sb3_plastic.__version__}\n"
-    assert "invalid choice: 'trian'" in answer(["trian"], code=2)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "--env", "HalfCheeta-v5"], "you maybe meant HalfCheetah-v5?"),
-        (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule=none)"], "a string needs quotes"),
-        (["train", "--env", "CartPole-v1", "-params", "learning_rat:0.1"], "Did you mean 'learning_rate'?"),
-        (["train", "--env", "CartPole-v1", "-i", "missing.zip"], "must be a valid path to a .zip file"),
-        (["train", "--env", "CartPole-v1", "-conf", "missing.yml"], "No such file or directory: missing.yml"),
-        (["enjoy", "--env", ENV, "--no-render"], "There are no models in logs: train one with `sb3-plastic train`"),
-        (["enjoy", "--env", ENV], "There is no display: add --no-render"),
-        (["plot", "train", "-e", ENV], "There are no models in logs"),
-    ],
-)
-def test_errors_teach(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for display in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(display, raising=False)
-    output = answer(arguments, code=2)
-    assert message in output
-    assert f"sb3-plastic {arguments[0]}: error: " in output
-    assert "Traceback" not in output
-
-
-@pytest.mark.parametrize(("argument", "message"), [("rule='ojo'", "'oja'"), ("adaptive='yes'", "got 'yes'")])
-def test_a_wrong_argument_of_the_policy_is_answered(argument, message, tmp_path):
-    policy = ["-params", f"policy_kwargs:dict({argument})"]
-    output = zoo("train", "--env", "CartPole-v1", *policy, cwd=tmp_path, code=2)
-    assert message in output
-    assert "Traceback" not in output
-
-
-def test_missing_model_names_those_there_are(trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    output = answer(["enjoy", "--env", "Hopper-v5", "--no-render"], code=2)
-    assert "No model found for plastic_ppo on Hopper-v5" in output
-    assert f"--algo plastic_ppo --env {ENV} --exp-id 1" in output
-
-
-def test_a_command_whose_output_nobody_reads_ends_without_a_word(tmp_path):
-    read, write = os.pipe()
-    os.close(read)
-    command = [sys.executable, "-m", "sb3_plastic.cli", "perturbations", "list"]
-    result = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
-    os.close(write)
-    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
-
-
-def test_missing_rl_zoo_names_the_extra(tmp_path):
-    code = "import sys; sys.modules['rl_zoo3'] = None; from sb3_plastic.cli import main; sys.exit(main(['train']))"
-    output = run([sys.executable, "-c", code], tmp_path, code=2)
-    assert 'pip install "sb3_plastic[zoo]"' in output
-    assert "Traceback" not in output
-
-
-@pytest.mark.parametrize(("environ", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
-def test_one_torch_thread_unless_told_otherwise(environ, expected, tmp_path, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    code = "from sb3_plastic import cli; cli.prepare(); import torch; print(torch.get_num_threads())"
-    environ = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | environ
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == expected
-
-
-# The quickstart
-
-
-@pytest.mark.slow
-def test_quickstart_is_quick_the_second_time(tmp_path):
-    command = [sys.executable, ROOT / "scripts" / "quickstart.py", "--steps", "2048"]
-    first = run(command, tmp_path)
-    assert first.count("$ sb3-plastic train") == 2
-    second = run(command, tmp_path)
-    assert "$ sb3-plastic train" not in second
-    rows = re.findall(r"(plastic|static) +(?:│ +-?\d+ \(\d+\) ){3}", second)
-    assert rows == ["plastic", "static"]
-    assert second in first  # the same table again

@@ -1,0 +1,120 @@
+"""The command itself: its help, its errors, and what it prepares."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from command_line import answer
+from zoo_commands import ENV, ROOT, run, zoo
+
+
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        *((name, "--env-kwargs") for name in ("train", "enjoy", "record", "tune")),
+        *(
+            ("plot", "figure"),
+            ("plot train", "--episode-window"),
+            ("plot all", "--no-million"),
+            ("plot file", "--boxplot"),
+            ("perturbations render", "--model"),
+        ),
+        ("enjoy --model m.zip", "--stochastic"),
+        *(("evaluate", "--vecnorm"), ("report", "--baseline"), ("perturbations", "render"), ("study", "temporal")),
+        *(("export", "--to"), ("inspect", "model")),
+    ],
+)
+def test_help_says_what_a_command_does_with_examples_and_arguments(command, argument):
+    output = answer([*command.split(), "--help"])
+    command = command.split(" --")[0]
+    assert f"usage: sb3-plastic {command}" in output
+    assert argument in output
+    assert re.search(rf"^ *sb3-plastic {command} \S", output, re.MULTILINE)  # examples
+    assert "usage: Gather" not in output
+
+
+def test_command_names_its_commands_and_version(tmp_path):
+    import sb3_plastic
+    from sb3_plastic.cli import COMMANDS
+
+    output = answer(["--help"])
+    assert {"train", "enjoy", "record", "plot", "tune"} <= {*COMMANDS}
+    assert all(f"  {name} " in output for name in COMMANDS)
+    assert zoo("--version", cwd=tmp_path) == f"sb3_plastic {sb3_plastic.__version__}\n"
+    assert "invalid choice: 'trian'" in answer(["trian"], code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--env", "HalfCheeta-v5"], "you maybe meant HalfCheetah-v5?"),
+        (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule=none)"], "a string needs quotes"),
+        (["train", "--env", "CartPole-v1", "-params", "learning_rat:0.1"], "Did you mean 'learning_rate'?"),
+        (["train", "--env", "CartPole-v1", "-i", "missing.zip"], "must be a valid path to a .zip file"),
+        (["train", "--env", "CartPole-v1", "-conf", "missing.yml"], "No such file or directory: missing.yml"),
+        (["enjoy", "--env", ENV, "--no-render"], "There are no models in logs: train one with `sb3-plastic train`"),
+        (["enjoy", "--env", ENV], "There is no display: add --no-render"),
+        (["plot", "train", "-e", ENV], "There are no models in logs"),
+    ],
+)
+def test_errors_teach(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for display in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(display, raising=False)
+    output = answer(arguments, code=2)
+    assert message in output
+    assert f"sb3-plastic {arguments[0]}: error: " in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("argument", "message"), [("rule='ojo'", "'oja'"), ("adaptive='yes'", "got 'yes'")])
+def test_a_wrong_argument_of_the_policy_is_answered(argument, message, tmp_path):
+    policy = ["-params", f"policy_kwargs:dict({argument})"]
+    output = zoo("train", "--env", "CartPole-v1", *policy, cwd=tmp_path, code=2)
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_a_command_whose_output_nobody_reads_ends_without_a_word(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "sb3_plastic.cli", "perturbations", "list"]
+    result = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_missing_rl_zoo_names_the_extra(tmp_path):
+    code = "import sys; sys.modules['rl_zoo3'] = None; from sb3_plastic.cli import main; sys.exit(main(['train']))"
+    output = run([sys.executable, "-c", code], tmp_path, code=2)
+    assert 'pip install "sb3_plastic[zoo]"' in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(("environ", "expected"), [({}, "1"), ({"OMP_NUM_THREADS": "2"}, "2")])
+def test_one_torch_thread_unless_told_otherwise(environ, expected, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    code = "from sb3_plastic import cli; cli.prepare(); import torch; print(torch.get_num_threads())"
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")} | environ
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == expected
+
+
+# The quickstart
+
+
+@pytest.mark.slow
+def test_quickstart_is_quick_the_second_time(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "quickstart.py", "--steps", "2048"]
+    first = run(command, tmp_path)
+    assert first.count("$ sb3-plastic train") == 2
+    second = run(command, tmp_path)
+    assert "$ sb3-plastic train" not in second
+    rows = re.findall(r"(plastic|static) +(?:│ +-?\d+ \(\d+\) ){3}", second)
+    assert rows == ["plastic", "static"]
+    assert second in first  # the same table again

@@ -1,0 +1,84 @@
+"""RL Zoo's search of hyperparameters, around a configuration of ours."""
+
+import shlex
+import subprocess
+
+import pytest
+import yaml
+from stray_lines import stray_lines
+from zoo_commands import COMMAND, ENV, ROOT, RUN, SMALL, saved, zoo
+
+from sb3_plastic.tuning import open_study
+
+
+def test_tune_searches_around_the_configuration(tmp_path):
+    import pandas
+
+    arguments = ["-n", "512", "--n-evaluations", "1", "--eval-episodes", "1"]
+    arguments += ["--optimization-log-path", "trials", "--pruner", "none", "--seed", "1", *SMALL[:2]]
+    output = zoo("tune", "--env", ENV, "--n-trials", "1", *arguments, cwd=tmp_path)
+    assert output.index("Budget: 1 trials of 512 training steps, at most 512 steps in all") < output.index("Trial 0")
+    assert stray_lines(output) == []
+    output = zoo("tune", "--env", ENV, "--n-trials", "3", *arguments, cwd=tmp_path)
+    assert "at most 1,024 steps still to do" in output
+    assert "1 trials are finished" in output
+    (line,) = stray_lines(output)
+    assert "Using an existing study" in line  # which is now true
+    for report in (tmp_path / "logs" / "plastic_ppo").glob("report_*1-trials*.csv"):
+        report.unlink()
+    assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
+    (report,) = (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv")
+    trials = pandas.read_csv(report)
+    assert list(trials.state) == ["COMPLETE"] * 3
+    assert trials["params_policy.alpha_init"].nunique() == 3
+    configured = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]["policy_kwargs"]
+    for i, trial in trials.iterrows():
+        tried = saved(tmp_path / "trials" / f"trial_{i}" / "best_model.zip")["policy_kwargs"]
+        assert tried["alpha_init"] == pytest.approx(trial["params_policy.alpha_init"])
+        sampled = {"alpha_init", "eta_init", "rho", "plasticity_lr_scale", "log_std_init"}
+        assert {*tried} == {*configured} | sampled
+        assert all(tried[name] == value for name, value in configured.items() if name not in sampled)
+    # Train with what was found: the command stands last.
+    best = int(trials.value.argmax())
+    _, *command = shlex.split(output.strip().splitlines()[-1])
+    assert command[-2:] == ["--trial-id", str(best)]
+    small = ["-n", "32", "--eval-freq", "-1", *SMALL[:2], "n_steps:16", "batch_size:32", "chunk_len:16", "n_epochs:1"]
+    zoo(*command, *small, cwd=tmp_path)
+    tried = saved(tmp_path / "trials" / f"trial_{best}" / "best_model.zip")["policy_kwargs"]
+    assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
+
+
+def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_drawn(tmp_path):
+    given = ["--env-kwargs", "sutton_barto_reward:True", "-params", "learning_rate:0.5", "n_epochs:1"]
+    given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)"]
+    arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
+    output = zoo("tune", *arguments, "--pruner", "none", *given, cwd=tmp_path)
+    command = shlex.split(output.strip().splitlines()[-1])
+    assert command[-2:] == ["--trial-id", "0"]
+    assert command[command.index("--env-kwargs") + 1] == "sutton_barto_reward:True"
+    assert command[command.index("-params") + 1 : -2] == ["policy_kwargs:{'net_arch': [9]}"]
+
+
+@pytest.mark.slow
+def test_two_processes_search_together(tmp_path):
+    arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-n", "100", "--n-evaluations", "1"]
+    arguments += ["--max-total-trials", "4", "--storage", "study.log", "--study-name", "both", "--pruner", "none"]
+    searches = [
+        subprocess.Popen([COMMAND, "tune", *arguments, "--seed", seed], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for seed in ("1", "2")
+    ]
+    for search in searches:
+        assert "Train with it" in search.communicate()[0]
+    trials = open_study(str(tmp_path / "study.log"), "both")[0].trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * len(trials)
+    assert 4 <= len(trials) <= 5  # both may begin the last one
+    assert len({trial.params["sigma"] for trial in trials}) == len(trials)
+
+
+def test_a_search_whose_trials_all_fail_says_why(tmp_path):
+    entries = "{policy: PlasticPolicy, n_timesteps: 64, callback: [sb3_plastic.callbacks.PlasticityCallback]}"
+    (tmp_path / "mine.yml").write_text(f"CartPole-v1: {entries}")
+    arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-conf", "mine.yml", "-n", "64", "--n-trials", "1"]
+    output = zoo("tune", *arguments, "--n-evaluations", "1", cwd=tmp_path, code=2)
+    assert "there is no best one; the last by an error: PlasticityCallback" in output
+    assert "the same command goes on" not in output.split("Study:")[1].split("\n", 1)[1]
