@@ -35,6 +35,7 @@ try:
 except ImportError as error:
     raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -153,6 +154,7 @@ class ExperimentManager(HostManager):
         self.given: Params = dict(self.custom_hyperparams or {})  # before they are merged with a configuration
         if self.is_ours and kwargs.get("config") is None:
             self.config = str(config_file(self.algo))
+        self.of_model: Params = {}  # what comes from the model that a training goes on with
         self._refused: BaseException | None = None  # what has ended the last trial of a search
         if self.trial_id == 0:
             vars(self).update(trial_id="0")  # RL Zoo takes the number 0 for none
@@ -230,6 +232,15 @@ class ExperimentManager(HostManager):
         normalized = VecNormalize.load(str(beside), env)
         normalized.training, normalized.norm_reward = not eval_env, normalized.norm_reward and not eval_env
         return normalized
+
+    def _load_pretrained_agent(self, hyperparams: Params, env: VecEnv) -> BaseAlgorithm:
+        model = super()._load_pretrained_agent(hyperparams, env)
+        self.of_model = {"policy_kwargs": model.policy_kwargs} if self.is_ours else {}
+        return model
+
+    def _save_config(self, saved_hyperparams: Params) -> None:
+        """As in RL Zoo; a training that goes on has the network of its model, whatever the configuration says."""
+        super()._save_config(saved_hyperparams | self.of_model)
 
     def create_log_folder(self) -> None:
         """As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run."""
