@@ -60,12 +60,16 @@ def test_plots_are_written_without_a_display(trained, tmp_path):
     assert "<svg" in (tmp_path / "evaluations.svg").read_text()
     zoo("plot", "file", "-i", "evaluations", cwd=tmp_path)
     assert (tmp_path / "plot_from_file.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_where_nothing_can_be_plotted_it_is_said_and_no_file_is_left(trained, monkeypatch):
+    monkeypatch.chdir(trained)
     assert "--save takes a file that ends in ." in answer(["plot", "train", "-e", ENV, "--save", "curve"], code=2)
-    output = zoo("plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png", cwd=tmp_path, code=2)
+    output = answer(["plot", "train", "-e", ENV, "-w", "500", "--save", "empty.png"], code=2)
     assert "fewer episodes than the window" in output
-    assert not (tmp_path / "empty.png").exists()
-    output = zoo("plot", "all", "-e", "Ant-v5", "--save", "empty.png", cwd=tmp_path, code=2)  # was not trained
-    assert output.startswith("sb3-plastic plot: error: There is nothing to plot")
+    output = answer(["plot", "all", "-e", "Ant-v5", "--save", "empty.png"], code=2)  # was not trained
+    assert "sb3-plastic plot: error: There is nothing to plot" in output
+    assert not (trained / "empty.png").exists()
 
 
 def test_missing_model_names_those_there_are(trained, monkeypatch):
