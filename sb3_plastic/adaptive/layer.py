@@ -278,7 +278,7 @@ class AdaptiveLayer:
         head_start = needed(self.settings.head_start, state.noise)
 
         def doubt_of(k: int, rows: Array) -> Array:
-            doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance[rows]))
+            doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance)[rows])
             assert doubt is not None
             return doubt
 
