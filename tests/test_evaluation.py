@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -27,9 +28,10 @@ from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adapta
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm
-from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of
+from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
-from sb3_plastic.perturbations import Perturbation, env_id, find_scenario
+from sb3_plastic.perturbations import Perturbation, PerturbationError, env_id, find_scenario
+from sb3_plastic.perturbations.spec import Distribution, Schedule
 from sb3_plastic.perturbations.suites import Scenario
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 from sb3_plastic.safe import DamagedError
@@ -223,6 +225,50 @@ def test_rough_ground_is_compared_with_level_ground_of_its_kind(static_model):
     reference = records[records.split == "reference"]
     assert reference.scenario.unique().tolist() == ["nda-v1/nominal/heightfield"]
     assert (reference.onset == -1).all()
+
+
+def test_ground_that_is_level_everywhere_costs_nothing_whatever_its_scenario_is_called(static_model):
+    entry = Perturbation("terrain", 0.1, params={"flat": 1e3})
+    level = Scenario("mine/bumps", "HalfCheetah", "novel", False, (entry,))
+    nominal = find_scenario("nda-v1/nominal", "HalfCheetah")
+    records = evaluate_adaptation(static_model, env=CHEETAH, scenarios=[nominal, level], steps=30).records
+    plane, reference, bumps = (
+        records[records.split == split].forward_reward.to_numpy() for split in ("nominal", "reference", "novel")
+    )
+    assert np.array_equal(bumps, reference)
+    assert np.all(plane != reference)  # contacts of a field are others
+    assert (records[records.split == "novel"].kind == "terrain").all()  # by which it is compared with that
+
+
+def test_two_nominal_scenarios_are_refused():
+    nominal = find_scenario("nda-v1/nominal", "HalfCheetah")
+    with pytest.raises(PerturbationError, match=r"One scenario has the split nominal.*mine/other"):
+        plan([nominal, replace(nominal, name="mine/other")], ["static"], ["intact"], 30)
+
+
+def test_what_may_begin_after_the_removal_is_not_removed():
+    (entry,) = find_scenario("nda-v1/extrap2/mass/onset", "HalfCheetah").perturbations
+    late = replace(entry, schedule=Schedule("onset", at=Distribution("uniform", (300, 800))))
+    scenarios = [Scenario(f"mine/{i}/onset", "HalfCheetah", "novel", True, (p,)) for i, p in enumerate([entry, late])]
+    planned = plan(scenarios, ["removal"], ["intact"], 1000)
+    assert [condition.cell.scenario for condition in planned] == ["mine/0/onset"]
+
+
+def test_no_more_environments_are_stepped_at_once_than_allowed(static_model, monkeypatch):
+    made = []
+
+    def counted(trained, n_envs, *args, **kwargs):
+        made.append(n_envs)
+        return make_env(trained, n_envs, *args, **kwargs)
+
+    monkeypatch.setattr("sb3_plastic.evaluation.evaluate.make_env", counted)
+    nominal = find_scenario("nda-v1/nominal", "HalfCheetah")
+    masses = [Scenario(f"mine/{i}", "HalfCheetah", "novel", False, (Perturbation("mass", 2.0),)) for i in range(6)]
+    records = evaluate_adaptation(
+        static_model, env=CHEETAH, scenarios=[nominal, *masses], steps=2, episodes=5, max_rows=12
+    ).records
+    assert len(records) == 35
+    assert max(made) == 10
 
 
 def test_an_onset_known_beforehand_is_that_of_the_environment():

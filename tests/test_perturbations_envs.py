@@ -718,6 +718,13 @@ def test_only_indices_name_sensors_where_nothing_tells_whose_they_are() -> None:
     assert np.flatnonzero(biased.reset(seed=0)[0] - nominal.reset(seed=0)[0]).tolist() == [2]
 
 
+def test_a_joint_that_turns_round_and_round_has_no_range_to_change() -> None:
+    reacher = make_perturbable(ReacherEnv)  # whose first joint has no limits
+    with pytest.raises(PerturbationError, match="a joint without limits has no range of motion"):
+        reacher(perturbations=[{"kind": "joint_range", "value": 0.5, "target": "joint0"}])
+    reacher(perturbations=[{"kind": "joint_range", "value": 0.5, "target": "joint1"}])
+
+
 HANGING = """
 <mujoco>
   <worldbody>

@@ -510,6 +510,18 @@ class TestErrors:
         edit_summary(pair[1], **{name: value})
         self.refuse(pair, capsys, f"Different (settings|versions), {name}: .*cannot be compared")
 
+    def test_episodes_of_other_lengths(self, pair, capsys):
+        records = pd.read_csv(pair[1] / "records.csv")
+        records.assign(steps=records.steps // 2).to_csv(pair[1] / "records.csv", index=False)
+        self.refuse(pair, capsys, r"nda-v1/\S+ \(static\) have other steps: \d+ in .*, \d+ in .*write a report of each")
+
+    def test_scenarios_that_share_a_name_alone(self, pair, capsys):
+        for folder, digest in zip(pair, ("1234", "1234"), strict=True):
+            edit_summary(folder, scenarios_sha256={"static nda-v1/interp/mass": digest})
+        assert read_results(pair).labels == ("adapting", "static")
+        edit_summary(pair[1], scenarios_sha256={"static nda-v1/interp/mass": "5678"})
+        self.refuse(pair, capsys, r"nda-v1/interp/mass \(static\) have other perturbations in .*cannot be compared")
+
     def test_oracles_that_have_to_be_told_apart(self, tmp_path, capsys):
         folders = [tmp_path / label for label in ("oracle-a", "oracle-b")]
         for folder in folders:

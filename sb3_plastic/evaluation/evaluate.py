@@ -224,7 +224,7 @@ class _Run:
             groups.setdefault(key, []).append(c)
         # Batches of one shape one after the other: they share their environments.
         for _, group in sorted(groups.items(), key=lambda item: (item[0][:3], len(item[1]))):
-            n_batches = -(-len(group) * len(self.seeds) // self.max_rows)
+            n_batches = -(-len(group) // (self.max_rows // len(self.seeds)))
             size = -(-len(group) // n_batches)
             for start in range(0, len(group), size):
                 yield group[start : start + size]

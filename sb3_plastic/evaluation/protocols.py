@@ -24,12 +24,13 @@ from sb3_plastic.evaluation.controls import LAYER_OFF, LIFETIME, WITHIN
 from sb3_plastic.evaluation.faults import Fault
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
 from sb3_plastic.perturbations.perturber import generator
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, Schedule, unknown
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, Schedule, extremes_of, unknown
 from sb3_plastic.perturbations.suites import Scenario
 
 REMOVAL = 700  # step; every onset is before it
 SWITCH = 200  # steps
 LIFE = 5  # episodes
+EVERYWHERE = 1e6  # m; further than any robot gets
 
 SEVERITY = {"nominal": 0, "reference": 0, "train": 1, "id": 1, "interp": 1, "extrap1": 2, "extrap2": 3}
 
@@ -80,7 +81,7 @@ def plan(
     :param horizon: multiple of it, for the protocol ``horizon``
     :param has_memory: whether there is something to carry over from one episode to the next
     :param faults: of the agent, in the nominal scenario
-    :raises PerturbationError: on an unknown name
+    :raises PerturbationError: on an unknown name, or several scenarios of the split nominal
     """
     for what, names, allowed in (("protocol", protocols, PROTOCOLS), ("control", controls, WITHIN)):
         for name in names:
@@ -88,7 +89,12 @@ def plan(
                 raise unknown(what, name, allowed)
     if faults and not {"static", "onset"} & {*protocols}:
         raise PerturbationError(f"Faults are judged by the protocols static and onset, got {', '.join(protocols)}.")
-    nominal = next((s.name for s in scenarios if s.split == "nominal"), None)
+    of_nominal = [s.name for s in scenarios if s.split == "nominal"]
+    if len(of_nominal) > 1:
+        raise PerturbationError(
+            f"One scenario has the split nominal, with which the others are compared, got {', '.join(of_nominal)}."
+        )
+    nominal = next(iter(of_nominal), None)
     conditions: list[Condition] = []
     for protocol in PROTOCOLS:
         if protocol not in protocols:
@@ -107,9 +113,12 @@ def plan(
                 conditions += _sham(scenarios, control, steps, nominal)
         if protocol in ("static", "onset"):
             conditions += [_faulty(scenarios, fault, protocol, steps, nominal) for fault in faults]
-    if nominal is not None and any(c.heightfield and c.cell.protocol != "horizon" for c in conditions):
+    rough = [c for c in conditions if c.heightfield and c.cell.protocol != "horizon"]
+    if nominal is not None and rough:
         cell = Cell("static", _level(nominal), "intact", "reference", "none", 0)
-        conditions.append(Condition(cell, (), steps, heightfield=True))
+        (*_, terrain) = (p for p in rough[0].perturbations if p.kind == "terrain")
+        level = replace(terrain, params={**terrain.params, "flat": EVERYWHERE})
+        conditions.append(Condition(cell, (level,), steps, heightfield=True, begins_at=EVERYWHERE))
     return conditions
 
 
@@ -141,7 +150,7 @@ def _condition(
     if protocol == "removal":
         if not scenario.onset or any(p.schedule.form != "onset" for p in entries) or steps <= REMOVAL:
             return None
-        if any(not isinstance(p.schedule.at, Distribution) and (p.schedule.at or 0) >= REMOVAL for p in entries):
+        if any(max(extremes_of(p.schedule.at), default=0) >= REMOVAL for p in entries):
             return None
         late = tuple(replace(p, schedule=replace(p.schedule, end=REMOVAL)) for p in entries)
         return replace(condition, perturbations=late, removal=REMOVAL)
@@ -187,6 +196,8 @@ def _level(nominal: str) -> str:
 def _kind(scenario: Scenario) -> str:
     if scenario.split in ("nominal", "reference"):
         return "none"
+    if any(p.kind == "terrain" for p in scenario.perturbations):
+        return "terrain"  # whatever its name is: it is compared with level ground of its kind
     if scenario.split in ("id", "train") and len(scenario.perturbations) > 1:
         return "all"
     return scenario.name.removesuffix("/onset").rsplit("/", 1)[-1]

@@ -15,6 +15,7 @@ from sb3_plastic.evaluation.protocols import Condition
 from sb3_plastic.evaluation.reading import read_json
 from sb3_plastic.evaluation.settings import TrialSettings
 from sb3_plastic.files import is_taken, write_json
+from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.versions import commit, versions
 
 
@@ -45,7 +46,12 @@ def settings_of(
         "protocols": _plain(trials.protocols),
         "controls": _plain(trials.controls),
         "cells": [condition.cell.file_name for condition in conditions],
-        "perturbations_sha256": _digest(conditions),
+        "perturbations_sha256": _digest([(*c.perturbations, *c.sham) for c in conditions]),
+        "scenarios_sha256": {
+            f"{c.cell.protocol} {c.cell.scenario}": _digest([c.perturbations])
+            for c in conditions
+            if c.cell.split not in ("reference", "sham", "fault")  # they borrow a ground or an onset from another
+        },
         "base_seed": trials.seed,
         "episodes": trials.episodes,
         "deterministic": trials.deterministic,
@@ -57,10 +63,10 @@ def settings_of(
     }
 
 
-def _digest(conditions: Sequence[Condition]) -> str:
-    """Of what the cells mean: their names do not tell, where a suite was edited or scenarios are the user's own."""
-    acting = [[p.to_dict() for p in (*condition.perturbations, *condition.sham)] for condition in conditions]
-    return hashlib.sha256(json.dumps(acting, sort_keys=True).encode()).hexdigest()
+def _digest(acting: Sequence[Sequence[Perturbation]]) -> str:
+    """Of what cells mean: their names do not tell, where a suite was edited or scenarios are the user's own."""
+    plain = [[p.to_dict() for p in entries] for entries in acting]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -116,6 +116,7 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
     records = records.sort_values(list(order), key=lambda c: c.map(rank[str(c.name)]), kind="stable", ignore_index=True)
     records.insert(0, "group", records["robot"].where(records["robot"] != "", records["env_id"]))
     _check_environments(records)
+    _check_episodes(records, summaries)
     _check_nominal(records)
     labels = list(dict.fromkeys(label for table in tables for label in table["label"]))
     oracle = _oracle(labels, oracle)
@@ -247,6 +248,23 @@ def _check_environments(records: pd.DataFrame) -> None:
                 f"{label!r} was evaluated in several environments of {group}: {', '.join(rows['env_id'].unique())}. "
                 "Give each its own --label."
             )
+
+
+def _check_episodes(records: pd.DataFrame, summaries: dict[Path, dict[str, Any]]) -> None:
+    """Episodes of one name are as long, and meet the same: scenarios may be the user's own, or of an edited suite."""
+    seen: dict[tuple[str, ...], tuple[Any, str]] = {}
+    columns = ["group", "protocol", "scenario", "steps", "folder"]
+    for group, protocol, scenario, steps, folder in records[columns].drop_duplicates().itertuples(index=False):
+        digests = summaries[Path(folder)]["settings"].get("scenarios_sha256", {})
+        digest = digests.get(f"{protocol} {scenario}")
+        for what, value in (("steps", steps), ("perturbations", digest)):
+            known, there = seen.setdefault((group, protocol, scenario, what), (value, folder))
+            if value is not None and known is not None and value != known:
+                which = f": {known} in {there}, {value} in {folder}" if what == "steps" else f" in {there} and {folder}"
+                raise ReportError(
+                    f"The episodes of {scenario} ({protocol}) have other {what}{which}. They cannot be compared: "
+                    "evaluate all models alike, or write a report of each."
+                )
 
 
 def _check_nominal(records: pd.DataFrame) -> None:

@@ -227,6 +227,10 @@ def joint_lock(active: Active) -> None:
     data.eq_active[locks] = 1
 
 
+def _without_limits(robot: Robot, joints: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    return None if robot.model.jnt_limited[joints].any() else "a joint without limits has no range of motion"
+
+
 @kind(
     "model",
     "range of motion of joints, about its middle",
@@ -237,6 +241,7 @@ def joint_lock(active: Active) -> None:
     fields=("jnt_range",),
     each=True,
     probes=({"value": 0.5}, {"value": 1.4}),
+    refuse=_without_limits,
 )
 def joint_range(active: Active) -> None:
     model = active.robot.model
