@@ -38,8 +38,15 @@ class LogStdSchedule(BaseCallback):
                 "LogStdSchedule sets `log_std` of PPO, A2C, RecurrentPPO and PlasticPPO with Box actions; "
                 f"got {type(self.model).__name__} with actions of {self.model.action_space}."
             )
-        self._log_std = log_std.requires_grad_(False)
-        self._log_std.grad = None  # of a former training: Adam would go on moving it
+        self._log_std, self._training = log_std, self.model.start_time
+        self._hook = log_std.register_post_accumulate_grad_hook(self._leave)
+
+    def _leave(self, log_std: torch.Tensor) -> None:
+        """Take its gradient away: it is not learned, but by a later training, if an error has ended this one."""
+        if self.model.start_time == self._training:
+            log_std.grad = None
+        else:
+            self._hook.remove()
 
     def _on_rollout_start(self) -> None:
         assert isinstance(self.model, OnPolicyAlgorithm)
@@ -52,4 +59,4 @@ class LogStdSchedule(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._log_std.requires_grad_(True)
+        self._hook.remove()

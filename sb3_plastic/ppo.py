@@ -137,6 +137,8 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _setup_model(self) -> None:
         # Everything derived is made here, since load() fills in the arguments after __init__ and then calls this.
+        if not issubclass(self.policy_class, PlasticPolicy):
+            raise UserError(f"PlasticPPO trains a PlasticPolicy, got {self.policy_class.__name__}: for others use PPO.")
         self.batch_size = chosen_batch_size(self.batch_size, self.n_steps, self.n_envs, self.chunk_len)
         self._check_arguments()
         chunk_len = chosen_chunk_len(self.n_steps, self.batch_size, self.chunk_len)
@@ -148,8 +150,6 @@ class PlasticPPO(WholeFiles, PPO):
                 super()._setup_model()
         finally:
             self.rollout_buffer_kwargs = kwargs
-        if not isinstance(self.policy, PlasticPolicy):
-            raise TypeError(f"PlasticPPO trains a PlasticPolicy, got {type(self.policy).__name__}: for others use PPO.")
         backends = self.policy.snn.resolved_backends()
         if self.verbose >= 1:
             print(f"Plastic scan of the layers: {', '.join(backends)}")

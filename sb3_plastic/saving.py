@@ -20,7 +20,7 @@ from sb3_plastic.stamp import check_stamp, make_stamp
 
 SelfWholeFiles = TypeVar("SelfWholeFiles", bound="WholeFiles")
 
-OF_ANOTHER = "{} is no model of {}: another algorithm, such as PlasticES, has saved it."
+OF_ANOTHER = "{} is no model of {}: another algorithm has saved it."
 
 
 class WholeFiles(BaseAlgorithm):

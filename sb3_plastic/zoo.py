@@ -193,9 +193,7 @@ class ExperimentManager(HostManager):
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
         if self.is_ours and self.continue_training and "policy_kwargs" in self.given:
             raise UserError("-i goes on with the network of its model, whatever policy_kwargs are: leave them out.")
-        for name, value in hyperparams.items():
-            if isinstance(value, str) and re.fullmatch(r"[+-]?\d+e[+-]?\d+", value, re.IGNORECASE):
-                hyperparams[name] = float(value)  # 1e-3 is a text in YAML, 1.0e-3 a number
+        hyperparams.update(with_numbers(dict(hyperparams)))
         if self.n_timesteps > 0:  # given on the command line, so that the configuration need not have it
             hyperparams.setdefault("n_timesteps", self.n_timesteps)
         for name, otherwise in (("policy", ""), ("n_timesteps", ", or pass -n")):
@@ -342,6 +340,16 @@ OF_RL_ZOO = (
     *("env_kwargs", "monitor_kwargs", "noise_type", "noise_std"),
 )
 """Hyperparameters that RL Zoo takes for itself."""
+
+
+def with_numbers(value: Any) -> Any:
+    """The same, with numbers where YAML 1.1 sees texts: it takes 1.0e-3 and 1.0e+6 for numbers, 1e-3 and 1.0e6 not."""
+    if isinstance(value, dict):
+        return {name: with_numbers(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(part) for part in value]
+    is_number = isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)e[+-]?\d+", value, re.IGNORECASE)
+    return float(value) if is_number else value
 
 
 def evaluated(policy_kwargs: Any) -> Params:

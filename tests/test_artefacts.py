@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stable_baselines3 import PPO
+from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.envs import FakeImageEnv
 
 from sb3_plastic import export_policy, load_policy
@@ -66,6 +66,13 @@ def test_a_model_has_as_many_parameters_in_its_export(tmp_path):
 
 def test_drawn_actions_follow_the_seed(exported):
     first, again, other = (play(str(exported), episodes=1, seed=seed, deterministic=False) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_noise_of_gsde_follows_the_seed(algorithm, tmp_path):
+    algorithm("MlpPolicy", "Pendulum-v1", use_sde=True, policy_kwargs=dict(net_arch=[8])).save(tmp_path / "m.zip")
+    first, again, other = (play(tmp_path / "m.zip", "Pendulum-v1", 1, seed, False) for seed in (3, 3, 4))
     assert first == again != other
 
 

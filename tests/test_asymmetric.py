@@ -9,7 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_plastic import PlasticPPO
+from sb3_plastic import PlasticPPO, load_policy
 from sb3_plastic.errors import UserError
 from sb3_plastic.perturbations import env_id
 from sb3_plastic.wrappers import SplitObservation
@@ -59,6 +59,18 @@ def test_the_policy_acts_without_what_the_critic_alone_sees(tmp_path):
     observation.pop("sensors")
     with pytest.raises(UserError, match="The observation has no 'sensors', got"):
         model.predict(observation)
+
+
+def test_an_export_with_statistics_acts_without_what_the_critic_alone_sees(tmp_path):
+    env = VecNormalize(random_vec_env(spaces.Dict({name: SPACE[name] for name in ("sensors", "truth")})))
+    model = small_ppo(env, "PlasticPolicy", policy_kwargs=dict(critic_keys=["truth"])).learn(96)
+    agent = load_policy(model.policy.export(tmp_path / "exported", env))
+    observation = env.get_original_obs()
+    expected, _ = agent.predict(observation, deterministic=True)
+    observation.pop("truth")
+    np.testing.assert_array_equal(agent.predict(observation, deterministic=True)[0], expected)
+    with pytest.raises(UserError, match="The statistics are of other observations"):
+        agent.predict({"truth": np.zeros((3, 2), np.float32)})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ import torch
 import yaml
 from envs import BOX, random_vec_env, small_ppo
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
     EvalCallback,
@@ -715,6 +717,50 @@ def test_a_model_of_another_algorithm_is_named(tmp_path):
     for algorithm, name in ((PlasticPPO, "es"), (PlasticES, "ppo")):
         with pytest.raises(UserError, match=f"{name}.zip is no model of {algorithm.__name__}: another algorithm"):
             algorithm.load(tmp_path / f"{name}.zip")
+    PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8).save(tmp_path / "mlp.zip")
+    with pytest.raises(UserError, match="PlasticPPO trains a PlasticPolicy, got ActorCriticPolicy: for others use PPO"):
+        PlasticPPO.load(tmp_path / "mlp.zip")
+
+
+def test_a_seed_that_is_set_later_is_that_of_a_saved_model(tmp_path):
+    model = small_es(seed=0)
+    model.set_random_seed(5)
+    model.save(tmp_path / "m.zip")
+    assert PlasticES.load(tmp_path / "m.zip").noise_seed == 5
+    assert PlasticES.load(tmp_path / "m.zip", seed=6).noise_seed == 6
+
+
+def test_a_return_that_the_monitor_sums_over_lives_is_counted_once():
+    class Lives(gym.Wrapper):
+        """Done every two steps, as Atari's EpisodicLifeEnv; what is inside goes on."""
+
+        over = True
+
+        def reset(self, **kwargs):
+            anew = kwargs.get("seed") is not None or self.over
+            self.over, self.t = False, 0
+            return self.env.reset(**kwargs) if anew else (self.observation, {})
+
+        def step(self, action):
+            self.observation, reward, terminated, truncated, info = self.env.step(action)
+            self.t += 1
+            self.over = terminated or truncated
+            return self.observation, reward, terminated or self.t == 2, truncated, info
+
+    class Fitness(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            self.seen = self.locals["fitness"]
+
+    def make():
+        return Lives(Monitor(TimeLimit(gym.make("CartPole-v1"), 6)))  # which pays 1 for each step
+
+    env, fitness = DummyVecEnv([make] * 2), Fitness()
+    model = PlasticES("MlpPolicy", env, population_size=2, n_episodes=3, seed=0, policy_kwargs=dict(net_arch=[4]))
+    model.learn(1, callback=fitness)
+    assert fitness.seen.tolist() == [[2.0], [2.0]]
 
 
 def test_a_model_goes_on_evolving_what_it_has_evolved(tmp_path):

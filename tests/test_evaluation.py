@@ -410,10 +410,11 @@ def test_a_model_of_other_keys_is_refused():
         evaluate_adaptation(Keys(), **tracking_scenarios() | dict(env="Pendulum-v1", wrappers=split))
 
 
-def test_noise_of_gsde_is_that_of_the_seed():
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_noise_of_gsde_is_that_of_the_seed(algorithm):
     def judged() -> np.ndarray:
         torch.manual_seed(next(states))
-        model = PPO("MlpPolicy", CHEETAH, n_steps=8, batch_size=8, use_sde=True, policy_kwargs={**TINY})
+        model = algorithm("MlpPolicy", CHEETAH, use_sde=True, policy_kwargs={**TINY})
         model.policy.load_state_dict(weights or model.policy.state_dict())
         weights.update(model.policy.state_dict())
         settings = dict(env=CHEETAH, scenarios="nominal", steps=20, episodes=2, deterministic=False)

@@ -67,6 +67,19 @@ def test_a_training_that_goes_on_takes_up_the_schedule_or_learns_the_noise_witho
     assert (model.policy.log_std.detach() != -2).all()
 
 
+@pytest.mark.parametrize("algorithm", [small_ppo, ppo])
+def test_an_interrupted_training_leaves_the_noise_to_be_learned(algorithm):
+    class Interrupt(BaseCallback):
+        def _on_step(self) -> bool:
+            raise KeyboardInterrupt
+
+    model = algorithm()
+    with pytest.raises(KeyboardInterrupt):
+        model.learn(ROLLOUT, callback=[LogStdSchedule(-1), Interrupt()])
+    model.learn(ROLLOUT)
+    assert (model.policy.log_std.detach() != -1).all()
+
+
 def test_a_noise_that_cannot_be_is_refused_before_the_training():
     with pytest.raises(UserError, match=r"start must be .*at most 2"):
         LogStdSchedule(start=5)

@@ -107,6 +107,17 @@ def rollout(agent, env, steps=5, n_envs=2):
     return np.stack(actions), state
 
 
+@pytest.mark.parametrize("algorithm", [stable_baselines3.PPO, stable_baselines3.SAC, PlasticPPO])
+def test_an_exported_policy_explores_with_the_noise_of_its_training(algorithm, tmp_path):
+    model = algorithm("MlpPolicy", RandomEnv(BOX, BOUNDED), use_sde=True, policy_kwargs=dict(net_arch=[8]), seed=0)
+    for name, parameter in model.policy.named_parameters():
+        if name.endswith("log_std"):
+            torch.nn.init.constant_(parameter, -9.0)
+    agent = load_policy(export_policy(model.policy, tmp_path / "exported"))
+    likely, drawn = (agent.predict(np.ones((1, 3)), deterministic=chosen)[0] for chosen in (True, False))
+    assert 0 < np.abs(drawn - likely).max() < 0.01
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_an_exported_policy_acts_as_its_model_bit_for_bit(name, tmp_path):
     model = MODELS[name]()

@@ -143,12 +143,14 @@ def test_the_configuration_that_is_kept_has_the_network_of_the_model_that_goes_o
 def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yml").write_text(
-        "CartPole-v1: {policy: PlasticPolicy, n_timesteps: 64, n_steps: 64, batch_size: 32, learning_rate: 1e-2}"
+        "CartPole-v1: {policy: PlasticPolicy, n_timesteps: 6.4e1, n_steps: 64, batch_size: 32, learning_rate: 1e-2, "
+        "policy_kwargs: {alpha_init: 3e-2}}"
     )
     answer(["train", "--env", "CartPole-v1", "-conf", "mine.yml", "--eval-freq", "-1", "--save-freq", "-1"], code=0)
     from sb3_plastic import PlasticPPO
 
-    assert PlasticPPO.load(tmp_path / "logs/plastic_ppo/CartPole-v1_1/CartPole-v1.zip").lr_schedule(1) == 0.01
+    model = PlasticPPO.load(tmp_path / "logs/plastic_ppo/CartPole-v1_1/CartPole-v1.zip")
+    assert (model.num_timesteps, model.lr_schedule(1), model.policy_kwargs["alpha_init"]) == (64, 0.01, 0.03)
 
 
 def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path):

@@ -11,7 +11,6 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.environment import environment_of
@@ -19,6 +18,7 @@ from sb3_plastic.errors import check_number
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
+from sb3_plastic.seeding import seed_actions
 from sb3_plastic.simulator import hush_mujoco
 
 
@@ -92,7 +92,7 @@ def play(
         state = None  # an adaptive layer with `lifetime` keeps its estimates
         for episode in range(episodes):
             venv.seed(seed + episode)
-            torch.manual_seed(seed + episode)  # of actions that are drawn
+            seed_actions(agent, seed + episode)
             observation, starts = venv.reset(), np.ones(1, bool)
             total, done = 0.0, False
             while not done:

@@ -217,7 +217,7 @@ class PlasticES(WholeFiles):
         """As in SB3; the noise of the individuals and the seeds of their environments follow it, too."""
         super().set_random_seed(seed)
         if seed is not None:
-            self.noise_seed = seed
+            self.seed = self.noise_seed = seed  # what a file is set up with
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "strategy", "evolved"]

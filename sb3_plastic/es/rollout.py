@@ -128,6 +128,7 @@ class Player:
 
         plays, episode = np.arange(n_envs) < n_rows, np.zeros(n_envs, int)
         totals, returns, lengths = np.zeros(n_envs), np.zeros(n_envs), np.zeros(n_envs, int)
+        parts = np.zeros(n_envs)  # returns of lives: of episodes that have ended, but not for the Monitor
         observed = Observed(self.normalize)
         shown: list[Any] = []
         last = np.minimum(np.arange(n_envs), n_rows - 1)  # environments left over are reset like the last row's
@@ -158,7 +159,9 @@ class Player:
             for i in np.flatnonzero(dones):
                 monitored = infos[i].get("episode")
                 offset = generation.alive_bonus_offset
-                totals[i] += returns[i] if monitored is None else monitored["r"] + offset * monitored["l"]
+                total = returns[i] if monitored is None else monitored["r"] + offset * monitored["l"] - parts[i]
+                totals[i] += total
+                parts[i] = parts[i] + total if monitored is None else 0
             returns[dones] = 0
             step = Step(int(plays.sum()), rewards, dones, [i if p else {} for i, p in zip(infos, plays, strict=True)])
             starts = dones

@@ -40,6 +40,7 @@ from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.seeding import seed_actions
 from sb3_plastic.undisturbed import undisturbed_torch
 
 
@@ -277,10 +278,10 @@ class _Run:
 
     def _seed(self, seed: int, n_rows: int) -> None:
         """Of actions, unless they are deterministic. With gSDE the noise is drawn for the whole batch."""
-        torch.manual_seed(seed)
-        policy: Any = getattr(self.model, "policy", None)
-        if getattr(policy, "use_sde", False) and not self.deterministic:
-            policy.reset_noise(n_rows)
+        if self.deterministic:
+            torch.manual_seed(seed)  # of a fault, or of a policy of one's own
+        else:
+            seed_actions(self.model, seed, n_rows)
 
     def _row(self, condition: Condition, seed: int) -> Row:
         sham_at = onset_of(condition.sham[0], seed) if condition.sham else None

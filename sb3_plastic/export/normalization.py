@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,16 @@ class Normalization:
     epsilon: float = 1e-8
     clip: float = 10.0
 
-    def __call__(self, observation: Any) -> Any:
+    def __call__(self, observation: Any, unseen: Sequence[str] = ()) -> Any:
         """
         The observation as the policy was trained on it: bit for bit what VecNormalize gives.
 
         :param observation: of one environment or of several
-        :raises UserError: on observations of another shape
+        :param unseen: keys that it may lack
+        :raises UserError: on observations of another shape, or without a key
         """
         keys = observation.keys() if isinstance(observation, dict) else {WHOLE}
-        if not self.mean.keys() <= keys and not isinstance(observation, tuple):
+        if not self.mean.keys() <= {*keys, *unseen} and not isinstance(observation, tuple):
             raise UserError(f"The statistics are of other observations: {_named(self.mean)}, got {_named(keys)}.")
         if isinstance(observation, dict):
             return {key: self._one(key, value) if key in self.mean else value for key, value in observation.items()}

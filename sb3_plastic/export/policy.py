@@ -19,6 +19,7 @@ from sb3_plastic.export.folder import CONFIG, read_folder, write_folder
 from sb3_plastic.export.normalization import Normalization
 from sb3_plastic.export.plain import from_plain, space_from_plain, space_to_plain, to_plain
 from sb3_plastic.safe import DamagedError, RefusedError
+from sb3_plastic.seeding import draw_noise
 from sb3_plastic.versions import versions
 
 LEFT_OUT = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs")
@@ -82,6 +83,7 @@ def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, dev
                 arguments["lr_schedule"] = _constant_zero
             policy = cls(*spaces_of, **arguments)
         policy.load_state_dict(dict(tensors), strict=True)
+        draw_noise(policy)  # by the standard deviation of the training, not of its start
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
         raise DamagedError(where, f"the arguments of {cls.__name__} and its tensors do not fit ({error})") from error
     policy.set_training_mode(False)
@@ -130,7 +132,8 @@ class ExportedPolicy:
         :param deterministic: take the most likely actions
         :return: actions, and the state
         """
-        return self.policy.predict(self.normalization(observation), state, episode_start, deterministic)
+        unseen = getattr(self.policy, "critic_keys", ())
+        return self.policy.predict(self.normalization(observation, unseen), state, episode_start, deterministic)
 
 
 def export_policy(
