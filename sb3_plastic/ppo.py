@@ -301,7 +301,7 @@ class PlasticPPO(WholeFiles, PPO):
         if self.teacher is None:
             self._lessons = None
         elif self._lessons is None or self._lessons[0] is not self.teacher:
-            self._lessons = self.teacher, Teacher.of(self.teacher).lessons()
+            self._lessons = self.teacher, Teacher.of(self.teacher).lessons(self.action_space)
         return None if self._lessons is None else self._lessons[1]
 
     def _check_step(self, statistics: NormalizationBackup, obs: Obs, rewards: np.ndarray | None = None) -> None:

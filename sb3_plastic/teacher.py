@@ -14,6 +14,7 @@ Where a_j is at a bound of the action space and mean_j beyond it, both are the s
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -86,8 +87,12 @@ class Teacher:
         """
         return self.weight * max(0.0, 1 - (1 - remaining) / self.until)
 
-    def lessons(self) -> Lessons:
-        """The teacher at work, from the start of an episode on. A saved model is loaded here."""
+    def lessons(self, action_space: spaces.Space) -> Lessons:
+        """
+        The teacher at work, from the start of an episode on. A saved model is loaded here.
+
+        :param action_space: of the student
+        """
         model, normalization = self.model, self.normalization
         if isinstance(model, str | Path):
             found = [getattr(_library(name), self.algo, None) for name in LIBRARIES]
@@ -106,7 +111,7 @@ class Teacher:
             normalization = Normalization.load(Path(normalization))
         elif isinstance(normalization, VecNormalize):
             normalization = Normalization.of(normalization)
-        return Lessons(model, normalization)
+        return Lessons(model, normalization, action_space)
 
 
 def _library(name: str) -> Any:
@@ -122,32 +127,36 @@ class Lessons:
 
     :param model: with ``predict``, or a function of the observations
     :param normalization: of the teacher's observations
+    :param action_space: of the student
     """
 
-    def __init__(self, model: Any, normalization: Normalization | None) -> None:
+    def __init__(self, model: Any, normalization: Normalization | None, action_space: spaces.Space) -> None:
         self.predict: Callable[..., Any] = getattr(model, "predict", None) or (lambda obs, **_: (model(obs), None))
-        self.normalization = normalization
+        self.normalization, self.shape = normalization, action_space.shape or ()
         self.state: Any = None
 
     def actions(self, obs: Any, episode_starts: np.ndarray) -> np.ndarray:
         """
         :param obs: as the environments returned them, [B, ...]
         :param episode_starts: bool [B]
-        :return: actions [B, ...]
+        :return: actions [B, *shape]
+        :raises UserError: if it does not return an action for each observation
         :raises NotFiniteError: if one is not finite
         """
         # A copy: a function may write over what it is given, which is the student's.
         obs = map_obs(np.copy, obs) if self.normalization is None else self.normalization(obs)
         actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
         actions = np.asarray(actions)
-        if actions.dtype.kind not in "biuf" or actions.shape[:1] != episode_starts.shape:
+        expected = (len(episode_starts), *self.shape)
+        fits = actions.shape[:1] == expected[:1] and actions.size == math.prod(expected)
+        if actions.dtype.kind not in "biuf" or not fits:
             raise UserError(
-                f"A teacher returns an array with an action for each of {len(episode_starts)} observations, got shape "
-                f"{actions.shape} of {actions.dtype}."
+                f"A teacher returns an array with an action for each of {expected[0]} observations, of shape "
+                f"{expected}, got shape {actions.shape} of {actions.dtype}."
             )
         if not np.isfinite(actions).all():
             raise NotFiniteError("The teacher's actions are not finite: are these the observations that it knows?")
-        return actions
+        return actions.reshape(expected)
 
 
 def as_returned(obs: Any, env: VecEnv | None) -> Any:

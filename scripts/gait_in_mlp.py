@@ -65,7 +65,7 @@ def main() -> None:
 
 def distilled(teacher: Teacher, env: VecNormalize, n_steps: int, seed: int) -> PPO:
     """The student. :param env: whose statistics are taken :param n_steps: of all environments together"""
-    lessons, rng = teacher.lessons(), np.random.default_rng(seed)
+    lessons, rng = teacher.lessons(env.action_space), np.random.default_rng(seed)
     watch(lessons, env, ROUND // N_ENVS, lambda _: None)
     env.training = False
     sizes = dict(pi=[64, 64], vf=[64, 64])

@@ -223,6 +223,26 @@ def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):
     assert of_its_own.layer.settings == fitted.with_settings(LayerSettings(), raw, 3200, seed=5).layer.settings
 
 
+def test_a_frozen_policy_is_frozen_under_other_settings_too(pendulums, fitted):
+    raw = pendulums[1].venv
+    frozen = fitted.prepared(frozen=True).with_settings(fitted.layer.settings, raw, 3200)
+    first, state = frozen.predict(raw.reset())
+    _, state = frozen.predict(raw.step(-first)[0], state)
+    assert not frozen.split_state(state, raw.num_envs)[0].evidence.any()
+    for wrong in (dict(n_steps=0), dict(seed=-1)):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            fitted.with_settings(fitted.layer.settings, raw, **wrong)
+
+
+def test_a_policy_alone_is_fitted_and_written(pendulums, tmp_path):
+    model, venv = pendulums
+    AdaptivePolicy.fit(model.policy, venv.venv, **SMALL).save(tmp_path / "a")
+    loaded = AdaptivePolicy.load(tmp_path / "a")
+    observation = venv.venv.reset()
+    expected, _ = model.policy.predict(observation, deterministic=True)
+    np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], expected)
+
+
 def test_motors_without_bounds_are_refused():
     class Unbounded(Wanderer):
         action_space = spaces.Box(-np.inf, np.inf, (2,))

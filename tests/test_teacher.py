@@ -19,6 +19,7 @@ from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.teacher import Teacher, divergence, with_loss
 
+FOUR = spaces.Box(-2, 2, (4,))
 SETTINGS = dict(n_epochs=5, learning_rate=1e-2, policy_kwargs=dict(readout="rate"))
 
 
@@ -97,19 +98,19 @@ def test_a_teachers_observations_are_normalised_by_the_statistics_in_its_file(tm
         observations = env.step(np.zeros((3, 4), np.float32))[0]
     env.save(str(tmp_path / "statistics.pkl"))
     for given in (env, str(tmp_path / "statistics.pkl"), tmp_path / "statistics.pkl"):
-        lessons = Teacher(model=lambda obs: obs, normalization=given).lessons()
+        lessons = Teacher(model=lambda obs: obs, normalization=given).lessons(FOUR)
         np.testing.assert_array_equal(lessons.actions(env.get_original_obs(), np.zeros(3, bool)), observations)
 
 
 def test_a_teachers_statistics_that_ask_to_run_code_are_refused(tmp_path):
     (tmp_path / "statistics.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(RefusedError, match=r"os\.system"):
-        Teacher(model=swing, normalization=str(tmp_path / "statistics.pkl")).lessons()
+        Teacher(model=swing, normalization=str(tmp_path / "statistics.pkl")).lessons(FOUR)
 
 
 def test_a_recurrent_teacher_remembers_until_an_episode_starts():
     teacher = small_ppo()
-    lessons = Teacher(model=teacher).lessons()
+    lessons = Teacher(model=teacher).lessons(teacher.action_space)
     rng, state, forgetful = np.random.default_rng(0), None, []
     for step in range(12):
         observations, starts = (
@@ -144,7 +145,7 @@ def test_a_teacher_that_writes_over_its_observations_leaves_the_students_alone()
         return np.zeros((len(obs), 2))
 
     observation = np.ones((3, 4))
-    Teacher(careless).lessons().actions(observation, np.zeros(3, bool))
+    Teacher(careless).lessons(spaces.Box(-1, 1, (2,))).actions(observation, np.zeros(3, bool))
     assert observation.all()
 
 
@@ -223,6 +224,18 @@ def test_a_saved_teacher_of_another_class_is_answered(tmp_path):
 def test_a_teacher_whose_actions_are_not_finite_is_blamed_for_them():
     with pytest.raises(NotFiniteError, match="The teacher's actions are not finite"):
         small_ppo(teacher=dict(model=lambda obs: obs * np.nan)).learn(96)
+
+
+@pytest.mark.parametrize("n_motors", [1, 5])
+def test_a_teacher_of_another_number_of_motors_is_refused(n_motors):
+    lessons = Teacher(lambda obs: np.zeros((len(obs), n_motors))).lessons(FOUR)
+    with pytest.raises(UserError, match=rf"of shape \(3, 4\), got shape \(3, {n_motors}\)"):
+        lessons.actions(np.zeros((3, 4)), np.zeros(3, bool))
+
+
+def test_an_action_for_each_observation_may_be_a_number():
+    lessons = Teacher(lambda obs: obs[:, 0]).lessons(spaces.Box(-1, 1, (1,)))
+    np.testing.assert_array_equal(lessons.actions(np.ones((3, 4)), np.zeros(3, bool)), np.ones((3, 1)))
 
 
 @pytest.mark.parametrize("teacher", [lambda obs: None, lambda obs: obs[0], lambda obs: np.full(len(obs), "left")])

@@ -45,10 +45,10 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     normalization = Normalization() if normalize is None else Normalization.of(normalize)
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
-    if not isinstance(model, BaseAlgorithm) and not normalization.mean:
-        return model
     if isinstance(model, BasePolicy):
         return ExportedPolicy(model, normalization, {})
+    if not isinstance(model, BaseAlgorithm) and not normalization.mean:
+        return model
     if not isinstance(model, BaseAlgorithm):
         raise UserError(
             f"A {type(model).__name__} is no model of SB3, so that nothing can normalise its observations: give "

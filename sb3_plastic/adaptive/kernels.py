@@ -17,7 +17,7 @@ import numpy as np
 from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
-from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, check_jump
+from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, check_jump, check_shapes
 from sb3_plastic.snn.scan.compile import KernelFiles, digest_of
 
 Array = NDArray[Any]
@@ -41,6 +41,7 @@ def learn(
     synapses: Synapses, e: Array, H: Array, R: Array, rates: Rates, common_noise: Array, jump: Array | None = None
 ) -> tuple[Synapses, Array]:
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
+    check_shapes(synapses, e, H, R)
     if not H.shape[2]:
         surprise, noise, likelihood = synapses.surprise.copy(), synapses.noise.copy(), np.empty(len(e))
         _judge(surprise, noise, likelihood, common_noise, e, R)

@@ -178,6 +178,8 @@ class AdaptivePolicy:
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
+        check_number("n_steps", n_steps, at_least=1, integer=True)
+        check_number("seed", seed, at_least=0, integer=True)
         zero, venv = self.layer.settings.sensor_zero, raw(env)
         if zero and isinstance(env, VecNormalize):  # inside a policy, the layer observes what is normalised
             venv = Normalization.of(env).around(venv)
@@ -185,7 +187,8 @@ class AdaptivePolicy:
             transitions = nominal_transitions(self.agent, venv, n_steps, seed, progress)
         settings = replace(settings, sensor_zero=zero)
         calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
-        return AdaptivePolicy(self.agent, AdaptiveLayer(self.layer.model, calibrated), self.lifetime, self.report)
+        layer = AdaptiveLayer(self.layer.model, calibrated)
+        return AdaptivePolicy(self.agent, layer, self.lifetime, self.report).prepared(self._frozen)
 
     # Acting
 

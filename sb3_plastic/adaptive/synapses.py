@@ -100,8 +100,8 @@ def initial_synapses(mean: Array, n_envs: int, full: bool, rates: Rates) -> Syna
     :param full: a covariance for each pair, instead of variances alone
     :param rates: for the variance at the start
     """
-    n = len(mean)
-    variance = np.full(n, rates.start_variance)
+    mean, n = np.asarray(mean, np.float64), len(mean)
+    variance = np.full(n, float(rates.start_variance))
     covariance = np.diag(variance) if full else variance
     ones = np.ones(n_envs)
     return Synapses(np.tile(mean, (n_envs, 1)), np.tile(covariance, (n_envs,) + (1,) * covariance.ndim), ones, ones)
@@ -238,6 +238,24 @@ def learn(
     likelihood = log_likelihood(e, plus_diagonal(S, common_R))
     mean, covariance = updated(mean, covariance, e, HP, plus_diagonal(S, R * rates.noise_scale))
     return Synapses(np.clip(mean, rates.low, rates.high), covariance, surprise, noise), likelihood
+
+
+def check_shapes(synapses: Synapses, e: Array, H: Array, R: Array) -> None:
+    """
+    Refuse what does not fit together, which a kernel would not see: it reads memory without asking whose it is.
+
+    :param synapses: before
+    :param e: as for :func:`learn`, [B, C]
+    :param H: [B, C, n]
+    :param R: [B, C]
+    :raises UserError: naming the shapes
+    """
+    expected = (*e.shape, synapses.mean.shape[1])
+    if H.shape != expected or R.shape != e.shape:
+        raise UserError(
+            f"With innovations e [B, C] = {e.shape} and n = {expected[-1]} synapses, H = -de/dm has the shape "
+            f"{expected} and R that of e; got {H.shape} and {R.shape}."
+        )
 
 
 def check_jump(synapses: Synapses, jump: Array | None) -> None:

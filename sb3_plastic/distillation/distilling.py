@@ -70,7 +70,7 @@ def distill(
         the teacher acts; None: nothing is written
     :param progress_bar: show one, with the loss
     :return: a model in its environments. ``learn`` goes on with PPO, for which critic and exploration noise are new
-    :raises UserError: on a number out of range, or an unknown argument
+    :raises UserError: on a number out of range, an unknown argument, or a student with an adaptive layer
     """
     per_env = max(1, ROUND // venv.num_envs // CHUNK) * CHUNK
     per_round = per_env * venv.num_envs
@@ -81,11 +81,16 @@ def distill(
             f"of the student; got {n_steps}."
         )
     check_number("noise", noise, at_least=0)
-    lessons, rng = Teacher.of(teacher).lessons(), np.random.default_rng(seed)
+    lessons, rng = Teacher.of(teacher).lessons(venv.action_space), np.random.default_rng(seed)
     venv.seed(seed)
     env = normalized(venv, lessons.normalization)
     policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
     model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
+    if model.policy.beside is not None:
+        raise UserError(
+            "A student has no rollouts of its own from which an adaptive layer could learn (policy_kwargs: adaptive). "
+            "Distil without it, then put the layer around the student: `sb3-plastic adapt`, AdaptivePolicy.fit."
+        )
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
     with Progress(progress_bar) as progress, closing(configure_logger(0, tensorboard_log, "distill")) as logger:
         progress.begin("teacher", per_round)

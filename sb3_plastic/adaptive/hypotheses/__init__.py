@@ -68,10 +68,14 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     """
     :param names: in ``HYPOTHESES``; nominal comes first, whether it is named or not
     :param sizes: of the robot
-    :raises UserError: on an unknown name, or one that is there twice
+    :raises UserError: on an unknown name, one that is there twice, or one that its class does not have
     """
     check_hypotheses(names)
-    return [HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))]
+    made = {name: HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))}
+    for name, hypothesis in made.items():
+        if hypothesis.name != name:
+            raise UserError(f"HYPOTHESES[{name!r}] calls itself {hypothesis.name!r}: give its class name = {name!r}.")
+    return list(made.values())
 
 
 __all__ = [
