@@ -17,7 +17,7 @@ ALLOWED = {
     "versions": "",
     "progress": "",
     "safe": "errors",
-    "export": "errors files versions safe",
+    "export": "errors files versions safe seeding",
     "observations": "errors",
     "seeding": "",
     "copying": "",
@@ -55,8 +55,8 @@ ALLOWED = {
     "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo "
     "zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
-    "artefacts": "adaptive simulator algorithms errors files versions safe export evaluation interchange observations "
-    "snn",
+    "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
+    "observations snn",
     "cli": "answers artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
