@@ -129,9 +129,7 @@ class PlasticPPO(WholeFiles, PPO):
             device=device,
             _init_setup_model=False,
         )
-        self.chunk_len = chunk_len
-        self.chunk_states = chunk_states
-        self.teacher = teacher
+        self.chunk_len, self.chunk_states, self.teacher = chunk_len, chunk_states, teacher
         if _init_setup_model:
             self._setup_model()
 
@@ -293,6 +291,8 @@ class PlasticPPO(WholeFiles, PPO):
         """What the teacher would do with the last observations, [B, ...]; None without, or when it no longer counts."""
         lessons = self._lessons_of_teacher()
         if lessons is None or not weight:
+            if lessons is not None:
+                lessons.state = None  # if it comes back, what it remembers is of another moment
             return None
         return lessons.actions(as_returned(self._last_obs, self.env), self._last_episode_starts)  # type: ignore[arg-type]
 

@@ -28,6 +28,8 @@ from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, scenarios_of
 
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
 PUBLISHED = Path(__file__).parents[1] / "docs" / "results"
 ANOTHER = PUBLISHED / "learning/agents/exported/HalfCheetah-v5-seed0"
 LAYER = PUBLISHED / "adaptive" / "HalfCheetah-v5"
@@ -96,6 +98,23 @@ def test_an_agent_is_a_label_and_its_folders(tmp_path):
         read_agents([f"MLP={folders[0]},{agent(tmp_path / 'again')}"])
     with pytest.raises(UserError, match="LABEL=FOLDER"):
         read_agents([str(folders[0])])
+    with pytest.raises(UserError, match="'told' is the name of an arm"):
+        read_agents([f"told={folders[0]}"])
+
+
+def test_a_layer_goes_with_the_agent_that_it_was_fitted_to():
+    exported = RESULTS / "learning/agents/exported/HalfCheetah-v5-seed0"
+    layer = RESULTS / "adaptive/HalfCheetah-v5"  # around another agent of seed 0
+    (found,) = read_agents([f"a={layer / 'agent'},{layer}"])
+    assert [*found.layers.values()] == [layer]
+    with pytest.raises(UserError, match="are both 'a' of seed 0: name two labels"):
+        read_agents([f"a={exported},{layer}"])
+
+
+def test_an_arm_in_which_nothing_would_be_judged_is_refused_before_a_layer_is_fitted(tmp_path):
+    arguments = ["--agents", f"a={agent(tmp_path / 'a')}", "--out", str(tmp_path / "out"), "--suites", "faults"]
+    with pytest.raises(UserError, match="Nothing is judged in the arm adaptive"):
+        main(["adaptation", *arguments, "--arms", "frozen", "adaptive"])
 
 
 def with_a_layer_inside(folder, epochs):

@@ -159,6 +159,33 @@ def test_a_study_of_nothing_is_refused_before_anything_is_trained(option, tmp_pa
     assert f"argument {option}: a whole number from 1 on, got '0'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("learning --candidates quiet", "--candidates are compared by --search"),
+        ("learning --search --agents MLP --candidates quiet", "none of them is a candidate of these agents"),
+        ("evolution --part damage --agents ARS", "--agents: the part damage has static, plastic"),
+        ("evolution --minutes -5", "argument --minutes: a finite number from 0 on, got '-5'"),
+        ("evolution --minutes nan", "argument --minutes: a finite number from 0 on, got 'nan'"),
+        ("meta --robots Hopper", "the tier quick of nda-v1 has no scenarios for Hopper: take --tier full"),
+    ],
+)
+def test_what_would_run_nothing_or_something_else_is_refused(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments.split(), "--out", str(tmp_path / "out")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_short_run_is_reported_with_what_was_there_so_that_it_takes_nobodys_figure(tmp_path, monkeypatch):
+    reported = []
+    monkeypatch.setattr("sb3_plastic.studies.learning.run_cells", lambda *_: {})
+    monkeypatch.setattr("sb3_plastic.studies.learning.required_results", lambda _: {key: {"steps": 64} for key in "ab"})
+    monkeypatch.setattr("sb3_plastic.studies.learning.report", lambda results, *_: reported.append(len(results)))
+    main(["learning", "--steps", "2048", "--out", str(tmp_path)])
+    assert reported == [2]
+
+
 def test_curves_say_what_is_missing(tmp_path, capsys):
     assert cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path / 'typo'}"]) == 2
     assert "is no training: there are no *.monitor.csv in it" in capsys.readouterr().err

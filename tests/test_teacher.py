@@ -123,6 +123,23 @@ def test_a_recurrent_teacher_remembers_until_an_episode_starts():
     assert not all(forgetful)  # or this would hold for a teacher without memory, too
 
 
+def test_a_teacher_whose_weight_comes_back_starts_afresh():
+    steps = []
+
+    class Counts:
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            state = np.zeros(len(observation)) if state is None else state
+            state = np.where(episode_start, 0, state) + 1
+            steps.append(state[0])
+            return np.zeros((len(observation), 4), np.float32), state
+
+    model = small_ppo(teacher=dict(model=Counts(), until=0.5), n_steps=2, batch_size=6)
+    model.learn(4 * 6)
+    asked = len(steps)
+    model.learn(8 * 6, reset_num_timesteps=False)
+    assert (asked, steps[asked]) == (4, 1)
+
+
 def test_beyond_the_bound_at_which_its_teacher_acts_a_student_makes_no_error():
     mean = torch.tensor([[3.0, 3.0, -3.0, 1.0]], requires_grad=True)
     student = DiagGaussianDistribution(4).proba_distribution(mean, torch.zeros(4))

@@ -29,13 +29,13 @@ def compare(agent: Any, other: Any, env: gym.Env[Any, Any] | VecEnv, steps: int 
 
     :param agent: with SB3's ``predict``
     :param other: likewise
-    :param env: one environment; an episode that ends is followed by another
+    :param env: one environment or several; an episode that ends is followed by another
     :param steps: of the rollout
     :param seed: of the first episode
     """
     venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
     venv.seed(seed)
-    observation, states, starts = venv.reset(), [None, None], np.ones(1, bool)
+    observation, states, starts = venv.reset(), [None, None], np.ones(venv.num_envs, bool)
     largest, equal = 0.0, 0
     for _ in range(steps):
         actions = []

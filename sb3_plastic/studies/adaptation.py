@@ -88,6 +88,12 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         agents = read_agents(args.agents)
         place, known = place_of(args), {"agents": agents, "logs": args.logs.absolute()}
         judged, fitted = list(trials(agents, args)), list(fits(agents, args))  # refuse what there is not
+        for arm in args.arms:
+            if any(agent.can_be_in(arm) for agent in agents) and all(trial.arm != arm for trial in judged):
+                raise UserError(
+                    f"Nothing is judged in the arm {arm}: faults of the network act on agents without a layer alone. "
+                    f"Leave it out, or name another suite than {', '.join(args.suites)}."
+                )
         for fit in fitted:
             check_fitted(fit, agents, args.logs.absolute())
         check_judged(agents, read_results(args.out))

@@ -10,7 +10,7 @@ from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.adaptive.files import read_config as read_layer_config
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import find_training, robot_of
-from sb3_plastic.evaluation.loading import model_file
+from sb3_plastic.evaluation.loading import load_model, model_file, sha256_of
 from sb3_plastic.export import read_config
 from sb3_plastic.safe import raw_data
 
@@ -78,25 +78,32 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
     :param texts: ``LABEL=FOLDER,FOLDER,...``; a folder is a run of RL Zoo, a model's zip file, an exported policy,
         or what `sb3-plastic adapt` wrote, whose layer is then used
     :return: one per label and trained seed
-    :raises UserError: on another form, a folder without a model, two models with one label and seed, or an exported
-        policy with a layer inside
+    :raises UserError: on another form, the name of an arm as a label, a folder without a model, two models with one
+        label and seed, or an exported policy with a layer inside
     """
     found: dict[tuple[str, str, int], Agent] = {}
     for text in texts:
         label, separator, folders = text.partition("=")
         if not separator or not label or not folders:
             raise UserError(f"An agent is LABEL=FOLDER,FOLDER,... (one folder per trained seed), got {text!r}.")
+        if label in ARMS:
+            raise UserError(f"{label!r} is the name of an arm, and agents stand beside arms: choose another label.")
         for folder in folders.split(","):
             agent = _read_agent(label, Path(folder))
             key = (agent.label, agent.robot, agent.seed)
             known = found.setdefault(key, agent)
             if known is not agent:
-                if not agent.layers:
+                if not agent.layers or not _are_alike(known.model, agent.model):
                     raise UserError(
                         f"{known.model} and {agent.model} are both {label!r} of seed {agent.seed}: name two labels."
                     )
                 known.layers.update(agent.layers)
     return list(found.values())
+
+
+def _are_alike(*models: Path) -> bool:
+    """Whether files hold the same parameters: of a layer's agent there is a copy beside the layer."""
+    return len({sha256_of(load_model(model)[0], None) for model in models}) == 1
 
 
 def _read_agent(label: str, folder: Path) -> Agent:

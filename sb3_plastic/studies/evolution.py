@@ -27,13 +27,14 @@ from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.studies import damage
 from sb3_plastic.studies.evolution_report import report
 from sb3_plastic.studies.evolution_training import FIRST_FINAL, file_stem, recipe, returns_of, statistics, train
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
+from sb3_plastic.studies.options import add_out, add_running, from_zero, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
 
 ENVS = ("Pendulum-v1", "HalfCheetah-v5", "Hopper-v5")
 N_POINTS = 40
+OF_A_POINT = 8  # episodes, whatever comes after the training: one training has one curve
 """Of a learning curve."""
 
 EPISODES = 20
@@ -120,7 +121,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--agents", nargs="+", choices=agents, metavar="AGENT", help="default: all of the part")
     add("--logs", type=Path, default=Path("logs/evolution"), help="models go there (default: %(default)s)")
     add("--steps", type=whole, default=10_000_000, help="of each training (default: %(default)s)")
-    add("--minutes", type=float, default=0.0, help="of processor time of each training, at most (default: no limit)")
+    add(
+        "--minutes", type=from_zero, default=0.0, help="of processor time of each training, at most (default: no limit)"
+    )
     add("--episodes", type=whole, default=EPISODES, help="of each evaluation (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     args = parser.parse_args(argv)
@@ -135,6 +138,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for agent in PARTS[args.part]
             if args.agents is None or agent in args.agents
         ]
+        if not cells:
+            parser.error(f"--agents: the part {args.part} has {', '.join(PARTS[args.part])}")
         run = partial(run_cell, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), lambda result: f"{_mean(result['returns']):.0f}")
     results = list(required_results(args.out).values())
@@ -157,9 +162,7 @@ def run_cell(cell: Cell, logs: Path) -> Result:
     agent = PARTS[cell.part][cell.agent]
     algorithm: type[BaseAlgorithm] = PlasticES if agent.algo == "plastic_es" else ARS
     how = recipe(agent.algo, cell.environment, agent.changes)
-    trained = train(
-        how, logs / cell.training_name, cell.steps, cell.seed, cell.minutes, N_POINTS, min(cell.episodes, 8)
-    )
+    trained = train(how, logs / cell.training_name, cell.steps, cell.seed, cell.minutes, N_POINTS, OF_A_POINT)
     model_file, normalize = trained / f"{file_stem(how)}.zip", statistics(how, trained)
     venv = VecNormalize.load(str(normalize), make_vec_env(cell.environment, min(cell.episodes, 10)))
     venv.training = venv.norm_reward = False

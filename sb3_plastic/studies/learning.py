@@ -111,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = sorted({name for env_id in ENVS for label in SEARCHED for name in candidates(env_id, label)})
     parser.add_argument("--candidates", nargs="+", choices=names, help="of a search: these alone")
     args = parser.parse_args(argv)
+    if args.candidates and not args.search:
+        parser.error("--candidates are compared by --search, and nothing else")
     one_thread()
     if not args.report_only:
         # Seed by seed, so that what is done when time is up can be compared.
@@ -121,15 +123,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             for env_id in args.envs
             for candidate in (_candidates(env_id, label, args.candidates) if args.search else [""])
         ]
+        if not cells:
+            parser.error("--candidates: none of them is a candidate of these agents in these environments")
         run = partial(run_cell, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
-    shown = [
-        result for result in required_results(args.out).values() if result["steps"] == args.steps or args.report_only
-    ]
+    results = list(required_results(args.out).values())
     if args.search:
-        report_search(shown)
-    else:
-        report(shown, AGENTS, args.out, {DISTILLED: teacher_of})
+        report_search([result for result in results if result["steps"] == args.steps or args.report_only])
+    else:  # all, since the longest trainings have the figure of the environment's name
+        report(results, AGENTS, args.out, {DISTILLED: teacher_of})
 
 
 def run_cell(cell: Cell, logs: Path) -> Result:

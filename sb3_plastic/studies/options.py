@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from sb3_plastic.studies.ray_tasks import RayTasks
@@ -46,6 +47,22 @@ def whole(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, got {text!r}")
     return int(text)
+
+
+def from_zero(text: str) -> float:
+    """
+    How much of something, as argparse's ``type``.
+
+    :param text: from the command line
+    :raises argparse.ArgumentTypeError: unless it is a finite number from 0 on
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"a finite number from 0 on, got {text!r}")
+    return value
 
 
 def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:

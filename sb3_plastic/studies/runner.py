@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -99,7 +100,11 @@ class LocalProcesses:
                         elif failed is None:  # What others compute is not thrown away.
                             failed = error
                             waiting.clear()
-                            print(f"{cell}: {error!r}. {len(running)} that run are finished first.", file=sys.stderr)
+                            told = f"{cell}: {error!r}. {len(running)} that run are finished first."
+                            if isinstance(error, BrokenProcessPool):  # the others have gone with it
+                                lost = ", ".join(map(str, [cell, *running.values()]))
+                                told = f"A process has died, for want of memory maybe. To be run again: {lost}."
+                            print(told, file=sys.stderr)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
