@@ -59,6 +59,16 @@ class Broken(Paid):
         return (observation, float("nan"), *rest)
 
 
+class Fitness(BaseCallback):
+    """Of the last generation."""
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        self.seen = self.locals["fitness"]
+
+
 def paid(n_envs=8, cls=Paid, monitored=True):
     return DummyVecEnv([lambda: Monitor(cls()) if monitored else cls()] * n_envs)
 
@@ -747,13 +757,6 @@ def test_a_return_that_the_monitor_sums_over_lives_is_counted_once():
             self.over = terminated or truncated
             return self.observation, reward, terminated or self.t == 2, truncated, info
 
-    class Fitness(BaseCallback):
-        def _on_step(self):
-            return True
-
-        def _on_rollout_end(self):
-            self.seen = self.locals["fitness"]
-
     def make():
         return Lives(Monitor(TimeLimit(gym.make("CartPole-v1"), 6)))  # which pays 1 for each step
 
@@ -761,6 +764,15 @@ def test_a_return_that_the_monitor_sums_over_lives_is_counted_once():
     model = PlasticES("MlpPolicy", env, population_size=2, n_episodes=3, seed=0, policy_kwargs=dict(net_arch=[4]))
     model.learn(1, callback=fitness)
     assert fitness.seen.tolist() == [[2.0], [2.0]]
+
+
+@pytest.mark.parametrize("n_envs", [4, 2])
+def test_equal_individuals_are_judged_alike_whatever_their_row_also_by_an_encoder_that_draws(n_envs):
+    network = dict(net_arch=[8], encoder="population", encoder_kwargs=dict(bernoulli=True))
+    env, fitness = make_vec_env("Pendulum-v1", n_envs, seed=0), Fitness()
+    model = PlasticES("MlpPolicy", env, population_size=4, sigma=1e-12, seed=0, policy_kwargs=network)
+    model.learn(1, callback=fitness)
+    assert len({*fitness.seen.ravel()}) == 1
 
 
 def test_a_model_goes_on_evolving_what_it_has_evolved(tmp_path):

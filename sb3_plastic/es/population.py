@@ -65,8 +65,9 @@ class Population:
         :param vectors: in the order of ``policy.actor_parameters()``, [B, A]
         """
         self.set_parameters(vectors)
-        # Not random: all individuals, and all generations, are judged on the same noise of their encoders.
-        self._state: State = self._initial_state(len(vectors), random=False)
+        # Not random, and one for all: individuals and generations are judged on the same noise of their encoders.
+        start = self._initial_state(1, random=False)
+        self._state: State = tuple(part.expand(len(vectors), *part.shape[1:]).clone() for part in start)
 
     def set_parameters(self, vectors: Tensor) -> None:
         """
