@@ -159,7 +159,7 @@ def test_returns_are_those_of_evaluate_policy(static_model):
         env = make_vec_env(CHEETAH, 2, seed=7, env_kwargs=dict(scenario=scenario, max_episode_steps=100))
         returns, _ = evaluate_policy(static_model, env, 2, return_episode_rewards=True)
         got = records[records.scenario == scenario]["return"]
-        assert sorted(got) == pytest.approx(sorted(returns), rel=1e-6)
+        assert sorted(got) == pytest.approx(sorted(returns), abs=1e-6)  # the Monitor rounds
 
 
 def test_scenarios_are_chosen_by_name_and_are_those_of_the_tier(static_model):

@@ -509,6 +509,31 @@ def test_info_names_what_acts() -> None:
     assert [info["steps_since_onset"] for info in infos] == [0, 0, 1, 2]
 
 
+def test_what_is_drawn_is_not_told_by_the_initial_state() -> None:
+    drawn = {"kind": "strength", "value": {"uniform": [0.0, 1.0]}, "each": True}
+    env = make("HalfCheetah", perturbations=[drawn])
+    draws = []
+    for seed in range(40):
+        _, info = env.reset(seed=seed)
+        draws.append([info["perturbation_values"][0][0], np.random.default_rng(seed).uniform()])
+    assert abs(np.corrcoef(np.transpose(draws))[0, 1]) < 0.5  # 1 where both are of one stream
+
+
+@pytest.mark.parametrize(
+    ("present", "shown"),
+    [
+        ({"kind": "mass", "op": "scale", "value": 1.2}, 0.2),
+        ({"kind": "slope", "value": -5.0}, -5.0),
+        ({"kind": "slope", "value": -5.0, "params": {"direction": [0, 1, 0]}}, 0.0),
+    ],
+)
+def test_an_oracle_sees_the_variables_of_its_layout_however_they_are_written(present, shown) -> None:
+    layout = {"kind": present["kind"], "value": 1.5}
+    env = make("Ant", perturbations=[layout], observe_context=True)
+    obs, _ = env.reset(seed=0, options={"perturbations": [present]})
+    assert obs[-1] == pytest.approx(shown)
+
+
 def test_the_oracle_sees_the_context_and_others_do_not() -> None:
     target = {"choice": ["ankle_1", "ankle_2"]}
     entries = [{"kind": "strength", "value": 0.5, "target": target, "schedule": {"form": "onset", "at": 1}}]

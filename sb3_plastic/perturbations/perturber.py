@@ -20,13 +20,13 @@ Vector = NDArray[np.float64]
 def generator(seed: int, episode: int, index: int) -> np.random.Generator:
     """
     The source of all that one perturbation draws in one episode: first its schedule (its onset before all else), then
-    its value, then its noise.
+    its value, then its noise. Not that of the environment, whose initial state would tell what was drawn.
 
     :param seed: of the environment
     :param episode: how many episodes there were since the environment was seeded
     :param index: place of the perturbation in its scenario
     """
-    return np.random.default_rng([seed, episode, index])
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(episode, index)))
 
 
 class Perturber:
@@ -50,6 +50,7 @@ class Perturber:
         self.forces: dict[int, Vector] = {}  # N, by body
         self._seed, self._episode = 0, 0
         self._touched = False
+        self._known: dict[Perturbation, tuple[Any, ...]] = {}  # what each changes
         self.seed(None)
         self._sort()
 
@@ -277,13 +278,23 @@ class Perturber:
             return tuple(number for active in in_use for number in _variables(active))
         context: list[float] = []
         for wanted in layout:
-            i = next((i for i, a in enumerate(in_use) if _is_same_variable(a.spec, wanted)), None)
+            variable = self._variable(wanted)
+            i = next((i for i, a in enumerate(in_use) if self._variable(a.spec) == variable), None)
             context += [0.0] * self.context_size([wanted]) if i is None else _variables(in_use.pop(i))
         return tuple(context)
 
     def context_size(self, perturbations: Sequence[Perturbation]) -> int:
         """Length of the context of these. :param perturbations: for which"""
         return sum(self._n_variables(p) for p in perturbations)
+
+    def _variable(self, p: Perturbation) -> tuple[Any, ...]:
+        """What a perturbation changes, however it is written: two with the same one differ in the value alone."""
+        if p not in self._known:
+            kind, is_drawn = KINDS[p.kind], isinstance(p.target, Distribution)
+            target = p.target if is_drawn else tuple(find_ids(kind, p.target, self.plant))
+            op, direction = p.op or next(iter(kind.ops), None), p.params.get("direction", kind.params.get("direction"))
+            self._known[p] = p.kind, op, target, p.each or isinstance(p.value, tuple), direction
+        return self._known[p]
 
     def _n_variables(self, p: Perturbation) -> int:
         if isinstance(p.target, Distribution):
@@ -304,8 +315,3 @@ def _variables(active: Active) -> list[float]:
     if not isinstance(active.spec.target, Distribution):
         return list(deviation)
     return [*deviation, *(float(active.activation != 0 and active.target == o) for o in active.spec.target.args)]
-
-
-def _is_same_variable(one: Perturbation, other: Perturbation) -> bool:
-    a, b = ((p.kind, p.op, p.target, p.each or isinstance(p.value, tuple)) for p in (one, other))
-    return a == b

@@ -102,12 +102,12 @@ def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
     lines = [
         (
             f"layer {i}, {CONTROLS[control][0]}",
-            dict(color=COLORS[i % len(COLORS)], linestyle=style),
+            dict(color=COLORS[i % len(COLORS)], linestyle=styles[i // len(COLORS) % len(styles)]),
             own,
             _layer(control, i),
         )
         for i in range(n_layers)
-        for control, style in (("intact", "-"), ("zeroed_at_onset", ":"))
+        for control, styles in (("intact", ("-", "--")), ("zeroed_at_onset", (":", "-.")))
     ]
     return _by_split(lines, "RMS of fast weights")
 
@@ -235,7 +235,9 @@ def _panels(
     n_columns = min(columns, len(drawn)) if len(drawn) not in (5, 6) else 3
     n_rows = -(-len(drawn) // n_columns)
     with plot_style():
-        figure = new_figure(PAGE, 0.5 + (height if n_columns > 1 else max(height, 2.2)) * n_rows)
+        names = {name for curves in drawn.values() for name in curves}
+        beyond = max(0, -(-len(names) // _legend_columns(names, PAGE)) - 2)  # rows of a legend that is a long one
+        figure = new_figure(PAGE, 0.5 + (height if n_columns > 1 else max(height, 2.2)) * n_rows + 0.16 * beyond)
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
         for axes, (title, curves) in zip(grid.flat, drawn.items(), strict=False):
             axes.axvline(0, color="gray", linewidth=0.8, zorder=0)
