@@ -42,11 +42,9 @@ class LogStdSchedule(BaseCallback):
         self._hook = log_std.register_post_accumulate_grad_hook(self._leave)
 
     def _leave(self, log_std: torch.Tensor) -> None:
-        """Take its gradient away: it is not learned, but by a later training, if an error has ended this one."""
+        """Take its gradient away, in this training: if an error ends it, the hook stays, and a later one learns."""
         if self.model.start_time == self._training:
             log_std.grad = None
-        else:
-            self._hook.remove()
 
     def _on_rollout_start(self) -> None:
         assert isinstance(self.model, OnPolicyAlgorithm)

@@ -258,8 +258,10 @@ def _check_episodes(records: pd.DataFrame, summaries: dict[Path, dict[str, Any]]
         digests = summaries[Path(folder)]["settings"].get("scenarios_sha256", {})
         digest = digests.get(f"{protocol} {scenario}")
         for what, value in (("steps", steps), ("perturbations", digest)):
+            if value is None:  # evaluations of before have no digest
+                continue
             known, there = seen.setdefault((group, protocol, scenario, what), (value, folder))
-            if value is not None and known is not None and value != known:
+            if value != known:
                 which = f": {known} in {there}, {value} in {folder}" if what == "steps" else f" in {there} and {folder}"
                 raise ReportError(
                     f"The episodes of {scenario} ({protocol}) have other {what}{which}. They cannot be compared: "
