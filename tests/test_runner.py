@@ -149,7 +149,7 @@ def killed_or_waiting(cell):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)
     Path(cell.label).touch()
-    time.sleep(60)
+    time.sleep(600)  # it dies with the other
 
 
 def test_when_a_process_is_killed_all_that_ran_in_it_are_named(tmp_path, capsys):
