@@ -1,10 +1,7 @@
 """The runner of studies: cells run once, results are complete files, a table gives back what was put in."""
 
 import json
-import os
-import signal
 import time
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,25 +137,6 @@ def test_after_an_error_what_runs_is_finished_and_kept(tmp_path):
     found = read_results(tmp_path / "out")
     assert "toy-seed0" in found
     assert len(found) == 1, "the others are not begun"
-
-
-def killed_or_waiting(cell):
-    """One is killed, as for want of memory, while the other runs."""
-    if cell.seed == 1:
-        while not Path(cell.label).exists():
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGKILL)
-    Path(cell.label).touch()
-    time.sleep(600)  # it dies with the other
-
-
-def test_when_a_process_is_killed_all_that_ran_in_it_are_named(tmp_path, capsys):
-    cells = [Seeded(seed, str(tmp_path / "begun")) for seed in range(2)]
-    with pytest.raises(BrokenProcessPool):
-        run_cells(cells, killed_or_waiting, tmp_path / "out", LocalProcesses(2))
-    told = capsys.readouterr().err
-    assert "A process has died, for want of memory maybe. To be run again: " in told
-    assert all(str(cell) in told for cell in cells)
 
 
 def test_what_another_process_keeps_while_results_are_gathered_stays(tmp_path, monkeypatch):
