@@ -2,6 +2,9 @@
 
 import json
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +140,24 @@ def test_after_an_error_what_runs_is_finished_and_kept(tmp_path):
     found = read_results(tmp_path / "out")
     assert "toy-seed0" in found
     assert len(found) == 1, "the others are not begun"
+
+
+def test_when_a_process_dies_all_that_ran_are_named(tmp_path, monkeypatch, capsys):
+    class Dying:
+        """A pool whose processes die; when a real one notices depends on which of them it was."""
+
+        def submit(self, run, cell):
+            future = Future()
+            future.set_exception(BrokenProcessPool("a process died"))
+            return future
+
+    monkeypatch.setattr("sb3_plastic.studies.runner.ProcessPoolExecutor", lambda *_: nullcontext(Dying()))
+    cells = [Seeded(0), Seeded(1)]
+    with pytest.raises(BrokenProcessPool):
+        run_cells(cells, square, tmp_path / "out", LocalProcesses(2))
+    told = capsys.readouterr().err
+    assert "A process has died, for want of memory maybe. To be run again: " in told
+    assert all(str(cell) in told for cell in cells)
 
 
 def test_what_another_process_keeps_while_results_are_gathered_stays(tmp_path, monkeypatch):

@@ -57,7 +57,8 @@ COLUMNS: dict[str, str] = {
     "themselves), id, interp, extrap1, extrap2, novel, anchor, fault (of the agent)",
     "kind": "what is perturbed: a family or kind, all (of the training families), none",
     "severity": "0 nominal, 1 interp and id, 2 extrap1, 3 extrap2; empty for novel kinds and anchors",
-    "values": "what was drawn for this episode, such as mass=1.43;friction=0.8; empty if nothing is perturbed",
+    "values": "what was drawn for this episode, such as mass=1.43;friction=0.8; empty if nothing is perturbed; of the "
+    "split reference its ground, which is level",
     # which episode
     "eval_seed": "seed of the environment; equal seeds are paired over scenarios, controls and models",
     "episode": "index of the episode within the cell; for lifetime, within the life",
