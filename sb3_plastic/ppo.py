@@ -292,7 +292,7 @@ class PlasticPPO(WholeFiles, PPO):
         lessons = self._lessons_of_teacher()
         if lessons is None or not weight:
             if lessons is not None:
-                lessons.state = None  # if it comes back, what it remembers is of another moment
+                lessons.forget()
             return None
         return lessons.actions(as_returned(self._last_obs, self.env), self._last_episode_starts)  # type: ignore[arg-type]
 

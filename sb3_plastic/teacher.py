@@ -133,6 +133,10 @@ class Lessons:
     def __init__(self, model: Any, normalization: Normalization | None, action_space: spaces.Space) -> None:
         self.predict: Callable[..., Any] = getattr(model, "predict", None) or (lambda obs, **_: (model(obs), None))
         self.normalization, self.shape = normalization, action_space.shape or ()
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what a teacher with memory remembers: what comes next is of another moment."""
         self.state: Any = None
 
     def actions(self, obs: Any, episode_starts: np.ndarray) -> np.ndarray:

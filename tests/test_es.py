@@ -784,7 +784,7 @@ def test_a_model_goes_on_evolving_what_it_has_evolved(tmp_path):
 def test_a_policy_without_a_state_is_refused():
     from stable_baselines3.common.policies import ActorCriticPolicy
 
-    with pytest.raises(TypeError, match="PlasticES evolves a PlasticPolicy, got ActorCriticPolicy"):
+    with pytest.raises(UserError, match="PlasticES evolves a PlasticPolicy, got ActorCriticPolicy"):
         PlasticES(ActorCriticPolicy, paid())
 
 

@@ -117,6 +117,9 @@ def test_a_video_has_a_frame_for_each_step_and_terrain_can_be_rendered(tmp_path)
     frames, fps = film("Hopper", {"perturbations": []}, n_steps=3, width=64, height=64)
     assert [frame.shape for frame in frames] == [(64, 64, 3)] * 3
     assert fps == 125
+    drawn = {"form": "onset", "at": {"uniform": [0, 5]}, "end": {"uniform": [6, 15]}}  # it ends before others begin
+    frames, _ = film("Hopper", {"perturbations": [{"kind": "mass", "value": 2.0, "schedule": drawn}]}, n_steps=1)
+    assert len(frames) == 1
 
 
 def test_the_table_of_kinds_in_the_documentation_is_up_to_date() -> None:

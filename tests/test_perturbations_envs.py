@@ -534,6 +534,14 @@ def test_an_oracle_sees_the_variables_of_its_layout_however_they_are_written(pre
     assert obs[-1] == pytest.approx(shown)
 
 
+def test_a_delay_between_two_steps_is_told_as_the_whole_one_that_acts() -> None:
+    env = make("HalfCheetah", perturbations=[{"kind": "action_delay", "value": 1.7}])
+    late = make("HalfCheetah", perturbations=[{"kind": "action_delay", "value": 2}])
+    (observations, _, infos), (twice, _, _) = (rollout(e, 4) for e in (env, late))
+    assert infos[-1]["context"] == (2.0,)
+    np.testing.assert_array_equal(observations, twice)
+
+
 def test_the_oracle_sees_the_context_and_others_do_not() -> None:
     target = {"choice": ["ankle_1", "ankle_2"]}
     entries = [{"kind": "strength", "value": 0.5, "target": target, "schedule": {"form": "onset", "at": 1}}]

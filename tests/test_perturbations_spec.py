@@ -92,6 +92,11 @@ def test_no_draw_of_a_schedule_ends_before_it_begins(schedule) -> None:
         Schedule(**schedule)
 
 
+def test_a_random_walk_has_steps_of_a_finite_size() -> None:
+    with pytest.raises(PerturbationError, match="'sigma' of a schedule"):
+        Schedule("random_walk", sigma=float("inf"))
+
+
 def test_perturbations_are_frozen_and_leave_the_callers_data_alone() -> None:
     data = {"kind": "payload", "value": 0.3, "params": {"offset": [0, 0, 1]}}
     (p,) = parse([data])

@@ -315,10 +315,10 @@ def test_estimates_are_means_over_trainings_of_their_means_over_scenarios():
     assert found.loc[("novel", "net_gain"), ["low", "high"]].tolist() == [0.5, 1.5]
 
 
-@pytest.mark.parametrize("study", ["learning", "meta", "temporal"])
-def test_a_report_without_results_says_what_to_do(study, tmp_path):
+@pytest.mark.parametrize("words", [["learning"], ["meta"], ["meta", "--robots", "Hopper"], ["temporal"]], ids=" ".join)
+def test_a_report_without_results_says_what_to_do(words, tmp_path):
     with pytest.raises(UserError, match="run the study first"):
-        main([study, "--out", str(tmp_path), "--report-only"])
+        main([*words, "--out", str(tmp_path), "--report-only"])
 
 
 def test_agents_have_as_many_candidates_as_each_other():

@@ -194,7 +194,7 @@ class PlasticES(WholeFiles):
         with self.kept_defaults():
             policy = self.policy_class(*spaces_of, self.lr_schedule, **self.policy_kwargs)
         if not isinstance(policy, PlasticPolicy):
-            raise TypeError(f"PlasticES evolves a PlasticPolicy, got {type(policy).__name__}.")
+            raise UserError(f"PlasticES evolves a PlasticPolicy, got {type(policy).__name__}.")
         if policy.beside is not None:
             raise UserError(
                 "PlasticES has no rollouts from which an adaptive layer could learn (policy_kwargs: adaptive). Train "

@@ -20,7 +20,7 @@ from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds import Active
 from sb3_plastic.perturbations.registration import env_id, register_envs
 from sb3_plastic.perturbations.robot import Robot
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError
+from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, extremes_of
 from sb3_plastic.progress import Progress
 from sb3_plastic.simulator import render_off_screen
 
@@ -145,8 +145,8 @@ def _soon(p: Perturbation, at: int = BEFORE) -> Perturbation:
     first, end = p.schedule.at, p.schedule.end
     if first is None:
         return p
-    if isinstance(end, int | float):
-        end += at - (min(first.values()) if isinstance(first, Distribution) else first)
+    if end is not None:
+        end = at + min(extremes_of(end)) - min(extremes_of(first))
     return replace(p, schedule=replace(p.schedule, at=at, end=end))
 
 

@@ -69,12 +69,14 @@ class Active:
             neutral: Any = self.kind.pattern.nothing(len(self.ids))
         else:
             neutral = 1.0 if self.kind.ops and self.change.op == "scale" else 0.0
-        return np.ravel(self.activation * (self.value - neutral))
+        deviation = np.ravel(self.activation * (self.value - neutral))
+        return np.round(deviation) if self.kind.whole else deviation
 
     @property
     def amount(self) -> Any:
         """The perturbed value of a quantity that is nominally 0: a force, an angle, a noise level."""
-        return self.change(0.0)
+        amount = self.change(0.0)
+        return np.round(amount) if self.kind.whole else amount
 
 
 class Pattern(NamedTuple):
@@ -110,6 +112,7 @@ class Kind:
         it has no opposite
     :param each: whether targets can have values of their own
     :param pattern: how it draws for several targets together, if it does
+    :param whole: whether it acts in whole steps: its amount is rounded
     :param records: whether a filter has to see vectors before it acts
     :param observable: which observations reveal it directly
     :param params: further arguments and their defaults
@@ -131,6 +134,7 @@ class Kind:
     schedules: tuple[str, ...] = tuple(FORMS)
     each: bool = False
     pattern: Pattern | None = None
+    whole: bool = False
     records: bool = False
     observable: str = "no"
     params: Mapping[str, Any] = field(default_factory=dict)

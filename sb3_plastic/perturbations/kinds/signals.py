@@ -22,7 +22,7 @@ def _past(active: Active, x: Vector) -> Vector:
     """The vector of `amount` steps ago; the oldest one known, if that is later."""
     history = active.memory.setdefault("history", deque(maxlen=LONGEST_DELAY + 1))
     history.append(x.copy())
-    past = history[max(len(history) - 1 - round(active.amount), 0)]
+    past = history[max(len(history) - 1 - int(active.amount), 0)]
     x[active.ids] = past[active.ids]
     return x
 
@@ -115,11 +115,12 @@ def action_dropout(active: Active, x: Vector) -> Vector:
 @kind(
     "action",
     "commands arrive late",
-    "steps",
+    "steps, rounded",
     ops=("add",),
     target="joint",
     limits={"add": (0, LONGEST_DELAY)},
     schedules=ONE_SIDED,
+    whole=True,
     records=True,
     probes=({"value": 2},),
 )
@@ -211,11 +212,12 @@ def obs_stuck(active: Active, x: Vector) -> Vector:
 @kind(
     "observation",
     "observations arrive late",
-    "steps",
+    "steps, rounded",
     ops=("add",),
     target="sensor",
     limits={"add": (0, LONGEST_DELAY)},
     schedules=ONE_SIDED,
+    whole=True,
     records=True,
     observable="yes",
     probes=({"value": 2},),
