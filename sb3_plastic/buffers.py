@@ -41,7 +41,14 @@ def pick(chunked: Tensor, index: Tensor) -> Tensor:
 
 
 def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
-    """The longest chunk, up to ``longest`` steps, that divides both the rollout and the minibatch."""
+    """
+    The longest chunk that divides both the rollout and the minibatch.
+
+    :param n_steps: of a rollout, per environment
+    :param batch_size: transitions per minibatch
+    :param longest: steps that a chunk has at most
+    :return: steps, 1 or more
+    """
     return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
 
 

@@ -131,7 +131,12 @@ def enjoy(arguments: list[str]) -> None:
 
 
 def names_option(option: str, arguments: list[str]) -> bool:
-    """Whether it is there, as ``--option VALUE`` or ``--option=VALUE``. :param arguments: of a command"""
+    """
+    Whether an option is there, as ``--option VALUE`` or ``--option=VALUE``.
+
+    :param option: with its dashes
+    :param arguments: of a command
+    """
     return any(argument.split("=")[0] == option for argument in arguments)
 
 

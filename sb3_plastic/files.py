@@ -83,9 +83,28 @@ def seal(data: Mapping[str, Any], name: str, others: Mapping[str, bytes]) -> dic
     :param name: of the JSON file that they will be in
     :param others: content of other files by name
     """
-    sums = {other: hashlib.sha256(content).hexdigest() for other, content in others.items()}
+    sums = {other: sha256(content) for other, content in others.items()}
     whole = {**data, SUMS: sums}
     return {**whole, SUMS: {**sums, name: digest(whole, name)}}
+
+
+def broken_seal(data: Mapping[str, Any], name: str, others: Mapping[str, bytes]) -> str | None:
+    """
+    The first of some files that is not as it was when :func:`seal` noted its checksum; None if all are.
+
+    :param data: what `seal` returned, as read from a file
+    :param name: of that file
+    :param others: content of other files by name
+    """
+    sums = data.get(SUMS)
+    if not isinstance(sums, dict) or sums.get(name) != digest(data, name):
+        return name
+    return next((other for other, content in others.items() if sums.get(other) != sha256(content)), None)
+
+
+def sha256(content: bytes) -> str:
+    """Checksum of a file's content. :param content: all of it"""
+    return hashlib.sha256(content).hexdigest()
 
 
 def digest(data: Mapping[str, Any], name: str) -> str:

@@ -16,7 +16,12 @@ Obs = Any  # an array or tensor, or a dict of them
 
 
 def map_obs(function: Callable[[Any], Any], obs: Obs) -> Obs:
-    """Apply a function to an observation, or to each entry of a dict observation."""
+    """
+    Apply a function to an observation, or to each entry of a dict observation.
+
+    :param function: from one array or tensor to another
+    :param obs: the observation
+    """
     return {key: function(value) for key, value in obs.items()} if isinstance(obs, dict) else function(obs)
 
 

@@ -188,6 +188,7 @@ def n_action_numbers(space: spaces.Space) -> int:
     """
     How many numbers a flattened action has.
 
+    :param space: of the actions
     :raises UserError: if actions of this space cannot be flattened to so many
     """
     if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
@@ -199,6 +200,8 @@ def extended_space(space: spaces.Space, action_space: spaces.Space) -> spaces.Sp
     """
     The observation space with room for action and reward.
 
+    :param space: of the observations
+    :param action_space: of the actions
     :raises UserError: if it is no box of one axis and no dict, or a dict that has these keys already
     """
     n_actions = n_action_numbers(action_space)

@@ -175,6 +175,9 @@ def test_a_folder_is_plain_data_and_says_what_is_wrong_with_it(tmp_path, fitted)
     (tmp_path / "adaptive.safetensors").write_bytes(b"half")
     with pytest.raises(ValueError, match="checksum is not the one"):
         AdaptivePolicy.load(tmp_path)
+    (tmp_path / "adaptive.json").write_text("[" * 200_000)  # deeper than JSON is read
+    with pytest.raises(ValueError, match=r"adaptive.json is damaged"):
+        AdaptivePolicy.load(tmp_path)
 
 
 def test_a_state_is_a_tuple_of_arrays_with_the_environment_axis_first():

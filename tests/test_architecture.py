@@ -40,7 +40,7 @@ ALLOWED = {
     "clipping": "errors",
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",
-    "policies": "acting adaptive teacher errors asymmetric snn observations buffers stepper export",
+    "policies": "acting adaptive teacher errors asymmetric snn buffers stepper",
     "monitor": "adaptive teacher snn observations buffers stepper policies",
     "saving": "errors files finite stamp",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",

@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import statistics
 import tokenize
 from pathlib import Path
@@ -52,6 +53,16 @@ def imported_modules(name, tree):
                 full = f"{node.module}.{alias.name}"
                 found.add(full if full in MODULES else node.module)
     return {module for module in found if module in MODULES} - {name}
+
+
+def test_docstrings_name_each_parameter_by_itself_and_say_what_it_is():
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in FILES
+        for line in path.read_text().splitlines()
+        if re.search(r":param \w+,|:(param \w+|return):( :|\s*(\"\"\")?$)", line)
+    ]
+    assert found == []
 
 
 def test_files_are_short():

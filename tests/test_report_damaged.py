@@ -102,6 +102,7 @@ DAMAGE = {
     "no summary": (removed("summary.json"), "unfinished evaluation: summary.json not there"),
     "empty summary": (content("summary.json", b""), "summary.json is no JSON"),
     "summary cut": (content("summary.json", 50), "summary.json is no JSON"),
+    "summary nested too deep": (content("summary.json", b"[" * 200_000), "summary.json is no JSON"),
     "summary that is no text": (content("summary.json", b"\xff\xfe{"), "summary.json is no JSON"),
     "summary that is a list": (content("summary.json", b"[1]"), "summary.json holds no mapping, but list"),
     "summary without settings": (summary(settings=None), "summary.json has no settings"),

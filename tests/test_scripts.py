@@ -52,3 +52,17 @@ def test_a_script_runs_at_its_smallest_size(command, printed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert printed in done.stdout
+
+
+def test_the_matrix_of_versions_names_tests_that_there_are():
+    """They run with versions that are not installed here: a name that is gone would fail every cell."""
+    lines = (SCRIPTS / "compat.sh").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("zoo="))
+    last = next(i for i, line in enumerate(lines) if line.startswith("tests="))
+    script = "\n".join([*lines[first : last + 1], 'printf "%s\\n" $tests'])
+    names = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert len(names) > 10
+    for name in names:
+        file, _, test = name.partition("::")
+        text = (SCRIPTS.parent / file).read_text()
+        assert f"def {test.split('[')[0]}(" in text if test else text, name

@@ -13,6 +13,7 @@ import copy
 import json
 import warnings
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -49,7 +50,8 @@ class LayerBeside(nn.Module):
     :param observation_space: of the policy, normalised if the policy's are
     :param action_space: of the policy
     :param options: plain data
-    :param n_features: of the actor's, which follow the observation in the transitions; 0 unless it is asked for them
+    :param n_features: how many features the actor has; used with ``forward_model='actor'`` alone, where they follow the
+        observation in the transitions
     :raises UserError: on spaces that are no Box with one axis
     """
 
@@ -189,7 +191,7 @@ def _sensor_zero(normalize: VecNormalize | None, n_observations: int) -> tuple[f
     return tuple(map(float, unclipped(np.zeros(n_observations))))
 
 
-def _trim(parts: deque[Any], enough: int, size: Any) -> None:
+def _trim(parts: deque[Any], enough: int, size: Callable[[Any], int]) -> None:
     """Forget the oldest parts that are not needed."""
     while len(parts) > 1 and sum(map(size, parts)) - size(parts[0]) >= enough:
         parts.popleft()

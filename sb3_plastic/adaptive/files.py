@@ -5,7 +5,6 @@ wrapped policy as ``sb3_plastic.export`` writes it. Plain data and numbers: noth
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export.folder import CONFIG as AGENT_CONFIG
-from sb3_plastic.files import SUMS, digest, replace_file, seal
+from sb3_plastic.files import broken_seal, replace_file, seal
 from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS, AGENT = "adaptive.json", "adaptive.safetensors", "agent"
@@ -40,12 +39,7 @@ def write_layer(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
     replace_file(folder / TENSORS, content)
     others = {name: (folder / name).read_bytes() for name in CHECKED}
     whole = seal({"format": FORMAT, **config}, CONFIG, others)
-    replace_file(folder / CONFIG, (json.dumps(whole, indent=2) + "\n").encode())
-
-
-def sha256_of(file: Path) -> str:
-    """Checksum of a file. :param file: the file"""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    replace_file(folder / CONFIG, json.dumps(whole, indent=2) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -60,11 +54,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is no adaptive policy: there is no {CONFIG}. `sb3-plastic adapt` makes one.")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(str(folder / CONFIG), error) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{folder / CONFIG} is not of the format {FORMAT!r}: it was made by another version.")
-    if not isinstance(config.get(SUMS), dict) or config[SUMS].get(CONFIG) != digest(config, CONFIG):
+    if broken_seal(config, CONFIG, {}):
         raise DamagedError(str(folder / CONFIG), "its checksum does not fit: it was changed since it was written")
     return config
 
@@ -78,7 +72,7 @@ def read_layer(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     :raises DamagedError: if a file is missing or not as it was written
     """
     config = read_config(folder)
-    for name in CHECKED:
-        if not (folder / name).is_file() or sha256_of(folder / name) != config[SUMS].get(name):
-            raise DamagedError(str(folder / name), f"it is missing, or its checksum is not the one in {CONFIG}")
-    return config, safetensors.torch.load((folder / TENSORS).read_bytes())
+    others = {name: (folder / name).read_bytes() if (folder / name).is_file() else b"" for name in CHECKED}
+    if broken := broken_seal(config, CONFIG, others):
+        raise DamagedError(str(folder / broken), f"it is missing, or its checksum is not the one in {CONFIG}")
+    return config, safetensors.torch.load(others[TENSORS])

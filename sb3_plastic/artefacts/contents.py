@@ -22,6 +22,7 @@ from sb3_plastic.adaptive.files import TENSORS as LAYER_TENSORS
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import statistics_files, zoo_folder
 from sb3_plastic.evaluation.loading import model_file
+from sb3_plastic.export import Normalization
 from sb3_plastic.export.folder import CONFIG, TENSORS, read_folder
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, raw_data, read_literal, read_yaml
@@ -238,8 +239,6 @@ def _digest(stamp: Any) -> Any:
 
 
 def _add_statistics(found: Contents, file: Path) -> None:
-    from sb3_plastic.export import Normalization
-
     found.files[file.name] = file
     try:
         found.facts["normalised entries"] = sum(mean.size for mean in Normalization.load(file).mean.values())

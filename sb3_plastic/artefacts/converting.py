@@ -23,7 +23,7 @@ from sb3_plastic.artefacts.environment import environment_of
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.export import Normalization
+from sb3_plastic.export import ExportedPolicy, Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.interchange import (
     Difference,
@@ -115,19 +115,17 @@ def convert_model(
     policy = check_convertible(agent.policy, FORMATS[format_name])
     statistics = statistics_beside(path, zoo_files(path))
     normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
-
-    def normalized(observation: np.ndarray) -> np.ndarray:
-        return normalization(observation)
+    seeing = ExportedPolicy(policy, normalization, {})  # observations as the environment gives them
 
     with ExitStack() as opened:
         if check or (after and format_name != "onnx"):  # before anything is written
             venv = opened.enter_context(closing(environment_of(path, agent, env, trust=trust)))
         if format_name == "onnx":
             to_onnx(policy, to, normalization)
-            original: Any = _Normalized(policy, normalization)
+            original: Any = seeing
             copy: Any = OnnxPolicy(to) if check else None
         else:
-            state = _state_after(_Normalized(policy, normalization), venv, after, seed) if after else None
+            state = _state_after(seeing, venv, after, seed) if after else None
             if format_name == "nir":
                 to_nir(policy, to, state)
                 copy = NirPolicy(to, policy, normalization)
@@ -136,19 +134,8 @@ def convert_model(
                 content = io.BytesIO()
                 torch.save(copy.state_dict(), content)
                 replace_file(Path(to), content.getvalue())
-            original = FrozenPolicy(policy, state, normalized)
+            original = FrozenPolicy(policy, state, normalization)
         return compare(original, copy, venv, check, seed) if check else None
-
-
-class _Normalized:
-    """A policy for observations as the environment gives them."""
-
-    def __init__(self, policy: Any, normalization: Normalization) -> None:
-        self.policy, self.normalization = policy, normalization
-
-    def predict(self, observation: Any, state: Any, episode_start: Any, deterministic: bool = True) -> tuple[Any, Any]:
-        """As in SB3."""
-        return self.policy.predict(self.normalization(observation), state, episode_start, deterministic)
 
 
 def _state_after(agent: Any, venv: VecEnv, steps: int, seed: int) -> Any:
@@ -156,6 +143,6 @@ def _state_after(agent: Any, venv: VecEnv, steps: int, seed: int) -> Any:
     venv.seed(seed)
     observation, state, starts = venv.reset(), None, np.ones(1, bool)
     for _ in range(steps):
-        action, state = agent.predict(observation, state, starts)
+        action, state = agent.predict(observation, state, starts, deterministic=True)
         observation, _, starts, _ = venv.step(action)
     return state

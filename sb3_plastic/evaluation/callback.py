@@ -18,6 +18,7 @@ from sb3_plastic.evaluation.environment import find_training, perturbable, robot
 from sb3_plastic.evaluation.evaluate import check_evaluation, evaluate_adaptation
 from sb3_plastic.evaluation.layer_signals import layer_signals
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
+from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.evaluation.training_episode import statistics_of
@@ -166,7 +167,7 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
 
-def onset_figure(traces: Mapping[Any, Any], after: int = 400) -> Any:
+def onset_figure(traces: Mapping[Cell, Trace], after: int = 400) -> Any:
     """
     Forward reward around the onset, a mean over episodes and a running mean over 20 steps, for each control.
 

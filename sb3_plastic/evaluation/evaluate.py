@@ -26,7 +26,9 @@ from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
     RECORDS,
+    SETTINGS,
     SUMMARY,
+    TRACES,
     Cell,
     Trace,
     records_of,
@@ -102,13 +104,12 @@ def evaluate_adaptation(
         "tier": trials.tier,
     }
     folder = None if out is None else Path(out)
-    with undisturbed_torch():
-        run.open()  # refuses what cannot be before the folder is claimed
-    if folder is not None:
-        claim(folder, settings_of(common, run.trained, model, path, trials, run.conditions))
     traces: dict[Cell, Trace] = {}
     n_steps = 0
     with undisturbed_torch(), closing(run), Progress(progress_bar) as progress:
+        run.open()  # refuses what cannot be before the folder is claimed
+        if folder is not None:
+            claim(folder, settings_of(common, run.trained, model, path, trials, run.conditions))
         progress.begin("episodes", run.n_episodes(run.conditions))
         for batch in run.batches():
             done = _load(folder, batch)
@@ -126,7 +127,7 @@ def evaluate_adaptation(
         write_records(folder, records)
         seconds = time.perf_counter() - started
         write_json(folder / "timing.json", {"seconds": seconds, "env_steps": n_steps, "per_second": n_steps / seconds})
-        summary = _summary(read_json(folder / "settings.json"), run, traces, command)
+        summary = _summary(read_json(folder / SETTINGS), run, traces, command)
         table = (folder / RECORDS).read_bytes()
         write_json(folder / SUMMARY, seal(summary, SUMMARY, {RECORDS: table}))
     return Evaluation(records, traces)
@@ -263,7 +264,7 @@ class _Run:
         player = Player(self.model, first.cell.control, self.deterministic)
         trace = rollout(player, venv, rows, first.steps, first.life, progress.tick)
         n = len(self.seeds) * first.life
-        return {c.cell: _part(trace, slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
+        return {c.cell: trace.rows(slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
 
     def _play_faulty(self, condition: Condition, fault: Fault, progress: Progress) -> Trace:
         """One episode at a time: each draws its own fault."""
@@ -329,10 +330,6 @@ def _refuse_shared_files(conditions: Sequence[Condition]) -> None:
             )
 
 
-def _part(trace: Trace, rows: slice) -> Trace:
-    return Trace(**{field.name: getattr(trace, field.name)[rows] for field in dataclasses.fields(trace)})
-
-
 def _has_memory(model: Any) -> bool:
     space = getattr(model, "observation_space", None)
     if space is None or controls_of(model) is not None:
@@ -344,7 +341,7 @@ def _load(folder: Path | None, batch: Sequence[Condition]) -> dict[Cell, Trace] 
     """The cells of a batch, if all of them are there."""
     if folder is None:
         return None
-    paths = [folder / "traces" / c.cell.file_name for c in batch]
+    paths = [folder / TRACES / c.cell.file_name for c in batch]
     if not all(path.is_file() for path in paths):
         return None
     found = [load_trace(path) for path in paths]

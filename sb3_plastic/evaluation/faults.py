@@ -236,7 +236,7 @@ class FaultyModel:
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """As SB3's. :param observation: :param state: :param episode_start: :param deterministic: :return:"""
+        """As in SB3."""
         if self.fault.kind == "spikes_dropped":
             with torch.no_grad():
                 for tensor, whole in self._whole:

@@ -24,6 +24,7 @@ from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, make_env, 
 from sb3_plastic.evaluation.film_layer import HEIGHT as PANEL
 from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plot_width
 from sb3_plastic.perturbations.envs import PerturbableEnv
+from sb3_plastic.perturbations.kinds.world import needs_terrain
 from sb3_plastic.perturbations.render import BEFORE, picture
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.progress import Progress
@@ -92,7 +93,7 @@ def shoot(
     camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})} if every else {}
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
-    with closing(make_env(filmed, 1, first + n_steps + 1, any(p.kind == "terrain" for p in perturbations))) as made:
+    with closing(make_env(filmed, 1, first + n_steps + 1, needs_terrain(perturbations))) as made:
         venv = as_seen_by(player.model, made, trained.env_id)
         base = venv.unwrapped
         seed_each(venv, [seed])
@@ -136,7 +137,7 @@ def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: 
     :param steps: the latest step to look at
     :return: index of the first perturbed step; 0 if there is none
     """
-    with closing(make_env(trained, 1, steps, any(p.kind == "terrain" for p in perturbations))) as venv:
+    with closing(make_env(trained, 1, steps, needs_terrain(perturbations))) as venv:
         base = venv.unwrapped
         seed_each(venv, [seed])
         perturb(venv, [perturbations])

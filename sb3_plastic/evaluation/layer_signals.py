@@ -11,8 +11,9 @@ import numpy as np
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.signals import signals_of
 from sb3_plastic.evaluation.controls import Player, controls_of
-from sb3_plastic.evaluation.environment import TrainedIn, make_env, perturb
+from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, make_env, perturb
 from sb3_plastic.evaluation.film import find_onset
+from sb3_plastic.perturbations.kinds.world import needs_terrain
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.seeding import seed_each
 from sb3_plastic.undisturbed import undisturbed_torch
@@ -37,8 +38,9 @@ def layer_signals(
         return {}
     onset = find_onset(trained, perturbations, seed)
     player, states = Player(model), []
-    heightfield = any(p.kind == "terrain" for p in perturbations)
-    with undisturbed_torch(), closing(make_env(trained, 1, onset + after + 1, heightfield)) as venv:
+    heightfield = needs_terrain(perturbations)
+    with undisturbed_torch(), closing(make_env(trained, 1, onset + after + 1, heightfield)) as made:
+        venv = as_seen_by(model, made, trained.env_id)
         seed_each(venv, [seed])
         perturb(venv, [perturbations])
         observations, starts = venv.reset(), np.ones(1, bool)

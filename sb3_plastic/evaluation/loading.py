@@ -105,8 +105,14 @@ TRAINING = ("buffer_size", "learning_rate", "lr_schedule", "clip_range", "verbos
 """What is left out of a trusted model, too: nothing is trained, so there need be no replay buffer and no schedules."""
 
 
-def sha256_of(model: Any, path: Path | None) -> str | None:
-    """Checksum of the model's file, or else of its parameters; None for what has none."""
+def checksum_of_model(model: Any, path: Path | None) -> str | None:
+    """
+    Checksum of a model.
+
+    :param model: whose parameters are summed where there is no file
+    :param path: its file or folder
+    :return: None of a model without parameters
+    """
     if path is not None:
         config = ADAPTIVE_CONFIG if is_adaptive_folder(path) else CONFIG
         file = path / config if path.is_dir() else path  # the configuration holds the checksums of all else

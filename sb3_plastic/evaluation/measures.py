@@ -155,7 +155,12 @@ def slope(f: Array) -> float:
 
 
 def ratio(a: float, b: float) -> float:
-    """``a / b`` of forward rewards per step, NaN unless b is one of a robot that moves. :param a: :param b:"""
+    """
+    ``a / b``, NaN unless b is of a robot that moves.
+
+    :param a: forward reward per step
+    :param b: that of what it is compared with
+    """
     return float(a / b) if b >= MOVING else float("nan")
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from sb3_plastic.evaluation.controls import LAYER_OFF, LIFETIME, WITHIN
 from sb3_plastic.evaluation.faults import Fault
 from sb3_plastic.evaluation.records import PROTOCOLS, Cell
+from sb3_plastic.perturbations.kinds.world import needs_terrain
 from sb3_plastic.perturbations.perturber import generator
 from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, Schedule, extremes_of, unknown
 from sb3_plastic.perturbations.suites import Scenario
@@ -196,7 +197,7 @@ def _level(nominal: str) -> str:
 def _kind(scenario: Scenario) -> str:
     if scenario.split in ("nominal", "reference"):
         return "none"
-    if any(p.kind == "terrain" for p in scenario.perturbations):
+    if needs_terrain(scenario.perturbations):
         return "terrain"  # whatever its name is: it is compared with level ground of its kind
     if scenario.split in ("id", "train") and len(scenario.perturbations) > 1:
         return "all"

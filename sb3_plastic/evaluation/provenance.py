@@ -10,9 +10,10 @@ from typing import Any
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn
-from sb3_plastic.evaluation.loading import sha256_of
+from sb3_plastic.evaluation.loading import checksum_of_model
 from sb3_plastic.evaluation.protocols import Condition
 from sb3_plastic.evaluation.reading import read_json
+from sb3_plastic.evaluation.records import SETTINGS
 from sb3_plastic.evaluation.settings import TrialSettings
 from sb3_plastic.files import is_taken, write_json
 from sb3_plastic.perturbations.spec import Perturbation
@@ -39,8 +40,10 @@ def settings_of(
     """
     return {
         **common,
-        "model_sha256": sha256_of(model, path),
-        "vec_normalize_sha256": None if trained.vec_normalize is None else sha256_of(None, trained.vec_normalize),
+        "model_sha256": checksum_of_model(model, path),
+        "vec_normalize_sha256": None
+        if trained.vec_normalize is None
+        else checksum_of_model(None, trained.vec_normalize),
         "env_kwargs": _plain(trained.env_kwargs),
         "wrappers": _plain([*trained.wrappers, *trained.vec_wrappers]),
         "protocols": _plain(trials.protocols),
@@ -85,7 +88,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     :param settings: as :func:`settings_of` returns them
     :raises UserError: if it holds results of other settings, or something else
     """
-    file = folder / "settings.json"
+    file = folder / SETTINGS
     if not file.is_file():
         if is_taken(folder):
             raise UserError(f"{folder} is not empty, and no results folder. Choose another for the results.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -15,13 +14,12 @@ import pandas as pd
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MEASURES
-from sb3_plastic.evaluation.records import COLUMNS, CONTROLS, PROTOCOLS, RECORDS, SUMMARY, Cell, Trace
-from sb3_plastic.files import SUMS, digest
+from sb3_plastic.evaluation.records import COLUMNS, CONTROLS, PROTOCOLS, RECORDS, SETTINGS, SUMMARY, TRACES, Cell, Trace
+from sb3_plastic.files import SUMS, broken_seal
 from sb3_plastic.safe import DamagedError
 
 AGAIN = "Delete it and start the same `sb3-plastic evaluate` again: it goes on with what is complete."
 
-SETTINGS = "settings.json"
 CLAIMED = "Choose another folder, or delete this one: nobody knows what its episodes are of."
 
 TEXT = ("label", "algo", "env_id", "robot", "suite", "tier", "scenario", "split", "kind", "values")
@@ -40,7 +38,18 @@ def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
     :raises UserError: if a folder has no records, damaged ones, or the same model twice
     """
     chosen: Sequence[Path | str] = [folders] if isinstance(folders, Path | str) else list(folders)
-    records = pd.concat([_read_table(Path(folder) / "records.csv") for folder in chosen], ignore_index=True)
+    records = pd.concat([_read_table(Path(folder) / RECORDS) for folder in chosen], ignore_index=True)
+    check_once(records)
+    return records
+
+
+def check_once(records: pd.DataFrame) -> None:
+    """
+    Refuse an episode that is there twice.
+
+    :param records: of one results folder or of several
+    :raises UserError: naming the episode
+    """
     key = ["label", "train_seed", "control", "protocol", "scenario", "env_id", "eval_seed", "episode"]
     twice = records.duplicated(key)
     if twice.any():
@@ -49,7 +58,6 @@ def read_records(folders: Path | str | Iterable[Path | str]) -> pd.DataFrame:
             f"The same episode is there twice, which would be counted twice: {first}. Give each trained model its own "
             "--train-seed, and each method its own --label."
         )
-    return records
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -112,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"There is no {path}. {AGAIN}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON: {error}. {advice}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no mapping, but {type(data).__name__}. {advice}")
@@ -128,15 +136,11 @@ def check_sums(folder: Path, summary: dict[str, Any]) -> None:
     :param summary: content of ``summary.json``
     :raises DamagedError: naming the file that is not
     """
-    sums = summary.get(SUMS)
-    if sums is None:
+    if summary.get(SUMS) is None:
         return
-    found = {SUMMARY: digest(summary, SUMMARY) if isinstance(sums, dict) else None}
-    found[RECORDS] = hashlib.sha256((folder / RECORDS).read_bytes()).hexdigest()
-    for name, value in found.items():
-        if not isinstance(sums, dict) or sums.get(name) != value:
-            reason = f"its checksum does not fit: it was changed since. {AGAIN.removesuffix('.')}"
-            raise DamagedError(str(folder / name), reason)
+    if broken := broken_seal(summary, SUMMARY, {RECORDS: (folder / RECORDS).read_bytes()}):
+        reason = f"its checksum does not fit: it was changed since. {AGAIN.removesuffix('.')}"
+        raise DamagedError(str(folder / broken), reason)
 
 
 def load_trace(path: Path | str) -> tuple[Cell, Trace]:
@@ -168,4 +172,4 @@ def load_trace(path: Path | str) -> tuple[Cell, Trace]:
 
 def load_traces(folder: Path | str) -> dict[Cell, Trace]:
     """All cells of a results folder, by name. :param folder: the results folder"""
-    return dict(load_trace(path) for path in sorted((Path(folder) / "traces").glob("[!.]*.npz")))
+    return dict(load_trace(path) for path in sorted((Path(folder) / TRACES).glob("[!.]*.npz")))

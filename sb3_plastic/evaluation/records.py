@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from sb3_plastic.files import replace_file
 
 Array = NDArray[Any]
 
-RECORDS, SUMMARY = "records.csv", "summary.json"
+RECORDS, SUMMARY, SETTINGS, TRACES = "records.csv", "summary.json", "settings.json", "traces"
 
 CONTROLS = ("intact", "frozen_at_onset", "zeroed_at_onset", "off", "layer_off", "carried", "reset")
 """What is done to a model's plasticity, see controls.py. The last two belong to the protocol ``lifetime``."""
@@ -113,7 +113,13 @@ class Cell:
 
 
 def file_name_of(protocol: str, scenario: str, control: str) -> str:
-    """``<protocol>__<scenario, / as ->__<control>.npz``. :param protocol: :param scenario: full name :param control:"""
+    """
+    ``<protocol>__<scenario, / as ->__<control>.npz``.
+
+    :param protocol: its name
+    :param scenario: full name
+    :param control: its name
+    """
     return f"{protocol}__{scenario.replace('/', '-')}__{control}.npz"
 
 
@@ -150,6 +156,10 @@ class Trace:
     values: Array
     fast_weight_norm: Array
 
+    def rows(self, chosen: slice | Sequence[int]) -> Trace:
+        """Some of the episodes. :param chosen: their indices"""
+        return Trace(**{name: values[chosen] for name, values in vars(self).items()})
+
     @property
     def length(self) -> Array:
         """Steps of each episode, [E]."""
@@ -170,7 +180,7 @@ def save_trace(folder: Path, cell: Cell, trace: Trace) -> Path:
     :param trace: its episodes
     :return: the file
     """
-    path = folder / "traces" / cell.file_name
+    path = folder / TRACES / cell.file_name
     buffer = io.BytesIO()
     np.savez_compressed(buffer, cell=json.dumps(dataclasses.asdict(cell)), **dataclasses.asdict(trace))
     replace_file(path, buffer.getvalue())
@@ -250,4 +260,4 @@ def _paired(other: Trace | None, trace: Trace, i: int) -> Array | None:
 
 def write_records(folder: Path, records: pd.DataFrame) -> None:
     """Write ``records.csv``. :param folder: the results folder :param records: as `records_of` returns them"""
-    replace_file(folder / RECORDS, records.to_csv(index=False, lineterminator="\n").encode())
+    replace_file(folder / RECORDS, records.to_csv(index=False, lineterminator="\n"))

@@ -7,7 +7,6 @@ since, is found out.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import safetensors.torch
 from torch import Tensor
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.files import digest, is_taken, replace_file, seal
+from sb3_plastic.files import broken_seal, is_taken, replace_file, seal
 from sb3_plastic.safe import DamagedError
 
 CONFIG, TENSORS = "config.json", "policy.safetensors"
@@ -46,7 +45,7 @@ def write_folder(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, 
     content = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     whole = seal({"format": FORMAT, "format_version": VERSION, **config}, CONFIG, {TENSORS: content})
     replace_file(folder / TENSORS, content)
-    replace_file(folder / CONFIG, (json.dumps(whole, indent=2, allow_nan=False) + "\n").encode())
+    replace_file(folder / CONFIG, json.dumps(whole, indent=2, allow_nan=False) + "\n")
 
 
 def check_folder(folder: Path) -> None:
@@ -76,7 +75,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         content = (folder / TENSORS).read_bytes()
     except FileNotFoundError as error:
         raise DamagedError(str(folder), f"there is no {TENSORS}") from error
-    if hashlib.sha256(content).hexdigest() != config["sha256"].get(TENSORS):
+    if broken_seal(config, CONFIG, {TENSORS: content}):
         raise DamagedError(str(folder / TENSORS), f"its checksum is not the one in {CONFIG}")
     try:
         tensors = safetensors.torch.load(content)
@@ -109,14 +108,15 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{file} has version {version} of the format, and this sb3_plastic reads versions up to {VERSION}: "
             "pip install --upgrade sb3_plastic"
         )
-    sums = config.get("sha256")
-    if not isinstance(sums, dict) or sums.get(CONFIG) != digest(config, CONFIG):
+    if broken_seal(config, CONFIG, {}):
         raise DamagedError(str(file), "its checksum does not fit: it was changed after the export")
     return config
 
 
 def check_finite(tensors: Mapping[str, Tensor], doing: str) -> None:
     """
+    Refuse tensors that are not finite.
+
     :param tensors: by name
     :param doing: ``export`` or ``load``
     :raises UserError: naming a tensor that is not finite

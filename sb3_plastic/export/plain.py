@@ -78,6 +78,8 @@ def dtype_named(name: Any, where: str) -> np.dtype[Any]:
     """
     A type of numbers by its name.
 
+    :param name: as numpy writes it
+    :param where: the file, for messages
     :raises DamagedError: on anything else
     """
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sb3_plastic.export import Normalization
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.snn.state import SNNState, tensors_from_arrays
 
@@ -68,11 +69,16 @@ class FrozenPolicy:
 
     :param policy: the policy
     :param state: what ``predict`` returned at that moment, of one environment; None: before anything was learned
-    :param normalize: what is done to observations first
+    :param normalization: of observations; None: there is none
     """
 
-    def __init__(self, policy: PlasticPolicy, state: Sequence[np.ndarray] | None = None, normalize: Any = None) -> None:
-        self.normalize = normalize or (lambda observation: observation)
+    def __init__(
+        self,
+        policy: PlasticPolicy,
+        state: Sequence[np.ndarray] | None = None,
+        normalization: Normalization | None = None,
+    ) -> None:
+        self.normalization = normalization or Normalization()
         self._stepper = policy.prepared(frozen=True, keep_fast_weights=True)
         like = tuple(tensor.numpy() for tensor in policy.initial_state(1, random=False))
         learned = policy.zero_fast_weights(like if state is None else tuple(state), np.zeros(1, bool))
@@ -88,4 +94,4 @@ class FrozenPolicy:
     ) -> tuple[np.ndarray, Any]:
         """As in SB3."""
         before = self._start if state is None else state
-        return self._stepper.predict(self.normalize(observation), before, episode_start, deterministic)
+        return self._stepper.predict(self.normalization(observation), before, episode_start, deterministic)

@@ -130,6 +130,16 @@ def network_step(net: PlasticSNN, features: Tensor, episode_start: Tensor, state
 
 
 def read_out(net: PlasticSNN, spikes: list[Tensor], episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """
+    The readout in plain tensor operations.
+
+    :param net: the network
+    :param spikes: of the last layer, [B, N] for each tick
+    :param episode_start: bool [B]
+    :param state: of the readout, [B, N]; [B, 0] of one without memory
+    :return: latent code [B, N], and the state after
+    :raises UserError: on another readout
+    """
     readout = net.readout
     if isinstance(readout, LeakyReadout):
         state = readout.decay * masked_reset(state, episode_start)

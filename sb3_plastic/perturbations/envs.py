@@ -25,6 +25,7 @@ from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv
 from gymnasium.utils import EzPickle
 
 from sb3_plastic.perturbations.checks import Plant
+from sb3_plastic.perturbations.kinds.world import needs_terrain
 from sb3_plastic.perturbations.perturber import Perturber
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
@@ -68,7 +69,7 @@ class PerturbableEnv(MujocoEnv):
     ) -> None:
         entries = self._read(perturbations, scenario)
         self._robot: Robot | None = None
-        self._terrain = _needs_terrain(entries) if terrain is None else terrain
+        self._terrain = needs_terrain(entries) if terrain is None else terrain
         given = inspect.signature(super().__init__).parameters
         chooses = "camera_name" in given or any(p.kind is p.VAR_KEYWORD for p in given.values())
         if chooses and not {"camera_id", "camera_name", "default_camera_config"} & {*kwargs}:
@@ -183,7 +184,7 @@ class PerturbableEnv(MujocoEnv):
 
     def asks_terrain(self, options: Mapping[str, Any]) -> bool:
         """Whether a reset with these options needs a height field. :param options: as for `reset`"""
-        return _needs_terrain(self._asked(options))
+        return needs_terrain(self._asked(options))
 
     def use_terrain(self) -> None:
         """Compile a height field in, if there is none yet. The episode is over with that: reset next."""
@@ -229,7 +230,7 @@ class PerturbableEnv(MujocoEnv):
         return find_scenario(scenario, self.robot_name).perturbations
 
     def _replace(self, entries: tuple[Perturbation, ...]) -> None:
-        if _needs_terrain(entries):
+        if needs_terrain(entries):
             self.use_terrain()
         self.perturber.use(entries)
 
@@ -239,10 +240,6 @@ class PerturbableEnv(MujocoEnv):
         if self.observe_context:
             obs = np.concatenate([obs, self.perturber.context(self.context_layout)])
         return obs
-
-
-def _needs_terrain(entries: Sequence[Perturbation]) -> bool:
-    return any(entry.kind == "terrain" for entry in entries)
 
 
 def make_perturbable(env_class: type[MujocoEnv], name: str | None = None) -> type[PerturbableEnv]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sb3_plastic.files import replacing
 from sb3_plastic.perturbations.envs import PerturbableEnv
@@ -171,7 +171,7 @@ def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
         elif output.suffix == ".gif":
             save_gif(frames, fps, part)
         else:
-            imageio.imwrite(part, frames[-1])
+            Image.fromarray(frames[-1]).save(part)
 
 
 def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colours: int = 96) -> None:
@@ -183,8 +183,6 @@ def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colo
     :param output: the file
     :param colours: in the palette
     """
-    from PIL import Image
-
     sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
     palette = Image.fromarray(sample).quantize(colours, Image.Quantize.MAXCOVERAGE)  # thin lines keep their colours
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]

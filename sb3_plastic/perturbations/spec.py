@@ -202,7 +202,6 @@ class Schedule:
                 raise unknown(f"field of the schedule {self.form!r}:", name, fields)
             smallest = 0 if name in ("at", "ramp", "sigma") else 1
             for extreme in value.values() if isinstance(value, Distribution) else (value,):
-                # A time may never come; a step of infinite size leads nowhere.
                 if (extreme != math.inf or name == "sigma") and number(extreme, f"{name!r} of a schedule") < smallest:
                     raise PerturbationError(f"{name!r} of a schedule must be at least {smallest}, got {extreme}.")
         at, end = (fields.get(n) if (value := getattr(self, n)) is None else value for n in ("at", "end"))

@@ -181,11 +181,7 @@ def _kept(traces: Mapping[str, Trace]) -> dict[str, Trace]:
         for c, t in traces.items()
     ]
     common = sorted(set.intersection(*good)) if good else []
-    return {control: _rows(trace, [keys[control].index(key) for key in common]) for control, trace in traces.items()}
-
-
-def _rows(trace: Trace, rows: list[int]) -> Trace:
-    return Trace(**{name: values[rows] for name, values in vars(trace).items()})
+    return {control: trace.rows([keys[control].index(key) for key in common]) for control, trace in traces.items()}
 
 
 def _binned(values: Array) -> Array:

@@ -80,7 +80,7 @@ class Document:
 
     title: str
     small: bool = False
-    _blocks: list[_Block] = field(default_factory=list)
+    _blocks: list[_Block] = field(default_factory=list, init=False)
 
     def heading(self, text: str, level: int = 2) -> None:
         """
@@ -243,7 +243,7 @@ class Document:
         texts = {"md": self.markdown, "html": self.html}
         written = [folder / f"report.{suffix}" for suffix in FORMATS if suffix in formats]
         for path in written:
-            replace_file(path, texts[path.suffix[1:]]().encode())
+            replace_file(path, texts[path.suffix[1:]]())
         return written
 
     def _add(self, markdown: str, html: str, files: Mapping[str, bytes] | None = None) -> None:

@@ -96,7 +96,12 @@ def gallery(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
 
 
 def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
-    """Root mean square of the fast weights around the onset, layer by layer. :param onsets: :param label: whose"""
+    """
+    Root mean square of the fast weights around the onset, layer by layer.
+
+    :param onsets: of all labels
+    :param label: whose fast weights
+    """
     own = [onset for onset in onsets if onset.label == label]
     n_layers = max((h.shape[-1] for onset in own for h in onset.fast_weights.values()), default=0)
     lines = [

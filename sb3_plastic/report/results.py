@@ -12,14 +12,24 @@ import pandas as pd
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import WITHIN
-from sb3_plastic.evaluation.reading import AGAIN, check_sums, load_trace, read_json, read_records
-from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS, Cell, Trace, file_name_of
+from sb3_plastic.evaluation.reading import AGAIN, check_once, check_sums, load_trace, read_json, read_records
+from sb3_plastic.evaluation.records import (
+    CONTROLS,
+    PROTOCOLS,
+    RECORDS,
+    SETTINGS,
+    SUMMARY,
+    TRACES,
+    Cell,
+    Trace,
+    file_name_of,
+)
 from sb3_plastic.evaluation.scores import with_scores
 
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
 SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
-MARKS = ("records.csv", "settings.json", "traces")
+MARKS = (RECORDS, SETTINGS, TRACES)
 """Of a results folder, whether its evaluation is finished or not."""
 SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "fault", "sham")
 
@@ -107,12 +117,12 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
     _check_alike(summaries)
     _check_models(summaries)
     tables = [read_records(path).assign(folder=str(path)) for path in paths]
-    read_records(paths)  # it refuses an episode that is in two folders
     _check_traces(tables)
     # Files are read in alphabetical order; a reader expects another.
     order = {"protocol": PROTOCOLS, "split": SPLITS, "control": CONTROLS}
     rank = {name: {value: i for i, value in enumerate(values)} for name, values in order.items()}
     records = pd.concat(tables, ignore_index=True)
+    check_once(records)
     records = records.sort_values(list(order), key=lambda c: c.map(rank[str(c.name)]), kind="stable", ignore_index=True)
     records.insert(0, "group", records["robot"].where(records["robot"] != "", records["env_id"]))
     _check_environments(records)
@@ -174,20 +184,20 @@ def _is_mark(path: Path, folder: Path) -> bool:
     """Whether a file is of an evaluation: other programs have a settings.json, too. :param folder: above it"""
     if any(part.startswith(".") for part in path.relative_to(folder).parts):
         return False
-    return path.name != "settings.json" or '"train_seed"' in path.read_text(errors="replace")
+    return path.name != SETTINGS or '"train_seed"' in path.read_text(errors="replace")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    missing = [name for name in ("records.csv", "summary.json") if not (folder / name).is_file()]
+    missing = [name for name in (RECORDS, SUMMARY) if not (folder / name).is_file()]
     if missing:
         raise ReportError(
             f"{folder} holds an unfinished evaluation: {' and '.join(missing)} not there yet. "
             "Start the same `sb3-plastic evaluate` again: it goes on where it stopped."
         )
-    summary = read_json(folder / "summary.json")
+    summary = read_json(folder / SUMMARY)
     for part in ("settings", "versions"):
         if not isinstance(summary.get(part), dict):
-            raise ReportError(f"{folder / 'summary.json'} has no {part}, which tell what may be compared. {AGAIN}")
+            raise ReportError(f"{folder / SUMMARY} has no {part}, which tell what may be compared. {AGAIN}")
     check_sums(folder, summary)
     return summary
 
@@ -198,7 +208,7 @@ def _check_traces(tables: Sequence[pd.DataFrame]) -> None:
     for table in tables:
         expected = table.loc[table["protocol"] == "onset", columns].drop_duplicates()
         for folder, *cell in expected.itertuples(index=False, name=None):
-            file = Path(folder) / "traces" / file_name_of(*cell)
+            file = Path(folder) / TRACES / file_name_of(*cell)
             if not file.is_file():
                 raise ReportError(f"{file} is missing, though records.csv has its episodes. {AGAIN}")
 

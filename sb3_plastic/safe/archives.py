@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import errno
 import json
 import lzma
@@ -125,7 +126,7 @@ def safe_objects(path: Path) -> dict[str, Any]:
     :raises RefusedError: if an entry that is needed, or that nobody knows, is more than data
     :raises DamagedError: if the file is not whole
     """
-    objects = dict(NOT_NEEDED)
+    objects = copy.deepcopy(NOT_NEEDED)
     for name, entry in raw_data(path).items():
         if is_pickled(entry) and name not in objects:
             objects[name] = unpickled(path, name, entry)

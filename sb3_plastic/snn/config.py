@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
@@ -98,9 +98,9 @@ class SNNConfig:
     external_modulation: bool = False
     recurrent: bool | PerLayer[bool] = False
     encoder: str = "current"
-    encoder_kwargs: Mapping[str, Any] | None = field(default=None)
+    encoder_kwargs: Mapping[str, Any] | None = None
     readout: str = "leaky"
-    readout_kwargs: Mapping[str, Any] | None = field(default=None)
+    readout_kwargs: Mapping[str, Any] | None = None
     gain: float | PerLayer[float] | None = None
     alpha_init: float | PerLayer[float] = 0.02
     eta_init: float | PerLayer[float] = 0.1

@@ -25,7 +25,9 @@ class Encoder(Protocol):
         """The state at the start of an episode, [n_envs, ...]."""
         ...
 
-    def __call__(self, inputs: Tensor, episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, features: Tensor, episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [T, B, F], bool [T, B] and the state: inputs of the first layer, and the state after."""
+        ...
 
 
 class CurrentEncoder(nn.Module):
@@ -102,7 +104,8 @@ class PopulationEncoder(nn.Module):
     :param n_inputs: number of features, F
     :param n_ticks: ticks per environment step, K
     :param n_neurons: neurons per feature, P
-    :param low, high: range of the features that the means cover at the start, in the features' units
+    :param low: of the range that the means cover at the start, in the features' units
+    :param high: likewise
     :param bernoulli: draw the spikes at random; else they are spread evenly over the ticks. The key of the random
         numbers is the encoder's state: it goes on over episodes, and to replay a sequence is to replay its spikes.
     :param analog: no spikes; the activities are currents that stay for the whole step

@@ -24,7 +24,9 @@ class Readout(Protocol):
         """The state at the start of an episode, [n_envs, ...]."""
         ...
 
-    def __call__(self, inputs: Tensor, episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, spikes: Tensor, episode_start: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Spikes [T, K, B, N], bool [T, B] and the state: latent code [T, B, L], and the state after."""
+        ...
 
 
 class LeakyReadout(nn.Module):

@@ -21,9 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from sb3_plastic.adaptive.hypotheses import RIVALS
 from sb3_plastic.errors import UserError, check_choice, unknown
 from sb3_plastic.perturbations.suites import load_suite, suite_names
-from sb3_plastic.studies.agents import ARMS, RIVALS, Agent, read_agents
+from sb3_plastic.studies.agents import ARMS, Agent, read_agents
 from sb3_plastic.studies.layers import FITTED_STEPS, Fit, check_fitted, run_fit
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, read_results, required_results

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.adaptive.files import read_config as read_layer_config
+from sb3_plastic.adaptive.hypotheses import RIVALS
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import find_training, robot_of
-from sb3_plastic.evaluation.loading import load_model, model_file, sha256_of
+from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file
 from sb3_plastic.export import read_config
 from sb3_plastic.safe import raw_data
 
@@ -29,13 +30,11 @@ class Arm(NamedTuple):
     controls: tuple[str, ...] | None = ("intact",)
 
 
-RIVALS = ("lms", "rls", "l1")
-"""Hypotheses that stand for other estimators; each acts throughout, as it was published."""
-
 ARMS: dict[str, Arm] = {
     "frozen": Arm(),  # the agent as it is; of a plastic one, its own synapses go on
     "adaptive": Arm({}, controls=("intact", "frozen_at_onset")),
     "told": Arm(wrappers=("sb3_plastic.evaluation.told.Told",)),
+    # Other estimators; each acts throughout, as it was published.
     **{name: Arm({"hypotheses": (name,), "always": name}) for name in RIVALS},
     "controls": Arm(controls=None),  # the agent as it is, and its own plasticity frozen, zeroed and off
     "low_pass": Arm(wrappers=("sb3_plastic.evaluation.low_pass.LowPass",)),
@@ -103,7 +102,7 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
 
 def _are_alike(*models: Path) -> bool:
     """Whether files hold the same parameters: of a layer's agent there is a copy beside the layer."""
-    return len({sha256_of(load_model(model)[0], None) for model in models}) == 1
+    return len({checksum_of_model(load_model(model)[0], None) for model in models}) == 1
 
 
 def _read_agent(label: str, folder: Path) -> Agent:

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 rows.append({"label": label, **curve, "versions": versions()})
         if not rows:
             parser.error("name the trainings as LABEL=FOLDER,FOLDER,..., or draw a table with --report-only.")
-        replace_file(table, to_csv(rows).encode())
+        replace_file(table, to_csv(rows))
     elif not table.is_file():
         parser.error(f"there is no {table}: name the trainings, without --report-only.")
     groups: dict[str, list[Curve]] = {}

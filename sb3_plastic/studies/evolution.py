@@ -34,8 +34,10 @@ from sb3_plastic.studies.table import Result
 
 ENVS = ("Pendulum-v1", "HalfCheetah-v5", "Hopper-v5")
 N_POINTS = 40
-OF_A_POINT = 8  # episodes, whatever comes after the training: one training has one curve
 """Of a learning curve."""
+
+OF_A_POINT = 8
+"""Episodes of each point, whatever comes after the training: one training has one curve."""
 
 EPISODES = 20
 """Of each evaluation."""

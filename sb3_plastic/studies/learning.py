@@ -242,7 +242,7 @@ def write_rl_zoo_config(path: Path) -> Path:
     assert spec.origin is not None
     tuned = yaml.safe_load((Path(spec.origin).parent / "hyperparams" / "ppo.yml").read_text())
     entries = {name: tuned[name.replace("v5", "v4")] for name in ENVS}
-    replace_file(path, yaml.safe_dump(entries).encode())
+    replace_file(path, yaml.safe_dump(entries))
     return Path(os.path.relpath(path))
 
 

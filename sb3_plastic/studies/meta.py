@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sb3_plastic.evaluation.records import SUMMARY
 from sb3_plastic.perturbations import ROBOTS
 from sb3_plastic.perturbations.suites import load_suite
 from sb3_plastic.report.results import read_results as read_evaluations
@@ -121,7 +122,7 @@ def run_cell(cell: Cell, logs: Path) -> Result:
     folder = logs / cell.training_name
     (model,) = train_once(arguments, algo, env_id, folder / "training").glob("*.zip")
     judged = folder / f"evaluation-{cell.tier}"
-    if not (judged / "summary.json").is_file():  # written last
+    if not (judged / SUMMARY).is_file():  # written last
         names = ["--label", cell.agent, "--train-seed", str(cell.seed), "--tier", cell.tier, "--out", str(judged)]
         run_command(["evaluate", "--model", str(model), *names], folder / f"evaluate-{cell.tier}.log")
     evaluation = read_evaluations([judged])

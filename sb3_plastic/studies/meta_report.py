@@ -26,7 +26,7 @@ def write_report(results: Sequence[Result], out: Path) -> list[Path]:
     """
     table = out / "scores.csv"
     if results:
-        replace_file(table, estimates(results).to_csv(index=False, float_format="%.6g").encode())
+        replace_file(table, estimates(results).to_csv(index=False, float_format="%.6g"))
     if not table.is_file():
         raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
     scores = pd.read_csv(table)

@@ -33,7 +33,7 @@ def keep(out: Path, result: Result) -> None:
     :param out: folder of the study
     :param result: with its name as ``cell``
     """
-    replace_file(out / "cells" / f"{result['cell']}.json", json.dumps(result).encode())
+    replace_file(out / "cells" / f"{result['cell']}.json", json.dumps(result))
 
 
 def read_results(out: Path) -> dict[str, Result]:
@@ -85,7 +85,7 @@ def gather(out: Path) -> dict[str, Result]:
     with _locked(out):
         single = _single(out)  # first: what is kept from now on stays as it is
         results = read_results(out)
-        replace_file(out / "results.csv", to_csv(list(results.values())).encode())
+        replace_file(out / "results.csv", to_csv(list(results.values())))
         for path in single:
             path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty

@@ -13,6 +13,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+csv.field_size_limit(2**30)  # a field may hold curves, and the limit of the library is 128 KiB
+
 RECORDS = {"columns", "data"}
 """What names a list of records that was taken apart: a mapping with just these names comes back as such a list."""
 
@@ -42,7 +44,6 @@ def from_csv(text: str) -> list[Result]:
     :raises ValueError: if a row is cut
     :raises TypeError: likewise
     """
-    csv.field_size_limit(2**30)
     rows = csv.DictReader(io.StringIO(text))
     found = [{name: _decoded(value) for name, value in row.items() if value != ""} for row in rows]
     if found and not text.endswith("\n"):

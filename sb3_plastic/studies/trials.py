@@ -20,7 +20,7 @@ from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adapta
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
-from sb3_plastic.evaluation.loading import load_model, sha256_of
+from sb3_plastic.evaluation.loading import checksum_of_model, load_model
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.rollout import Row, rollout
@@ -178,7 +178,7 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
 
 def checksum_of(agent: Agent) -> str:
     """Of its parameters: a model that is saved twice, or exported, is the same one. :param agent: of a study"""
-    return str(sha256_of(load_model(agent.model)[0], None))
+    return str(checksum_of_model(load_model(agent.model)[0], None))
 
 
 def check_judged(agents: Sequence[Agent], known: Mapping[str, Result]) -> None:

@@ -1,7 +1,7 @@
 """Throughput of the perturbed environments, side by side in one run; reported only if trajectories are equal.
 
     OMP_NUM_THREADS=1 python scripts/bench/env.py                        # overhead and vector environments
-    OMP_NUM_THREADS=1 python scripts/bench/env.py --robots Ant --learn   # and PPO, PlasticPPO if it is installed
+    OMP_NUM_THREADS=1 python scripts/bench/env.py --robots Ant --learn   # and PPO and PlasticPPO
 
 Rates are environment steps per second: of CPU time for one environment, of wall time for vector environments and
 learning, which need idle cores. The candidates take turns in each round; ratios are medians over rounds, and in
@@ -24,6 +24,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_plastic import PlasticPPO
 from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv, usable_cores
 
@@ -147,15 +148,8 @@ def learning(algorithm: type, policy: str, venv: VecEnv, n_steps: int) -> Callab
 
 
 def bench_learning(n_envs: int, rounds: int) -> None:
-    """PPO, and PlasticPPO where it exists, on the latent Ant with both vector environments."""
-    algorithms: list[tuple[str, type, str]] = [("PPO", PPO, "MlpPolicy")]
-    try:
-        from sb3_plastic.ppo import PlasticPPO
-
-        algorithms.append(("PlasticPPO", PlasticPPO, "PlasticPolicy"))
-    except ImportError:
-        print("PlasticPPO is not installed: PPO only")
-    for name, algorithm, policy in algorithms:
+    """PPO and PlasticPPO on the latent Ant with both vector environments."""
+    for name, algorithm, policy in (("PPO", PPO, "MlpPolicy"), ("PlasticPPO", PlasticPPO, "PlasticPolicy")):
         venvs = {
             cls.__name__: make_vec_env(env_id("Ant", latent=True), n_envs, seed=0, vec_env_cls=cls)
             for cls in (DummyVecEnv, LocomotionVecEnv)

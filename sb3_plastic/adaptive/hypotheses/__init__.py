@@ -81,6 +81,7 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
 __all__ = [
     "DEFAULT",
     "HYPOTHESES",
+    "OF_COMMANDS",
     "RIVALS",
     "Hypothesis",
     "Sizes",

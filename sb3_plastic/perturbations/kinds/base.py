@@ -70,13 +70,13 @@ class Active:
         else:
             neutral = 1.0 if self.kind.ops and self.change.op == "scale" else 0.0
         deviation = np.ravel(self.activation * (self.value - neutral))
-        return np.round(deviation) if self.kind.whole else deviation
+        return np.rint(deviation) if self.kind.whole else deviation
 
     @property
     def amount(self) -> Any:
         """The perturbed value of a quantity that is nominally 0: a force, an angle, a noise level."""
         amount = self.change(0.0)
-        return np.round(amount) if self.kind.whole else amount
+        return np.rint(amount) if self.kind.whole else amount
 
 
 class Pattern(NamedTuple):
@@ -149,8 +149,14 @@ TARGETS = ("joint", "body", "limb", "sensor")
 
 
 def kind(layer: str, law: str, unit: str, **metadata: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated function as the kind of its name; its law is its docstring. :param layer: see `Kind`"""
+    """
+    Register the decorated function as the kind of its name.
 
+    :param layer: see `Kind`
+    :param law: likewise
+    :param unit: likewise
+    :param metadata: its other fields
+    """
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
     if metadata.get("target") not in (None, *TARGETS):

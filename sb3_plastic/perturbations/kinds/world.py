@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.perturbations.kinds.base import Active, kind
 from sb3_plastic.perturbations.robot import FLOOR_DROP, TERRAIN_BEHIND, TERRAIN_SIDE, TERRAIN_SPACING, Robot
+from sb3_plastic.perturbations.spec import Perturbation
 
 
 def _unreachable(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
@@ -149,3 +150,8 @@ def terrain(active: Active) -> None:
     )
     model.geom_rgba[ground] = (0.3, 0.35, 0.3, 1)
     model.geom_pos[floor, 2] -= FLOOR_DROP
+
+
+def needs_terrain(perturbations: Sequence[Perturbation]) -> bool:
+    """Whether a robot needs a model with a height field for these. :param perturbations: what acts"""
+    return any(p.kind == "terrain" for p in perturbations)

@@ -216,6 +216,8 @@ def sizes_of(
     config: LayerConfig, rule: Rule | None, K: int, shapes: Sequence[torch.Size], dtypes: Sequence[torch.dtype]
 ) -> tuple[Sizes, dict[str, bool]]:
     """
+    The sizes of a call, after checks of shapes and types.
+
     :param config: what kind of layer it is
     :param rule: its rule
     :param K: ticks per step
@@ -231,10 +233,11 @@ def sizes_of(
     sliding = rule is not None and rule.sliding_threshold
     kinds = (True, sliding, retroactive, modulated) if rule is not None else (False,) * 4
     sizes = Sizes(T, K, K_x, B, M_in, E, M_in + N * config.recurrent, N, *kinds)
+    first = 2 + len(LayerState._fields)  # after the inputs and the state
     # A parameter that the layer does not use may be anything.
     parameters = [
         shape if 0 in expected else expected
-        for shape, expected in zip(shapes[9:-1], sizes.parameters().values(), strict=True)
+        for shape, expected in zip(shapes[first:-1], sizes.parameters().values(), strict=True)
     ]
     state = [(B, *shape) for shape in sizes.state().values()]
     own_rows = {}

@@ -27,10 +27,7 @@ LANES = 16
 
 
 def padded(n: int) -> int:
-    """
-    :param n: length of an axis
-    :return: the next multiple of ``LANES``
-    """
+    """The length of an axis with padding to whole vectors, a multiple of ``LANES``. :param n: without"""
     return -(-n // LANES) * LANES
 
 

@@ -76,6 +76,7 @@ def interval(values: Any, digits: int = 3) -> str:
     Mean over seeds with its 95 % bootstrap interval, as text.
 
     :param values: one per seed
+    :param digits: after the point
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
@@ -92,7 +93,8 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
     """
     Accuracies of one network minus those of another, paired by seed: both were trained and tested on the same trials.
 
-    :param a, b: records of one network and level each
+    :param a: records of one network and level
+    :param b: of another
     :return: one number per seed that both have
     """
     return (a.set_index("seed").accuracy - b.set_index("seed").accuracy).dropna()

@@ -59,23 +59,18 @@ PLASTIC: dict[str, dict[str, Any]] = {
 
 PLASTIC_SHARED: dict[str, Any] = dict(gain=1.0, alpha_init=0.3, eta_init=0.4, beta=0.8, learn=LEARNED)
 
+# What the search chose for the controls. All are wider, so that they have at least as many parameters as feed-forward
+# plastic networks.
 STATIC: dict[str, dict[str, Any]] = {
     "association": dict(beta=0.98),
     "accumulation": SPREAD,
     "completion": dict(beta=0.98),
     "reversal": dict(beta=0.95),
 }
-STATIC_RECURRENT: dict[str, dict[str, Any]] = {
-    "association": dict(beta=0.98),
-    "accumulation": SPREAD,
-    "completion": dict(beta=0.98),
-    "reversal": dict(beta=0.95),
-}
+"""Of static spiking networks, recurrent or not."""
+
 ALIF: dict[str, Any] = dict(time_constants=(20.0, 200.0), adaptation_gain=10.0)
-"""
-What the search chose for the controls. All are wider, so that they have at least as many parameters as feed-forward
-plastic networks.
-"""
+"""Of adaptive neurons."""
 
 N_STATIC = {"association": 104, "accumulation": 104, "completion": 352, "reversal": 152}
 N_RECURRENT = {"association": 64, "accumulation": 64, "completion": 144, "reversal": 84}
@@ -88,7 +83,9 @@ class Network:
     A kind of network.
 
     :param body: a name in ``BODIES``
-    :param rule, modulation, recurrent: of a spiking body
+    :param rule: of a spiking body
+    :param modulation: likewise
+    :param recurrent: likewise
     """
 
     body: str = "snn"
@@ -107,7 +104,7 @@ class Network:
         if self.body == "alif":
             return dict(body="alif", n_neurons=N_RECURRENT[task], **ALIF)
         if self.rule == "none":
-            n, chosen = (N_RECURRENT, STATIC_RECURRENT) if self.recurrent else (N_STATIC, STATIC)
+            n, chosen = N_RECURRENT if self.recurrent else N_STATIC, STATIC
             arguments = dict(body="snn", n_neurons=n[task], rule="none", modulation="none", gain=1.0)
             return {**arguments, "recurrent": self.recurrent, **chosen[task]}
         kind = dict(rule=self.rule, modulation=self.modulation, recurrent=self.recurrent)

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, nn
 
 from sb3_plastic.snn.state import SNNState
+from sb3_plastic.studies.temporal.bodies import GRUBody
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.playing import play_network
 from sb3_plastic.tasks import NOT_ASKED, Task, accuracy
@@ -27,7 +28,8 @@ class Recipe:
     :param batch: trials per step
     :param learning_rate: Adam's; it falls linearly towards a twentieth over the second half of the updates
     :param clip: largest norm of the gradient
-    :param drop, spurious: the strongest noise; each update draws its own, up to a ramp that ends at half of them
+    :param drop: the largest share of spikes dropped; each update draws its own, up to a ramp that ends at half of them
+    :param spurious: the largest rate of spurious spikes, likewise
     :param alive: weight of ``sum_j (rate_j - .1)^2``, which keeps neurons from falling silent
     :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates.
         Without it learning hardly starts: a random answer says nothing without its reward, nor the reward without it
@@ -81,7 +83,7 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
         loss = nn.functional.cross_entropy(
             played.logits.flatten(0, 2), trials.targets.flatten(), ignore_index=NOT_ASKED
         )
-        if not hasattr(network.body, "gru"):  # of neurons that spike
+        if not isinstance(network.body, GRUBody):  # of neurons that spike
             loss = loss + recipe.alive * (played.rates - 0.1).square().sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
