@@ -22,8 +22,8 @@ from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import check_number
-from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings
-from sb3_plastic.evaluation.environment import find_training, make_env, robot_of
+from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings, what_next
+from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import policy_to_plain
 from sb3_plastic.export.folder import check_folder
@@ -40,15 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     path = model_file(args.model)
     model, _ = load_model(path, args.algo, args.trust)
-    for name in ("n_envs", "episode_steps"):
-        check_number(f"--{name.replace('_', '-')}", getattr(args, name), at_least=1, integer=True)
     check_out(Path(args.out))
     trained = find_training(path, model_settings(args)).unperturbed()  # whatever dynamics the agent was trained on
+    steps = trained.time_limit if args.episode_steps is None else args.episode_steps
+    for name, number in (("--n-envs", args.n_envs), ("--episode-steps", steps)):
+        check_number(name, number, at_least=1, integer=True)
     check_folder(Path(args.out) / AGENT)  # before the minutes of a fit, and so is what cannot be written
     if hasattr(model, "policy"):
         policy_to_plain(model.policy)
     begun = time.perf_counter()
-    with closing(make_env(trained, args.n_envs, args.episode_steps)) as venv:
+    with closing(make_env(trained, args.n_envs, steps)) as venv:
         policy = AdaptivePolicy.fit(
             model,
             venv,
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     policy.agent.training = {**policy.agent.training, **about}
     policy.save(args.out)
     print(summary(policy))
-    after = f"evaluate --model {args.out} --out results" if robot_of(trained.env_id) else f"enjoy --model {args.out}"
+    after = what_next(Path(args.out), trained, "--suite nda-v2 ")
     print(f"Wrote {args.out} after {time.perf_counter() - begun:.0f} s. Next: sb3-plastic {after}")
     return 0
 
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=400_000, help="steps of the nominal robot, of all environments together")
     add("--seed", type=int, default=0, help="of environments, excitation and training")
     add("--n-envs", type=int, default=48, help="environments that are stepped at once")
-    add("--episode-steps", type=int, default=1000, help="time limit of an episode")
+    add("--episode-steps", type=int, help="time limit of an episode (default: the environment's own)")
     add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot")
     add("--net-arch", nargs="+", type=int, default=NET_ARCH, metavar="UNITS", help="its layers (default: 192 192)")
     add("--members", type=int, default=MEMBERS, metavar="N", help="networks whose mean it is (default: %(default)s)")

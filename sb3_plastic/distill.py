@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sb3_plastic.distillation import distill
 from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings
+from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings, what_next
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import Normalization
@@ -42,12 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit status
     """
     args = _parser().parse_args(argv)
-    for option in ("n_envs", "episode_steps", "episodes"):
-        check_number(f"--{option.replace('_', '-')}", getattr(args, option), at_least=1, integer=True)
+    for name, number in (("--n-envs", args.n_envs), ("--episodes", args.episodes)):
+        check_number(name, number, at_least=1, integer=True)
     check_out(Path(args.out))
     path = model_file(args.model)
     teacher, _ = load_model(path, args.algo, args.trust)
     trained = find_training(path, model_settings(args))
+    episode_steps = trained.time_limit if args.episode_steps is None else args.episode_steps
+    check_number("--episode-steps", episode_steps, at_least=1, integer=True)
     normalization = None if trained.vec_normalize is None else Normalization.load(trained.vec_normalize, args.trust)
     try:
         kwargs = read_literal(args.policy_kwargs, "--policy-kwargs")
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{args.policy_kwargs!r}."
         )
     begun = time.perf_counter()
-    with closing(make_env(replace(trained, vec_normalize=None), args.n_envs, args.episode_steps)) as venv:
+    with closing(make_env(replace(trained, vec_normalize=None), args.n_envs, episode_steps)) as venv:
         student = distill(
             dict(model=teacher, normalization=normalization),
             venv,
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             returns = judge(agent, seen, args.episodes, 1000 + args.seed)
             print(f"{name}: {np.mean(returns):.6g} (standard deviation {np.std(returns):.3g}, {len(returns)} episodes)")
-    print(f"Wrote {args.out} after {took:.0f} s. Next: sb3-plastic evaluate --model {args.out} --out results")
+    print(f"Wrote {args.out} after {took:.0f} s. Next: sb3-plastic {what_next(Path(args.out), trained)}")
     return 0
 
 
@@ -147,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seed", type=int, default=0, help="of environments, network and training")
     add("--n-envs", type=int, default=8, help="environments that are stepped at once")
-    add("--episode-steps", type=int, default=1000, help="time limit of an episode")
+    add("--episode-steps", type=int, help="time limit of an episode (default: the environment's own)")
     add("--episodes", type=int, default=20, help="that teacher and student are judged on (default: %(default)s)")
     add("--tensorboard-log", metavar="DIR", help="write the loss there for TensorBoard")
     add("--no-progress", action="store_true", help="no progress bar")

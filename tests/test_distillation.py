@@ -205,14 +205,16 @@ def test_the_command_writes_a_run_that_others_read(
         "--out",
         str(run),
     ]
-    kwargs = ["--policy-kwargs", "dict(rule='none', net_arch=[8])", "--episode-steps", "50", "--episodes", "2"]
+    kwargs = ["--policy-kwargs", "dict(rule='none', net_arch=[8])", "--episodes", "2"]
     logs = tmp_path / "logs"
     assert main([*command, *kwargs, "--env-kwargs", "g:9.8", "--tensorboard-log", str(logs)]) == 0
     assert EventAccumulator(str(logs / "distill_1")).Reload().Scalars("distill/loss")
     assert find_training(run / "Pendulum-v1.zip", ModelSettings()).env_kwargs == {"g": 9.8}
     printed = capsys.readouterr().out
-    assert "teacher: -" in printed
-    assert "student: -" in printed
+    returns = re.findall(r"(teacher|student): (\S+)", printed)
+    assert [name for name, _ in returns] == ["teacher", "student"]
+    assert all(-200 * 16.3 < float(value) < 0 for _, value in returns), "of the environment's 200 steps"
+    assert f"Next: sb3-plastic enjoy --model {run}" in printed
     model, algorithm = load_model(run)
     assert algorithm == "plastic_ppo"
     assert model.policy.snn_config.n_ticks == 4

@@ -431,6 +431,12 @@ def test_the_nominal_robot_is_the_one_without_the_perturbations_of_the_training(
     assert find_training(None, oracle).unperturbed() == find_training(None, oracle)
 
 
+@pytest.mark.parametrize(("given", "steps"), [({}, 200), ({"max_episode_steps": 77}, 77)])
+def test_a_time_limit_is_the_environments_own(given, steps):
+    assert find_training(None, ModelSettings(env="Pendulum-v1", env_kwargs=given)).time_limit == steps
+    assert find_training(None, ModelSettings(env="HalfCheetah-v5")).time_limit == 1000
+
+
 def test_episodes_that_lie_in_the_file_of_others_are_refused(static_model, tmp_path):
     settings = dict(env=CHEETAH, scenarios=["nominal", "novel/slope"], protocols="static", steps=5, episodes=1)
     evaluate_adaptation(static_model, out=tmp_path, **settings)

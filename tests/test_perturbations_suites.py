@@ -140,6 +140,10 @@ def test_tiers_grow_and_select_by_robot_and_split() -> None:
     assert "train" not in {s.split for s in full}
     assert {s.robot for s in suite.select("full", robot="Hopper", split="novel")} == {"Hopper"}
     assert suite.tiers["smoke"].episodes < suite.tiers["full"].episodes
+    # A robot that is named has the scenarios of any tier, those of its own name that there are.
+    named = {robot: [s.name for s in suite.select("quick", robot=robot)] for robot in ROBOTS}
+    assert {len(names) for names in named.values()} == {len(named["Ant"])}
+    assert {s.robot for s in suite.select("quick", robot="Hopper")} == {"Hopper"}
 
 
 def test_scenarios_are_selected_by_name_whatever_the_tier_and_its_robots() -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.environment import TrainedIn, robot_of
 from sb3_plastic.evaluation.settings import ModelSettings
 
 
@@ -75,3 +76,16 @@ def _pair(text: str) -> tuple[str, Any]:
         return key, yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise argparse.ArgumentTypeError(f"the value of {text!r} is no YAML") from error
+
+
+def what_next(folder: Path, trained: TrainedIn, options: str = "") -> str:
+    """
+    The command with which one goes on after a policy was written: judge it, if it moves a robot, or else watch it.
+
+    :param folder: that it was written into
+    :param trained: its environment
+    :param options: of the evaluation
+    """
+    if not robot_of(trained.env_id):
+        return f"enjoy --model {folder}"
+    return f"evaluate --model {folder} {options}--out {Path('results') / folder.name}"

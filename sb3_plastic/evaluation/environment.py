@@ -48,6 +48,12 @@ class TrainedIn:
     vec_normalize: Path | None = None
     trust: bool = False
 
+    @property
+    def time_limit(self) -> int:
+        """Steps of an episode: as it was made or is registered; 1000 where nothing limits them."""
+        register_envs()
+        return int(self.env_kwargs.get("max_episode_steps") or gym.spec(self.env_id).max_episode_steps or 1000)
+
     def unperturbed(self) -> TrainedIn:
         """Without the perturbations of the training, but for an oracle, which sees their context."""
         if self.env_kwargs.get("observe_context"):

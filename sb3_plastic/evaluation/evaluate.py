@@ -170,16 +170,10 @@ def _completed(
         suite, robot = load_suite(trials.suite), robot_of(trained.env_id)
         found = suite.select(trials.tier, robot, patterns=patterns) if robot else ()
         if not found:
-            there = ", ".join(sorted({s.robot for s in suite.select(trials.tier)}))
-            if not robot:
-                robots = ", ".join(sorted({s.robot for s in suite.scenarios}))
-                raise UserError(
-                    f"{trained.env_id} is none of the robots that {trials.suite} changes ({robots}). For other "
-                    "environments pass scenarios to evaluate_adaptation()."
-                )
+            robots = ", ".join(sorted({s.robot for s in suite.scenarios}))
             raise UserError(
-                f"The tier {trials.tier!r} of {trials.suite} has no scenarios for {robot}, but for {there}. The tier "
-                "'full' has all robots."
+                f"{trained.env_id} is none of the robots that {trials.suite} changes ({robots}). For other "
+                "environments pass scenarios to evaluate_adaptation()."
             )
         scenarios += found
         tier = " ".join(patterns) if patterns else tier

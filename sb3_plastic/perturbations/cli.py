@@ -86,11 +86,9 @@ def _list(args: argparse.Namespace) -> None:
     if args.suite is not None or args.robot is not None or args.tier is not None:
         for name in suite_names() if args.suite is None else (args.suite,):
             suite = load_suite(name)
-            scenarios = suite.scenarios if args.tier is None else suite.select(args.tier)
-            wanted = [s for s in scenarios if args.robot in (None, s.robot)]
-            asked = [f"of {args.robot}"] * (args.robot is not None) + [f"in tier {args.tier}"] * (args.tier is not None)
-            print(f"{suite.name}: {suite.title}" + ("" if wanted else f". None {' '.join(asked)}."))
-            for s in wanted:
+            scenarios = suite.scenarios if args.tier is None else suite.select(args.tier, args.robot)
+            print(f"{suite.name}: {suite.title}")
+            for s in (s for s in scenarios if args.robot in (None, s.robot)):
                 print(f"  {s.robot:<12} {s.name:<36} {s.about}")
         return
     from sb3_plastic.perturbations.kinds import KINDS

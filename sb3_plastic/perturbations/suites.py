@@ -70,7 +70,7 @@ class Tier:
     """
     How much of a suite to run.
 
-    :param robots: which robots
+    :param robots: which robots, where none is named
     :param patterns: names of scenarios, without the suite's, with wildcards
     :param episodes: how many episodes of each
     """
@@ -112,7 +112,7 @@ class Suite:
         Scenarios to run.
 
         :param tier: ``"smoke"`` (seconds), ``"quick"`` (minutes) or ``"full"``
-        :param robot: only this robot
+        :param robot: this robot, whether it is one of the tier's or not; None: those of the tier
         :param split: only this split
         :param patterns: these instead of the tier's, and of any robot: names without the suite's, with wildcards
         :raises PerturbationError: on an unknown name, listing those that exist
@@ -129,8 +129,7 @@ class Suite:
         return tuple(
             s
             for s in self.scenarios
-            if s.robot in robots
-            and robot in (None, s.robot)
+            if s.robot in (robots if robot is None else (robot,))
             and split in (None, s.split)
             and any(fnmatch.fnmatchcase(s.name.removeprefix(f"{self.name}/"), pattern) for pattern in patterns)
         )

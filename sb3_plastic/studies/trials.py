@@ -271,7 +271,7 @@ class _Watcher(Player):
 
 def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:
     """
-    The scenarios of a trial: those that it names, or that the tier names, for any robot.
+    The scenarios of a trial: those that it names, or that the tier names.
 
     :param cell: the trial
     :raises UserError: if there are none
@@ -280,9 +280,7 @@ def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:
     if cell.scenarios:
         return suite.select(robot=cell.robot, patterns=cell.scenarios)
     check_choice("tier", cell.tier, suite.tiers)
-    tier = suite.tiers["smoke" if cell.suite == OF_THE_AGENT else cell.tier]
-    anywhere = dataclasses.replace(suite, tiers={"chosen": dataclasses.replace(tier, robots=(cell.robot,))})
-    chosen = anywhere.select("chosen", cell.robot)
+    chosen = suite.select("smoke" if cell.suite == OF_THE_AGENT else cell.tier, cell.robot)
     if cell.suite == OF_THE_AGENT:
         chosen = tuple(scenario for scenario in chosen if scenario.split == "nominal")
     if not chosen:

@@ -35,7 +35,8 @@ def play_network(
     :param task: the task
     :param trials: a batch of its trials
     :param explore: draw answers from the softmax, with this source of randomness; without it, the best
-    :param guidance: probability that the teacher gives the right answer in place of a drawn one
+    :param guidance: probability that the teacher gives the right answer in place of a drawn one. Without
+        it learning hardly starts: a random answer says nothing without its reward, nor the reward without it
     :param each_tick: ``state -> state``, applied after every tick: to look at the state, or to change it. The network
         then runs tick by tick, with the same result and more slowly
     :return: answers, logits and rates

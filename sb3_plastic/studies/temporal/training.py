@@ -31,8 +31,7 @@ class Recipe:
     :param drop: the largest share of spikes dropped; each update draws its own, up to a ramp that ends at half of them
     :param spurious: the largest rate of spurious spikes, likewise
     :param alive: weight of ``sum_j (rate_j - .1)^2``, which keeps neurons from falling silent
-    :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates.
-        Without it learning hardly starts: a random answer says nothing without its reward, nor the reward without it
+    :param guided: the teacher's guidance (:func:`play_network`) falls from 1 to 0 over this part of the updates
     :param detach_fast_weights: see the function of that name
     :param frozen: names of parameters that stay as they are drawn
     """
@@ -53,9 +52,8 @@ def train(network: Answerer, task: Task, recipe: Recipe, seed: int) -> list[floa
     """
     Train a network in place: cross-entropy at every question, back-propagated through the whole trial.
 
-    A task in which answers have consequences is played in closed loop: answers are drawn from the network's own
-    softmax, and what they lead to is what it sees next. No gradient goes through the draw; the right answer is known to
-    the teacher and its cross-entropy is the loss, so that no estimate of a policy gradient is needed.
+    A task in which answers have consequences is played in closed loop: answers are drawn from the network's softmax. No
+    gradient goes through the draw: the teacher knows the right answer, whose cross-entropy is the loss.
 
     :param network: the network
     :param task: the task, whose noise is replaced by the recipe's
