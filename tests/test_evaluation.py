@@ -370,7 +370,6 @@ def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
     [
         (dict(env=None), "Name it: --env"),
         (dict(env="sb3_plastic/PerturbedAnt-v0"), "Likely another environment"),
-        (dict(env=env_id("Hopper")), "but for Ant, HalfCheetah"),
         (dict(tier="huge"), "Unknown tier"),
         (dict(controls=("off",)), "has no plasticity"),
         (dict(protocols=("sometimes",)), "Unknown protocol"),

@@ -99,7 +99,13 @@ class AdaptationEvalCallback(BaseCallback):
         with statistics_of(self.model) as file:
             # What a layer will be able to do is known once it has learned.
             controls = ("intact",) if self._learns_layer() else self._controls()
-            check_evaluation(self.model, controls=controls, **self._given(file))
+            try:
+                check_evaluation(self.model, controls=controls, **self._given(file))
+            except UserError as error:
+                if self.settings["wrappers"] is not None:
+                    raise
+                hint = "If the training wraps its environments, name the wrappers here, too: wrappers=[...]."
+                raise UserError(f"{error} ({hint})") from error
 
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq == 0:
@@ -160,6 +166,7 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     for split, rows in intact[~intact.split.isin(["nominal", "reference", "sham"])].groupby("split"):
         values[f"{split}_relative"] = iqm(matrix(rows, "relative").to_numpy())
     onset = intact[(intact.protocol == "onset") & (intact.split != "sham")]
+    values["kept"] = iqm(matrix(onset, "kept").to_numpy())
     names = {"drop": "drop", "plateau": "plateau", "gain": "adaptation_gain", "gain_net": "net"}
     names |= {"gain_early": "adaptation_gain_early", "gain_late": "adaptation_gain_late"}
     for name, column in names.items():

@@ -117,6 +117,7 @@ def valid(scores: Array) -> Array:
 SUMMARY = {
     "forward reward": "forward_reward",
     "relative": "relative",
+    "kept": "kept",
     "drop": "drop",
     "plateau": "plateau",
     "raw gain": "adaptation_gain",
@@ -136,7 +137,7 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, part in with_scores(records).groupby(["protocol", "split", "control"], sort=False):
         scores = {
-            name: (iqm if name == "relative" else mean)(matrix(part, column).to_numpy())
+            name: (iqm if name in ("relative", "kept") else mean)(matrix(part, column).to_numpy())
             for name, column in SUMMARY.items()
         }
         rows.append((*key, part["scenario"].nunique(), len(part), *scores.values()))

@@ -98,6 +98,7 @@ def headline(results: Results, group: str, protocol: str) -> pd.DataFrame:
             if chosen.empty:
                 continue
             relative = matrix(chosen, "relative")
+            kept = matrix(chosen, "kept")
             rows.append(
                 {
                     "split": split,
@@ -105,6 +106,7 @@ def headline(results: Results, group: str, protocol: str) -> pd.DataFrame:
                     "seeds": chosen["train_seed"].nunique(),
                     "scenarios": chosen["scenario"].nunique(),
                     "relative forward, IQM": str(estimate(relative, stats.iqm)),
+                    **({"speed kept, IQM": str(estimate(kept, stats.iqm))} if protocol == "onset" else {}),
                     "worst": stats.worst(relative.to_numpy()),
                     "CVaR10": stats.cvar(relative.to_numpy()),
                     "forward reward": str(estimate(matrix(chosen, "forward_reward"))),
@@ -215,6 +217,7 @@ def cells(results: Results, group: str) -> pd.DataFrame:
     """
     means = {
         "relative": "relative",
+        "kept": "kept",
         "forward": "forward_reward",
         "distance (m)": "distance",
         "fallen": "fell",
