@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Generator
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ def chosen_chunk_len(n_steps: int, batch_size: int, chunk_len: int | None) -> in
             f"batch_size ({batch_size}) must be a multiple of chunk_len ({chunk_len}): "
             "minibatches are made of whole chunks."
         )
-    return chunk_len
+    return int(chunk_len)  # of numpy's whole numbers torch takes none
 
 
 def chosen_batch_size(batch_size: int | None, n_steps: int, n_envs: int, chunk_len: int | None = None) -> int:
@@ -90,9 +91,9 @@ def chosen_batch_size(batch_size: int | None, n_steps: int, n_envs: int, chunk_l
     check_number("n_steps", n_steps, at_least=1, integer=True)
     if batch_size is not None:
         check_number("batch_size", batch_size, at_least=1, integer=True)
-        return batch_size
+        return int(batch_size)
     rollout = n_steps * n_envs
-    step = chunk_len if isinstance(chunk_len, int) and 0 < chunk_len <= rollout else 1
+    step = chunk_len if isinstance(chunk_len, Integral) and 0 < chunk_len <= rollout else 1
     found = max((size for size in range(step, 512 + 1, step) if rollout % size == 0), default=1)
     return found if found > 1 else rollout
 
@@ -291,3 +292,15 @@ class ChunkedRolloutBuffer(RolloutBuffer):
     def _samples(self, index: Tensor) -> RolloutBufferSamples:
         scalars = self._scalars.index_select(2, index).flatten(1)
         return RolloutBufferSamples(self.sequences(index), pick(self._actions, index), *scalars)  # type: ignore[arg-type]
+
+
+def checked_buffer(cls: type[Any]) -> type[ChunkedRolloutBuffer]:
+    """
+    A class of rollout buffers that yields chunks.
+
+    :param cls: the class
+    :raises UserError: if it is another
+    """
+    if not issubclass(cls, ChunkedRolloutBuffer):
+        raise UserError(f"rollout_buffer_class must be a subclass of ChunkedRolloutBuffer, got {cls.__name__}.")
+    return cls

@@ -215,7 +215,11 @@ class PlasticPolicy(ActingPolicy):
         return [parameter for module in modules for parameter in module.parameters()]
 
     def forward(  # type: ignore[override]
-        self, obs: PyTorchObs, state: State, episode_starts: Tensor, deterministic: bool = False
+        self,
+        obs: PyTorchObs,
+        state: State | None = None,
+        episode_starts: Tensor | None = None,
+        deterministic: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, State]:
         """
         One step in all networks.
@@ -225,8 +229,11 @@ class PlasticPolicy(ActingPolicy):
         :param episode_starts: bool [B]
         :param deterministic: take the most likely actions
         :return: actions, values [B, 1], log probabilities [B], and the state after
+        :raises UserError: without a state, which algorithms of SB3 do not carry
         :raises ValueError: if an action is not finite
         """
+        if state is None or episode_starts is None:
+            raise UserError("A PlasticPolicy has a state from step to step: train it by PlasticPPO or PlasticES.")
         actions, latents, state = self.stepper().sample(obs, state, episode_starts, deterministic)
         values, log_prob, _ = self.evaluate_latents(*latents, actions)
         return actions.reshape((-1, *(self.action_space.shape or ()))), values, log_prob, state

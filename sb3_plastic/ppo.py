@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.buffers import ChunkedRolloutBuffer, chosen_batch_size, chosen_chunk_len
+from sb3_plastic.buffers import ChunkedRolloutBuffer, checked_buffer, chosen_batch_size, chosen_chunk_len
 from sb3_plastic.clipping import GroupClipping
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.finite import NormalizationBackup, check_parameters, check_state
@@ -140,7 +140,7 @@ class PlasticPPO(WholeFiles, PPO):
         self.batch_size = chosen_batch_size(self.batch_size, self.n_steps, self.n_envs, self.chunk_len)
         self._check_arguments()
         chunk_len = chosen_chunk_len(self.n_steps, self.batch_size, self.chunk_len)
-        self.rollout_buffer_class = self.rollout_buffer_class or ChunkedRolloutBuffer
+        self.rollout_buffer_class = checked_buffer(self.rollout_buffer_class or ChunkedRolloutBuffer)
         kwargs = self.rollout_buffer_kwargs
         self.rollout_buffer_kwargs = kwargs | {"chunk_len": chunk_len}
         try:

@@ -11,6 +11,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import gymnasium as gym
 import mujoco
 import numpy as np
+from gymnasium import spaces
 
 from sb3_plastic.perturbations import env_id, register_envs
 
@@ -60,3 +61,17 @@ def model_bytes(model: mujoco.MjModel) -> bytes:
     buffer = np.empty(mujoco.mj_sizeModel(model), np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
     return buffer.tobytes()
+
+
+class Gauges(gym.Env):
+    """Sends commands back in ``info``; observes three integers of 100, of 255 at most."""
+
+    observation_space = spaces.Box(0, 255, (3,), np.uint8)
+    action_space = spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 2]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.full(3, 100, np.uint8), {}
+
+    def step(self, action):
+        return np.full(3, 100, np.uint8), 0.0, False, False, {"command": action}

@@ -10,8 +10,12 @@ from toy_robots import NOISE, A, Robots, Wanderer, linear_model, play, policy
 
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.hypotheses import Sizes
+from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDrift
+from sb3_plastic.adaptive.hypotheses.plugs import Plugs
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
 from sb3_plastic.adaptive.layer import AdaptiveLayer
+from sb3_plastic.adaptive.predictor import Prediction
+from sb3_plastic.adaptive.probing import varied
 from sb3_plastic.errors import UserError
 
 G = np.array([-1.0, 1.0])
@@ -475,3 +479,53 @@ def test_a_million_steps_do_not_burst():
     play(p, Robots(200, applied=applied), 5000, watch)
     assert max(largest) < 5
     assert max(wrong) < 0.05
+
+
+THREE = Sizes(3, np.arange(3), np.zeros(3), np.ones(3), np.ones(3), np.zeros(3), np.zeros(3))
+
+
+def test_known_plugs_are_undone():
+    G, a = np.eye(3)[[1, 2, 0]] * [1.0, -1.0, 1.0], np.array([[0.5, -0.2, 0.7]])  # its inverse is another
+    p = Prediction(np.zeros((1, 3)), np.eye(3)[None], np.ones((1, 3)))
+    np.testing.assert_allclose(G @ Plugs(THREE).decode(G.reshape(1, 9), np.zeros((1, 9)), a, p)[0], a[0])
+
+
+def test_a_known_drift_is_taken_away():
+    p = Prediction(np.array([[0.6, -0.4, 0.2]]), 2 * np.eye(3)[None], np.ones((1, 3)))
+    mean, a = np.array([[1.0, 1.0, 1.0, 0.5, 0.5, -0.5]]), np.array([[0.1, 0.2, -0.3]])
+    u = MotorsAndDrift(THREE).decode(mean, np.zeros((1, 6)), a, p)
+    np.testing.assert_allclose((1 + mean[0, 3:]) * p.f[0] + p.B[0] @ u[0], p.f[0] + p.B[0] @ a[0], atol=0.02)
+
+
+def test_where_nominal_acts_nobody_probes_and_at_a_bound_a_command_varies_the_other_way():
+    commands, by = np.array([[0.2], [0.2], [0.95]]), np.full((3, 1), 0.5)
+    doubt = np.full((2, 1), 0.25)
+    evidence, acting = np.array([[0.0, 9.0]] * 3), np.array([0, 1, 1])
+    after = varied(commands, by, evidence, acting, np.full(3, 3.0), [1], lambda k, rows: doubt[: len(rows)])
+    assert after[0, 0] == 0.2
+    assert after[1:, 0] == pytest.approx([0.45, 0.7], abs=1e-2)
+
+
+def test_a_hint_fades_by_half_and_none_comes_in_noise():
+    p = policy(("motors",))
+    robots = Robots(applied=reversed_at(20))
+    state = play(p, robots, 21)
+    s = p.split_state(state, 8)[0]._replace(noise=np.full(8, 3.0), hint=np.tile([0.0, 4.0], (8, 1)))
+    after = p.layer.observe(s, robots.see(), np.ones((8, 3), bool))
+    np.testing.assert_allclose(after.hint, np.tile([0.0, 2.0], (8, 1)))
+
+
+@pytest.mark.parametrize("lead", [2.0, 1e9])
+def test_who_acts_has_a_lead(lead):
+    p = policy()
+    p = AdaptivePolicy(Wanderer(), AdaptiveLayer(p.layer.model, replace(p.layer.settings, lead=lead)))
+    assert p.acting(play(p, Robots(applied=reversed_at(0)), 60)) == ["motors" if lead < 3 else "nominal"] * 8
+
+
+def test_a_learned_caution_holds_commands_back():
+    p, rule = policy(), {"motors": {"caution": 1e9}}
+    p = AdaptivePolicy(Wanderer(), AdaptiveLayer(p.layer.model, replace(p.layer.settings, rule=rule)))
+    state = play(p, Robots(applied=reversed_at(0)), 60)
+    acting = np.array(p.acting(state)) == "motors"
+    assert acting.sum() > 4
+    assert np.abs(p.split_state(state, 8)[0].commands[acting, 0]).max() < 0.05

@@ -1,5 +1,6 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -169,6 +170,22 @@ def test_an_environment_may_write_over_its_observations_during_the_fit(pendulums
     assert policy.report == fitted.report
 
 
+def test_what_cannot_be_fitted_or_saved_is_refused_in_words(tmp_path, pendulums, fitted):
+    model, venv = pendulums
+    model.save(tmp_path / "model.zip")
+    with pytest.raises(UserError, match="acts at random without its statistics"):
+        AdaptivePolicy.fit(PPO.load(tmp_path / "model.zip"), make_vec_env("Pendulum-v1", 1), **SMALL)
+    with pytest.raises(UserError, match=r"The model is a str, .*load it first"):
+        AdaptivePolicy.fit("m.zip", venv, **SMALL)
+    with pytest.raises(UserError, match="n_steps must be at least 20 for each of 8 environments, got 8"):
+        AdaptivePolicy.fit(model, venv, n_steps=8)
+    (tmp_path / "m.zip").touch()
+    with pytest.raises(UserError, match=r"m.zip is a file: a policy that adapts is a folder"):
+        fitted.save(tmp_path / "m.zip")
+    with pytest.raises(UserError, match="n_steps must be at least 20 for each of 1 environments, got 8"):
+        fitted.with_settings(fitted.layer.settings, gymnasium.make("Pendulum-v1"), n_steps=8)
+
+
 def test_a_folder_is_plain_data_and_says_what_is_wrong_with_it(tmp_path, fitted):
     fitted.save(tmp_path)
     assert {file.suffix for file in tmp_path.rglob("*") if file.is_file()} == {".json", ".safetensors"}
@@ -209,8 +226,9 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_the_fit(tmp_path, capsys, pendulums, monkeypatch):
-    model, _ = pendulums
+    model, venv = pendulums
     model.save(tmp_path / "m.zip")
+    venv.save(str(tmp_path / "m.pkl"))
     (tmp_path / "a" / "agent").mkdir(parents=True)
     (tmp_path / "a" / "agent" / "thesis.tex").touch()
     monkeypatch.setattr(AdaptivePolicy, "fit", None)

@@ -163,3 +163,62 @@ def test_the_table_has_the_agents_in_order_and_each_training():
     assert (
         lines[2] == "| not told | 1.0 | 2.50 (2.00, 3.00) | 2.50 (2.00, 3.00) | 2.50 (2.00, 3.00) | 0.25 (0.20, 0.30) |"
     )
+
+
+class Shorter(LinearRobot):
+    def step(self, action):
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, self.t == 40, info
+
+
+def test_who_ends_an_episode_forgets_alone_and_the_others_go_on_as_without_it():
+    both, alone = (
+        VecAdaptiveLayer(DummyVecEnv([lambda c=c: c(gain=-1.0) for c in kinds]), policy())
+        for kinds in ((LinearRobot, Shorter), (LinearRobot,))
+    )
+    rng = np.random.default_rng(1)
+    for venv in (both, alone):
+        venv.seed(0)
+        venv.reset()
+    for t in range(50):
+        action = rng.uniform(-0.7, 0.7, (2, 2)).astype(np.float32)
+        (shown, _, dones, _), (expected, *_) = both.step(action), alone.step(action[:1])
+        if t == 39:
+            assert dones.tolist() == [False, True]
+            np.testing.assert_array_equal(shown["sensors"][1], 0)
+            assert np.all(shown["estimates"][0, :2] < 0)
+            assert np.all(shown["estimates"][1, :2] == 1)
+        for key in shown:
+            np.testing.assert_allclose(shown[key][0], expected[key][0], atol=1e-6)
+
+
+def test_commands_are_in_units_of_half_the_range():
+    class Wide(LinearRobot):
+        def __init__(self):
+            super().__init__(gain=-1.0)
+            self.action_space = spaces.Box(-2, 2, (2,), np.float32)
+
+        def step(self, action):
+            return super().step(action / 2)
+
+    venv = VecAdaptiveLayer(DummyVecEnv([Wide] * 3), policy())
+    venv.seed(0)
+    run(venv, 40)
+    venv.step(np.full((3, 2), 1.0, np.float32))
+    assert all(np.abs(robot.last + 0.5).max() < 0.1 for robot in venv.venv.envs)
+
+
+def test_estimates_end_with_standard_deviations():
+    np.testing.assert_allclose(VecAdaptiveLayer(robots(), policy()).reset()["estimates"][:, 2:], 1e-4**0.5)
+
+
+def test_the_agent_sees_sensors_put_right():
+    class Off(LinearRobot):
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return (observation + 0.5 * (self.t >= 20), *rest)
+
+    venv = VecAdaptiveLayer(DummyVecEnv([Off] * 3), policy(("sensor_bias",)), hypotheses=("sensor_bias",))
+    venv.seed(0)
+    shown = run(venv, 50)[0]["sensors"]
+    assert np.abs(shown - [robot.o for robot in venv.venv.envs]).max() < 0.25

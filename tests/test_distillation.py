@@ -20,11 +20,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sb3_plastic import PlasticPPO
 from sb3_plastic.cli import main
 from sb3_plastic.distillation import distill
+from sb3_plastic.distillation.demonstrations import Student
+from sb3_plastic.distillation.distilling import normalized
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import find_training
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.export import Normalization
+from sb3_plastic.teacher import Teacher
 
 DICT = spaces.Dict({"a": BOX, "b": BOX})
 SMALL: dict[str, Any] = dict(n_ticks=2, net_arch=[32], readout="rate")
@@ -253,3 +256,32 @@ def test_what_cannot_be_judged_or_written_is_refused_before_the_training(
     command = ["distill", "--model", str(taught / "m.zip"), "--env", "Pendulum-v1", "--out", str(tmp_path / "student")]
     assert main([*command, *(text.format(taught=taught) for text in arguments)]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def sent(teacher, lead, noise, n_steps=16):
+    """What the environments got, and what the teacher would have done, [T, N, A] each."""
+    env, got = normalized(random_vec_env(), None), []
+    env.step = lambda actions: got.append(actions) or VecNormalize.step(env, actions)
+    policy = PlasticPPO("PlasticPolicy", env, policy_kwargs=SMALL).policy
+    student = Student(policy, env, Teacher(teacher).lessons(env.action_space), noise, np.random.default_rng(0))
+    told = student.go_on(n_steps, lead, lambda n: None).actions.numpy()
+    return np.stack(got), np.concatenate(np.split(told, n_steps // 16, axis=1))  # chunk after chunk
+
+
+def test_the_teacher_acts_as_often_as_it_leads():
+    got, told = sent(swing, lead=1.0, noise=0.0)
+    np.testing.assert_allclose(got, told, atol=1e-6)
+    got, told = sent(swing, lead=0.3, noise=0.0, n_steps=64)
+    assert abs((np.abs(got - told) < 1e-6).all(2).mean() - 0.3) < 0.05
+
+
+def test_noise_is_in_units_of_half_the_range():
+    got, _ = sent(lambda obs: 0 * swing(obs), lead=1.0, noise=0.1)
+    half = (random_vec_env().action_space.high - random_vec_env().action_space.low)[0] / 2
+    assert abs(got.std() / half - 0.1) < 0.01
+
+
+def test_a_student_that_goes_on_has_its_rewards_normalised():
+    env = distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL).get_vec_normalize_env()
+    assert env.training
+    assert env.norm_reward

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from envs import BOX, random_vec_env, small_ppo
+from envs import BOX, RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
@@ -524,6 +524,8 @@ def test_the_progress_bar_counts_the_steps_that_were_played(monkeypatch):
     model = small_es(cartpole())
     model.learn(1, progress_bar=True)
     assert bars == [model.num_timesteps]
+    model.learn(1, [ProgressBarCallback()])  # as RL Zoo gives it
+    assert bars[1:] == [model.num_timesteps]
 
 
 def test_a_callback_stops_the_training():
@@ -788,6 +790,12 @@ def test_a_policy_without_a_state_is_refused():
         PlasticES(ActorCriticPolicy, paid())
 
 
+def test_observations_that_sb3_does_not_support_are_refused_as_sb3_does():
+    pairs = spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.Discrete(2)])
+    with pytest.raises(NotImplementedError, match="observation space is not supported"):
+        small_es(DummyVecEnv([lambda: RandomEnv(pairs, spaces.Discrete(2))]))
+
+
 # RL Zoo
 
 
@@ -840,3 +848,19 @@ def test_every_configuration_and_what_a_search_draws_make_a_model(tmp_path):
     assert {"CartPole-v1", "Pendulum-v1", "HalfCheetah-v5"} <= {*entries}
     (sampled,) = [int(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("sampled")]
     assert sampled in (16, 32, 64, 128)
+
+
+# Fitness and statistics
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_the_offset_counts_in_each_of_several_episodes_also_without_a_monitor(monitored):
+    _, fitness = evaluate(small_es())
+    _, offset = evaluate(small_es(paid(monitored=monitored), alive_bonus_offset=-2.0, n_episodes=2))
+    np.testing.assert_allclose(offset, fitness - 6, atol=1e-5)
+
+
+def test_statistics_are_those_of_the_original_observations():
+    env = VecNormalize(paid())
+    assert small_es(env).learn(40)._n_updates == 2
+    np.testing.assert_allclose(env.obs_rms.mean, 1, atol=1e-3)  # all that Paid shows

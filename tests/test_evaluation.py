@@ -30,6 +30,7 @@ from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
+from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.perturbations import Perturbation, PerturbationError, env_id, find_scenario
 from sb3_plastic.perturbations.spec import Distribution, Schedule
 from sb3_plastic.perturbations.suites import Scenario
@@ -357,6 +358,17 @@ def test_statistics_are_asked_for_where_observations_were_normalised(normalize, 
         find_training(tmp_path / "m.zip")
 
 
+def test_a_model_alone_tells_that_its_observations_were_normalised(tmp_path):
+    venv = VecNormalize(make_vec_env("Pendulum-v1", 1))
+    PPO("MlpPolicy", venv, n_steps=8, batch_size=8).learn(8).save(tmp_path / "m.zip")
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8).learn(8).save(tmp_path / "plain.zip")
+    with pytest.raises(UserError, match=r"acts at random without its statistics.*--vecnorm"):
+        find_training(tmp_path / "m.zip", ModelSettings(env="Pendulum-v1"))
+    assert find_training(tmp_path / "plain.zip", ModelSettings(env="Pendulum-v1")).vec_normalize is None
+    venv.save(str(tmp_path / "m.pkl"))
+    assert find_training(tmp_path / "m.zip", ModelSettings(env="Pendulum-v1")).vec_normalize == tmp_path / "m.pkl"
+
+
 def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
     oracle_kwargs = dict(scenario="nda-v1/train", observe_context=True)
     oracle = PPO("MlpPolicy", gym.make(CHEETAH, **oracle_kwargs), n_steps=8, batch_size=8, policy_kwargs={**TINY})
@@ -636,3 +648,73 @@ def test_settings_are_given_by_name_or_as_values(static_model):
     assert evaluate_adaptation(static_model, about=about, trials=trials).records.equals(by_name)
     with pytest.raises(UserError, match=r"argument of evaluate_adaptation 'teir'. Did you mean 'tier'\?"):
         evaluate_adaptation(static_model, env=CHEETAH, teir="smoke")
+
+
+class Walk(gym.Env):
+    """Half a metre per step. Of seed 1 it falls in its fourth step, of seed 2 it breaks in its third."""
+
+    observation_space = gym.spaces.Box(-1, 1, (1,))
+    action_space = gym.spaces.Box(-1, 1, (2,))
+
+    def reset(self, *, seed=None, options=None):
+        self.seed, self.x = (seed, 3.0) if seed is not None else (self.seed, 7.0)  # the next life begins elsewhere
+        self.t = 0
+        return np.zeros(1, np.float32), {"x_position": self.x}
+
+    def step(self, action):
+        self.t, self.x = self.t + 1, self.x + 0.5
+        falls, breaks = (self.seed, self.t) == (1, 4), (self.seed, self.t) == (2, 3)
+        info = {"x_position": 0.0 if breaks else self.x, "reward_forward": 0.5, "sim_unstable": breaks}
+        return np.zeros(1, np.float32), 1.0, falls or breaks, False, info
+
+
+class Steady:
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.tile(np.float32([0.5, 1.0]), (len(observation), 1)), None
+
+
+def test_what_happens_is_written_down():
+    venv = DummyVecEnv([lambda: gym.wrappers.TimeLimit(Walk(), 6)] * 3)
+    trace = rollout(Player(Steady()), venv, [Row((), seed, begins_at=1.0) for seed in (1, 2, 3)], 6, life=2)
+    assert trace.eval_seed.tolist() == [1, 1, 2, 2, 3, 3]
+    assert trace.length.tolist() == [4, 4, 3, 3, 6, 6]
+    assert trace.fell.tolist() == [True, True, False, False, False, False]
+    assert trace.unstable.tolist() == [False, False, True, True, False, False]
+    assert trace.distance.tolist() == [2.0, 2.0, 1.0, 1.0, 3.0, 3.0]  # of a broken one, before it was put back
+    assert trace.onset.tolist() == [2] * 6  # the step after that in which a metre was reached
+    late = rollout(Player(Steady()), venv, [Row((), seed, begins_at=3.0) for seed in (1, 2, 3)], 6)
+    assert late.onset.tolist() == [-1] * 3  # met in the last step: there is none after it
+    assert np.nansum(trace.effort, 1).tolist() == [1.25 * n for n in trace.length]
+
+
+def test_each_protocol_plans_what_it_says():
+    names = ("nominal", "id", "extrap1/mass", "novel/terrain/onset")
+    scenarios = [find_scenario(f"nda-v1/{name}", "HalfCheetah") for name in names]
+    planned = {(c.cell.protocol, c.cell.scenario): c for c in plan(scenarios, PROTOCOLS, ["intact"], 1000, horizon=3)}
+    switch, life = (planned[protocol, "nda-v1/extrap1/mass"] for protocol in ("switch", "lifetime"))
+    assert switch.cell.switch_every == 200
+    assert [p.schedule for p in switch.perturbations] == [Schedule("switch", every=200, at=200)]
+    assert (life.life, [p.lasting for p in life.perturbations]) == (5, [True])
+    horizon = planned["horizon", "nda-v1/id"]
+    assert (horizon.steps, horizon.cell.training_steps) == (3000, 1000)
+    assert planned["onset", "nda-v1/novel/terrain/onset"].begins_at == 9.0  # a metre before the ground gets rough
+    assert ("horizon", "nda-v1/extrap1/mass") not in planned
+
+
+def test_fast_weights_are_zeroed_once():
+    player, norms = Player(AdaptivePolicy(), "zeroed_at_onset"), []
+    for t in range(6):
+        player.act(np.zeros((1, 1)), np.array([t == 0]), np.array([t >= 3]))
+        norms.append(float(player.norms()[0, 0]))
+    assert norms[3] < norms[2]
+    assert norms[3] < norms[4] < norms[5]
+
+
+def test_a_life_carries_over_what_an_lstm_remembers():
+    env = gym.make("Pendulum-v1")
+    model = RecurrentPPO("MlpLstmPolicy", env, n_steps=8, batch_size=8, policy_kwargs=dict(lstm_hidden_size=8))
+    obs, never = np.ones((2, 3), np.float32), np.zeros(2, bool)
+    for control, same in (("reset", True), ("carried", False)):
+        player = Player(model, control)
+        first, _, again = (player.act(obs, np.full(2, start), never) for start in (True, False, True))
+        assert np.array_equal(first, again) == same

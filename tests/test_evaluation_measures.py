@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from evaluation_helpers import make_trace, write_results
 
-from sb3_plastic.evaluation.measures import aligned, episode_measures, gain_curve, gap_closed
+from sb3_plastic.evaluation.measures import aligned, episode_measures, gain_curve, gap_closed, recovery
 from sb3_plastic.evaluation.reading import load_traces, read_records
 from sb3_plastic.evaluation.records import COLUMNS, Cell, records_of, save_trace
 from sb3_plastic.report.stats import mean
@@ -202,3 +202,33 @@ def test_the_same_model_twice_is_refused(tmp_path):
         read_records([tmp_path / "a", tmp_path / "a"])
     with pytest.raises(ValueError, match=r"no records\.csv"):
         read_records(tmp_path)
+
+
+def test_a_switch_is_measured_over_all_of_its_whole_stretches():
+    f = pieces((2, 200), (1, 200), (1.5, 200), (1.2, 400))
+    m = episode_measures(f, 200, nominal=pieces((2, 1000)), frozen=pieces((2, 200), (1, 800)), switch_every=200)
+    assert m["regret"] == pytest.approx((200 * 1 + 200 * 0.5 + 400 * 0.8) / 800 / 2)
+    assert m["adaptation_gain"] == pytest.approx((200 * 0.5 + 400 * 0.2) / 800 / 2)
+    cut = episode_measures(pieces((2, 200), *[(1, 100), (1.5, 100)] * 4, (1, 100)), 200, switch_every=200)
+    assert cut["switch_gain"] == pytest.approx(0.25)  # the last stretch is no whole one
+
+
+def test_the_end_is_the_last_hundred_steps_of_what_is_perturbed():
+    f = pieces((2, 300), (1, 600), (1.4, 50), (1.8, 50))
+    m = episode_measures(f, 300, frozen=pieces((2, 300), (1, 700)))
+    assert m["plateau"] == pytest.approx(0.8)
+    assert m["recovery_ratio"] == pytest.approx(0.6)
+    assert m["adaptation_gain_late"] == pytest.approx(0.3)
+    removed = np.concatenate([pieces((2, 300)), 1 + np.arange(400) * 0.001, pieces((2, 300))])
+    assert episode_measures(removed, 300, removal=700)["slope"] == pytest.approx(0.001 * 100 / 2)
+    assert episode_measures(pieces((2, 300), (1, 60)), 300)["plateau"] == 0.5  # nothing from before the onset
+
+
+def test_stretches_that_are_too_short_and_robots_that_stand_have_no_measure():
+    assert np.isnan(episode_measures(pieces((2, 300), (1, 150)), 300)["slope"])  # 50 steps
+    assert recovery(np.full(50, 1.0), 2.0)["recovery_time"] == 50
+    assert np.isnan(recovery(np.full(49, 1.0), 2.0)["recovery_time"])
+    assert np.isnan(episode_measures(pieces((0.04, 1000), (1, 2000)), -1, training_steps=1000)["late_ratio"])
+    f, g = pieces((2, 300), (1.8, 700))[None], pieces((2, 300), (1, 700))[None]
+    assert np.isnan(gain_curve(f, g, np.array([60]))).all()
+    assert np.isnan(gain_curve(0.01 * f, 0.01 * g, np.array([300]))).all()

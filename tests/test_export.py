@@ -1,7 +1,10 @@
 """Exported policies act as the models they come from, bit for bit, and a folder that was changed is found out."""
 
+import base64
 import json
+import pickle
 import sys
+import zipfile
 from pathlib import Path
 
 import cloudpickle
@@ -13,6 +16,7 @@ import stable_baselines3
 import torch
 from envs import RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
+from stable_baselines3 import PPO
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
@@ -365,3 +369,31 @@ def test_spaces_come_back(space):
     assert back.dtype == space.dtype
     if isinstance(space, spaces.Dict):
         assert list(back.spaces) == list(space.spaces)
+
+
+def test_a_model_cannot_make_a_class_other_than_a_policy(tmp_path):
+    file = tmp_path / "m.zip"
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8).save(file)
+    with zipfile.ZipFile(file) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    data = json.loads(files["data"])
+    data["policy_class"] = {":type:": "x", ":serialized:": base64.b64encode(pickle.dumps(torch.nn.ReLU)).decode()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in (files | {"data": json.dumps(data)}).items():
+            archive.writestr(name, content)
+    with pytest.raises(RefusedError, match="ReLU, which is no policy"):
+        safe_objects(file)
+
+
+def test_a_variance_is_not_negative():
+    with pytest.raises(DamagedError, match="not finite"):
+        Normalization({"": np.zeros(2)}, {"": np.array([1.0, -1.0])}).check("here")
+
+
+def test_loading_a_policy_draws_no_random_numbers(tmp_path):
+    export_policy(PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8).policy, tmp_path / "e")
+    torch.manual_seed(3)
+    load_policy(tmp_path / "e")
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    assert drawn == torch.rand(1)

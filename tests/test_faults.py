@@ -209,3 +209,38 @@ def test_evaluate_judges_a_faulty_agent_from_the_start_and_from_an_onset(tmp_pat
     assert not np.array_equal(traces["faults/weight_noise=0.5"].forward_reward[:, 0], nominal[:, 0])
     again = evaluate_adaptation(model, tmp_path, env=CHEETAH, scenarios=scenarios, steps=40, episodes=2, faults=faults)
     assert again.records.equals(out.records)  # read back, not run again
+
+
+def test_what_is_lost_of_spikes_is_lost_in_one_step():
+    assert np.abs(play(FaultyModel(lively(mlp()), Fault("spikes_dropped", 0.5), 0), 40)[-10:]).max() > 0.01
+
+
+def test_a_threshold_that_drifts_divides_all_that_a_neuron_gets():
+    hidden = Synapses(torch.ones(3, 4), torch.ones(3, 4), torch.ones(4), spiking=True)
+    head = Synapses(torch.ones(4, 2), None, torch.ones(2))
+    drift_thresholds([hidden, head], 0.3, RNG(0))
+    assert torch.equal(hidden.strengths, hidden.weights)
+    assert torch.equal(hidden.biases, hidden.weights[0])
+    assert (head.weights == 1).all()
+    assert (head.biases == 1).all()
+
+
+def test_fast_weights_are_reset_every_so_many_steps(monkeypatch):
+    model, at = plastic(), []
+    faulty = FaultyModel(model, Fault("fast_weights_reset", 4), 0)
+    monkeypatch.setattr(
+        type(model.policy), "zero_fast_weights", lambda _, state, rows: at.append(faulty._steps) or state
+    )
+    play(faulty, 12)
+    assert at == [4, 8]
+
+
+def test_each_episode_draws_its_own_fault(monkeypatch):
+    model = PPO("MlpPolicy", CHEETAH, policy_kwargs={"net_arch": [8]}, **SMALL)
+    one, other = (FaultyModel(model, Fault("weight_noise", 0.5), seed)._layers[0].weights for seed in (0, 1))
+    assert not torch.equal(one, other)
+    drawn, draw = [], FaultyModel.__init__
+    monkeypatch.setattr(FaultyModel, "__init__", lambda self, m, f, seed: drawn.append(seed) or draw(self, m, f, seed))
+    settings = dict(env=CHEETAH, scenarios="nominal", protocols="static", steps=2, episodes=2, seed=7)
+    evaluate_adaptation(model, faults=["weight_noise=0.5"], **settings)
+    assert drawn[-2:] == [7, 8]

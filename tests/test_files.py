@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+from rl_zoo3.utils import get_callback_list
 
 from sb3_plastic import cli
+from sb3_plastic.answers import is_users
 from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.files import replace_file, replacing, write_json
 
@@ -86,6 +88,12 @@ def test_the_command_line_answers_users_errors_in_one_style(error, answer, monke
     monkeypatch.setattr("sb3_plastic.report.cli.main", fail)
     assert cli.main(["report", "x"]) == 2
     assert capsys.readouterr().err.startswith(f"sb3-plastic report: error: {answer}")
+
+
+def test_a_callback_of_a_configuration_that_lacks_an_argument_is_the_users():
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'start'") as raised:
+        get_callback_list({"callback": "sb3_plastic.exploration.LogStdSchedule"})
+    assert is_users(raised.value)
 
 
 def test_errors_of_ours_keep_their_traceback(monkeypatch):

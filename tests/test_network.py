@@ -279,3 +279,8 @@ def test_each_output_of_the_population_decoder_sees_its_own_neurons_only():
     decoder = PopulationDecoder(3, 4)
     jacobian = torch.autograd.functional.jacobian(decoder, torch.randn(12))
     assert (jacobian != 0).int().tolist() == [[int(i // 4 == j) for i in range(12)] for j in range(3)]
+
+
+def test_an_external_modulator_is_one_at_the_start():
+    layer = make_snn(rule="oja", external_modulation=True).layers[0]
+    assert torch.equal(layer.external_modulator(torch.randn(2, 3, F)), torch.ones(2, 3, 11))

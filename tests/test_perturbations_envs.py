@@ -18,7 +18,7 @@ from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from perturbation_helpers import LIMB, actions, make, model_bytes, rollout, stock
+from perturbation_helpers import LIMB, Gauges, actions, make, model_bytes, rollout, stock
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from sb3_plastic.perturbations import ROBOTS, Perturbation, PerturbationError, Schedule, env_id, register_envs
@@ -864,20 +864,6 @@ def test_signals_can_be_perturbed_in_any_box_environment() -> None:
         PerturbSignals(gym.make("CartPole-v1"))
     noisy = PerturbSignals(gym.make("MountainCarContinuous-v0"), [{"kind": "action_noise", "value": 0.1}])
     gymnasium_check_env(noisy, skip_render_check=True)
-
-
-class Gauges(gym.Env):
-    """Sends commands back in ``info``; observes three integers of 100, of 255 at most."""
-
-    observation_space = spaces.Box(0, 255, (3,), np.uint8)
-    action_space = spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 2]))
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.full(3, 100, np.uint8), {}
-
-    def step(self, action):
-        return np.full(3, 100, np.uint8), 0.0, False, False, {"command": action}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from envs import BOX, CartPoleNoVelocity, random_vec_env, small_ppo
+from envs import BOX, CartPoleNoVelocity, RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -16,6 +18,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from sb3_plastic import PlasticPPO, PreviousActionReward
 from sb3_plastic.buffers import Sequences
+from sb3_plastic.errors import UserError
+from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.stepper import PolicyStepper
 
 
@@ -491,3 +495,84 @@ def test_cartpole_without_velocities_is_balanced_by_memory():
     # The previous action says what velocities change by; without memory, 105 is the most that an MLP makes of it. A
     # median, since one training in eight fell short (docs/results), and which one it is differs by processor.
     assert np.median([cartpole_without_velocities(seed) for seed in (0, 1, 2)]) >= 450
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    model = PlasticPPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=np.int64(16), chunk_len=np.int64(8))
+    assert model.learn(32)._n_updates > 0
+
+
+def test_what_goes_with_a_state_alone_is_refused_in_words(tmp_path):
+    with pytest.raises(UserError, match="must be a subclass of ChunkedRolloutBuffer, got RolloutBuffer"):
+        PlasticPPO("MlpPolicy", "CartPole-v1", rollout_buffer_class=RolloutBuffer)
+    with pytest.raises(UserError, match="has a state from step to step: train it by PlasticPPO or PlasticES"):
+        PPO(PlasticPolicy, "CartPole-v1", n_steps=32, batch_size=32).learn(32)
+
+
+@pytest.mark.parametrize("length", [7, 8])
+def test_what_follows_a_rollout_is_valued_in_its_state_and_not_beyond_an_end(length):
+    model = small_ppo(random_vec_env(length=length), gae_lambda=0.0, policy_kwargs=dict(critic="plastic"))
+    collect(model)
+    buffer, starts = model.rollout_buffer, torch.as_tensor(model._last_episode_starts)
+    assert starts.all() == (length == 8)
+    with torch.no_grad():
+        after, afresh = (
+            model.policy.predict_values(torch.as_tensor(model._last_obs), state, starts).flatten().numpy()
+            for state in (model._last_state, None)
+        )
+    assert length == 8 or np.abs(after - afresh).max() > 1e-3
+    expected = buffer.rewards[-1] + model.gamma * after * ~starts.numpy() - buffer.values[-1]
+    np.testing.assert_allclose(buffer.advantages[-1], expected, atol=1e-5)
+
+
+def test_a_truncation_is_valued_in_the_state_of_its_own_environment():
+    env = DummyVecEnv([lambda n=n: Monitor(RandomEnv(BOX, BOX, n)) for n in (7, 8, 9)])
+    env.seed(0)
+    model, seen = small_ppo(env, policy_kwargs=dict(critic="plastic")), []
+
+    class Last(BaseCallback):
+        def _on_step(self):
+            seen.append((self.locals["rewards"].copy(), self.locals["infos"][1].get("terminal_observation")))
+            return True
+
+    _, callback = model._setup_learn(1000, Last())
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
+    rewards, last = seen[-1]
+    with torch.no_grad():
+        value, afresh = (
+            model.policy.predict_values(torch.as_tensor(last)[None], state).item()
+            for state in (tuple(tensor[1:2] for tensor in model._last_state), None)
+        )
+    assert abs(value - afresh) > 1e-3
+    np.testing.assert_allclose(model.rollout_buffer.rewards[-1] - rewards, [0, model.gamma * value, 0], atol=1e-5)
+
+
+def test_who_was_stopped_goes_on_from_what_the_environment_shows():
+    class Stop(BaseCallback):
+        def _on_step(self):
+            return self.n_calls < 5
+
+    model = small_ppo()
+    model.learn(1000, callback=Stop())
+    np.testing.assert_array_equal(model._last_obs, model.env.unwrapped.buf_obs[None])
+
+
+def test_rollouts_are_played_in_evaluation_mode():
+    seen = []
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            seen.append(self.model.policy.training)
+            return True
+
+    small_ppo().learn(192, callback=Look())
+    assert not any(seen)
+
+
+@pytest.mark.parametrize(("freq", "draws"), [(-1, 1), (8, 5)])
+def test_noise_of_gsde_is_drawn_as_often_as_asked(freq, draws, monkeypatch):
+    model, calls = small_ppo(use_sde=True, sde_sample_freq=freq), []
+    reset = model.policy.reset_noise
+    monkeypatch.setattr(model.policy, "reset_noise", lambda n: calls.append(n) or reset(n))
+    collect(model)
+    assert calls == [3] * draws

@@ -34,7 +34,7 @@ from sb3_plastic.report.figures import (
     survival,
 )
 from sb3_plastic.report.page import _Section, missing_controls
-from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, other_protocols
+from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, met_onset, other_protocols
 from sb3_plastic.report.verdict import key_figures, verdict
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
@@ -390,6 +390,20 @@ class TestTables:
         assert str(Estimate(float("nan"))) == "–"  # noqa: RUF001
         assert not Estimate(1.0).above_zero
         assert not Estimate(-1.0).below_zero
+
+    def test_a_life_is_judged_by_its_last_third_against_its_first(self, results):
+        rows = results.of(ROBOT, label="static", protocol="static", scenario="nda-v1/id", control="intact")
+        life = rows.assign(protocol="lifetime", control="carried", forward_reward=rows["episode"] * 100.0)
+        (row,) = other_protocols(dataclasses.replace(results, records=life), ROBOT).to_dict("records")
+        assert (row["protocol"], row["control"], row["value"]) == (
+            "lifetime",
+            "carried",
+            "200 [200, 200]",
+        )  # 2, 3 - 0, 1
+
+    def test_who_fell_in_the_step_before_the_onset_has_not_met_it(self):
+        onset = pd.DataFrame({"onset": [300, 300, -1], "length": [300, 301, 1000]})
+        assert met_onset(onset).index.tolist() == [1]
 
 
 class TestCurves:

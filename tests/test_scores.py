@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_helpers import write_results
+from evaluation_helpers import episode, write_results
 
 from sb3_plastic.evaluation import read_records, summary, with_scores
 from sb3_plastic.evaluation.callback import adaptation_scalars
@@ -12,15 +12,6 @@ from sb3_plastic.report import read_results
 from sb3_plastic.report.scores import controls, headline
 
 ROBOT = "HalfCheetah"
-
-
-def episode(scenario: str, forward: float, eval_seed: int = 0, **values: object) -> dict[str, object]:
-    """One row of records: unperturbed, intact, of 1000 steps, unless said otherwise."""
-    row = dict(label="a", train_seed=0, env_id="x", suite="s", protocol="static", control="intact", kind="mass")
-    row |= dict(episode=0, onset=-1, steps=1000, unstable=0, adaptation_gain=np.nan)
-    row |= dict(adaptation_gain_early=np.nan, adaptation_gain_late=np.nan, before=np.nan, regret=np.nan)
-    split = scenario if scenario in ("nominal", "reference", "sham") else "novel"
-    return {**row, "scenario": scenario, "split": split, "forward_reward": forward, "eval_seed": eval_seed, **values}
 
 
 def gain(scenario: str, raw: float, eval_seed: int = 0, onset: int = 300, **values: object) -> dict[str, object]:
@@ -120,3 +111,25 @@ def test_evaluate_callback_and_report_show_the_same_figures(tmp_path):
     onset = printed.loc["onset"].drop("sham", level="split").xs("intact", level="control")
     weighted = (onset["net gain"] * onset["scenarios"]).sum() / onset["scenarios"].sum()
     assert logged["gain_net"] == pytest.approx(weighted)
+
+
+def test_rough_ground_without_level_ground_of_its_kind_is_relative_to_the_plane():
+    assert scored(episode("nominal", 1000), episode("rocks", 250, kind="terrain")).relative.tolist() == [1.0, 0.25]
+
+
+def test_longer_episodes_are_relative_to_nothing():
+    table = scored(episode("nominal", 1000), episode("nominal", 3000, protocol="horizon", steps=3000))
+    assert table.relative.tolist() == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+def test_a_simulation_that_broke_takes_the_gain_of_its_own_scenario_and_of_the_frozen_model_alone():
+    broken = gain("a", np.nan, control="frozen_at_onset", unstable=1), gain("b", np.nan, control="off", unstable=1)
+    table = scored(gain("sham", 0.1), gain("a", 0.5), gain("b", 0.5), *broken).set_index("scenario")
+    assert np.isnan(table.net["a"])
+    assert table.net["b"] == pytest.approx(0.4)
+
+
+def test_an_episode_without_an_unperturbed_one_has_no_part_in_the_speed_kept():
+    lost = [dict(before=1.0, regret=0.5, onset=300), dict(before=4.0, regret=np.nan, onset=300)]
+    table = scored(*(episode("a", 1.0, seed, protocol="onset", **values) for seed, values in enumerate(lost)))
+    assert table.kept.mean() == pytest.approx(0.5)

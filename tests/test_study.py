@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import Generator
 
+from sb3_plastic.snn.scan.reference import modulator
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.table import to_csv
-from sb3_plastic.studies.temporal.analysis import cut
+from sb3_plastic.studies.temporal import training
+from sb3_plastic.studies.temporal.analysis import cut, trace
 from sb3_plastic.studies.temporal.conclusion import conclusion
 from sb3_plastic.studies.temporal.figures import traces
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.playing import play_network
-from sb3_plastic.studies.temporal.records import difference, records, select
+from sb3_plastic.studies.temporal.records import at_level, difference, records, select
 from sb3_plastic.studies.temporal.search import CHANGES, ranking, run_search_cell, search_cells
 from sb3_plastic.studies.temporal.settings import ANALYSED, NETWORKS, NOISE, SIZES, UPDATES, make_task
 from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, train
@@ -206,3 +208,59 @@ def test_a_change_of_settings_is_trained_and_tested():
 def test_sizes_of_the_study_are_those_of_the_tasks():
     for task, sizes in SIZES.items():
         assert make_task(task) == replace(TASKS[task](), **sizes)
+
+
+def test_tests_at_other_delays_are_no_levels_of_noise():
+    drop, spurious = NOISE[0]
+    frame = pd.DataFrame({"drop": drop, "spurious": spurious, "delay": [None, 80.0], "accuracy": [1.0, 0.5]})
+    assert at_level(frame, 0).accuracy.tolist() == [1.0]
+
+
+def test_a_lesion_of_eta_leaves_its_mean():
+    network = network_of("hebb")
+    rates = torch.nn.functional.softplus(network.body.snn.layers[0].raw_eta)
+    cut_rates = torch.nn.functional.softplus(cut(network, "eta").body.snn.layers[0].raw_eta)
+    torch.testing.assert_close(cut_rates, rates.mean().expand_as(rates))
+
+
+def test_the_teacher_leaves_at_half_and_the_learning_rate_falls_in_the_second_half(monkeypatch):
+    guided, rates, played = [], [], training.play_network
+
+    def noted(network, task, trials, explore, guidance, each_tick):
+        guided.append(guidance)
+        return played(network, task, trials, explore, guidance, each_tick)
+
+    class Adam(torch.optim.Adam):
+        def step(self, *args, **kwargs):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "play_network", noted)
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    network = network_of("static")
+    train(network, SMALL, Recipe(n_updates=4, batch=2, learning_rate=1.0), seed=0)
+    assert guided == [1, 0.5, 0, 0]
+    assert rates == pytest.approx([1, 1, 1, 0.525])
+
+
+def test_an_answer_is_read_over_its_window():
+    network, trials = network_of("static"), SMALL.sample(4, Generator().manual_seed(0))
+    activity, _ = network.body.scan(trials.inputs, network.body.initial_state(4))
+    expected = network.logits(activity[slice(*SMALL.windows[0])].mean(0))
+    torch.testing.assert_close(play_network(network, SMALL, trials).logits[0], expected)
+
+
+@torch.no_grad()
+def test_the_modulator_of_rounds_with_reward_is_told_from_that_without():
+    task = RewardReversal(n_rounds=3, reversals=(1, 2))
+    network = network_of("hebb + simple", task, "reversal")
+    p, gates = network.body.snn.layers[0].effective_parameters(), []
+    trials = task.sample(16, Generator().manual_seed(5))
+    look = lambda state: gates.append(modulator(state.layers[0].y_trace, p).mean(1)) or state  # noqa: E731
+    right = (play_network(network, task, trials, each_tick=look).answers == trials.targets)[:-1, :, 0]
+    length = task.windows[1][1] - task.windows[0][1]
+    rounds = torch.stack(gates)[: 2 * length].unflatten(0, (2, length))
+    found = trace(network, task, 16, seed=5)
+    for name, chosen in (("rewarded", right), ("unrewarded", ~right)):
+        expected = torch.cat([rounds[q][:, chosen[q]] for q in range(2)], 1).mean(1)
+        torch.testing.assert_close(torch.tensor(found[name]), expected)

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from envs import RandomEnv
+from evaluation_helpers import episode
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -26,7 +28,7 @@ from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_figures import onset_figure
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
-from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, scenarios_of
+from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, scenarios_of, scores_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -390,3 +392,32 @@ def test_the_study_of_adaptation_fits_judges_and_draws(tmp_path, capsys):
     assert {result.get("arm") for result in results.values()} == {None, "frozen", "adaptive", "told"}
     assert "| novel/wires_signed |" in capsys.readouterr().out
     assert (tmp_path / "out" / "HalfCheetah-MLP.png").is_file()
+
+
+def test_who_is_not_back_when_it_ends_has_not_recovered():
+    def rows(protocol, took, removal=-1):
+        more = dict(protocol=protocol, onset=300, removal=removal, survived=1)
+        return [episode("a", 1.0, i, steps_to_recovery=t, **more) for i, t in enumerate(took)]
+
+    everything = rows("onset", [100, 200, 700]) + rows("removal", [100, 400], 700) + rows("switch", [100, 200])
+    scores = {score["protocol"]: score for score in scores_of(pd.DataFrame(everything))}
+    assert scores["onset"]["recovered"] == pytest.approx(2 / 3, abs=1e-4)
+    assert scores["onset"]["steps_to_recovery"] == 200  # the median
+    assert scores["removal"]["recovered"] == 0.5
+    assert "recovered" not in scores["switch"]
+
+
+def test_an_arm_is_compared_with_the_agents_that_it_has():
+    results = [result("frozen", kept=0.1 * seed, agent_seed=seed) for seed in (1, 2, 3)]
+    results += [result("adaptive", 0, kept=0.1 * seed + 0.4, agent_seed=seed) for seed in (2, 3)]
+    frame = chosen(frame_of(results), family="novel/wires_signed")
+    found = difference(chosen(frame, arm="adaptive"), chosen(frame, arm="frozen"), "speed")
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+
+
+def test_speeds_of_several_families_are_an_interquartile_mean():
+    frame = pd.DataFrame(
+        dict(agent_seed=0, family=list("abcd"), speed=[0.0, 1.0, 3.0, 100.0], net=[0.0, 1.0, 3.0, 100.0])
+    )
+    assert over_seeds(frame, "speed").value == 2
+    assert over_seeds(frame, "net").value == 26

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
@@ -21,6 +22,7 @@ from sb3_plastic.studies.learning import ENVS
 from sb3_plastic.studies.learning_report import report
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
+from sb3_plastic.studies.severity import crossing
 
 RUN = Path(__file__).parents[1] / "docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1"
 
@@ -350,3 +352,21 @@ def test_what_was_trained_or_judged_otherwise_is_no_other_seed(tmp_path, capsys)
         f"| MLP | {value} | {value} | {value} | {value} (0) |" for value in (7, 3, 5)
     ]
     assert {path.name for path in tmp_path.glob("*.png")} == {"Ant-v5.png", "Ant-v5-300-2.png", "Ant-v5-1000-1.png"}
+
+
+def test_of_two_evaluations_of_a_training_the_larger_counts_and_nominal_is_none_of_all():
+    def score(split, scenario, relative):
+        return dict(protocol="static", split=split, scenario=scenario, control="intact", relative=relative)
+
+    one = {"robot": "Ant", "agent": "hebb", "seed": 0, "steps": 10}
+    large = {**one, "scores": [score("nominal", "n", 1.0), score("novel", "a", 0.4), score("novel", "b", 0.6)]}
+    small = {**one, "scores": [score("novel", "a", 0.0)]}
+    for order in ([large, small], [small, large]):
+        found = meta_estimates(order).set_index(["split", "score"])["value"]
+        assert found["novel", "relative"] == found["all", "relative"] == 0.5
+
+
+def test_a_level_is_crossed_between_two_factors():
+    assert crossing([1.2, 2.0], [0.8, 0.4], 0.5) == pytest.approx(1.2 * (2.0 / 1.2) ** 0.75)
+    assert crossing([0.5], [0.2], 0.6) == pytest.approx(0.5**0.5)
+    assert np.isnan(crossing([1.2, 2.0], [0.8, 0.6], 0.5))

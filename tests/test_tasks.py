@@ -216,3 +216,17 @@ def test_the_same_seed_gives_the_same_trial():
 def test_ppo_plays_a_task():
     env = gym.make("sb3_plastic/OneShotAssociation-v0", show=2, gap=1, delay=1, query=2)
     PlasticPPO("PlasticPolicy", env, n_steps=64, policy_kwargs=dict(net_arch=[8], readout="rate")).learn(64)
+
+
+def test_the_reward_is_the_part_of_the_answer_that_is_right():
+    task = PatternCompletion()
+    trials = draw(task, batch=1)
+    env = TemporalTaskEnv(task)
+    env.begin(trials)
+    target = trials.targets[0, 0]
+    asked = (target >= 0).nonzero().flatten()
+    answer = target.clamp_min(0).clone()
+    answer[asked[0]] = 1 - answer[asked[0]]  # one of four is wrong
+    for _ in range(task.n_ticks):
+        _, reward, _, _, info = env.step(answer.numpy())
+    assert reward == info["accuracy"] == 0.75

@@ -278,3 +278,17 @@ def test_a_teacher_behind_normalised_observations_that_are_stacked_is_refused():
     env = VecFrameStack(VecNormalize(random_vec_env()), 2)
     with pytest.raises(UserError, match="put VecNormalize around that one"):
         small_ppo(env, teacher=dict(model=lambda obs: obs[:, :4])).learn(96)
+
+
+def test_the_loss_is_the_weight_times_the_mean_divergence():
+    model = small_ppo(teacher=dict(model=swing, weight=3.0), policy_kwargs=dict(log_std_init=0.0))
+    _, callback = model._setup_learn(1000, None)
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    policy, batch = model.policy, next(iter(model.rollout_buffer.get(32)))
+    chunks, parameters = batch.observations, (policy.action_net.weight, policy.log_std)
+    values = policy.evaluate_actions(chunks, batch.actions)[0]
+    got = torch.autograd.grad((0 * values).sum(), parameters, allow_unused=True)
+    latent = policy.stepper().latents(chunks.observations, chunks.episode_starts, chunks.state)[0]
+    kl = divergence(policy._get_action_dist_from_latent(latent), chunks.teacher_actions, model.action_space)
+    torch.testing.assert_close(got[0], torch.autograd.grad(3.0 * kl.mean(), parameters[0])[0])
+    assert got[1] is None or not got[1].any()  # both Gaussians have the student's own standard deviation

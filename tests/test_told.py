@@ -112,3 +112,17 @@ def test_the_script_tabulates_what_is_admitted(capsys) -> None:
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert rows[2:] == ["nominal", "id/reversed", "novel/reversed", "novel/sensor_gain", "novel/lasting_reversed"]
+
+
+def test_told_of_a_bias_of_its_commands():
+    biased = [{"kind": "action_bias", "value": {"uniform": [-0.4, 0.4]}, "each": True}]
+    np.testing.assert_allclose(track("HalfCheetah", biased)[:10], track("HalfCheetah", [])[:10], atol=1e-5)
+
+
+def test_commands_of_the_told_stay_within_the_action_space():
+    venv = make_vec_env(env_id("HalfCheetah", latent=True), 1, seed=0, vec_env_cls=LocomotionVecEnv)
+    venv.set_options({"perturbations": [{"kind": "action_gain", "value": 0.25}]})
+    told = Told(venv)
+    told.reset()
+    told.step_async(np.full((1, 6), 0.5, np.float32))
+    np.testing.assert_array_equal(venv.actions, np.ones((1, 6), np.float32))

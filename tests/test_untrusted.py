@@ -247,3 +247,33 @@ def test_traces_with_pickled_objects_are_not_loaded(tmp_path, capsys):
     with np.load(trace, allow_pickle=True) as file:
         file["values"]
     assert marker.exists()
+
+
+OTHERS = {
+    "enjoy": lambda run, out: ["enjoy", "--model", run, "--no-render", "--episodes", "1"],
+    "convert": lambda run, out: ["convert", run, "--format", "onnx", "--to", out / "m.onnx", "--check", "1"],
+    "package": lambda run, out: ["package", run, "--to", out, "--episodes", "1", "--no-video"],
+    "record": lambda run, out: ["record", "--model", run, "--output", out / "m.png", "--steps", "1"],
+    "distill": lambda run, out: ["distill", "--model", run, "--out", out, "--no-progress"],
+}
+
+
+@pytest.mark.parametrize("armed", ["policy class", "vecnormalize.pkl", "env_wrapper", "environment"], indirect=True)
+@pytest.mark.parametrize("command", OTHERS)
+def test_no_other_command_runs_what_a_file_holds(armed, command, tmp_path, capsys, request):
+    run, marker, proof = armed
+    assert call(OTHERS[command](run, tmp_path / "out")) == 2
+    assert not marker.exists()
+    payload = request.node.callspec.params["armed"]
+    assert ("Write its value there" if payload in VALUES else "--trust") in capsys.readouterr().err
+    proof()
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("armed", ["policy class", "learning rate", "an unknown entry"], indirect=True)
+def test_the_study_of_severity_runs_nothing(armed):
+    run, marker, _ = armed
+    command = ["study", "severity", "--robot", "HalfCheetah", "--models", run / f"{NAME}.zip"]
+    with contextlib.suppress(Exception):
+        call([*command, "--episodes", "1", "--steps", "2"])
+    assert not marker.exists()

@@ -40,8 +40,15 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     """
     if layer_around(model) is not None or layer_around(getattr(model, "policy", None)) is not None:
         raise UserError("The model adapts by itself: it has an adaptive layer already. Use it as it is.")
+    if not callable(getattr(model, "predict", None)):
+        raise UserError(f"The model is a {type(model).__name__}, without `predict`: load it first, as PPO.load(...).")
     if normalize is None and isinstance(model, BaseAlgorithm):
         normalize = model.get_vec_normalize_env()
+        if normalize is None and model._last_original_obs is not None:
+            raise UserError(
+                "The model was trained with VecNormalize, and acts at random without its statistics: give environments "
+                "in it, VecNormalize.load('statistics.pkl', env)."
+            )
     normalization = Normalization() if normalize is None else Normalization.of(normalize)
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_plastic.adaptive.agents import as_actions, middle_and_half
 from sb3_plastic.errors import UserError
@@ -20,6 +21,10 @@ Array = NDArray[Any]
 BLOCK = 100  # steps for which an excitation lasts
 DISTURBED = 0.3  # probability that a motor is commanded otherwise
 NOISE = (0.0, 0.15, 0.3)  # standard deviations of the noise, one drawn per environment and block
+
+
+LEAST = 20
+"""Steps of each environment: a twentieth of them is held out."""
 
 
 class Transitions(NamedTuple):
@@ -78,6 +83,11 @@ def collect(
     return Transitions(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
 
 
+def vectorised(env: gym.Env[Any, Any] | VecEnv) -> VecEnv:
+    """An environment as a vector of one, as SB3 does. :param env: of either kind"""
+    return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+
+
 def raw(venv: VecEnv) -> VecEnv:
     """
     Environments without their VecNormalize.
@@ -101,7 +111,10 @@ def nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progr
     :param n_steps: steps of all environments together
     :param seed: of environments and excitation
     :param progress: is told
+    :raises UserError: if they are too few to hold some out
     """
+    if n_steps < LEAST * venv.num_envs:
+        raise UserError(f"n_steps must be at least {LEAST} for each of {venv.num_envs} environments, got {n_steps}.")
     middle, half = middle_and_half(agent.action_space)
     state: Any = None
 

@@ -12,12 +12,12 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_plastic.adaptive.agents import agent_of, as_actions, box, middle_and_half
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate
-from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
+from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw, vectorised
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
 from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
@@ -130,7 +130,7 @@ class AdaptivePolicy:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
         if forward_model == "spiking" and not len(net_arch):
             raise UserError("A spiking forward model needs a layer: net_arch=(192,), for instance; got none.")
-        venv = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        venv = vectorised(env)
         agent = agent_of(model, unwrap_vec_normalize(venv))
         observed, commanded = box("observation", model.observation_space), box("action", model.action_space)
         (n_observations,), (n_motors,) = observed.shape, commanded.shape
@@ -180,7 +180,7 @@ class AdaptivePolicy:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
         check_number("n_steps", n_steps, at_least=1, integer=True)
         check_number("seed", seed, at_least=0, integer=True)
-        zero, venv = self.layer.settings.sensor_zero, raw(env)
+        zero, venv = self.layer.settings.sensor_zero, raw(vectorised(env))
         if zero and isinstance(env, VecNormalize):  # inside a policy, the layer observes what is normalised
             venv = Normalization.of(env).around(venv)
         with Progress(False) as progress:
@@ -361,6 +361,8 @@ class AdaptivePolicy:
             "report": self.report,
         }
         config = to_plain(config, "the layer")  # or it is refused, before anything is written
+        if Path(folder).is_file():
+            raise UserError(f"{folder} is a file: a policy that adapts is a folder.")
         export_policy(self.agent.policy, Path(folder) / AGENT, self.agent.normalization, self.agent.training)
         write_layer(Path(folder), config, network.state_dict())
 
@@ -393,6 +395,3 @@ class AdaptivePolicy:
 def cut_of(n_steps: int) -> int:
     """How many steps of each environment are learned from; the others are held out. :param n_steps: all"""
     return max(int(n_steps * (1 - HELD_OUT)), 1)
-
-
-__all__ = ["AdaptivePolicy"]

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
@@ -19,7 +20,7 @@ from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.es.evaluator import SHARED_SEEDS, Evaluator, LocalEvaluator, environment_seeds, sub_batches
 from sb3_plastic.es.evolved import Evolved, get_vector, set_vector, take_actor
 from sb3_plastic.es.individuals import Individuals
-from sb3_plastic.es.logs import generation_statistics, shown_statistics
+from sb3_plastic.es.logs import ProgressBar, generation_statistics, shown_statistics, with_own_bar
 from sb3_plastic.es.normalization import held, merge
 from sb3_plastic.es.population import Population
 from sb3_plastic.es.rollout import Generation, Outcome, Player, Step
@@ -29,19 +30,6 @@ from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
 
 SelfPlasticES = TypeVar("SelfPlasticES", bound="PlasticES")
-
-
-class _ProgressBar(ProgressBarCallback):
-    """SB3's, which takes a call for a step of all environments: here some idle."""
-
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
-        self._shown = self.num_timesteps
-
-    def _on_step(self) -> bool:
-        self.pbar.update(self.num_timesteps - self._shown)
-        self._shown = self.num_timesteps
-        return True
 
 
 SCENARIO_FITNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -189,6 +177,7 @@ class PlasticES(WholeFiles):
             raise UserError(f"scenarios is a list with at least one scenario, or None, got {self.scenarios!r}.")
         self._setup_lr_schedule()
         check_number("learning_rate", self.lr_schedule(1.0), at_least=0)
+        get_obs_shape(self.observation_space)  # it refuses a space that SB3 does not support
         self.set_random_seed(self.seed)
         spaces_of = self.observation_space, self.action_space
         with self.kept_defaults():
@@ -371,9 +360,9 @@ class PlasticES(WholeFiles):
         return self
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
-        callback = super()._init_callback(callback)
+        callback = super()._init_callback(with_own_bar(callback))
         if progress_bar:
-            bar = _ProgressBar()
+            bar = ProgressBar()
             bar.init_callback(self)
             callback = CallbackList([callback, bar])
             callback.model = self  # both are ready

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a generation."""
+"""What TensorBoard and a progress bar show of a generation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.callbacks import CallbackList, ProgressBarCallback
 from stable_baselines3.common.policies import BaseModel
 
 from sb3_plastic.monitor import signal_statistics
@@ -56,3 +57,25 @@ def shown_statistics(policy: PlasticPolicy, shown: Sequence[Any]) -> dict[str, f
         actor_state = policy.split_state(policy.initial_state(1, random=False))[0]
         state = SNNState.from_tensors(actor_state)
         return signal_statistics(policy.snn.prepared().signals(features.unsqueeze(1), starts, state))
+
+
+class ProgressBar(ProgressBarCallback):
+    """SB3's, which takes a call for a step of all environments: here some idle."""
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._shown = self.num_timesteps
+
+    def _on_step(self) -> bool:
+        self.pbar.update(self.num_timesteps - self._shown)
+        self._shown = self.num_timesteps
+        return True
+
+
+def with_own_bar(callback: Any) -> Any:
+    """The same callback, or list of them, with our bar in place of SB3's. :param callback: as ``learn`` takes it"""
+    if isinstance(callback, list):
+        return [with_own_bar(one) for one in callback]
+    if isinstance(callback, CallbackList):
+        callback.callbacks = with_own_bar(callback.callbacks)
+    return ProgressBar() if type(callback) is ProgressBarCallback else callback

@@ -23,7 +23,7 @@ from sb3_plastic.export.plain import from_plain
 from sb3_plastic.observations import channels_first
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.spec import Perturbation
-from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml
+from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml, was_normalised
 from sb3_plastic.wrappers import VecPreviousActionReward
 
 
@@ -215,12 +215,13 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
         return None if path is None or is_adaptive_folder(path) else path
     candidates = statistics_files(path, zoo.folder)
     found = next((file for file in candidates if file.is_file()), None)
-    if found is None and zoo.normalises():
+    if found is None and (was_normalised(path) if zoo.folder is None else zoo.normalises()):
         names = ", ".join(dict.fromkeys(file.name for file in candidates))
         raise UserError(
-            f"{path} was trained with VecNormalize, as {zoo.folder}/config.yml says, and acts at random without its "
+            f"{path} was trained with VecNormalize, as {zoo.folder or 'it'} says, and acts at random without its "
             f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm, which "
-            "`evaluate`, `adapt`, `distill`, `export` and `package` take."
+            "`evaluate`, `adapt`, `distill`, `export` and `package` take. If it normalised rewards alone, those of any "
+            "VecNormalize with norm_obs=False will do."
         )
     return found
 

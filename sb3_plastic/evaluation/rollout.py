@@ -138,7 +138,7 @@ class _Recorder:
                 if t == sham_at:
                     self.onset[i, k] = t
             elif begins_at is not None:
-                if self.distance[i, k] >= begins_at:
+                if self.distance[i, k] >= begins_at and not done:  # or there is no such step
                     self.onset[i, k] = t + 1
             elif info.get("steps_since_onset", -1) >= 0:
                 self.onset[i, k] = t - info["steps_since_onset"]

@@ -1,6 +1,6 @@
 """Files from elsewhere: what they may ask for, and how they are read without running them. See docs/security.md."""
 
-from sb3_plastic.safe.archives import raw_data, safe_objects
+from sb3_plastic.safe.archives import raw_data, safe_objects, was_normalised
 from sb3_plastic.safe.classes import CLASSES, class_named, name_of
 from sb3_plastic.safe.documents import read_literal, read_yaml
 from sb3_plastic.safe.errors import DamagedError, RefusedError
@@ -22,4 +22,5 @@ __all__ = [
     "read_pickle",
     "read_yaml",
     "safe_objects",
+    "was_normalised",
 ]

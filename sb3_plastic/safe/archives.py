@@ -94,6 +94,16 @@ def raw_data(path: Path) -> dict[str, Any]:
     return data
 
 
+def was_normalised(path: Path) -> bool:
+    """
+    Whether a VecNormalize was around the environments of a model's training: SB3 then keeps the observations before it.
+
+    :param path: the model, a zip file
+    :raises DamagedError: if it is no model of SB3's
+    """
+    return raw_data(path).get("_last_original_obs") is not None
+
+
 def is_pickled(entry: Any) -> bool:
     """Whether an entry of ``data`` is a pickle."""
     return isinstance(entry, Mapping) and ":serialized:" in entry

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.export import Normalization
 from sb3_plastic.perturbations import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.kinds import KINDS
@@ -84,7 +84,7 @@ def forward_rewards(path: Path, conditions: Sequence[dict[str, Any]], args: argp
     env_kwargs = {"max_episode_steps": args.steps}
     venv = make_vec_env(env_id(args.robot, latent=True), n, env_kwargs=env_kwargs, vec_env_cls=LocomotionVecEnv)
     env = Normalization.load(next(path.parent.glob("*/vecnormalize.pkl"))).around(venv)
-    model = PPO.load(path, device="cpu")
+    model, _ = load_model(path)  # as data, nothing in it is run
     venv.set_options([condition for condition in conditions for _ in range(args.episodes)])
     seed_each(venv, (args.seed + i for _ in conditions for i in range(args.episodes)))
     obs: Any = env.reset()

@@ -1,0 +1,78 @@
+"""Perturbations that begin again, of which there are two, and what is drawn at each step."""
+
+import numpy as np
+from perturbation_helpers import Gauges, make, rollout
+
+from sb3_plastic.evaluation.protocols import onset_of
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule
+from sb3_plastic.perturbations.wrapper import PerturbSignals
+
+TWICE = {"form": "intermittent", "duration": 3, "pause": 4, "at": 2}  # steps 2 to 4, and 9 to 11
+
+
+def test_a_sense_that_sticks_again_keeps_the_value_that_it_has_then() -> None:
+    fresh = rollout(make("Hopper"), 12)[0]
+    seen = rollout(make("Hopper", perturbations=[{"kind": "obs_stuck", "schedule": TWICE}]), 12)[0]
+    np.testing.assert_array_equal(seen, fresh[[0, 1, 2, 3, 3, 3, 6, 7, 8, 9, 10, 10, 10]])
+
+
+def test_a_joint_that_locks_again_is_held_at_the_angle_that_it_has_then() -> None:
+    env = make("HalfCheetah", perturbations=[{"kind": "joint_lock", "target": "bfoot", "schedule": TWICE}])
+    env.reset(seed=0)
+    joint = env.model.joint("bfoot")
+    before = []
+    for t in range(10):
+        before.append(env.data.qpos[joint.qposadr[0]])
+        env.step(np.full(6, 0.5 if t < 6 else -0.5, np.float32))
+    (lock,) = (env.robot.locks[int(j)] for j in env.perturber.active[0].ids)
+    assert env.model.eq_data[lock, 0] == before[9]
+    assert abs(before[9] - before[2]) > 0.01
+
+
+def test_an_oracle_sees_each_of_two_perturbations_of_one_sensor() -> None:
+    entries = [{"kind": "obs_bias", "value": value, "target": [0]} for value in (0.2, 0.3)]
+    obs, _ = make("Hopper", perturbations=entries, observe_context=True).reset(seed=0)
+    assert obs[-2:].tolist() == [0.2, 0.3]
+
+
+def test_pushes_of_one_body_and_scales_of_one_limb_add_up() -> None:
+    one, two = (
+        make("Ant", perturbations=[{"kind": "push", "value": v} for v in values]) for values in ([0.5], [0.2, 0.3])
+    )
+    np.testing.assert_allclose(rollout(one, 10)[0], rollout(two, 10)[0], atol=1e-9)
+    small = [{"kind": "limb_scale", "value": value, "target": "ankle_1"} for value in (0.8, 0.5)]
+    once, twice = make("Ant", perturbations=[small[0] | {"value": 0.4}]), make("Ant", perturbations=small)
+    for env in (once, twice):
+        env.reset(seed=0)
+    np.testing.assert_allclose(once.model.geom_size, twice.model.geom_size)
+
+
+def test_noise_is_a_fraction_of_the_control_range_and_each_motor_has_its_own() -> None:
+    env = PerturbSignals(Gauges(), [{"kind": "action_noise", "value": 0.1}])
+    env.reset(seed=0)
+    middle = np.float32([0, 0.5, 1])
+    noise = np.array([env.step(middle)[4]["command"] for _ in range(1000)]) - middle
+    np.testing.assert_allclose(noise.std(0), [0.1, 0.05, 0.1], rtol=0.1)
+    assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.15
+
+
+def test_each_command_is_lost_with_the_probability() -> None:
+    env = PerturbSignals(Gauges(), [{"kind": "action_dropout", "value": 0.3}])
+    env.reset(seed=0)
+    lost = np.array([env.step(np.float32([0.5, 0.25, 0.5]))[4]["command"] for _ in range(1000)]) == 0
+    np.testing.assert_allclose(lost.mean(0), 0.3, atol=0.05)
+    assert np.abs(np.corrcoef(lost.T) - np.eye(3)).max() < 0.15
+
+
+def test_what_an_environment_gets_is_within_its_action_space() -> None:
+    env = PerturbSignals(Gauges(), [{"kind": "action_bias", "value": 1.0}])
+    env.reset(seed=0)
+    assert env.step(np.float32([0.5, 0.25, 1.5]))[4]["command"].tolist() == [1, 0.75, 2]
+
+
+def test_an_onset_is_drawn_before_how_long_it_takes() -> None:
+    ramp = Schedule("onset", at=Distribution("uniform", (2, 50)), ramp=Distribution("uniform", (1, 9)))
+    entry = Perturbation("gravity", 1.5, schedule=ramp)
+    for seed in range(5):
+        infos = rollout(make("Hopper", perturbations=[entry]), 52, seed=seed)[2]
+        assert [info["steps_since_onset"] for info in infos].index(0) - 1 == onset_of(entry, seed)
