@@ -94,6 +94,8 @@ def summary(policy: AdaptivePolicy) -> str:
     for name, rule in settings.rule.items():
         numbers = ", ".join(f"{key} {value:g}" for key, value in rule.items())
         lines.append(f"Learned for {name}: {numbers or 'nothing, calibration alone is as good'}.")
+    if shares.mean() > 0.1:
+        lines.append("More than a tenth is unexplained: a poor forward model makes a poor layer. Give it more --steps.")
     return "\n".join(lines)
 
 
@@ -102,21 +104,39 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic adapt", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add_model(parser, "file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add_model(parser, "file or folder of a model saved by SB3, sb3-contrib or sb3_plastic")
     add("--out", required=True, help="folder for the policy that adapts")
-    add("--steps", type=int, default=400_000, help="steps of the nominal robot, of all environments together")
-    add("--seed", type=int, default=0, help="of environments, excitation and training")
-    add("--n-envs", type=int, default=48, help="environments that are stepped at once")
+    add(
+        "--steps",
+        type=int,
+        default=400_000,
+        help="steps of the nominal robot, of all environments together (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of environments, excitation and training (default: %(default)s)")
+    add("--n-envs", type=int, default=48, help="environments that are stepped at once (default: %(default)s)")
     add("--episode-steps", type=int, help="time limit of an episode (default: the environment's own)")
-    add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot")
+    add("--forward-model", choices=BODIES, default="mlp", help="what predicts the nominal robot (default: %(default)s)")
     add("--net-arch", nargs="+", type=int, default=NET_ARCH, metavar="UNITS", help="its layers (default: 192 192)")
     add("--members", type=int, default=MEMBERS, metavar="N", help="networks whose mean it is (default: %(default)s)")
-    add("--hypotheses", nargs="+", choices=HYPOTHESES, default=DEFAULT, metavar="NAME", help="what may have changed")
+    add(
+        "--hypotheses",
+        nargs="+",
+        choices=HYPOTHESES,
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"what may have changed, of {', '.join(HYPOTHESES)} (default: {' '.join(DEFAULT)})",
+    )
     add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
-    add("--epochs", type=int, default=20, help="passes over the transitions")
+    add("--epochs", type=int, default=20, help="passes over the transitions (default: %(default)s)")
     add("--lifetime", action="store_true", help="keep estimates over episodes: a damaged robot stays damaged")
     add("--learn-rule", action="store_true", help="learn the rule of the synapses, too, on changes in hindsight")
-    add("--probing", type=float, default=PROBING, metavar="X", help="how commands vary while cables are in doubt")
+    add(
+        "--probing",
+        type=float,
+        default=PROBING,
+        metavar="X",
+        help="how commands vary while cables are in doubt (default: %(default)s)",
+    )
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
 

@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic distill", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add_model(parser, "the teacher: file of a model saved by SB3, sb3-contrib or sb3_plastic")
+    add_model(parser, "the teacher: file or folder of a model saved by SB3, sb3-contrib or sb3_plastic")
     add("--out", required=True, help="folder for the student")
     add(
         "--policy-kwargs", default="dict()", metavar="DICT", help="of PlasticPolicy, in Python; n_ticks is 4 by default"
@@ -147,8 +147,8 @@ def _parser() -> argparse.ArgumentParser:
         default=0.1,
         help="on continuous actions meanwhile, in half ranges (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="of environments, network and training")
-    add("--n-envs", type=int, default=8, help="environments that are stepped at once")
+    add("--seed", type=int, default=0, help="of environments, network and training (default: %(default)s)")
+    add("--n-envs", type=int, default=8, help="environments that are stepped at once (default: %(default)s)")
     add("--episode-steps", type=int, help="time limit of an episode (default: the environment's own)")
     add("--episodes", type=int, default=20, help="that teacher and student are judged on (default: %(default)s)")
     add("--tensorboard-log", metavar="DIR", help="write the loss there for TensorBoard")

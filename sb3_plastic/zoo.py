@@ -329,9 +329,14 @@ def check_names(algo: str, hyperparams: Params) -> None:
     :raises UserError: naming the most similar one
     """
     given_otherwise = {"self", "env", "device", "seed", "tensorboard_log", "verbose", "_init_setup_model"}
-    known = {*inspect.signature(rl_zoo3.ALGOS[algo].__init__).parameters} - given_otherwise | {*OF_RL_ZOO}
+    algorithm: Any = rl_zoo3.ALGOS[algo]
+    known = {*inspect.signature(algorithm.__init__).parameters} - given_otherwise | {*OF_RL_ZOO}
+    policy = algorithm.policy_aliases.get("MlpPolicy")
+    of_policy = {*getattr(policy, "options", ()), *(() if policy is None else inspect.signature(policy).parameters)}
     for name in hyperparams:
         if name not in known and "kwargs" not in known:
+            if name in of_policy:
+                raise UserError(f"{name!r} is an argument of the policy of {algo}: policy_kwargs:dict({name}=...).")
             raise unknown(f"hyperparameter of {algo}", name, sorted(known))
 
 

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
 from toy_robots import Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.adapt import summary
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.adaptive.agents import as_actions, box
 from sb3_plastic.adaptive.settings import LayerSettings
@@ -223,6 +224,13 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2
+
+
+def test_a_poor_forward_model_is_said_to_be_poor(fitted):
+    assert "poor" not in summary(fitted)
+    poor = dict.fromkeys(fitted.report["unexplained"], 0.3)
+    with_poor = AdaptivePolicy(fitted.agent, fitted.layer, report={**fitted.report, "unexplained": poor})
+    assert "a poor forward model makes a poor layer" in summary(with_poor)
 
 
 def test_a_folder_that_holds_something_else_is_refused_before_the_fit(tmp_path, capsys, pendulums, monkeypatch):

@@ -10,6 +10,8 @@ import pytest
 from command_line import answer
 from zoo_commands import ENV, ROOT, run, zoo
 
+from sb3_plastic.errors import UserError
+
 
 @pytest.mark.parametrize(
     ("command", "argument"),
@@ -118,3 +120,18 @@ def test_quickstart_is_quick_the_second_time(tmp_path):
     rows = re.findall(r"(plastic|static) +(?:│ +-?\d+ \(\d+\) ){3}", second)
     assert rows == ["plastic", "static"]
     assert second in first  # the same table again
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("n_ticks", "'n_ticks' is an argument of the policy of plastic_ppo: policy_kwargs:dict(n_ticks=...)"),
+        ("net_arch", "'net_arch' is an argument of the policy of plastic_ppo"),
+        ("n_epoch", "Unknown hyperparameter of plastic_ppo 'n_epoch'. Did you mean 'n_epochs'"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_answered_with_where_it_belongs(name, answer):
+    from sb3_plastic.zoo import check_names
+
+    with pytest.raises(UserError, match=re.escape(answer)):
+        check_names("plastic_ppo", {name: 1})

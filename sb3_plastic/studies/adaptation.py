@@ -196,9 +196,23 @@ def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--agents", nargs="+", metavar="LABEL=FOLDER,...", help="trained agents, one folder per trained seed")
     add("--logs", type=Path, default=Path(f"logs/{name}"), help="layers go there (default: %(default)s)")
-    add("--arms", nargs="+", default=preset.arms, choices=ARMS, metavar="ARM", help=f"of {', '.join(ARMS)}")
+    add(
+        "--arms",
+        nargs="+",
+        default=preset.arms,
+        choices=ARMS,
+        metavar="ARM",
+        help=f"of {', '.join(ARMS)} (default: {' '.join(preset.arms)})",
+    )
     suites = [*suite_names(), OF_THE_AGENT]
-    add("--suites", nargs="+", default=preset.suites, choices=suites, metavar="SUITE", help=f"of {', '.join(suites)}")
+    add(
+        "--suites",
+        nargs="+",
+        default=preset.suites,
+        choices=suites,
+        metavar="SUITE",
+        help=f"of {', '.join(suites)} (default: {' '.join(preset.suites)})",
+    )
     add("--tier", default=preset.tier, help="scenarios of the suites, of any robot (default: %(default)s)")
     add(
         "--scenarios",

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 STUDIES = {
     # name: (what takes its arguments, help); imported when it is called
     "temporal": ("sb3_plastic.studies.temporal.cli:main", "temporal tasks: plastic and static networks under noise"),
-    "learning": ("sb3_plastic.studies.learning:main", "HalfCheetah and Ant: plastic, static and MLP, a million steps"),
+    "learning": (
+        "sb3_plastic.studies.learning:main",
+        "four robots: plastic, static and MLP, a million steps; distilled",
+    ),
     "adaptation": (
         "sb3_plastic.studies.adaptation:main",
         "trained agents with and without the adaptive layer",

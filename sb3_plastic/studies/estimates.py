@@ -101,7 +101,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of("estimates", __doc__)
     add_out(parser)
     add = parser.add_argument
-    add("--agents", nargs="+", choices=AGENTS, default=list(AGENTS), metavar="AGENT", help=f"of {', '.join(AGENTS)}")
+    add(
+        "--agents",
+        nargs="+",
+        choices=AGENTS,
+        default=list(AGENTS),
+        metavar="AGENT",
+        help=f"of {'; '.join(AGENTS)} (default: all)",
+    )
     add("--layer", type=Path, default=Path(f"docs/results/adaptive/{ROBOT}-v5"), help="default: %(default)s")
     add("--logs", type=Path, default=Path("logs/estimates"), help="models go there (default: %(default)s)")
     add("--steps", type=whole, default=1_000_000, help="of each training (default: %(default)s)")

@@ -102,8 +102,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = parser_of("learning", __doc__)
     add_out(parser)
     parser.add_argument("--logs", type=Path, default=LOGS, help="models go there (default: %(default)s)")
-    parser.add_argument("--envs", nargs="+", default=ENVS[:2], choices=ENVS, help="default: %(default)s")
-    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
+    parser.add_argument("--envs", nargs="+", default=ENVS[:2], choices=ENVS, help=f"default: {' '.join(ENVS[:2])}")
+    parser.add_argument(
+        "--agents",
+        nargs="+",
+        default=list(AGENTS),
+        choices=AGENTS,
+        metavar="AGENT",
+        help=f"of {'; '.join(AGENTS)} (default: all)",
+    )
     parser.add_argument("--steps", type=whole, default=1_000_000, help="of each training (default: %(default)s)")
     parser.add_argument("--episodes", type=whole, default=EPISODES, help="of each evaluation (default: %(default)s)")
     add_running(parser, [0, 1, 2])

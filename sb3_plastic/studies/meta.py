@@ -80,8 +80,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = parser_of("meta", __doc__)
     add_out(parser)
-    parser.add_argument("--logs", type=Path, default=Path("logs/meta"), help="models and evaluations go there")
-    parser.add_argument("--robots", nargs="+", default=["HalfCheetah", "Ant"], choices=ROBOTS)
+    parser.add_argument(
+        "--logs", type=Path, default=Path("logs/meta"), help="models and evaluations go there (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--robots", nargs="+", default=["HalfCheetah", "Ant"], choices=ROBOTS, help="default: HalfCheetah Ant"
+    )
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS, help="default: all")
     parser.add_argument("--steps", type=whole, default=300_000, help="of each training (default: %(default)s)")
     tiers = load_suite("nda-v1").tiers

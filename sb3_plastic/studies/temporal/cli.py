@@ -34,7 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="default: all")
     add_running(parser, [0, 1, 2, 3, 4])
     parser.add_argument(
-        "--grid-seeds", type=whole, default=1, metavar="N", help="how many of the seeds the rest of the grid gets"
+        "--grid-seeds",
+        type=whole,
+        default=1,
+        metavar="N",
+        help="how many of the seeds the rest of the grid gets (default: %(default)s)",
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--smoke", action="store_true", help="a few updates of a few networks: does it run?")
