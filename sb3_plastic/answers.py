@@ -33,8 +33,7 @@ def is_users(error: Exception) -> bool:
     raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
     if isinstance(error, NameError) and raised_in == "<string>":
         return True  # evaluated from -params
-    utils = sys.modules.get("rl_zoo3.utils")
-    if isinstance(error, TypeError) and utils is not None and raised_in == utils.__file__:
+    if isinstance(error, TypeError) and raised_in == getattr(sys.modules.get("rl_zoo3.utils"), "__file__", None):
         return True  # a callback or a wrapper of the configuration, with arguments that it does not take
     is_check = isinstance(error, ValueError | AssertionError | ImportError | SyntaxError)
     # Of the packages themselves: the path of all libraries names a clone that its .venv lies in.

@@ -14,10 +14,11 @@ ALLOWED = {
     "algorithms": "errors",
     "answers": "errors",
     "files": "",
+    "seals": "",
     "versions": "",
     "progress": "",
     "safe": "errors",
-    "export": "errors files versions safe seeding",
+    "export": "errors files seals versions safe seeding",
     "observations": "errors",
     "seeding": "",
     "copying": "",
@@ -27,8 +28,8 @@ ALLOWED = {
     "simulator": "",
     "perturbations": "errors files progress seeding simulator",
     "undisturbed": "",
-    "adaptive": "errors files progress safe export snn undisturbed",
-    "evaluation": "copying seeding errors finite algorithms files versions safe export observations wrappers "
+    "adaptive": "errors files seals progress safe export snn undisturbed",
+    "evaluation": "copying seeding errors finite algorithms files seals versions safe export observations wrappers "
     "perturbations adaptive simulator progress undisturbed",
     "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
@@ -52,7 +53,7 @@ ALLOWED = {
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms evaluation tuning",
-    "studies": "adaptive wrappers export safe seeding errors es snn tasks files perturbations evaluation report ppo "
+    "studies": "adaptive wrappers export safe seals seeding errors es snn tasks files perturbations evaluation report ppo "
     "zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "

@@ -18,8 +18,8 @@ from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.environment import zoo_files
-from sb3_plastic.files import digest
 from sb3_plastic.safe import RefusedError
+from sb3_plastic.seals import digest
 from sb3_plastic.simulator import is_headless
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"

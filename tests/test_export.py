@@ -310,7 +310,7 @@ def test_a_class_of_the_users_own_is_refused_with_the_way_out(tmp_path):
 
 def rewritten(folder, change):
     """The folder, with a change in its configuration by somebody who knows how checksums are made."""
-    from sb3_plastic.files import digest
+    from sb3_plastic.seals import digest
 
     config = json.loads((folder / "config.json").read_text())
     change(config)

@@ -29,7 +29,7 @@ from sb3_plastic.evaluation.environment import TrainedIn, find_training
 from sb3_plastic.evaluation.film import STRIP, Shot, compose, find_onset, shoot
 from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
 from sb3_plastic.evaluation.film_layer import HEIGHT, Belief, shown_hypothesis
-from sb3_plastic.evaluation.layer_signals import layer_signals
+from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.export import load_policy
 from sb3_plastic.perturbations import ROBOTS, env_id
@@ -224,7 +224,7 @@ def test_the_agent_that_ships_finds_out_how_its_motors_are_plugged_in() -> None:
     shots = shoot(Player(model), find_training(folder), soon, seed=0, first=119, n_steps=1, width=16, height=16)
     assert [shots[39].belief.acting, shots[-1].belief.acting] == ["nominal", "plugs"]
     assert shots[-1].speed > 3
-    signals = layer_signals(model, find_training(folder), soon, after=40)
+    signals = signals_around_onset(model, find_training(folder), soon, after=40)
     assert signals["before/acting/nominal"] == 1
     assert signals["after/acting/plugs"] > 0.5
     assert signals["after/surprise"] > 3 * signals["before/surprise"]

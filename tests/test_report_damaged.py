@@ -12,9 +12,9 @@ from evaluation_helpers import write_results
 from markdown_it import MarkdownIt
 
 from sb3_plastic import cli
-from sb3_plastic.files import seal
 from sb3_plastic.report import read_results, write_report
 from sb3_plastic.report.document import Document
+from sb3_plastic.seals import seal
 
 TRACE = "onset__nda-v1-extrap1-mass-onset__intact.npz"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import unexplained
 from sb3_plastic.adaptive.hindsight import DECODERS, learn_rule_of, sequences_of
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
+from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
 from sb3_plastic.adaptive.settings import LayerSettings
 
@@ -36,7 +36,7 @@ CALM_QUANTILE = 0.99
 """Nominal errors stay within the dead zone in this share of the steps."""
 
 
-def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[LayerState]:
+def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[AdaptiveState]:
     """
     Run the layer beside an agent that it does not influence. It learns, and does not act.
 

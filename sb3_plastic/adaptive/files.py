@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export.folder import CONFIG as AGENT_CONFIG
-from sb3_plastic.files import broken_seal, replace_file, seal
+from sb3_plastic.files import replace_file
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.seals import broken_seal, seal
 
 CONFIG, TENSORS, AGENT = "adaptive.json", "adaptive.safetensors", "agent"
 CHECKED = (TENSORS, f"{AGENT}/{AGENT_CONFIG}")  # the agent's configuration holds the checksum of its tensors

@@ -31,7 +31,7 @@ UNSEEN = 1e6
 """Variance, as a multiple of R, of a component that was not finite."""
 
 
-class LayerState(NamedTuple):
+class AdaptiveState(NamedTuple):
     """
     Of B environments; the first axis of every array.
 
@@ -67,7 +67,7 @@ class LayerState(NamedTuple):
         return (*self[:-1], *(array for synapses in self.synapses for array in synapses))
 
     @classmethod
-    def from_arrays(cls, arrays: tuple[Array, ...]) -> LayerState:
+    def from_arrays(cls, arrays: tuple[Array, ...]) -> AdaptiveState:
         """The inverse of :meth:`arrays`."""
         n, width = len(cls._fields) - 1, len(Synapses._fields)
         rest = arrays[n:]
@@ -121,14 +121,14 @@ class AdaptiveLayer:
         unexplained[: len(self.settings.unexplained)] = self.settings.unexplained
         return Sizes(self.model.n_motors, self.components, self.mean, self.std, self.scale, zero, unexplained)
 
-    def initial_state(self, n_envs: int) -> LayerState:
+    def initial_state(self, n_envs: int) -> AdaptiveState:
         """
         The state before the first observation of an episode.
 
         :param n_envs: B
         """
         C, A, K = len(self.components), self.model.n_motors, len(self.hypotheses)
-        return LayerState(
+        return AdaptiveState(
             steps=np.zeros(n_envs, np.int64),
             observation=np.tile(self.mean, (n_envs, 1)),
             seen=np.ones((n_envs, C), bool),
@@ -146,7 +146,7 @@ class AdaptiveLayer:
             ),
         )
 
-    def reset(self, state: LayerState, rows: Array, keep_estimates: bool = False) -> LayerState:
+    def reset(self, state: AdaptiveState, rows: Array, keep_estimates: bool = False) -> AdaptiveState:
         """
         Clear the rows of environments that start an episode.
 
@@ -161,12 +161,12 @@ class AdaptiveLayer:
             fresh = _with_estimates(fresh, state)
         return merge(rows, fresh, state)
 
-    def forget(self, state: LayerState, rows: Array) -> LayerState:
+    def forget(self, state: AdaptiveState, rows: Array) -> AdaptiveState:
         """The same state, with all that was learned forgotten in some rows (bool [B])."""
         fresh = self.initial_state(len(rows))
         return merge(rows, _with_estimates(state, fresh), state)
 
-    def fill(self, state: LayerState, o: Array) -> tuple[Array, Array]:
+    def fill(self, state: AdaptiveState, o: Array) -> tuple[Array, Array]:
         """
         Replace what is not finite, or absurd, by what the hypothesis that acts expects.
 
@@ -189,7 +189,7 @@ class AdaptiveLayer:
         expected[:, self.components] += begun * change * self.scale
         return np.where(finite, o, expected), finite[:, self.components]
 
-    def observe(self, state: LayerState, o: Array, seen: Array) -> LayerState:
+    def observe(self, state: AdaptiveState, o: Array, seen: Array) -> AdaptiveState:
         """
         Learn from what the last command did. Rows at the start of an episode stay as they are.
 
@@ -226,7 +226,7 @@ class AdaptiveLayer:
         after = state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
         return after if begun.all() else merge(begun, after, state)
 
-    def sense(self, state: LayerState, o: Array) -> Array:
+    def sense(self, state: AdaptiveState, o: Array) -> Array:
         """
         What the actor should see.
 
@@ -241,7 +241,7 @@ class AdaptiveLayer:
             sensed[rows] = self.hypotheses[k].sense(mean, o[rows], state.commands[rows], self.predictor)
         return sensed
 
-    def command(self, state: LayerState, o: Array, seen: Array, intended: Array) -> tuple[Array, LayerState]:
+    def command(self, state: AdaptiveState, o: Array, seen: Array, intended: Array) -> tuple[Array, AdaptiveState]:
         """
         What the motors are told.
 
@@ -271,7 +271,7 @@ class AdaptiveLayer:
             R=p.R,
         )
 
-    def _varied(self, state: LayerState, u: Array) -> Array:
+    def _varied(self, state: AdaptiveState, u: Array) -> Array:
         if not (self.asking and self.settings.probing and state.acting.any()) or self.settings.always is not None:
             return u
         by = self.settings.probing * self.signs[state.steps % PERIOD]
@@ -284,18 +284,18 @@ class AdaptiveLayer:
 
         return varied(u, by, state.evidence + state.hint, state.acting, head_start, self.asking, doubt_of)
 
-    def _rows_acting(self, state: LayerState) -> list[tuple[int, Array]]:
+    def _rows_acting(self, state: AdaptiveState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""
         n_rows = np.bincount(state.acting)
         return [(k, (state.acting == k).nonzero()[0]) for k in range(1, len(n_rows)) if n_rows[k]]
 
 
-def merge(rows: Array, a: LayerState, b: LayerState) -> LayerState:
+def merge(rows: Array, a: AdaptiveState, b: AdaptiveState) -> AdaptiveState:
     """Of some rows (bool [B]) the one state, of the others the other."""
-    return LayerState.from_arrays(tuple(_where(rows, x, y) for x, y in zip(a.arrays(), b.arrays(), strict=True)))
+    return AdaptiveState.from_arrays(tuple(_where(rows, x, y) for x, y in zip(a.arrays(), b.arrays(), strict=True)))
 
 
-def _with_estimates(state: LayerState, of: LayerState) -> LayerState:
+def _with_estimates(state: AdaptiveState, of: AdaptiveState) -> AdaptiveState:
     """The same state, with all that was learned as another has it."""
     return state._replace(evidence=of.evidence, hint=of.hint, noise=of.noise, acting=of.acting, synapses=of.synapses)
 

@@ -23,7 +23,7 @@ from sb3_plastic.adaptive.fit import fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
+from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Synapses
@@ -192,7 +192,7 @@ class AdaptivePolicy:
 
     # Acting
 
-    def initial_state(self, n_envs: int) -> LayerState:
+    def initial_state(self, n_envs: int) -> AdaptiveState:
         """The layer's state before the first observation of an episode. :param n_envs: B"""
         return self.layer.initial_state(n_envs)
 
@@ -246,7 +246,9 @@ class AdaptivePolicy:
         out = out.astype(self.action_space.dtype, copy=False)
         return (out[0] if single else out), (*layer.arrays(), *(agent_state or ()))
 
-    def split_state(self, state: tuple[Array, ...] | None, n_envs: int) -> tuple[LayerState, tuple[Array, ...] | None]:
+    def split_state(
+        self, state: tuple[Array, ...] | None, n_envs: int
+    ) -> tuple[AdaptiveState, tuple[Array, ...] | None]:
         """
         The layer's part of a state, and the agent's.
 
@@ -267,7 +269,7 @@ class AdaptivePolicy:
             )
         if len(state) < n:
             raise UserError(f"A state has at least {n} arrays, got {len(state)}: pass back what predict returned.")
-        return LayerState.from_arrays(tuple(state[:n])), tuple(state[n:]) or None
+        return AdaptiveState.from_arrays(tuple(state[:n])), tuple(state[n:]) or None
 
     # Controls: the same policy with its adaptation taken away. What `evaluate` asks of a policy that is plastic.
 

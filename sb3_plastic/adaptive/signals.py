@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sb3_plastic.adaptive.layer import AdaptiveLayer, LayerState
+from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.responsibility import needed, probabilities
 
 
-def signals_of(layer: AdaptiveLayer, states: Iterable[LayerState]) -> dict[str, float]:
+def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[str, float]:
     """
     - ``surprise``: of nominal, near 1 where all is as expected; ``surprise_relative``: as a multiple of its threshold
     - ``noise``: that no hypothesis explains, as a multiple of the forward model's
@@ -29,7 +29,7 @@ def signals_of(layer: AdaptiveLayer, states: Iterable[LayerState]) -> dict[str, 
     return values | {"surprise_relative": means["surprise"] / layer.rates[0].threshold}
 
 
-def _of_step(layer: AdaptiveLayer, state: LayerState) -> dict[str, float]:
+def _of_step(layer: AdaptiveLayer, state: AdaptiveState) -> dict[str, float]:
     """Means over environments; of estimates and spreads those of squares."""
     values = {"surprise": state.synapses[0].surprise.mean(), "noise": state.noise.mean()}
     chances = probabilities(state.evidence + state.hint, needed(layer.settings.head_start, state.noise)).mean(0)

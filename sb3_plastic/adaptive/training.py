@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_n
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_plastic.adaptive.agents import as_actions, box, middle_and_half
-from sb3_plastic.adaptive.layer import LayerState
+from sb3_plastic.adaptive.layer import AdaptiveState
 from sb3_plastic.adaptive.policy import AdaptivePolicy
 from sb3_plastic.adaptive.synapses import variances
 from sb3_plastic.errors import UserError
@@ -78,7 +78,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
             shown["context"] = spaces.Box(space.low[self._n :], space.high[self._n :], dtype=np.float64)
         super().__init__(venv, spaces.Dict(shown))
         self._actions, (self._middle, self._half) = actions, middle_and_half(actions)
-        self.state: LayerState = self.layer.initial_state(venv.num_envs)
+        self.state: AdaptiveState = self.layer.initial_state(venv.num_envs)
         self._o, self._seen = self.layer.fill(self.state, self.state.observation)
 
     def reset(self) -> dict[str, Array]:

@@ -16,7 +16,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
 from sb3_plastic.evaluation.environment import find_training, perturbable, robot_of
 from sb3_plastic.evaluation.evaluate import check_evaluation, evaluate_adaptation
-from sb3_plastic.evaluation.layer_signals import layer_signals
+from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
@@ -149,7 +149,7 @@ class AdaptationEvalCallback(BaseCallback):
         given = {name: self.settings[name] for name in ("env", "env_kwargs", "wrappers")}
         trained = find_training(None, ModelSettings(**given, vec_normalize=statistics))
         perturbations = find_scenario(self.watched, robot_of(trained.env_id)).perturbations
-        return layer_signals(self.model, trained, perturbations)
+        return signals_around_onset(self.model, trained, perturbations)
 
 
 def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:

@@ -37,11 +37,12 @@ from sb3_plastic.evaluation.records import (
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
-from sb3_plastic.files import seal, write_json
+from sb3_plastic.files import write_json
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.seals import seal
 from sb3_plastic.seeding import seed_actions
 from sb3_plastic.undisturbed import undisturbed_torch
 

@@ -19,7 +19,7 @@ from sb3_plastic.seeding import seed_each
 from sb3_plastic.undisturbed import undisturbed_torch
 
 
-def layer_signals(
+def signals_around_onset(
     model: Any, trained: TrainedIn, perturbations: Sequence[Perturbation], seed: int = 0, after: int = 100
 ) -> dict[str, float]:
     """

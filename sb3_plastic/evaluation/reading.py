@@ -15,8 +15,8 @@ import pandas as pd
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.measures import MEASURES
 from sb3_plastic.evaluation.records import COLUMNS, CONTROLS, PROTOCOLS, RECORDS, SETTINGS, SUMMARY, TRACES, Cell, Trace
-from sb3_plastic.files import SUMS, broken_seal
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.seals import SUMS, broken_seal
 
 AGAIN = "Delete it and start the same `sb3-plastic evaluate` again: it goes on with what is complete."
 

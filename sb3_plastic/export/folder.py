@@ -17,8 +17,9 @@ import safetensors.torch
 from torch import Tensor
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.files import broken_seal, is_taken, replace_file, seal
+from sb3_plastic.files import is_taken, replace_file
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.seals import broken_seal, seal
 
 CONFIG, TENSORS = "config.json", "policy.safetensors"
 RESULTS = "results.json"  # of a package, beside them

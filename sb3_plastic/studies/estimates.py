@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 from sb3_plastic.adaptive.files import CONFIG, read_config
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
-from sb3_plastic.files import SUMS
 from sb3_plastic.perturbations.spec import parse
 from sb3_plastic.perturbations.suites import Scenario
+from sb3_plastic.seals import SUMS
 from sb3_plastic.studies.commands import configuration, train_once
 from sb3_plastic.studies.damage import JOINTS, ROBOT, Entry
 from sb3_plastic.studies.evolution_report import each, score

@@ -58,7 +58,7 @@ class Recipe(NamedTuple):
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """
     What is known of a training that goes on.
 
@@ -114,7 +114,9 @@ def train(how: Recipe, folder: Path, steps: int, seed: int, minutes: float, n_po
     with TemporaryDirectory() as scratch:
         last = newest(folder)
         model = _model(how, Path(scratch), None if last is None else last / f"{file_stem(how)}.zip", seed)
-        progress = Progress() if last is None else Progress(**json.loads((last / "progress.json").read_text()))
+        progress = (
+            TrainingProgress() if last is None else TrainingProgress(**json.loads((last / "progress.json").read_text()))
+        )
         watch = _Watch(how, folder, judge, progress, steps // n_points, minutes, seed, n_episodes)
         if model.num_timesteps < steps:
             with suppress(OutOfTimeError):
@@ -169,7 +171,7 @@ class _Watch(BaseCallback):
         how: Recipe,
         folder: Path,
         judge: VecNormalize,
-        progress: Progress,
+        progress: TrainingProgress,
         spacing: int,
         minutes: float,
         seed: int,
@@ -209,7 +211,7 @@ class _Watch(BaseCallback):
         self.since = now
 
 
-def _checkpoint(how: Recipe, folder: Path, model: BaseAlgorithm, progress: Progress) -> None:
+def _checkpoint(how: Recipe, folder: Path, model: BaseAlgorithm, progress: TrainingProgress) -> None:
     """Write all files, then give their folder its name at once, then remove older ones."""
     part, name = folder / "unfinished", file_stem(how)
     shutil.rmtree(part, ignore_errors=True)
