@@ -53,8 +53,8 @@ ALLOWED = {
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms evaluation tuning",
-    "studies": "adaptive wrappers export safe seals seeding errors es snn tasks files perturbations evaluation report ppo "
-    "zoo versions undisturbed",
+    "studies": "adaptive wrappers export safe seals seeding errors es snn tasks files perturbations evaluation report "
+    "ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
     "observations snn",
