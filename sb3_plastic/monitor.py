@@ -12,7 +12,7 @@ from torch import Tensor
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.options import ACTOR
 from sb3_plastic.buffers import ChunkedRolloutBuffer, Sequences
-from sb3_plastic.observations import Obs
+from sb3_plastic.observations import Obs, stack_obs
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.snn.network import LayerSignals
 from sb3_plastic.snn.state import SNNState, tensors_from_arrays
@@ -86,10 +86,7 @@ def episode_sequences(
     start = policy.initial_state(1, random=False)
     # An adaptive layer's arrays come first; the last state is followed by no step.
     steps = [start, *(tensors_from_arrays(state[-len(start) :], start) for state in states)][: len(seen)]
-    first = seen[0]
-    joined = (
-        {key: torch.cat([obs[key] for obs in seen]) for key in first} if isinstance(first, dict) else torch.cat(seen)
-    )
+    joined = stack_obs(seen, torch.cat)
     starts = torch.zeros(1, len(seen), dtype=torch.bool, device=policy.device)
     starts[0, 0] = True
     return Sequences(joined, starts, tuple(torch.cat(tensors) for tensors in zip(*steps, strict=True)))

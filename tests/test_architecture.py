@@ -49,7 +49,7 @@ ALLOWED = {
     "distill": "distillation errors evaluation export files progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
-    "es": "copying seeding errors export versions finite snn observations policies stepper monitor saving",
+    "es": "buffers copying seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms evaluation tuning",

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import CallbackList, ProgressBarCallback
-from stable_baselines3.common.policies import BaseModel
 
-from sb3_plastic.monitor import signal_statistics
+from sb3_plastic.buffers import Sequences
+from sb3_plastic.monitor import layer_signals, signal_statistics
+from sb3_plastic.observations import stack_obs
 from sb3_plastic.policies import PlasticPolicy
-from sb3_plastic.snn.state import SNNState
-from sb3_plastic.stepper import evaluating
 
 
 def generation_statistics(total: np.ndarray, fitness: np.ndarray, scenarios: Sequence[Any] | None) -> dict[str, float]:
@@ -43,20 +42,11 @@ def shown_statistics(policy: PlasticPolicy, shown: Sequence[Any]) -> dict[str, f
     :param shown: T normalised observations, [1, ...] each, from the start of an episode
     :return: see :func:`sb3_plastic.monitor.signal_statistics`
     """
-    first = shown[0]
-    arrays = (
-        {key: np.concatenate([obs[key] for obs in shown]) for key in first}
-        if isinstance(first, dict)
-        else np.concatenate(shown)
-    )
     starts = torch.zeros(len(shown), 1, dtype=torch.bool, device=policy.device)
     starts[0] = True
-    with torch.no_grad(), evaluating(policy):
-        obs, _ = policy.obs_to_tensor(arrays)
-        features = BaseModel.extract_features(policy, obs, policy.pi_features_extractor)
-        actor_state = policy.split_state(policy.initial_state(1, random=False))[0]
-        state = SNNState.from_tensors(actor_state)
-        return signal_statistics(policy.snn.prepared().signals(features.unsqueeze(1), starts, state))
+    obs, _ = policy.obs_to_tensor(stack_obs(shown, np.concatenate))
+    chunk = Sequences(obs, starts, policy.initial_state(1, random=False))
+    return signal_statistics(layer_signals(policy, chunk))
 
 
 class ProgressBar(ProgressBarCallback):

@@ -21,7 +21,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replacing
 from sb3_plastic.interchange.frozen import FrozenLayer, freeze
-from sb3_plastic.interchange.step import DeterministicStep, check_convertible, read_out
+from sb3_plastic.interchange.step import DeterministicStep, begun, check_convertible, read_out
 from sb3_plastic.snn.neurons import NEURONS
 
 DT = 1e-4
@@ -153,12 +153,7 @@ class NirPolicy:
     ) -> tuple[np.ndarray, tuple[Tensor, ...]]:
         """As in SB3; the most likely action, always. The state is a tuple of tensors."""
         obs = torch.as_tensor(observation)
-        fresh = self.initial_state(len(obs))
-        if state is None:
-            state = fresh
-        elif episode_start is not None:
-            starts = torch.as_tensor(np.asarray(episode_start, bool)).view(-1, 1)
-            state = tuple(torch.where(starts, new, old) for new, old in zip(fresh, state, strict=True))
+        state = begun(state, self.initial_state(len(obs)), episode_start)
         net, none = self.coding.policy.snn, torch.zeros(len(obs), dtype=torch.bool)
         x, _ = net.encoder(self.coding.features(obs).unsqueeze(0), none.unsqueeze(0), torch.zeros(len(none), 0))
         trains, membranes = self.spikes(x[0], state[:-1])

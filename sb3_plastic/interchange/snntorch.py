@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.interchange.frozen import freeze
-from sb3_plastic.interchange.step import DeterministicStep, check_convertible, read_out
+from sb3_plastic.interchange.step import DeterministicStep, begun, check_convertible, read_out
 
 
 class SnnTorchPolicy(nn.Module):
@@ -92,10 +92,5 @@ class SnnTorchPolicy(nn.Module):
             *(torch.zeros(len(obs), layer.n_neurons) for layer in net.layers),
             net.readout.initial_state(len(obs), False),
         )
-        if state is None:
-            state = fresh
-        elif episode_start is not None:
-            starts = torch.as_tensor(np.asarray(episode_start, bool)).view(-1, 1)
-            state = tuple(torch.where(starts, new, old) for new, old in zip(fresh, state, strict=True))
-        action, after = self(obs, state)
+        action, after = self(obs, begun(state, fresh, episode_start))
         return action.numpy(), after

@@ -170,3 +170,19 @@ def state_names(net: PlasticSNN) -> list[str]:
     names = ["encoder", *(f"layer{i}.{name}" for i in range(len(net.layers)) for name in LayerState._fields), "readout"]
     tensors = net.initial_state(1, random=False).tensors()
     return [name for name, tensor in zip(names, tensors, strict=True) if tensor.numel()]
+
+
+def begun(state: Any, fresh: tuple[Tensor, ...], episode_start: Any) -> tuple[Tensor, ...]:
+    """
+    The state with which a step begins: afresh where an episode does.
+
+    :param state: tensors [B, ...]; None: no episode has begun
+    :param fresh: the state at the start of an episode, alike
+    :param episode_start: bool [B]; None: nowhere
+    """
+    if state is None:
+        return fresh
+    if episode_start is None:
+        return tuple(state)
+    starts = torch.as_tensor(np.asarray(episode_start, bool)).view(-1, 1)
+    return tuple(torch.where(starts, new, old) for new, old in zip(fresh, state, strict=True))
