@@ -13,12 +13,14 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from toy_robots import Robots
 
+import sb3_plastic.adaptive.beside as beside
 from sb3_plastic import PlasticES, PlasticPPO, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.beside import LayerBeside
+from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import echoes
 from sb3_plastic.adaptive.options import LayerOptions
-from sb3_plastic.adaptive.rollouts import transitions_of
+from sb3_plastic.adaptive.rollouts import split, transitions_of
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
 from sb3_plastic.wrappers import VecPreviousActionReward
@@ -384,3 +386,52 @@ def test_nominal_may_be_named_and_a_hypothesis_is_a_name():
     assert LayerOptions.of(named).names() == ("nominal", "motors")
     with pytest.raises(UserError, match="is a name, got"):
         LayerOptions.of(dict(hypotheses=[["motors"]]))
+
+
+def rollout_of(n_steps=16, n=2, value=None):
+    rng = np.random.default_rng(0)
+    o = rng.normal(size=(n_steps, n, 3)).astype(np.float32)
+    a = rng.uniform(-1, 1, (n_steps, n, 2)).astype(np.float32)
+    return Transitions(
+        o,
+        a,
+        o + 1 if value is None else o + value * rng.normal(size=o.shape).astype(np.float32),
+        np.zeros((n_steps, n), bool),
+    )
+
+
+def small_layer(**options):
+    options = beside.LayerOptions.of(dict(net_arch=[4], epochs=1, batch_size=8, **options))
+    return beside.LayerBeside(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)), options)
+
+
+def test_beside_a_training_the_learning_rate_falls_with_it():
+    layer, rollout = small_layer(learning_rate=0.1), rollout_of(value=1.0)
+    rates = []
+    for remaining in (1.0, 0.25, -0.1):
+        layer.learn(rollout, remaining)
+        rates.append(layer._optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.025, 0.0])
+
+
+def test_what_is_held_out_is_not_learned_from_and_the_window_forgets():
+    layer, seen = small_layer(window=20), []
+    for t in range(4):
+        o = np.full((16, 2, 3), 10.0 * t, np.float32) + np.random.default_rng(t).normal(size=(16, 2, 3)).astype(
+            np.float32
+        )
+        o[:, 1] += 1000  # the environment that is held out
+        layer.learn(Transitions(o, np.zeros((16, 2, 2), np.float32), o + o, np.zeros((16, 2), bool)), 1.0)
+        seen.append(layer.model.mean.mean().item())
+    # At most the last two rollouts, of the first environment.
+    assert seen == pytest.approx([0, 5, 15, 25], abs=0.5)
+
+
+def test_of_one_environment_the_last_fifth_is_held_out():
+    rollout = rollout_of(10, 1)
+    training, held_out = split(rollout)
+    assert np.array_equal(training.o, rollout.o[:8])
+    assert np.array_equal(held_out.o, rollout.o[8:])
+    training, held_out = split(rollout_of(10, 16))
+    assert (training.o.shape[1], held_out.o.shape[1]) == (14, 2)
+    assert np.array_equal(held_out.a, rollout_of(10, 16).a[:, 14:])

@@ -7,8 +7,9 @@ import pytest
 import torch
 from toy_robots import NOISE, A, B, Robots, linear_model, play, policy
 
+import sb3_plastic.adaptive.calibration as calibration
 from sb3_plastic.adaptive import differentiable, hindsight, synapses
-from sb3_plastic.adaptive.calibration import calibrate
+from sb3_plastic.adaptive.calibration import calibrate, replay
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.differentiable import TensorSynapses
 from sb3_plastic.adaptive.hindsight import DECODERS, draw, learn_rule_of, sequences_of, tensor_rates
@@ -124,3 +125,50 @@ def test_what_is_no_rule_is_refused():
         with_rule(rates, {"caution": 0})
     with pytest.raises(UserError, match="gather more steps"):
         sequences_of(linear_model(), walk(10))
+
+
+def test_thresholds_are_quantiles_of_what_the_layer_shows_on_nominal_transitions():
+    p, held_out = policy(("motors",)), walk(60)
+    noise = 0.03 * np.random.default_rng(1).normal(size=held_out.after.shape)  # more than the model knows of
+    held_out = held_out._replace(after=held_out.after + noise)
+    settings = calibrate(p.layer, held_out)
+    fresh = type(p.layer)(p.layer.model, replace(p.layer.settings, surprise_threshold={}, calm=0.0))
+    nominal = [state.synapses[0] for state in replay(fresh, held_out)]
+    surprise = np.array([s.surprise for s in nominal])
+    assert settings.surprise_threshold["nominal"] == pytest.approx(1.5 * np.quantile(surprise, 0.999), abs=1e-3)
+    errors = surprise * np.maximum([s.noise for s in nominal], 1)
+    assert settings.calm == pytest.approx(np.quantile(errors, 0.99), abs=1e-3)
+
+
+def test_the_head_start_is_what_evidence_and_hints_reach_under_the_calibrated_thresholds(monkeypatch):
+    monkeypatch.setattr(calibration, "HEAD_START", (-100.0, 100.0))
+    p, held_out = policy(("motors",)), walk(60)
+    settings = calibrate(p.layer, held_out)
+    states = [*replay(type(p.layer)(p.layer.model, replace(settings, calm=0.0)), held_out)]
+    largest = [(s.evidence + s.hint).max(1) for s in states]
+    assert settings.head_start == pytest.approx(np.quantile(largest, 0.99), abs=2e-3)
+    assert abs(settings.head_start - np.quantile([s.evidence.max(1) for s in states], 0.99)) > 0.01
+
+
+def test_while_it_is_calibrated_the_layer_forgets_where_an_episode_starts():
+    held_out = walk(20, 4)
+    starts = held_out.starts.copy()
+    starts[9, 2] = True
+    states = list(replay(policy().layer, held_out._replace(starts=starts)))
+    # What was learned from the first step of an episode: as if there had been nothing before.
+    alone = list(replay(policy().layer, Transitions(*(x[9:, 2:3] for x in held_out))))
+    for mine, its in zip(states[9:], alone, strict=True):
+        for a, b in zip(mine.arrays(), its.arrays(), strict=True):
+            np.testing.assert_allclose(a[2], b[0], atol=1e-9)
+    assert [state.steps[2] for state in states[8:10]] == [9, 1]
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_reading_that_is_not_finite_spoils_no_calibration(bad):
+    held_out = walk(60)
+    o, after = held_out.o.copy(), held_out.after.copy()
+    after[20, 3, 1] = o[21, 3, 1] = bad
+    layer, whole = policy().layer, calibrate(policy().layer, held_out)
+    settings = calibrate(layer, held_out._replace(o=o, after=after))
+    assert settings.surprise_threshold == pytest.approx(whole.surprise_threshold, rel=0.2)
+    assert settings.head_start == pytest.approx(whole.head_start, rel=0.2)

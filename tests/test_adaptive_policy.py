@@ -1,13 +1,16 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
+from dataclasses import replace
+
 import gymnasium
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
 from toy_robots import Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
@@ -348,3 +351,57 @@ def test_a_policy_that_was_saved_frozen_comes_back_frozen(tmp_path, fitted):
     for o in raw:
         actions, state = loaded.predict(o, state, deterministic=True)
         np.testing.assert_array_equal(actions, fitted.agent.predict(o, deterministic=True)[0])
+
+
+def test_what_is_held_out_are_the_last_steps_which_are_not_learned_from(monkeypatch):
+    seen = {}
+
+    def fit(model, training, held_out, *args):
+        seen.update(training=training, held_out=held_out)
+        model.requires_grad_(False)
+        return np.zeros(len(model.components))
+
+    class Count(gym.Env):
+        observation_space, action_space = Wanderer.observation_space, Wanderer.action_space
+
+        def reset(self, *, seed=None, options=None):
+            self.t = 0
+            return np.zeros(3), {}
+
+        def step(self, action):
+            self.t += 1
+            return np.full(3, float(self.t)), 0.0, False, False, {}
+
+    monkeypatch.setattr("sb3_plastic.adaptive.policy.fit", fit)
+    monkeypatch.setattr(
+        "sb3_plastic.adaptive.policy.calibrate", lambda layer, held_out, _: seen.update(on=held_out) or layer.settings
+    )
+    AdaptivePolicy.fit(Wanderer(), DummyVecEnv([Count] * 2), n_steps=200, net_arch=(4,), members=1)
+    assert seen["training"].o[:, 0, 0].tolist() == [*range(95)]
+    assert seen["held_out"].o[:, 0, 0].tolist() == [*range(95, 100)]
+    assert seen["on"] is seen["held_out"]
+
+
+def test_hypotheses_keep_their_thresholds_and_new_ones_get_the_median():
+    known = {"nominal": 2.0, "motors": 3.0, "wires": 9.0, "plugs": 4.0}
+    p = policy(("motors", "wires", "plugs"))
+    p.layer = type(p.layer)(p.layer.model, replace(p.layer.settings, surprise_threshold=known))
+    other = p.with_hypotheses("wires", "lms").layer
+    assert [rates.threshold for rates in other.rates] == [2.0, 9.0, 3.5]
+    again = p.with_hypotheses("lms").with_hypotheses("wires", "motors").layer  # by way of another
+    assert [rates.threshold for rates in again.rates] == [2.0, 9.0, 3.0]
+
+
+def test_a_seed_of_numpy_seeds_a_calibration_too():
+    class Still(gym.Env):
+        observation_space, action_space = Wanderer.observation_space, Wanderer.action_space
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.np_random.normal(size=3), {}
+
+        def step(self, action):
+            return self.np_random.normal(size=3), 0.0, False, False, {}
+
+    one, other = (policy().with_settings(policy().layer.settings, Still(), 100, seed=seed) for seed in (3, np.int64(3)))
+    assert one.layer.settings == other.layer.settings

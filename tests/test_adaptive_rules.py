@@ -4,16 +4,19 @@ import copy
 import itertools
 import threading
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from filterpy.kalman import KalmanFilter, MMAEFilterBank
+from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
+from toy_robots import Wanderer
 
 from sb3_plastic.adaptive import fit as fitting
 from sb3_plastic.adaptive import kernels
-from sb3_plastic.adaptive.collect import Transitions
-from sb3_plastic.adaptive.fit import fit, set_scales, train, unexplained
+from sb3_plastic.adaptive.collect import Transitions, collect
+from sb3_plastic.adaptive.fit import fit, set_scales, train, train_member, unexplained
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kernel
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING, against_disturbance
@@ -409,3 +412,42 @@ def test_an_error_while_networks_are_trained_ends_all_of_them(monkeypatch):
     monkeypatch.setattr(fitting, "get_num_threads", lambda: 3)
     with pytest.raises(KeyError, match="enough"):
         train(ForwardModel(3, 2, net_arch=(8,), members=3), steps(), 1_000_000, tick=fail)
+
+
+def test_an_episode_that_ends_is_followed_by_its_own_last_observation_and_excitation_changes_by_blocks():
+    class Short(gym.Env):
+        observation_space, action_space = Wanderer.observation_space, Wanderer.action_space
+
+        def reset(self, *, seed=None, options=None):
+            self.t = 0
+            return np.zeros(3), {}
+
+        def step(self, action):
+            self.t += 1
+            return np.full(3, float(self.t)), 0.0, self.t == 5, False, {}
+
+    def act(o, starts):
+        return np.full((len(o), 2), 0.5)
+
+    found = collect(act, DummyVecEnv([Short] * 6), lambda a: a, 6 * 400, np.random.default_rng(0))
+    assert found.o[:7, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert found.after[:7, 0, 0].tolist() == [1, 2, 3, 4, 5, 1, 2]
+    assert found.starts[:7, 0].tolist() == [True, False, False, False, False, True, False]
+    means = found.a.reshape(4, 100, 6, 2).mean(1)
+    assert (np.abs(means - means[0]).max((1, 2)) > 0.1).tolist() == [False, True, True, True]
+    assert np.abs(found.a).max() <= 1
+
+
+def test_the_learning_rate_of_the_forward_model_falls_to_zero(monkeypatch):
+    rates = []
+
+    class Spy(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Spy)
+    member = ForwardModel(3, 2, net_arch=(4,)).members[0]
+    data = torch.randn(64, 3), torch.rand(64, 2), torch.randn(64, 3)
+    assert sum(train_member(member, data, 2, 0.1, torch.Generator())) == 128
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])

@@ -50,7 +50,8 @@ def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[AdaptiveS
         o, a, after = (x[t].astype(np.float64) for x in transitions[:3])
         state = layer.reset(state, transitions.starts[t] | (t == 0))
         state = state._replace(acting=np.zeros_like(state.acting))
-        _, state = layer.command(state, o, np.ones((n, len(layer.components)), bool), a)
+        o, seen = layer.fill(state, o)
+        _, state = layer.command(state, o, seen, a)
         state = layer.observe(state, *layer.fill(state, after))
         yield state
 

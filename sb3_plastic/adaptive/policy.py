@@ -180,6 +180,7 @@ class AdaptivePolicy:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
         check_number("n_steps", n_steps, at_least=1, integer=True)
         check_number("seed", seed, at_least=0, integer=True)
+        seed = int(seed)  # of numpy's numbers environments take none
         zero, venv = self.layer.settings.sensor_zero, raw(vectorised(env))
         if zero and isinstance(env, VecNormalize):  # inside a policy, the layer observes what is normalised
             venv = Normalization.of(env).around(venv)
@@ -318,7 +319,7 @@ class AdaptivePolicy:
         known = settings.surprise_threshold
         middle = float(np.median(list(known.values())))
         thresholds = {name: known.get(name, middle) for name in ("nominal", *names)}
-        changed = replace(settings, hypotheses=tuple(names), surprise_threshold=thresholds, always=always)
+        changed = replace(settings, hypotheses=tuple(names), surprise_threshold=known | thresholds, always=always)
         other = copy(self)
         other.layer = AdaptiveLayer(self.layer.model, changed)
         return other

@@ -123,7 +123,9 @@ def event_curve(times: Mapping[int, tuple[Array, Array]], grid: Array) -> Curve:
         known = (grid <= time.max()) | (fraction[-1] == 0)  # beyond the last, only if all have had it
         seeds.append(np.where(known, curve_of_seed, np.nan))
     # Where the last episode of one seed has ended, a mean of the others would jump.
-    return Curve(grid, np.mean(seeds, axis=0), *stats.bootstrap_band(np.stack(seeds)))
+    middle = np.mean(seeds, axis=0)
+    low, high = np.where(np.isnan(middle), np.nan, stats.bootstrap_band(np.stack(seeds)))
+    return Curve(grid, middle, low, high)
 
 
 def mean(values: Array | list[Array]) -> Array:

@@ -99,7 +99,8 @@ class Results:
         pattern = f"traces/{file_name_of(cell['protocol'], glob.escape(cell['scenario']), '*')}"
         folders = self.folders[group, label, train_seed]
         found = (load_trace(path) for folder in folders for path in sorted(folder.glob(pattern)))
-        return {cell.control: (cell, trace) for cell, trace in found}
+        # A pattern finds the traces of `<scenario>__more`, too.
+        return {own.control: (own, trace) for own, trace in found if own.scenario == cell["scenario"]}
 
 
 def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, baseline: str | None = None) -> Results:
@@ -281,7 +282,7 @@ def _check_episodes(records: pd.DataFrame, summaries: dict[Path, dict[str, Any]]
 
 def _check_nominal(records: pd.DataFrame) -> None:
     for (group, label, seed), rows in records.groupby(["group", "label", "train_seed"], sort=False):
-        if not (rows["split"] == "nominal").any():
+        if not ((rows["split"] == "nominal") & (rows["protocol"] == "static")).any():
             raise ReportError(
                 f"No nominal episodes of {label!r}, seed {seed}, {group}: nothing can be said relative to the "
                 "unperturbed robot. Evaluate a tier with the scenario `nominal`, by the protocol `static`, too."
