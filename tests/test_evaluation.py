@@ -18,7 +18,7 @@ from sb3_contrib import ARS, TQC, TRPO, CrossQ, RecurrentPPO
 from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor, VecNormalize
 from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
@@ -27,7 +27,7 @@ from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import find_training, make_env
-from sb3_plastic.evaluation.loading import detect_algorithm
+from sb3_plastic.evaluation.loading import detect_algorithm, model_file
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.evaluation.rollout import Row, rollout
@@ -718,3 +718,43 @@ def test_a_life_carries_over_what_an_lstm_remembers():
         player = Player(model, control)
         first, _, again = (player.act(obs, np.full(2, start), never) for start in (True, False, True))
         assert np.array_equal(first, again) == same
+
+
+def test_what_is_given_comes_before_what_rl_zoo_wrote(tmp_path):
+    zoo, model, mine = tmp_path / "Hopper-v5", tmp_path / "m.zip", tmp_path / "mine.pkl"
+    zoo.mkdir()
+    (zoo / "args.yml").write_text("env: Hopper-v5\nenv_kwargs: {healthy_reward: 2.0, ctrl_cost_weight: 0.1}\n")
+    previous = "sb3_plastic.wrappers.PreviousActionReward"
+    (zoo / "config.yml").write_text(f"env_wrapper: {previous}\nenv_kwargs: {{healthy_reward: 9.0}}\n")
+    for file in (zoo / "vecnormalize.pkl", model, mine):
+        file.touch()
+    found = find_training(model)
+    assert (found.env_id, found.wrappers) == (env_id("Hopper"), (previous,))
+    assert found.env_kwargs == {"healthy_reward": 2.0, "ctrl_cost_weight": 0.1}  # of the command line, as in RL Zoo
+    assert found.vec_normalize == zoo / "vecnormalize.pkl"
+    given = ModelSettings(env="Walker2d-v5", env_kwargs={"healthy_reward": 1.0}, wrappers=(), vec_normalize=mine)
+    found = find_training(model, given)
+    assert (found.env_id, found.wrappers, found.vec_normalize) == (env_id("Walker2d"), (), mine)
+    assert found.env_kwargs == {"healthy_reward": 1.0, "ctrl_cost_weight": 0.1}
+    model.with_suffix(".pkl").touch()
+    assert find_training(model).vec_normalize == tmp_path / "m.pkl"
+
+
+def test_wrappers_lie_as_in_rl_zoo_the_first_innermost_and_the_normalisation_around_all(tmp_path):
+    VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")])).save(str(tmp_path / "v.pkl"))
+    own = ("gymnasium.wrappers.ClipAction", {"gymnasium.wrappers.ClipReward": {"min_reward": -1}})
+    of_all = tuple(f"stable_baselines3.common.vec_env.{name}" for name in ("VecMonitor", "VecCheckNan"))
+    about = ModelSettings(env="Pendulum-v1", wrappers=(*of_all, *own), vec_normalize=tmp_path / "v.pkl")
+    venv = make_env(find_training(None, about), 1, 10)
+    assert [type(v) for v in (venv, venv.venv, venv.venv.venv)] == [VecNormalize, VecCheckNan, VecMonitor]
+    env = venv.unwrapped.envs[0]
+    assert [type(e).__name__ for e in (env, env.env)] == ["ClipReward", "ClipAction"]
+
+
+def test_a_run_means_its_last_model_or_else_its_best(tmp_path):
+    for name in ("best_model", "rl_model_8_steps"):
+        (tmp_path / f"{name}.zip").touch()
+    assert model_file(tmp_path).name == "best_model.zip"
+    (tmp_path / "Ant-v5.zip").touch()
+    (tmp_path / "Ant-v5").mkdir()
+    assert model_file(tmp_path).name == "Ant-v5.zip"

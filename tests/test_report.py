@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from evaluation_helpers import write_results
+from evaluation_helpers import make_trace, write_results
 from PIL import Image
 
 from sb3_plastic import cli
@@ -21,18 +21,22 @@ from sb3_plastic.evaluation.reading import read_records
 from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
 from sb3_plastic.report.claims import adapts_in, claims, few_seeds
-from sb3_plastic.report.curves import TIME, curve, event_curve, read_onsets
+from sb3_plastic.report.curves import TIME, Onset, _kept, _onset, curve, event_curve, read_onsets
 from sb3_plastic.report.document import Document, new_figure
 from sb3_plastic.report.figures import (
     SHAM_TITLE,
+    adaptation,
     agents,
     gain,
     gallery,
+    lifetime,
     looks,
     profiles,
+    recovery,
     scenario_gains,
     survival,
 )
+from sb3_plastic.report.heat_map import heat_map
 from sb3_plastic.report.page import _Section, missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, met_onset, other_protocols
 from sb3_plastic.report.verdict import key_figures, verdict
@@ -603,3 +607,159 @@ class TestErrors:
         records[["label", "env_id"]] = ["adapting", "sb3_plastic/PerturbedHalfCheetahLatent-v0"]
         records.to_csv(pair[1] / "records.csv", index=False)
         self.refuse(pair, capsys, "several environments of HalfCheetah.*its own --label")
+
+
+def test_key_figures_are_those_of_the_scenarios_with_an_onset(results):
+    row = key_figures(results).set_index("agent").loc["adapting"]
+    onset = results.of(ROBOT, protocol="onset", control="intact", label="adapting")
+    scores = onset.groupby(["train_seed", "scenario"])["relative"].mean().unstack().to_numpy()
+    assert row["relative forward reward, onset"].startswith(f"{stats.iqm(scores):.2f} [")
+    assert row["trained seeds"] == 3
+    assert row["fallen after an onset"].startswith("0.26 [")  # a fourth; of the slope, where one broke, a third
+
+
+def test_a_verdict_on_several_robots_names_them(pair):
+    records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
+    records[["robot", "env_id"]] = ["Ant", "sb3_plastic/PerturbedAnt-v0"]
+    records.to_csv(pair[1] / "records.csv", index=False)
+    said = verdict(read_results(pair))
+    assert "adapting (HalfCheetah)" in said
+    assert "static (Ant)" in said
+
+
+def test_who_needs_its_plasticity_to_move_and_adapts_is_not_said_just_to_need_it(tmp_path):
+    for seed in range(3):
+        write_results(tmp_path / str(seed), "both", seed, adapts=0.8, needs=0.5, episodes=2, sham=True)
+        edit_summary(tmp_path / str(seed), model_sha256=f"{seed}" * 64)
+    (said,) = claims(read_results([tmp_path]), ROBOT)
+    assert "Its interval is above 0 in 14 of 14" in said
+    assert "needs its plasticity to move" not in said
+
+
+def test_a_difference_from_the_baseline_is_what_the_agent_has_more(results):
+    table = against(results, ROBOT, "static").set_index(["split", "agent"])["forward reward minus static"]
+    assert float(table["extrap1", "rigid"].split()[0]) < 0 < float(table["extrap1", "oracle"].split()[0])
+
+
+def test_cvar_is_over_all_seeds_and_scenarios(results):
+    records = results.of(ROBOT, protocol="static", control="intact", label="static", split="extrap2")
+    number = records.groupby(["train_seed", "scenario"]).ngroup()  # of 12, of which a tenth, rounded up, is two
+    row = headline(dataclasses.replace(results, records=records.assign(relative=number)), ROBOT, "static").iloc[0]
+    assert (row["worst"], row["CVaR10"]) == (0, 0.5)
+
+
+def lines_of(axes):
+    """By label, the last part of each line: that from the onset on."""
+    curves = [line for line in axes.lines if len(line.get_xdata()) > 2]
+    names = {line.get_color(): line.get_label() for line in curves if not line.get_label().startswith("_")}
+    return {names[line.get_color()]: line for line in curves}
+
+
+def test_each_control_is_drawn_under_its_own_name(results):
+    axes = adaptation(read_onsets(results, ROBOT), "adapting", "oracle").axes
+    (hard,) = (a for a in axes if a.get_title() == "extrap2")
+    ends = {name: line.get_ydata()[-1] for name, line in lines_of(hard).items()}
+    assert set(ends) == {"intact", "frozen at the onset", "zeroed at the onset", "plasticity off", "oracle"}
+    assert ends["intact"] == pytest.approx(ends["zeroed at the onset"])
+    assert ends["intact"] > ends["frozen at the onset"] + 0.5 > ends["plasticity off"] + 0.5
+
+
+def test_what_begins_before_step_100_is_in_no_curve():
+    trace = make_trace(np.ones((2, 600)), np.array([99, 100]))
+    assert _kept({"intact": trace})["intact"].onset.tolist() == [100]
+
+
+def test_a_net_curve_pairs_seeds_and_onsets():
+    def stopped(levels, seeds, onset):
+        forward = np.ones((len(levels), 800))
+        forward[:, onset:] = np.array(levels)[:, None]
+        return make_trace(forward, onset, eval_seed=np.array(seeds))
+
+    own = {"intact": stopped([1, 1], [0, 1], 200), "frozen_at_onset": stopped([0.5, 0.9], [0, 1], 200)}
+
+    def net(onset):
+        sham = {"intact": stopped([1], [1], onset), "frozen_at_onset": stopped([0.7], [1], onset)}
+        return _onset("a", 0, "s", "novel", own, sham).net
+
+    assert net(200)[4:] == pytest.approx(0.1 - 0.3)  # of seed 1 alone
+    assert net(201) is None
+
+
+def test_a_seed_without_any_value_takes_no_band_away():
+    values = [np.zeros(24), np.ones(24), np.full(24, np.nan)]
+    onsets = [Onset("a", seed, "s", "novel", {"intact": v}, None, None, {}, 1) for seed, v in enumerate(values)]
+    found = curve(onsets, lambda onset: onset.forward["intact"])
+    assert (found.low[0], found.mean[0], found.high[0]) == (0, 0.5, 1)
+
+
+def test_who_falls_and_who_recovers_is_seen(results):
+    look = looks(results, ROBOT)
+    standing = {name: line.get_ydata() for name, line in lines_of(survival(results, ROBOT, look).axes[0]).items()}
+    assert standing["adapting"][0] == 1
+    assert standing["adapting"][-1] == pytest.approx(0.75, abs=0.01)  # but for the simulations that broke
+    assert set(standing["static"]) == {1}
+    back = {name: line.get_ydata() for name, line in lines_of(recovery(results, ROBOT, look).axes[0]).items()}
+    assert back["rigid"][0] < 1
+    assert back["rigid"][-1] < back["adapting"][-1]
+
+
+def test_in_a_life_carried_is_solid_and_reset_dotted(results):
+    rows = results.of(ROBOT, label="rigid", protocol="static", scenario="nda-v1/id", control="intact")
+    life = [rows.assign(protocol="lifetime", control=control) for control in ("carried", "reset")]
+    found = lifetime(dataclasses.replace(results, records=pd.concat([rows, *life])), ROBOT, looks(results, ROBOT))
+    styles = {line.get_label(): line.get_linestyle() for line in found.axes[0].lines}
+    assert (styles["rigid, carried"], styles["rigid, reset"]) == ("-", ":")
+
+
+def test_the_heat_map_tells_perturbed_from_the_start_from_perturbed_in_mid_episode(results):
+    panels = {axes.get_title(): axes for axes in heat_map(results, ROBOT).axes if axes.get_visible()}
+    for protocol, when in (("static", "from the start"), ("onset", "mid-episode")):
+        chosen = results.of(ROBOT, protocol=protocol, control="intact", label="rigid", split="extrap2", kind="mass")
+        axes = panels[f"rigid\n{when}"]
+        kinds, splits = axes.yaxis.get_major_formatter(), axes.xaxis.get_major_formatter()
+        said = {
+            (kinds(y, None), splits(x, None)): text.get_text() for text in axes.texts for x, y in [text.get_position()]
+        }
+        assert said["mass", "extrap2"] == f"{chosen.groupby('train_seed')['relative'].mean().mean():.2f}"
+
+
+def test_no_band_goes_on_where_the_mean_is_not_known():
+    times = {seed: (np.array([3.0, 3.0]), np.array([seed % 2 == 0, False])) for seed in range(9)}
+    found = event_curve(times | {9: (np.array([1.0, 2.0]), np.array([True, False]))}, np.arange(4.0))
+    assert np.isnan([found.mean[3], found.low[3], found.high[3]]).all()
+
+
+def test_a_scenario_has_its_own_traces_whatever_another_name_begins_with(pair):
+    from sb3_plastic.evaluation.reading import load_trace
+    from sb3_plastic.evaluation.records import save_trace
+
+    (file,) = (pair[1] / "traces").glob("onset__nda-v1-extrap1-mass-onset__intact.npz")
+    cell, trace = load_trace(file)
+    still = dataclasses.replace(trace, forward_reward=0 * trace.forward_reward)
+    save_trace(pair[1], dataclasses.replace(cell, scenario=f"{cell.scenario}__steep"), still)
+    (found,) = (o for o in read_onsets(read_results(pair[1:]), ROBOT) if o.scenario == cell.scenario)
+    assert found.forward["intact"].min() > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("base_seed", 0), ("episodes", 9), ("deterministic", False), ("sb3_plastic", "0.0.1")]
+)
+def test_results_of_other_settings_cannot_be_compared(pair, name, value):
+    edit_summary(pair[1], **{name: value})
+    with pytest.raises(ReportError, match=f"Different (settings|versions), {name}: .*cannot be compared"):
+        read_results(pair)
+
+
+def test_nominal_episodes_of_another_length_are_none(pair):
+    records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
+    records.loc[records["split"] == "nominal", "protocol"] = "horizon"
+    records.to_csv(pair[1] / "records.csv", index=False)
+    with pytest.raises(ReportError, match="No nominal episodes of 'static', seed 0"):
+        read_results(pair[1:])
+
+
+def test_adaptation_that_is_shown_is_said_to_be(results):
+    adapting = claims(results, ROBOT)[0]
+    assert (
+        ". Adaptation (net gain above 0, and late above early) is shown in interp, extrap1, extrap2, novel" in adapting
+    )

@@ -133,3 +133,10 @@ def test_an_episode_without_an_unperturbed_one_has_no_part_in_the_speed_kept():
     lost = [dict(before=1.0, regret=0.5, onset=300), dict(before=4.0, regret=np.nan, onset=300)]
     table = scored(*(episode("a", 1.0, seed, protocol="onset", **values) for seed, values in enumerate(lost)))
     assert table.kept.mean() == pytest.approx(0.5)
+
+
+def test_the_nominal_forward_reward_that_is_logged_is_that_of_training_episodes(tmp_path):
+    records = read_records(write_results(tmp_path / "r", "a", episodes=2))
+    nominal = records[(records.split == "nominal") & (records.control == "intact")]
+    longer = nominal.assign(protocol="horizon", steps=3000, forward_reward=3 * nominal.forward_reward)
+    assert adaptation_scalars(pd.concat([records, longer]))["nominal"] == adaptation_scalars(records)["nominal"]

@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 
+import optuna
 import pytest
 import yaml
 from stray_lines import stray_lines
@@ -82,3 +83,24 @@ def test_a_search_whose_trials_all_fail_says_why(tmp_path):
     output = zoo("tune", *arguments, "--n-evaluations", "1", cwd=tmp_path, code=2)
     assert "there is no best one; the last by an error: PlasticityCallback" in output
     assert "the same command goes on" not in output.split("Study:")[1].split("\n", 1)[1]
+
+
+def test_the_best_trial_is_that_of_the_highest_return_and_a_search_goes_on_with_other_draws():
+    from sb3_plastic.tuning import budget, seed_of, winner
+
+    study = optuna.create_study(direction="maximize")
+    for value in (1.0, 3.0, 2.0):
+        study.add_trial(optuna.trial.create_trial(value=value))
+    said = winner(study, 3, lambda trial: ["train", str(trial.number)])
+    assert said.startswith("Best of 3 finished trials: number 1, mean return 3.0.")
+    assert said.endswith("train 1")
+    assert seed_of(7, 0) == 7
+    assert len({seed_of(seed, n) for seed in (1, 2) for n in range(4)}) == 8
+    assert "at most 200 steps still to do" in budget(5, 3, 100, 1, 1)
+
+
+def test_what_was_drawn_becomes_arguments():
+    from sb3_plastic.zoo import convert
+
+    drawn = {"n_steps_pow": 6, "one_minus_gamma": 0.25, "policy.rho": 0.1, "n_epochs": 5}
+    assert convert(drawn) == {"n_steps": 64, "gamma": 0.75, "n_epochs": 5, "policy_kwargs": {"rho": 0.1}}
