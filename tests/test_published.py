@@ -21,6 +21,7 @@ STUDIES = {
     "adaptation_nothing": ("adaptation", "results.csv"),
     "adaptation_cables": ("adaptation", "results.csv"),
     "adaptation_beyond": ("adaptation", "results.csv"),
+    "adaptation_reversed": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "estimates": ("estimates", "results.csv"),
     "evolution": ("evolution", "results.csv"),
