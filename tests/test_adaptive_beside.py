@@ -147,6 +147,8 @@ def test_with_other_settings_a_layer_inside_observes_what_its_policy_does():
     assert changed.layer.names == ["nominal", "motors"]
     assert changed.layer.settings.surprise_threshold["nominal"] < 3  # raw observations surprise: 7
     assert normalized.obs_rms.count == count
+    with pytest.raises(UserError, match="This layer observes what VecNormalize shows"):
+        layered.with_settings(layered.layer.settings, normalized.venv, 4000)
 
 
 def test_wherever_the_policy_goes_its_layer_stays_where_it_is_asked(trained):

@@ -6,6 +6,7 @@ import gymnasium
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
@@ -227,6 +228,15 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2
+
+
+def test_loading_draws_no_random_numbers(tmp_path, fitted):
+    fitted.save(tmp_path)
+    torch.manual_seed(3)
+    AdaptivePolicy.load(tmp_path)
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    assert drawn == torch.rand(1)
 
 
 def test_a_poor_forward_model_is_said_to_be_poor(fitted):

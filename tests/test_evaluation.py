@@ -758,3 +758,6 @@ def test_a_run_means_its_last_model_or_else_its_best(tmp_path):
     (tmp_path / "Ant-v5.zip").touch()
     (tmp_path / "Ant-v5").mkdir()
     assert model_file(tmp_path).name == "Ant-v5.zip"
+    assert model_file(tmp_path / "Ant-v5").name == "Ant-v5.zip"  # as SB3 leaves out the suffix, beside RL Zoo's folder
+    (tmp_path / "model_1.5.zip").touch()
+    assert model_file(tmp_path / "model_1.5").name == "model_1.5.zip"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, Lock
 from typing import Any
@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.errors import UserError
+from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.snn.scan import get_num_threads
 
 Array = NDArray[Any]
@@ -35,6 +36,22 @@ SIFTING = 5
 
 ENOUGH_TO_SIFT = 1000
 """Steps of Adam."""
+
+
+def check_arguments(body: str, net_arch: Sequence[int], **counts: int) -> None:
+    """
+    Refuse what makes no forward model.
+
+    :param body: a name in ``BODIES``
+    :param net_arch: units of each of its layers
+    :param counts: other whole numbers of at least 1, by name
+    :raises UserError: naming the argument
+    """
+    check_choice("forward model", body, BODIES)
+    for name, number in [*(("net_arch", units) for units in net_arch), *counts.items()]:
+        check_number(name, number, at_least=1, integer=True)
+    if body == "spiking" and not len(net_arch):
+        raise UserError("A spiking forward model needs a layer: net_arch=(192,), for instance; got none.")
 
 
 def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_plastic.adaptive.agents import agent_of, as_actions, box, middle_and_half
-from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw, vectorised
 from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
-from sb3_plastic.adaptive.fit import fit, work_of
+from sb3_plastic.adaptive.fit import check_arguments, fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
@@ -117,19 +116,12 @@ class AdaptivePolicy:
         :return: the policy that adapts
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
         """
-        check_choice("forward model", forward_model, BODIES)
-        for units in net_arch:
-            check_number("net_arch", units, at_least=1, integer=True)
-        check_number("members", members, at_least=1, integer=True)
+        check_arguments(forward_model, net_arch, members=members, n_steps=n_steps, epochs=epochs)
         check_number("seed", seed, at_least=0, integer=True)
         check_number("probing", probing, at_least=0)
-        for name, number in (("n_steps", n_steps), ("epochs", epochs)):
-            check_number(name, number, at_least=1, integer=True)
         check_hypotheses(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
-        if forward_model == "spiking" and not len(net_arch):
-            raise UserError("A spiking forward model needs a layer: net_arch=(192,), for instance; got none.")
         venv = vectorised(env)
         agent = agent_of(model, unwrap_vec_normalize(venv))
         observed, commanded = box("observation", model.observation_space), box("action", model.action_space)
@@ -182,7 +174,11 @@ class AdaptivePolicy:
         check_number("seed", seed, at_least=0, integer=True)
         seed = int(seed)  # of numpy's numbers environments take none
         zero, venv = self.layer.settings.sensor_zero, raw(vectorised(env))
-        if zero and isinstance(env, VecNormalize):  # inside a policy, the layer observes what is normalised
+        if zero:  # inside a policy, the layer observes what is normalised
+            if not isinstance(env, VecNormalize):
+                raise UserError(
+                    "This layer observes what VecNormalize shows: give environments in that of the training."
+                )
             venv = Normalization.of(env).around(venv)
         with Progress(False) as progress:
             transitions = nominal_transitions(self.agent, venv, n_steps, seed, progress)
@@ -383,7 +379,8 @@ class AdaptivePolicy:
         try:
             made, stored = config["forward_model"], config["settings"]
             shape = made["n_motors"], made["body"], tuple(made["net_arch"]), made["members"]
-            network = ForwardModel(len(weights["mean"]), *shape)
+            with torch.random.fork_rng(devices=[]):  # the weights that are drawn only to be replaced
+                network = ForwardModel(len(weights["mean"]), *shape)
             network.keep(weights["components"])
             network.load_state_dict(weights)
             settings = LayerSettings.from_plain(stored)

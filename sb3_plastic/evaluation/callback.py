@@ -160,9 +160,9 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     :return: values by name
     """
     scored = with_scores(records)
-    intact = scored[scored.control == "intact"]
-    nominal = intact[(intact.split == "nominal") & (intact.protocol == "static")]  # not those of the horizon
-    values = {"nominal": nominal.forward_reward.mean()}
+    # Other protocols have other lengths, and scenarios of the same names.
+    intact = scored[(scored.control == "intact") & scored.protocol.isin(["static", "onset"])]
+    values = {"nominal": intact[intact.split == "nominal"].forward_reward.mean()}
     values["fell"] = intact[intact.split != "sham"].fell.mean()  # the sham would count the unperturbed robot twice
     for split, rows in intact[~intact.split.isin(["nominal", "reference", "sham"])].groupby("split"):
         values[f"{split}_relative"] = iqm(matrix(rows, "relative").to_numpy())

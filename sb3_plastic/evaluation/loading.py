@@ -30,12 +30,15 @@ def model_file(path: str | Path) -> Path:
     :raises UserError: if there is no model, or which one is meant is not clear
     """
     path = Path(path)
+    zipped = path.with_name(f"{path.name}.zip")  # a name may have dots of its own
     if path.is_dir():
-        return path if is_export(path) or is_adaptive_folder(path) else _model_of_run(path)
-    path = path if path.suffix else path.with_suffix(".zip")
-    if not path.is_file():
-        raise UserError(f"There is no model {path}.")
-    return path
+        if is_export(path) or is_adaptive_folder(path):
+            return path
+        return zipped if zipped.is_file() else _model_of_run(path)
+    found = path if path.is_file() else zipped
+    if not found.is_file():
+        raise UserError(f"There is no model {path if path.suffix else zipped}.")
+    return found
 
 
 def _model_of_run(folder: Path) -> Path:
