@@ -12,7 +12,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
-from toy_robots import Robots, Wanderer, play, policy
+from toy_robots import Counting, Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adapt import summary
@@ -371,22 +371,11 @@ def test_what_is_held_out_are_the_last_steps_which_are_not_learned_from(monkeypa
         model.requires_grad_(False)
         return np.zeros(len(model.components))
 
-    class Count(gym.Env):
-        observation_space, action_space = Wanderer.observation_space, Wanderer.action_space
-
-        def reset(self, *, seed=None, options=None):
-            self.t = 0
-            return np.zeros(3), {}
-
-        def step(self, action):
-            self.t += 1
-            return np.full(3, float(self.t)), 0.0, False, False, {}
-
     monkeypatch.setattr("sb3_plastic.adaptive.policy.fit", fit)
     monkeypatch.setattr(
         "sb3_plastic.adaptive.policy.calibrate", lambda layer, held_out, _: seen.update(on=held_out) or layer.settings
     )
-    AdaptivePolicy.fit(Wanderer(), DummyVecEnv([Count] * 2), n_steps=200, net_arch=(4,), members=1)
+    AdaptivePolicy.fit(Wanderer(), DummyVecEnv([Counting] * 2), n_steps=200, net_arch=(4,), members=1)
     assert seen["training"].o[:, 0, 0].tolist() == [*range(95)]
     assert seen["held_out"].o[:, 0, 0].tolist() == [*range(95, 100)]
     assert seen["on"] is seen["held_out"]

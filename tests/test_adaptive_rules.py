@@ -4,14 +4,13 @@ import copy
 import itertools
 import threading
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from filterpy.kalman import KalmanFilter, MMAEFilterBank
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
-from toy_robots import Wanderer
+from toy_robots import Counting
 
 from sb3_plastic.adaptive import fit as fitting
 from sb3_plastic.adaptive import kernels
@@ -415,21 +414,10 @@ def test_an_error_while_networks_are_trained_ends_all_of_them(monkeypatch):
 
 
 def test_an_episode_that_ends_is_followed_by_its_own_last_observation_and_excitation_changes_by_blocks():
-    class Short(gym.Env):
-        observation_space, action_space = Wanderer.observation_space, Wanderer.action_space
-
-        def reset(self, *, seed=None, options=None):
-            self.t = 0
-            return np.zeros(3), {}
-
-        def step(self, action):
-            self.t += 1
-            return np.full(3, float(self.t)), 0.0, self.t == 5, False, {}
-
     def act(o, starts):
         return np.full((len(o), 2), 0.5)
 
-    found = collect(act, DummyVecEnv([Short] * 6), lambda a: a, 6 * 400, np.random.default_rng(0))
+    found = collect(act, DummyVecEnv([lambda: Counting(5)] * 6), lambda a: a, 6 * 400, np.random.default_rng(0))
     assert found.o[:7, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1]
     assert found.after[:7, 0, 0].tolist() == [1, 2, 3, 4, 5, 1, 2]
     assert found.starts[:7, 0].tolist() == [True, False, False, False, False, True, False]

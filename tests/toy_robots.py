@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -41,6 +42,27 @@ class Wanderer:
         t = np.zeros(len(observation)) if state is None else state[0] + 1
         wave = 0.5 * np.stack([np.sin(0.3 * t), np.cos(0.17 * t)], 1)
         return np.clip(wave - 0.2 * observation[:, :2], -1, 1), (t,)
+
+
+class Counting(gym.Env):
+    """
+    Observes the steps since the reset. For :class:`Wanderer`.
+
+    :param length: of an episode; 0: it does not end
+    """
+
+    observation_space, action_space = Wanderer.observation_space, Wanderer.action_space
+
+    def __init__(self, length: int = 0) -> None:
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        self.t = 0
+        return np.zeros(3), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.t += 1
+        return np.full(3, float(self.t)), 0.0, self.t == self.length, False, {}
 
 
 class Robots:
