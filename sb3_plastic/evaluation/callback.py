@@ -99,13 +99,7 @@ class AdaptationEvalCallback(BaseCallback):
         with statistics_of(self.model) as file:
             # What a layer will be able to do is known once it has learned.
             controls = ("intact",) if self._learns_layer() else self._controls()
-            try:
-                check_evaluation(self.model, controls=controls, **self._given(file))
-            except UserError as error:
-                if self.settings["wrappers"] is not None:
-                    raise
-                hint = "If the training wraps its environments, name the wrappers here, too: wrappers=[...]."
-                raise UserError(f"{error} ({hint})") from error
+            check_evaluation(self.model, controls=controls, **self._given(file))
 
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq == 0:

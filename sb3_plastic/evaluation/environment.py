@@ -217,8 +217,9 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
     found = next((file for file in candidates if file.is_file()), None)
     if found is None and (was_normalised(path) if zoo.folder is None else zoo.normalises()):
         names = ", ".join(dict.fromkeys(file.name for file in candidates))
+        says = "it" if zoo.folder is None else zoo.folder / zoo.names[1]
         raise UserError(
-            f"{path} was trained with VecNormalize, as {zoo.folder or 'it'} says, and acts at random without its "
+            f"{path} was trained with VecNormalize, as {says} says, and acts at random without its "
             f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm, which "
             "`evaluate`, `adapt`, `distill`, `export` and `package` take. If it normalised rewards alone, those of any "
             "VecNormalize with norm_obs=False will do."
@@ -393,6 +394,6 @@ def as_seen_by(model: Any, venv: VecEnv, env_id: str) -> VecEnv:
             raise UserError(
                 f"The model's {what.replace('_', ' ')} has shape {expected}, that of {env_id} has "
                 f"{got}. Likely another environment (Ant and Humanoid have a Latent variant), or arguments "
-                "(--env-kwargs) or wrappers (--wrapper) of the training are missing."
+                "(--env-kwargs) or wrappers (--wrapper, wrappers=[...]) of the training are missing."
             )
     return venv

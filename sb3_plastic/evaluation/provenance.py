@@ -41,9 +41,7 @@ def settings_of(
     return {
         **common,
         "model_sha256": checksum_of_model(model, path),
-        "vec_normalize_sha256": None
-        if trained.vec_normalize is None
-        else checksum_of_model(None, trained.vec_normalize),
+        "vec_normalize_sha256": checksum_of_model(None, trained.vec_normalize),
         "env_kwargs": _plain(trained.env_kwargs),
         "wrappers": _plain([*trained.wrappers, *trained.vec_wrappers]),
         "protocols": _plain(trials.protocols),

@@ -73,7 +73,8 @@ class Normalization:
             if mean.shape != parts[key].shape:
                 raise UserError(
                     f"The statistics of VecNormalize are of observations of shape {mean.shape}, these have "
-                    f"{parts[key].shape}: they were made in another environment."
+                    f"{parts[key].shape}: they were made in another environment, or in other wrappers (wrappers=[...], "
+                    "--wrapper)."
                 )
 
     def around(self, venv: VecEnv) -> VecNormalize:
