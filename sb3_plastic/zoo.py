@@ -326,7 +326,7 @@ def check_names(algo: str, hyperparams: Params) -> None:
 
     :param algo: RL Zoo's name of it
     :param hyperparams: its arguments, without what RL Zoo takes for itself
-    :raises UserError: naming the most similar one
+    :raises UserError: naming the most similar one, or the policy, if it is an argument of that
     """
     given_otherwise = {"self", "env", "device", "seed", "tensorboard_log", "verbose", "_init_setup_model"}
     algorithm: Any = rl_zoo3.ALGOS[algo]

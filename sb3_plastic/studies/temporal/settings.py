@@ -104,9 +104,9 @@ class Network:
         if self.body == "alif":
             return dict(body="alif", n_neurons=N_RECURRENT[task], **ALIF)
         if self.rule == "none":
-            n, chosen = N_RECURRENT if self.recurrent else N_STATIC, STATIC
+            n = N_RECURRENT if self.recurrent else N_STATIC
             arguments = dict(body="snn", n_neurons=n[task], rule="none", modulation="none", gain=1.0)
-            return {**arguments, "recurrent": self.recurrent, **chosen[task]}
+            return {**arguments, "recurrent": self.recurrent, **STATIC[task]}
         kind = dict(rule=self.rule, modulation=self.modulation, recurrent=self.recurrent)
         n = N_PLASTIC_RECURRENT if self.recurrent else N_NEURONS
         return dict(body="snn", n_neurons=n[task]) | PLASTIC_SHARED | PLASTIC[task] | kind
