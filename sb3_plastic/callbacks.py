@@ -124,7 +124,7 @@ class PlasticityCallback(BaseCallback):
         from sb3_plastic.evaluation.training_episode import play_training
 
         try:
-            play_training(self._algorithm(), 1, self.wrappers, every=1 if self.video else 0)
+            play_training(self._algorithm(), 1, self.wrappers, self.video)
         except (UserError, ImportError) as error:
             if self.video:
                 raise
@@ -150,12 +150,11 @@ class PlasticityCallback(BaseCallback):
 
     def _show_episode(self) -> None:
         from sb3_plastic.evaluation.training_episode import play_training
-        from sb3_plastic.evaluation.training_film import film_of, interval
+        from sb3_plastic.evaluation.training_film import film_of
 
         model = self._algorithm()
-        every = interval(self.video) if self.video else 0
         n_steps = max(self.n_steps if self.figure else 0, self.video)
-        episode = play_training(model, n_steps, self.wrappers, every)
+        episode = play_training(model, n_steps, self.wrappers, self.video)
         film = film_of(episode, self.video) if self.video else None
         if film is not None:
             for output in self._outputs():

@@ -308,7 +308,7 @@ def is_drawn() -> bool:
 
 def save_figures(path: Path) -> None:
     """
-    Write all open figures.
+    Write all open figures, and close them.
 
     :param path: file of the first; the others get a number
     :raises UserError: if nothing is drawn in them, or the format is unknown
@@ -325,6 +325,7 @@ def save_figures(path: Path) -> None:
         with replacing(target) as temporary:
             figure.savefig(temporary)
         print(f"Saved {target}")
+    plt.close("all")  # what is plotted next in this process begins afresh
 
 
 if __name__ == "__main__":

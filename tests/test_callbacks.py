@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticityCallback, PreviousActionReward
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation import film
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 HParamsPluginData = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2").HParamsPluginData
@@ -108,7 +109,10 @@ def test_training_is_the_same_with_it_and_without(tmp_path, chunk_states):
         assert a.equal(b), name
 
 
-def test_a_film_of_the_episode_is_written_if_asked_for_and_neither_it_nor_the_figure_changes_anything(tmp_path):
+def test_a_film_of_the_episode_is_written_if_asked_for_and_changes_nothing(tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(film, "_picture", lambda env, picture=film._picture: taken.append(env) or picture(env))
+
     def trained(folder, figure, video):
         env = VecNormalize(make_vec_env("HalfCheetah-v5", n_envs=2, seed=0))
         model = small_ppo(env, policy_kwargs=dict(rule="oja"))
@@ -118,9 +122,10 @@ def test_a_film_of_the_episode_is_written_if_asked_for_and_neither_it_nor_the_fi
         )
 
     filmed, plain = trained(tmp_path / "a", True, video=90), trained(tmp_path / "b", False, video=0)
-    [film] = read(tmp_path / "a").Images("snn/episode")  # of three rollouts, the second
-    with Image.open(io.BytesIO(film.encoded_image_string)) as gif:
-        assert (gif.format, gif.size, gif.n_frames) == ("GIF", (film.width, film.height), 30)  # of each third step
+    [shown] = read(tmp_path / "a").Images("snn/episode")  # of three rollouts, the second
+    with Image.open(io.BytesIO(shown.encoded_image_string)) as gif:
+        assert (gif.format, gif.size, gif.n_frames) == ("GIF", (shown.width, shown.height), 30)  # of each third step
+    assert len(taken) == 1 + 30  # one to see whether it can be filmed; none of the steps that the figure alone shows
     assert {*read(tmp_path / "a").Tags()["images"]} == {"snn/episode", "snn/evaluation"}
     assert not read(tmp_path / "b").Tags()["images"]
     for (name, a), b in zip(filmed.policy.named_parameters(), plain.policy.parameters(), strict=True):

@@ -1,16 +1,14 @@
 """PlasticES: the population is played as its individuals would be alone, trainings resume exactly, and it learns."""
 
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-import yaml
+from command_line import answer
 from envs import BOX, RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
@@ -27,6 +25,7 @@ from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from stray_lines import stray_lines
+from zoo_commands import zoo
 
 from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import UserError
@@ -799,18 +798,10 @@ def test_observations_that_sb3_does_not_support_are_refused_as_sb3_does():
 # RL Zoo
 
 
-def run(*arguments, cwd):
-    command = [sys.executable, "-m", "sb3_plastic.cli", *map(str, arguments)]
-    environ = {"OMP_NUM_THREADS": "1", **os.environ}
-    result = subprocess.run(command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
-def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path):
+def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path, monkeypatch):
     es = ["--algo", "plastic_es", "--env", "CartPole-v1"]
     small = ["--eval-freq", "20", "--eval-episodes", "1", "-params", "n_envs:4", "population_size:4"]
-    output = run("train", *es, "-n", "100", *small, "policy_kwargs:dict(n_ticks=1)", cwd=tmp_path)
+    output = zoo("train", *es, "-n", "100", *small, "policy_kwargs:dict(n_ticks=1)", cwd=tmp_path)
     assert "train/" in output
     assert stray_lines(output) == []
     folder = tmp_path / "logs" / "plastic_es" / "CartPole-v1_1"
@@ -818,49 +809,6 @@ def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path):
     assert trained.policy_kwargs["n_ticks"] == 1
     assert trained.policy_kwargs["rule"] == "oja"  # as configured
     assert (folder / "best_model.zip").exists()
-    run("train", *es, "-n", "50", "-i", folder / "CartPole-v1.zip", *small[:4], cwd=tmp_path)
-    assert "Mean reward" in run("enjoy", *es, "--no-render", "-n", "600", cwd=tmp_path)
-
-
-EVERY_ENTRY = """
-import argparse, optuna, yaml
-from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from sb3_plastic.zoo import ExperimentManager, config_file
-
-for env in yaml.safe_load(config_file("plastic_es").read_text()):
-    manager = ExperimentManager(argparse.Namespace(), "plastic_es", env, "logs", eval_freq=-1)
-    model, _ = manager.setup_experiment()
-    print("entry", env, type(model).__name__, model.population_size)
-trial = optuna.create_study().ask()
-sampled = HYPERPARAMS_SAMPLER["plastic_es"](trial, 0, 1, {})
-assert sampled == HYPERPARAMS_CONVERTER["plastic_es"](trial.params)
-print("sampled", type(model)("MlpPolicy", "CartPole-v1", **sampled).population_size)
-"""
-
-
-def test_every_configuration_and_what_a_search_draws_make_a_model(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", EVERY_ENTRY], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    entries = yaml.safe_load((Path(__file__).parents[1] / "zoo_configs" / "plastic_es.yml").read_text())
-    made = [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("entry")]
-    assert made == [[env, "PlasticES", str(entry["population_size"])] for env, entry in entries.items()]
-    assert {"CartPole-v1", "Pendulum-v1", "HalfCheetah-v5"} <= {*entries}
-    (sampled,) = [int(line.split()[1]) for line in result.stdout.splitlines() if line.startswith("sampled")]
-    assert sampled in (16, 32, 64, 128)
-
-
-# Fitness and statistics
-
-
-@pytest.mark.parametrize("monitored", [True, False])
-def test_the_offset_counts_in_each_of_several_episodes_also_without_a_monitor(monitored):
-    _, fitness = evaluate(small_es())
-    _, offset = evaluate(small_es(paid(monitored=monitored), alive_bonus_offset=-2.0, n_episodes=2))
-    np.testing.assert_allclose(offset, fitness - 6, atol=1e-5)
-
-
-def test_statistics_are_those_of_the_original_observations():
-    env = VecNormalize(paid())
-    assert small_es(env).learn(40)._n_updates == 2
-    np.testing.assert_allclose(env.obs_rms.mean, 1, atol=1e-3)  # all that Paid shows
+    monkeypatch.chdir(tmp_path)
+    answer(["train", *es, "-n", "50", "-i", folder / "CartPole-v1.zip", *small[:4]])
+    assert "Mean reward" in answer(["enjoy", *es, "--no-render", "-n", "600"])

@@ -200,8 +200,8 @@ def test_every_protocol_runs_on_a_robot(static_model):
     assert not np.array_equal(removal.forward_reward[:, REMOVAL:], onset.forward_reward[:, REMOVAL:])
 
 
-def test_of_episodes_that_end_before_it_there_is_no_removal(static_model):
-    settings = dict(tier="smoke", env=CHEETAH, protocols=("static", "removal"), episodes=1)
+def test_of_episodes_that_end_before_it_there_is_no_removal_and_no_switch(static_model):
+    settings = dict(tier="smoke", env=CHEETAH, protocols=("static", "removal", "switch"), episodes=1)
     assert set(evaluate_adaptation(static_model, **settings, steps=30).records.protocol) == {"static"}
 
 
@@ -470,7 +470,7 @@ def test_weights_that_are_not_finite_are_not_evaluated(name):
 
 
 def command(model: Path, *arguments: str) -> list[str]:
-    settings = ["--env", CHEETAH, "--tier", "smoke", "--episodes", "1", "--steps", "200"]
+    settings = ["--env", CHEETAH, "--tier", "smoke", "--episodes", "1", "--steps", "201"]
     settings += ["--protocols", *PROTOCOLS]
     module = [sys.executable, "-m", "sb3_plastic.cli", "evaluate"]
     return [*module, "--model", str(model), "--out", "results", *settings, *arguments]

@@ -51,16 +51,17 @@ def test_train_logs_the_network_to_tensorboard(trained):
     assert all(0 < event.value < 1 for event in rates)
 
 
-def test_a_teacher_named_in_the_configuration_teaches_less_and_less(tmp_path):
+def test_a_teacher_named_in_the_configuration_teaches_less_and_less(tmp_path, monkeypatch):
     from stable_baselines3 import PPO
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    PPO("MlpPolicy", "Pendulum-v1", n_steps=16, batch_size=16, seed=0, device="cpu").save(tmp_path / "teacher.zip")
+    monkeypatch.chdir(tmp_path)
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=16, batch_size=16, seed=0, device="cpu").save("teacher.zip")
     settings = dict(policy="PlasticPolicy", n_envs=2, n_steps=64, n_epochs=1, policy_kwargs=dict(net_arch=[8]))
     config = {"Pendulum-v1": settings | dict(teacher=dict(model="teacher.zip", algo="PPO", until=0.5))}
     (tmp_path / "taught.yml").write_text(yaml.safe_dump(config))
     arguments = ["--log-interval", "1", "--eval-freq", "-1", "-tb", "board"]
-    zoo("train", "--env", "Pendulum-v1", "-conf", "taught.yml", "-n", "512", *arguments, cwd=tmp_path)
+    answer(["train", "--env", "Pendulum-v1", "-conf", "taught.yml", "-n", "512", *arguments])
     [run] = (tmp_path / "board/Pendulum-v1").iterdir()
     events = EventAccumulator(str(run))
     events.Reload()
@@ -153,7 +154,8 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path, monkeypatch):
     assert (model.num_timesteps, model.lr_schedule(1), model.policy_kwargs["alpha_init"]) == (64, 0.01, 0.03)
 
 
-def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path):
+def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shutil.copytree(trained / RUN, tmp_path / "killed")
     shutil.rmtree(tmp_path / "killed" / ENV)  # a training that was killed has not come to its own statistics
     checkpoint = tmp_path / "killed" / "rl_model_2048_steps.zip"
@@ -162,7 +164,7 @@ def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_p
         tmp_path / RUN / ENV / "vecnormalize.pkl",
     ]
     small = ["-params", "n_envs:2", "n_steps:16", "batch_size:32", "n_epochs:1"]
-    output = zoo("train", "--env", ENV, "-n", "32", "-i", checkpoint, "--eval-freq", "-1", *small, cwd=tmp_path)
+    output = answer(["train", "--env", ENV, "-n", "32", "-i", checkpoint, "--eval-freq", "-1", *small])
     assert f"Loading VecNormalize stats of the checkpoint, {statistics[0]}" in output
     before, after = (read_pickle(path.read_bytes(), "statistics") for path in statistics)
     assert 0 < after["obs_rms"]["count"] - before["obs_rms"]["count"] <= 2 * 17 + 1  # what it saw since, and a reset
@@ -170,18 +172,20 @@ def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_p
     assert after["norm_reward"]
 
 
-def test_parameters_change_only_what_they_name(tmp_path):
+def test_parameters_change_only_what_they_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     change = "policy_kwargs:dict(rule='none', net_arch=dict(pi=[8], vf=[8]))"
     arguments = ["-n", "32", "--eval-freq", "-1", "-params", "n_envs:2", "n_steps:16", "batch_size:32", change]
-    zoo("train", "--env", ENV, *arguments, cwd=tmp_path)
+    answer(["train", "--env", ENV, *arguments])
     configured = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]["policy_kwargs"]
     changed = {**configured, "rule": "none", "net_arch": {"pi": [8], "vf": [8]}}
     assert changed != configured
     assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == changed
 
 
-def test_linear_schedules_in_configurations(tmp_path):
-    output = zoo("train", "--env", "CartPole-v1", "-n", "1024", "--eval-freq", "-1", cwd=tmp_path)
+def test_linear_schedules_in_configurations(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = answer(["train", "--env", "CartPole-v1", "-n", "1024", "--eval-freq", "-1"])
     rates = [float(rate) for rate in re.findall(r"learning_rate +\| ([\d.e-]+)", output)]
     assert rates[-1] == pytest.approx(5e-4)  # of 1e-3, half way
 
@@ -190,9 +194,9 @@ def test_users_configuration_wins(tmp_path, monkeypatch):
     (tmp_path / "mine.yml").write_text(
         "CartPole-v1:\n  policy: PlasticPolicy\n  n_timesteps: 64\n  n_steps: 64\n  batch_size: 64\n  n_epochs: 1\n"
     )
-    output = zoo("train", "--env", "CartPole-v1", "--conf-file", "mine.yml", "--eval-freq", "-1", cwd=tmp_path)
-    assert "Loading hyperparameters from: mine.yml" in output
     monkeypatch.chdir(tmp_path)
+    output = answer(["train", "--env", "CartPole-v1", "--conf-file", "mine.yml", "--eval-freq", "-1"])
+    assert "Loading hyperparameters from: mine.yml" in output
     output = answer(["train", "--env", ENV, "--conf-file", "mine.yml"], code=2)
     assert f"Hyperparameters not found for plastic_ppo-{ENV} in mine.yml" in output
     assert "Traceback" not in output
@@ -225,9 +229,10 @@ def test_an_entry_that_a_configuration_lacks_is_named(missing, tmp_path, monkeyp
     assert "Traceback" not in output
 
 
-def test_other_algorithms_keep_rl_zoos_configurations(tmp_path):
+def test_other_algorithms_keep_rl_zoos_configurations(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     arguments = ["-n", "64", "--eval-freq", "-1", "-params", "n_envs:1", "batch_size:32", "n_epochs:1"]
-    output = zoo("train", "--algo", "ppo", "--env", "CartPole-v1", *arguments, cwd=tmp_path)
+    output = answer(["train", "--algo", "ppo", "--env", "CartPole-v1", *arguments])
     assert re.search(r"Loading hyperparameters from: \S*rl_zoo3/hyperparams/ppo.yml", output)
     assert (tmp_path / "logs" / "ppo" / "CartPole-v1_1" / "CartPole-v1.zip").exists()
 
@@ -248,23 +253,30 @@ def test_registration_from_a_users_own_script(tmp_path):
 
 EVERY_ENTRY = """
 import argparse, sys, yaml
+from pathlib import Path
 from sb3_plastic.zoo import ExperimentManager
 
-algo, config = sys.argv[1:]
-for env in yaml.safe_load(open(config)):
-    if env != "default":
-        manager = ExperimentManager(argparse.Namespace(), algo, env, "logs", eval_freq=-1, config=config, verbose=0)
-        model, _ = manager.setup_experiment()
-        print("entry", env, type(model).__name__, getattr(model, "chunk_len", None))
+for config in map(Path, sys.argv[1:]):
+    algo = config.stem.removesuffix("_adaptive")
+    for env in yaml.safe_load(config.read_text()):
+        if env != "default":
+            about = argparse.Namespace()
+            manager = ExperimentManager(about, algo, env, "logs", eval_freq=-1, config=str(config), verbose=0)
+            model, _ = manager.setup_experiment()
+            print("entry", config.stem, env, type(model).__name__, getattr(model, "chunk_len", None))
 """
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "zoo_configs").glob("*.yml")), ids=lambda config: config.stem)
-def test_every_configuration_makes_a_model(config, tmp_path):
-    output = run([sys.executable, "-c", EVERY_ENTRY, config.stem.removesuffix("_adaptive"), str(config)], tmp_path)
-    entries = yaml.safe_load(config.read_text())
-    expected = {env: str(entry.get("chunk_len")) for env, entry in entries.items() if env != "default"}
-    assert dict(re.findall(r"entry (\S+) \w+ (\S+)", output)) == expected
+def test_every_configuration_makes_a_model(tmp_path):
+    configs = sorted((ROOT / "zoo_configs").glob("*.yml"))
+    made = re.findall(r"entry (\S+) (\S+) \w+ (\S+)", run([sys.executable, "-c", EVERY_ENTRY, *configs], tmp_path))
+    entries = {config.stem: yaml.safe_load(config.read_text()) for config in configs}
+    assert [*made] == [
+        (name, env, str(entry.get("chunk_len")))
+        for name, config in entries.items()
+        for env, entry in config.items()
+        if env != "default"
+    ]
     robots = ("Hopper", "Walker2d", "HalfCheetah", "Ant", "Humanoid")
-    named = {"plastic_ppo": robots, "plastic_es": ("HalfCheetah",), "ppo": ("HalfCheetah", "Ant")}.get(config.stem, ())
-    assert {*expected} >= {f"{robot}-v5" for robot in named}
+    for name, named in {"plastic_ppo": robots, "plastic_es": ("HalfCheetah",), "ppo": ("HalfCheetah", "Ant")}.items():
+        assert {*entries[name]} >= {f"{robot}-v5" for robot in named}

@@ -9,6 +9,7 @@ import yaml
 from stray_lines import stray_lines
 from zoo_commands import COMMAND, ENV, ROOT, RUN, SMALL, saved, zoo
 
+from sb3_plastic import PlasticES
 from sb3_plastic.tuning import open_study
 
 
@@ -104,3 +105,14 @@ def test_what_was_drawn_becomes_arguments():
 
     drawn = {"n_steps_pow": 6, "one_minus_gamma": 0.25, "policy.rho": 0.1, "n_epochs": 5}
     assert convert(drawn) == {"n_steps": 64, "gamma": 0.75, "n_epochs": 5, "policy_kwargs": {"rho": 0.1}}
+
+
+def test_what_a_search_draws_for_evolution_makes_a_model():
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+    import sb3_plastic.zoo  # noqa: F401 - enters what is drawn
+
+    trial = optuna.create_study().ask()
+    sampled = HYPERPARAMS_SAMPLER["plastic_es"](trial, 0, 1, {})
+    assert sampled == HYPERPARAMS_CONVERTER["plastic_es"](trial.params)
+    assert PlasticES("MlpPolicy", "CartPole-v1", **sampled).population_size in (16, 32, 64, 128)

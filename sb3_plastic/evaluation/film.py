@@ -58,6 +58,15 @@ class Shot(NamedTuple):
     reward: float = 0.0
 
 
+PICTURES = 40
+"""In a film of a training, at most."""
+
+
+def interval(n_steps: int) -> int:
+    """Steps from one picture of a film of a training to the next. :param n_steps: of the film, at most"""
+    return -(-n_steps // PICTURES)
+
+
 def shoot(
     player: Player,
     trained: TrainedIn,
@@ -67,6 +76,7 @@ def shoot(
     first: int,
     n_steps: int,
     every: int = 1,
+    until: int | None = None,
     width: int = 320,
     height: int = 240,
     tick: Callable[[int], None] | None = None,
@@ -81,6 +91,7 @@ def shoot(
     :param first: index of the first step that is filmed; the speed of those before is noted, too
     :param n_steps: how many steps are filmed; a fall ends it
     :param every: take a picture of each so many steps; 0: of none
+    :param until: index of the first step of which no picture is taken again; None: pictures to the end
     :param width: in pixels
     :param height: in pixels
     :param tick: called after each step, with 1
@@ -93,6 +104,7 @@ def shoot(
     camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})} if every else {}
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
+    last = first + n_steps if until is None else until
     with closing(make_env(filmed, 1, first + n_steps + 1, needs_terrain(perturbations))) as made:
         venv = as_seen_by(player.model, made, trained.env_id)
         base = venv.unwrapped
@@ -109,7 +121,7 @@ def shoot(
                 break
             info, since, norms = infos[0], infos[0].get("steps_since_onset", -1), player.norms()
             base.get_attr("render_mode")  # a batch brings the robot up to date when it is asked for something
-            shown = every > 0 and t >= first and (t - first) % every == 0
+            shown = every > 0 and first <= t < last and (t - first) % every == 0
             shots.append(
                 Shot(
                     _picture(robot) if shown else None,

@@ -158,7 +158,7 @@ def _condition(
     if scenario.onset or not entries or terrain is not None:
         return None
     if protocol == "switch":
-        if not drawn:
+        if not drawn or steps <= SWITCH:
             return None
         schedule = Schedule("switch", every=SWITCH, at=SWITCH)
         switched = tuple(replace(p, schedule=schedule) for p in entries)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Array, Player, State
 from sb3_plastic.evaluation.environment import find_training
-from sb3_plastic.evaluation.film import Shot, shoot
+from sb3_plastic.evaluation.film import Shot, interval, shoot
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
@@ -72,7 +72,7 @@ class Noting(Player):
 
 
 def play_training(
-    model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, every: int = 0, seed: int = 0
+    model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, video: int = 0, seed: int = 0
 ) -> Episode:
     """
     Play an episode in an environment of its own, like those of the training, unperturbed, with the likeliest actions.
@@ -80,11 +80,11 @@ def play_training(
     :param model: in training
     :param n_steps: at most; the step that ends an episode is not among them
     :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``; None: none
-    :param every: take a picture of each so many steps; 0: of none
+    :param video: take pictures of so many steps, at each :func:`~sb3_plastic.evaluation.film.interval`; 0: of none
     :param seed: of the episode
     :raises UserError: if the environment cannot be made anew, or not be drawn
     """
-    if every:
+    if video:
         render_off_screen()
     try:
         spec = model.get_env().unwrapped.get_attr("spec")[0]
@@ -97,14 +97,14 @@ def play_training(
     player = Noting(model)
     with statistics_of(model) as statistics, undisturbed_torch():
         about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
-        trained = find_training(None, about)
+        trained, size = find_training(None, about), {**SIZE, "every": interval(video)}
         try:
-            shots = shoot(player, trained, (), seed=seed, first=0, n_steps=n_steps, every=every, **SIZE)
+            shots = shoot(player, trained, (), seed=seed, first=0, n_steps=n_steps, until=video, **size)
         except UserError:
             raise
         except Exception as error:  # graphics fail in as many ways as there are drivers
             raise UserError(
-                f"{spec.id} cannot be {'filmed' if every else 'played'} here ({type(error).__name__}: {error}). If the "
+                f"{spec.id} cannot be {'filmed' if video else 'played'} here ({type(error).__name__}: {error}). If the "
                 "training wraps its environments, name the wrappers, too."
             ) from error
     return Episode(trained.env_id, shots, player.observations[: len(shots)], player.states[: len(shots)])

@@ -6,22 +6,14 @@ import tempfile
 from pathlib import Path
 
 from sb3_plastic.evaluation.environment import robot_of
-from sb3_plastic.evaluation.film import compose, fps_of
+from sb3_plastic.evaluation.film import compose, fps_of, interval
 from sb3_plastic.evaluation.training_episode import Episode
 from sb3_plastic.perturbations.render import save_gif
-
-PICTURES = 40
-"""In a film, at most."""
-
-
-def interval(n_steps: int) -> int:
-    """Steps from one picture of a film to the next. :param n_steps: of the film, at most"""
-    return -(-n_steps // PICTURES)
 
 
 def film_of(episode: Episode, n_steps: int) -> bytes | None:
     """
-    :param episode: played with a picture at every ``interval(n_steps)``
+    :param episode: played with pictures of so many steps
     :param n_steps: the film's, at most
     :return: a GIF; None if the episode ended at its first step
     """

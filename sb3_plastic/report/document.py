@@ -148,9 +148,7 @@ class Document:
         """
         self._check_name(name)
         suffix, kind, note = ("png", "png", "") if self.small else ("svg", "svg+xml", f" ([PNG](figures/{name}.png))")
-        files = {f"{name}.png": small_png(figure) if self.small else _drawn(figure, "png")}
-        if not self.small:
-            files[f"{name}.svg"] = _drawn(figure, "svg")
+        files = {f"{name}.png": small_png(figure)} if self.small else _drawn(figure, name)
         data = base64.b64encode(files[f"{name}.{suffix}"]).decode()
         alt = html.escape(re.sub(r"[*`]", "", caption))
         inches = figure.get_figwidth()
@@ -328,10 +326,12 @@ def formatted(value: object, digits: int = 2) -> str:
 # Helpers
 
 
-def _drawn(figure: Figure, suffix: str) -> bytes:
-    with io.BytesIO() as buffer, plot_style():
-        figure.savefig(buffer, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
-        return buffer.getvalue()
+def _drawn(figure: Figure, name: str) -> dict[str, bytes]:
+    with io.BytesIO() as png, io.BytesIO() as svg, plot_style():
+        figure.savefig(png, format="png")
+        figure.set_layout_engine(None)  # all is in its place, and to find it takes as long as to draw
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+        return {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
 
 
 # A number, also with its interval, with a unit in front or behind, or with how many there are; or nothing.
