@@ -21,7 +21,7 @@ from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, contr
 from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, find_training, make_env, perturb, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.protocols import REMOVAL, Condition, onset_of, plan
+from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
@@ -240,8 +240,8 @@ class _Run:
         if first is None:
             raise UserError(
                 "Nothing is to be run: none of the protocols applies to any of the scenarios. `onset` and `removal` "
-                "take scenarios with an onset (.../onset), `static` those without, and `removal` has more than "
-                f"{REMOVAL} steps."
+                "take scenarios with an onset (.../onset), `static` those without; `removal` and `switch` take "
+                f"episodes of more than {REMOVAL} and {SWITCH} steps."
             )
         venv = self._make(1 if first[0].fault else len(first) * len(self.seeds), first[0])
         for c in self.conditions:
