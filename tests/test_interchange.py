@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parents[1] / "docs" / "results"
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 IMAGES = spaces.Box(0, 255, (36, 36, 1), np.uint8)
 ACTIONS = spaces.Box(np.float32([-1, -2]), np.float32([1, 2]))
-NORMALIZATION = Normalization({"": np.array([0.1, -0.2, 0.3])}, {"": np.array([1.0, 2.0, 3.0])}, clip=5.0)
+NORMALIZATION = Normalization({"": np.array([0.1, -0.2, 0.3])}, {"": np.array([1.0, 2.0, 0.0])}, epsilon=0.2, clip=1.5)
 
 KINDS = {
     "oja": dict(rule="oja", modulation="simple"),
@@ -129,6 +129,14 @@ def test_actions_have_the_shape_of_their_box(shape, tmp_path):
     assert found.largest < 1e-5
 
 
+def test_actions_of_a_graph_are_within_their_box(tmp_path):
+    policy = policy_of()
+    with torch.no_grad():
+        policy.action_net.bias.copy_(torch.tensor([-9.0, 9.0]))
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx"))
+    assert graph.predict(np.ones((1, 3)))[0].tolist() == [[-1, 2]]
+
+
 def test_a_neuron_that_does_not_read_its_last_spikes_can_be_stepped(tmp_path, monkeypatch):
     def forgetful(v, z, current, beta, threshold, fire):
         v = beta * v + current
@@ -146,6 +154,35 @@ def test_a_copy_changes_nothing_of_the_original(tmp_path):
     assert policy.training
     own = {id(parameter) for parameter in policy.parameters()}
     assert not own & {id(p) for p in DeterministicStep(check_convertible(policy, "ONNX")).parameters()}
+
+
+def test_each_of_two_that_are_compared_has_its_own_state_and_the_first_one_acts():
+    seen = []
+
+    class Agent:
+        def __init__(self, size):
+            self.size = size
+
+        def predict(self, observation, state, episode_start, deterministic):
+            t = 0 if episode_start[0] else state + 1
+            seen.append((self.size, observation.item(), t, deterministic))
+            return np.full((1, 1), self.size * (t == 1)), t
+
+    class Sum(gym.Env):
+        observation_space, action_space = spaces.Box(-9, 9, (1,)), spaces.Box(-9, 9, (1,))
+
+        def reset(self, *, seed=None, options=None):
+            self.sum, self.t = np.zeros(1, np.float32), 0
+            return self.sum.copy(), {}
+
+        def step(self, action):
+            self.sum, self.t = np.float32(self.sum + action), self.t + 1
+            return self.sum.copy(), 0.0, self.t == 3, False, {}
+
+    found = compare(Agent(2.0), Agent(2.0005), Sum(), steps=4)
+    steps = [(0.0, 0), (0.0, 1), (2.0, 2), (0.0, 0)]  # an episode ends after three
+    assert seen == [(size, *step, True) for step in steps for size in (2.0, 2.0005)]
+    assert found == (4, pytest.approx(0.0005), 0.75)
 
 
 @pytest.mark.parametrize("wrong", [np.full((1, 2), np.nan), np.zeros((2, 1, 2))])
@@ -287,7 +324,11 @@ def test_nir_acts_as_the_frozen_policy(hard_reset, tmp_path):
 
 @pytest.mark.parametrize(
     ("kwargs", "reason"),
-    [(dict(), "no reset by subtraction"), (dict(neuron="lif_hard_reset", recurrent=True), "recurrent")],
+    [
+        (dict(), "no reset by subtraction"),
+        (dict(neuron="lif_hard_reset", recurrent=True), "recurrent"),
+        (dict(neuron="lif_hard_reset", beta=1.0), "without leak"),
+    ],
 )
 def test_nir_refuses_what_it_cannot_hold(hard_reset, kwargs, reason, tmp_path):
     with pytest.raises(UserError, match=reason):

@@ -1,6 +1,9 @@
-"""Perturbations that begin again, of which there are two, and what is drawn at each step."""
+"""Perturbations that begin again, of which there are two, and what is drawn, kept or left alone at each step."""
 
+import gymnasium as gym
 import numpy as np
+import pytest
+from gymnasium import spaces
 from perturbation_helpers import Gauges, make, rollout
 
 from sb3_plastic.evaluation.protocols import onset_of
@@ -76,3 +79,85 @@ def test_an_onset_is_drawn_before_how_long_it_takes() -> None:
     for seed in range(5):
         infos = rollout(make("Hopper", perturbations=[entry]), 52, seed=seed)[2]
         assert [info["steps_since_onset"] for info in infos].index(0) - 1 == onset_of(entry, seed)
+
+
+class Lines(gym.Env):
+    """Two unbounded motors and two sensors that count: the observation is an array of the environment's own."""
+
+    observation_space = action_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation = np.zeros(2)
+        return self.observation, {}
+
+    def step(self, action):
+        self.observation += (1, -1)
+        return self.observation, 0.0, False, False, {"command": np.array(action)}
+
+
+def lines(entry: dict, n_steps: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """What the motors get if they are told 1, 2, 3, ... and -1, -2, -3, ..., and what is seen of the sensors."""
+    env = PerturbSignals(Lines(), [entry])
+    seen, commands = [env.reset(seed=0)[0]], []
+    for t in range(1, n_steps + 1):
+        obs, _, _, _, info = env.step(np.array([t, -t], np.float64))
+        seen.append(obs)
+        commands.append(info["command"])
+    return np.array(commands), np.array(seen)
+
+
+def test_each_sensor_has_noise_of_its_own() -> None:
+    noise = np.diff(lines({"kind": "obs_noise", "value": 0.5}, 2000)[1][::2], axis=0) - [2, -2]
+    np.testing.assert_allclose(noise.std(0), 0.5 * np.sqrt(2), rtol=0.1)
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.15
+
+
+def test_a_delay_that_begins_delivers_what_came_before_it() -> None:
+    late = {"value": 2, "schedule": {"form": "onset", "at": 3}}
+    assert lines({"kind": "action_delay", **late})[0][:, 0].tolist() == [1, 2, 3, 2, 3, 4]
+    assert lines({"kind": "obs_delay", **late})[1][:, 0].tolist() == [0, 1, 2, 3, 2, 3, 4]
+
+
+def test_a_sense_that_sticks_after_another_keeps_its_own_value() -> None:
+    env = PerturbSignals(
+        Lines(), [{"kind": "obs_stuck", "target": {"choice": [0, 1]}, "schedule": {"form": "switch", "every": 4}}]
+    )
+    env.reset(seed=0)
+    which = set()
+    for t in range(1, 33):
+        obs, _, _, _, info = env.step(np.zeros(2))
+        sensor = int(info["perturbation_names"][0][-1])
+        which.add(sensor)
+        since = (t - 1) // 4 * 4 + 1 if t > 4 else 0  # the first one sticks from the reset on
+        assert obs[sensor] == (1, -1)[sensor] * since
+        assert obs[1 - sensor] == (-1, 1)[sensor] * t
+    assert which == {0, 1}
+
+
+def test_only_the_targets_of_a_delay_are_late() -> None:
+    commands = lines({"kind": "action_delay", "value": 2, "target": 1})[0]
+    assert commands.T.tolist() == [[1, 2, 3, 4, 5, 6], [-1, -1, -1, -2, -3, -4]]
+    seen = lines({"kind": "obs_delay", "value": 2, "target": [0]})[1]
+    assert seen.T.tolist() == [[0, 0, 0, 1, 2, 3, 4], [0, -1, -2, -3, -4, -5, -6]]
+
+
+def test_the_longest_delay_is_as_long_as_it_says() -> None:
+    assert lines({"kind": "action_delay", "value": 50}, 53)[0][-3:, 0].tolist() == [1, 2, 3]
+
+
+def test_motors_without_bounds_are_perturbed_in_their_own_units() -> None:
+    assert lines({"kind": "action_bias", "value": 0.5}, 2)[0].tolist() == [[1.5, -0.5], [2.5, -1.5]]
+    assert lines({"kind": "motor_stuck", "value": 0.25}, 1)[0].tolist() == [[0.25, 0.25]]
+
+
+@pytest.mark.parametrize("kind", ["action_bias", "obs_bias"])
+def test_arrays_of_the_agent_and_of_the_environment_are_left_alone(kind) -> None:
+    env = PerturbSignals(Lines(), [{"kind": kind, "value": 1.0}])
+    options = {"perturbations": [{"kind": kind, "value": 0.5}]}
+    env.reset(options=options)
+    assert options == {"perturbations": [{"kind": kind, "value": 0.5}]}
+    action = np.ones(2)
+    env.step(action)
+    assert action.tolist() == [1, 1]
+    assert env.unwrapped.observation.tolist() == [1, -1]

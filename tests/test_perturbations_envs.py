@@ -816,6 +816,20 @@ def test_a_ball_joint_is_driven_and_not_held(tmp_path) -> None:
         env.reset(options={"perturbations": [{"kind": "joint_lock"}]})
 
 
+def test_a_joint_with_a_reference_angle_is_held_where_it_is(tmp_path) -> None:
+    env = make_perturbable(hanging(tmp_path, lower='axis="0 1 0" ref="40"', second='joint="lower"'))()
+    env.reset(options={"perturbations": [{"kind": "joint_lock", "target": "lower"}]})
+    angles = [env.step(np.zeros(2))[0][1] for _ in range(20)]
+    np.testing.assert_allclose(angles, np.radians(40), atol=0.02)
+
+
+def test_a_body_without_mass_stays_without(tmp_path) -> None:
+    env = make_perturbable(hanging(tmp_path, lower='axis="0 1 0"/><body name="mark"'))()
+    env.reset(options={"perturbations": [{"kind": "mass", "value": 2.0}]})
+    assert env.model.body("mark").mass == 0
+    assert np.isfinite(env.model.body_inertia).all()
+
+
 def test_observations_of_several_parts_are_refused(tmp_path) -> None:
     env_class = hanging(tmp_path)
     env_class.space = spaces.Dict({"angles": spaces.Box(-1, 1, (2,))})

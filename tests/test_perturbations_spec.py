@@ -19,6 +19,7 @@ from sb3_plastic.perturbations import (
     to_yaml,
 )
 from sb3_plastic.perturbations.schedules import draw_timing
+from sb3_plastic.perturbations.spec import extremes_of
 
 MANY = (
     Perturbation("friction", 0.4),
@@ -83,6 +84,7 @@ def test_files_that_are_no_text_or_no_yaml_are_named(content, message, tmp_path)
     "schedule",
     [
         {"form": "drift", "at": 1200},
+        {"form": "onset", "at": 5, "end": 5},
         {"form": "drift", "end": {"uniform": [0, 500]}, "at": 100},
         {"form": "onset", "at": {"uniform": [250, 500]}, "end": 300},
     ],
@@ -201,3 +203,24 @@ def test_times_may_be_drawn() -> None:
     assert min(onsets) >= 10
     assert max(onsets) <= 20
     assert len(onsets) > 5
+
+
+def test_times_that_are_drawn_between_two_steps_are_rounded() -> None:
+    schedule = Schedule("switch", at=Distribution("uniform", (2.6, 2.9)), every=Distribution("uniform", (3.6, 3.9)))
+    timing = draw_timing(schedule, np.random.default_rng(0))
+    assert timing.redraw is not None
+    assert [t for t in range(12) if timing.redraw(t)] == [7, 11]
+    assert [timing.level(t) for t in range(4)] == [0, 0, 0, 1]
+
+
+def test_each_turn_on_and_off_is_drawn_anew() -> None:
+    schedule = Schedule("intermittent", duration=Distribution("uniform", (1, 9)), pause=Distribution("uniform", (1, 9)))
+    ends = np.flatnonzero(np.diff(levels(schedule, 400)))
+    on, off = np.diff(ends)[::2], np.diff(ends)[1::2]
+    assert len({*on}) > 4
+    assert len({*off}) > 4
+
+
+@pytest.mark.parametrize("law", ["outside", "log_outside"])
+def test_all_that_an_outer_interval_may_give_has_to_be_legal(law) -> None:
+    assert extremes_of(Distribution(law, ((0.5, 2.0), (0.8, 1.2)))) == (0.5, 2.0)

@@ -171,6 +171,7 @@ def test_unknown_names_are_answered_with_those_that_exist() -> None:
 
 
 def test_gym_make_takes_a_scenario_by_name() -> None:
+    assert find_scenario("anchors-v1/leg-crippled", "Ant").env_id == env_id("Ant", latent=True)
     env = gym.make(env_id("Ant"), scenario="anchors-v1/leg-crippled")
     _, info = env.reset(seed=0)
     assert info["perturbation_active"] == (True,)

@@ -97,6 +97,33 @@ def test_trajectories_are_those_of_dummy_vec_env_bit_for_bit(robot, latent) -> N
     assert_same_steps(pair(robot, latent=latent, perturbations=many(robot)), 100)
 
 
+@pytest.mark.parametrize("robot", ["Hopper", "Walker2d"])
+def test_velocities_are_observed_within_the_same_bounds(robot) -> None:
+    venvs = pair(robot, 1)
+    for venv in venvs:
+        venv.reset()
+        (angles,), (nv,) = venv.get_attr("init_qpos"), (model.nv for model in venv.get_attr("model"))
+        venv.env_method("set_state", angles, np.full(nv, 30.0))
+    assert_same_steps(venvs, 1, reset=False)
+
+
+WEIGHTS = dict(forward_reward_weight=2.0, ctrl_cost_weight=0.3, exclude_current_positions_from_observation=False)
+
+
+@pytest.mark.parametrize(
+    ("robot", "kwargs"),
+    [
+        ("HalfCheetah", {}),
+        ("Hopper", dict(healthy_reward=3.0, healthy_z_range=(1.2, 1.3), terminate_when_unhealthy=False)),
+        ("Walker2d", dict(healthy_reward=3.0, healthy_z_range=(1.2, 1.4), healthy_angle_range=(-0.1, 0.1))),
+        ("Ant", dict(healthy_reward=3.0, contact_cost_weight=0.5, contact_force_range=(-0.1, 0.2), main_body="aux_1")),
+        ("Humanoid", dict(healthy_reward=3.0, contact_cost_weight=0.5, contact_cost_range=(0.1, 5.0))),
+    ],
+)
+def test_rewards_and_observations_are_those_that_the_environment_is_made_with(robot, kwargs) -> None:
+    assert_same_steps(pair(robot, 2, latent=False, **WEIGHTS, **kwargs), 40)
+
+
 @pytest.mark.parametrize("robot", ["Ant", "Hopper"])
 def test_terrain_and_its_terminations_are_the_same(robot) -> None:
     entry = {"kind": "terrain", "value": 0.2, "params": {"flat": 0.2}}
@@ -311,3 +338,51 @@ def test_idle_robots_stay_as_they_are_and_the_others_move_as_ever():
         np.testing.assert_array_equal(obs[1, :5], first[1, :5])  # positions
         assert not dones[1]
     assert not np.array_equal(expected[1, :5], first[1, :5])
+
+
+def test_steps_that_a_robot_was_idle_do_not_count_towards_its_time_limit() -> None:
+    def env_fn() -> gym.Env:
+        return gym.make(env_id("HalfCheetah"), max_episode_steps=5)
+
+    venv = LocomotionVecEnv([env_fn] * 2)
+    venv.reset()
+    ended = []
+    for t in range(8):
+        venv.set_idle(np.array([False, t < 3]))
+        ended.append(venv.step(np.zeros((2, 6), np.float32))[2].tolist())
+    assert np.argwhere(ended).tolist() == [[4, 0], [7, 1]]
+
+
+def test_one_robot_may_be_made_on_terrain_and_the_others_not() -> None:
+    rough = {"perturbations": [{"kind": "terrain", "value": 0.2, "params": {"flat": 0.2}}]}
+    env_fns = [lambda kwargs=kwargs: gym.make(env_id("Hopper"), **kwargs) for kwargs in ({}, rough)]
+    venvs = (DummyVecEnv(env_fns), LocomotionVecEnv(env_fns))
+    for venv in venvs:
+        venv.seed(0)
+        venv.reset()
+    action = np.zeros((2, 3), np.float32)
+    for _ in range(30):
+        expected, got = (venv.step(action)[0] for venv in venvs)
+        np.testing.assert_allclose(got[0], expected[0], atol=1e-6)  # level ground as a height field, or as a plane
+        np.testing.assert_array_equal(got[1], expected[1])
+
+
+def test_pictures_are_of_the_present_state() -> None:
+    env_kwargs = {"render_mode": "rgb_array", "width": 64, "height": 64}
+    venvs = pair("Hopper", 1, **env_kwargs)
+    for venv in venvs:
+        venv.reset()
+        for action in random_actions(venv, 12):
+            venv.step(action)
+    apart = np.subtract(*(np.int64(venv.get_images()[0]) for venv in venvs))
+    assert np.abs(apart).mean() < 0.1  # of 255; MuJoCo places bodies before it moves joints, a step of 2 ms
+    for venv in venvs:
+        venv.close()
+
+
+def test_what_was_asked_for_before_is_done_after_the_environments_are_batched() -> None:
+    dummy = make_vec_env(env_id("Hopper"), 1, seed=0)
+    dummy.set_options({"perturbations": [{"kind": "gravity", "value": 1.2}]})
+    fast = locomotion_vec_env(dummy)
+    fast.reset()
+    assert fast.reset_infos[0]["perturbation_names"] == ("gravity",)

@@ -99,8 +99,9 @@ def test_a_switch_draws_patterns_anew(entry) -> None:
     assert len({tuple(row) for row in out[:, 0]}) >= 2
 
 
-def test_a_seed_fixes_the_pattern() -> None:
-    entry = {"kind": "motors_reversed", "value": 0.5, "params": {"seed": 7}}
+@pytest.mark.parametrize("fixed", [0, 7])
+def test_a_seed_fixes_the_pattern(fixed) -> None:
+    entry = {"kind": "motors_reversed", "value": 0.5, "params": {"seed": fixed}}
     outs = {told([entry], [1, 1, 1], seed=seed).tobytes() for seed in range(5)}
     assert len(outs) == 1
 

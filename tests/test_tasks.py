@@ -120,6 +120,24 @@ def test_feedback_tells_the_action_and_whether_it_was_right():
             assert lines == [action == 0, action == 1, not right, right]
 
 
+def test_a_round_of_the_reversal_has_a_stimulus_a_window_to_answer_and_feedback_of_their_lengths():
+    task = RewardReversal(n_rounds=3, reversals=(1, 2), show=4, answer=3, delay=2, feedback=3, gap=1)
+    assert task.windows == ((1, 4), (11, 14), (21, 24))
+    trials = draw(task)
+    stimulus, told = trials.inputs.split((task.n_stimulus, 4 * task.n_feedback), 2)
+    shown = [t for q in range(3) for t in range(10 * q, 10 * q + 4)]
+    assert stimulus.any(2).all(1).nonzero().flatten().tolist() == shown
+    assert not told.any()  # which is up to the answers
+    ticks = trials.consequence(1, torch.zeros(4, 1, dtype=torch.int64))
+    assert ticks.any(2).all(1).tolist() == [False] * 2 + [True] * 3 + [False]
+
+
+def test_a_background_always_fires():
+    task = CueAccumulation(n_group=50, background=0.3)
+    background = draw(task, batch=32).inputs.unflatten(2, (4, 50))[:, :, 3]
+    np.testing.assert_allclose(background.mean((1, 2)), 0.3, atol=0.05)
+
+
 @EACH
 def test_noise_drops_and_adds_as_many_spikes_as_it_says(task):
     silent = replace(task, rate=0.0, spurious=0.1)
@@ -211,6 +229,18 @@ def test_the_same_seed_gives_the_same_trial():
     first, again, other = env.reset(seed=3)[0], env.reset(seed=3)[0], env.reset(seed=4)[0]
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+    assert len({env.reset()[0].tobytes() for _ in range(3)} | {other.tobytes()}) == 4  # which go on
+
+
+def test_a_trial_is_not_changed_by_being_played():
+    task = RewardReversal()
+    trials = draw(task, batch=1)
+    before = trials.inputs.clone()
+    env = TemporalTaskEnv(task)
+    env.begin(trials)
+    for _ in range(task.n_ticks):
+        env.step(0)
+    assert torch.equal(trials.inputs, before)
 
 
 def test_ppo_plays_a_task():

@@ -52,6 +52,15 @@ def test_the_rest_of_a_split_observation_keeps_its_key():
     check_wrapper({"sb3_plastic.wrappers.SplitObservation": {"n_last": 1}}, "config.yml")
 
 
+def test_the_last_numbers_of_an_observation_get_a_key_and_keep_their_bounds():
+    space = spaces.Box(np.float32([0, 1, 2]), np.float32([1, 3, 5]))
+    env = SplitObservation(RandomEnv(space, BOX), n_last=1, key="truth")
+    assert env.observation_space == spaces.Dict(
+        sensors=spaces.Box(np.float32([0, 1]), np.float32([1, 3])), truth=spaces.Box(2, 5, (1,))
+    )
+    assert env.observation_space.contains(env.reset(seed=0)[0])
+
+
 def test_a_dict_observation_gets_two_more_keys():
     env = PreviousActionReward(RandomEnv(spaces.Dict({"a": BOX}), spaces.Discrete(2)))
     env.reset(seed=0)
@@ -98,6 +107,13 @@ def test_around_a_vector_environment_it_shows_what_it_shows_around_each(env_id, 
             np.testing.assert_array_equal(infos[i]["terminal_observation"], others[3][i]["terminal_observation"])
             ends += 1
     assert ends > 2
+
+
+def test_a_vector_environment_that_is_reset_in_mid_episode_has_no_previous_action():
+    venv = VecPreviousActionReward(make_vec_env("Pendulum-v1", 2, seed=0))
+    for _ in range(2):
+        np.testing.assert_array_equal(venv.reset()[:, 3:], np.zeros((2, 2)))
+        assert venv.step(np.ones((2, 1), np.float32))[0][:, 3:].all()
 
 
 def test_what_the_observation_has_already_is_not_written_over():

@@ -1,5 +1,6 @@
 """RL Zoo trains our agents: by our command, and by a script of one's own."""
 
+import argparse
 import os
 import re
 import shutil
@@ -152,6 +153,50 @@ def test_numbers_that_yaml_takes_for_text_are_numbers(tmp_path, monkeypatch):
 
     model = PlasticPPO.load(tmp_path / "logs/plastic_ppo/CartPole-v1_1/CartPole-v1.zip")
     assert (model.num_timesteps, model.lr_schedule(1), model.policy_kwargs["alpha_init"]) == (64, 0.01, 0.03)
+
+
+def test_only_texts_that_are_numbers_in_full_become_numbers():
+    from sb3_plastic.zoo import with_numbers
+
+    read = {"a": ["1e-3", {"b": "-2.5E+4"}, ".5e1"], "c": "lin_1e-3", "d": "1e-3_old", "e": True, "f": 3, "g": "e5"}
+    assert with_numbers(read) == read | {"a": [0.001, {"b": -25000.0}, 5.0]}
+
+
+def manager(tmp_path, entries="n_timesteps: 64", **arguments):
+    """What trains CartPole, by a configuration of a few steps."""
+    from sb3_plastic.zoo import ExperimentManager
+
+    (tmp_path / "mine.yml").write_text(f"CartPole-v1: {{policy: PlasticPolicy, n_steps: 64, {entries}}}")
+    defaults = dict(log_folder=str(tmp_path), config=str(tmp_path / "mine.yml"), eval_freq=-1, verbose=0)
+    return ExperimentManager(argparse.Namespace(), "plastic_ppo", "CartPole-v1", **{**defaults, **arguments})
+
+
+def test_arguments_of_the_environment_on_the_command_line_win(tmp_path):
+    entries = "n_timesteps: 64, env_kwargs: {sutton_barto_reward: true}"
+    for given, expected in ((None, True), ({"sutton_barto_reward": False}, False)):
+        made = manager(tmp_path, entries, env_kwargs=given)
+        made.setup_experiment()[0].env.close()
+        for is_eval in (False, True):
+            [env] = made.create_envs(1, eval_env=is_eval, no_log=True).envs
+            assert env.unwrapped._sutton_barto_reward is expected
+
+
+def test_a_training_whose_length_is_given_needs_none_in_its_configuration(tmp_path):
+    made = manager(tmp_path, "batch_size: 32", n_timesteps=96)
+    made.setup_experiment()[0].env.close()
+    assert made.n_timesteps == 96
+
+
+def test_evaluations_do_not_change_the_statistics_of_a_checkpoint_nor_normalise_rewards(tmp_path):
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    VecNormalize(make_vec_env("CartPole-v1")).save(tmp_path / "rl_model_vecnormalize_8_steps.pkl")
+    (tmp_path / "rl_model_8_steps.zip").touch()
+    made = manager(tmp_path, trained_agent=str(tmp_path / "rl_model_8_steps.zip"))
+    trained, judged = (made.create_envs(1, eval_env=is_eval, no_log=True) for is_eval in (False, True))
+    assert (trained.training, trained.norm_reward) == (True, True)
+    assert (judged.training, judged.norm_reward) == (False, False)
 
 
 def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_path, monkeypatch):
