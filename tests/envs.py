@@ -6,8 +6,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic import PlasticPPO
@@ -30,6 +32,26 @@ class RandomEnv(gym.Env):
         assert self.action_space.contains(action), f"{action} is not in {self.action_space}"
         self.t += 1
         return self.observation_space.sample(), self.np_random.normal(), False, self.t >= self.length, {}
+
+
+class Ending(RandomEnv):
+    """Whose episodes end by themselves: nothing would have followed."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, is_over, info = super().step(action)
+        return observation, reward, is_over, False, info
+
+
+class Dropping(BaseFeaturesExtractor):
+    """A features extractor that learns, and drops a half of its features where it is not told that it is evaluated."""
+
+    def __init__(self, observation_space: spaces.Box) -> None:
+        super().__init__(observation_space, 8)
+        n_inputs = int(np.prod(observation_space.shape))
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(n_inputs, 8), torch.nn.Dropout(0.5))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return self.layers(observations)
 
 
 class CartPoleNoVelocity(gym.ObservationWrapper):

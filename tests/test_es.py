@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import answer
-from envs import BOX, RandomEnv, random_vec_env, small_ppo
+from envs import BOX, Dropping, RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
@@ -288,6 +288,11 @@ def test_the_same_seed_gives_the_same_training(strategy):
     assert not torch.equal(mean_of(first), mean_of(other))
 
 
+def test_without_a_seed_no_two_trainings_draw_the_same_individuals():
+    first, second = (small_es(seed=None) for _ in range(2))
+    assert not set(first.strategy.ask(first._rng(0)).seeds) & set(second.strategy.ask(second._rng(0)).seeds)
+
+
 # What evolves
 
 
@@ -308,6 +313,17 @@ def changed(model, learn=1):
 )
 def test_only_what_is_named_evolves(evolve, expected):
     assert {name.rsplit(".", 1)[-1] for name in changed(small_es(cartpole(), evolve=evolve, sigma=5.0))} == expected
+
+
+@pytest.mark.parametrize(
+    ("group", "module"),
+    [("features", "features_extractor."), ("encoder", "snn.encoder."), ("decoder", "action_net.")],
+)
+def test_a_group_has_the_name_of_the_module_that_evolves(group, module):
+    network = dict(features_extractor_class=Dropping, encoder="population", learn=RATES)
+    names = changed(small_es(evolve=group, sigma=5.0, policy_kwargs=network))
+    assert names
+    assert all(name.startswith(module) for name in names)
 
 
 def test_individuals_differ_in_what_evolves_alone():
@@ -350,6 +366,28 @@ def test_fixed_weights_are_drawn_anew_in_each_episode_the_same_for_all():
     assert abs(redrawn - two).max() > 1e-3  # the second episode has others
     _, own = evaluate(small_es(**{**settings, "shared_seeds": "none"}, fixed="redrawn"))
     assert len(set(own[:, 0].round(4))) == 8
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_weights_that_are_drawn_anew_are_those_of_the_individual_in_any_number_of_environments(n_envs):
+    settings = dict(evolve="plasticity", fixed="redrawn", n_episodes=3, shared_seeds="none")
+    _, fitness = evaluate(small_es(cartpole(n_envs), **settings))
+    np.testing.assert_array_equal(fitness, evaluate(small_es(cartpole(), **settings))[1])
+    assert len(set(fitness[:, 0])) > 3  # some had finished, and their rows were dropped, before others began again
+
+
+def test_what_is_drawn_anew_has_the_mean_and_the_spread_that_its_tensor_has():
+    model = small_es(evolve="plasticity", fixed="redrawn")
+    with torch.no_grad():
+        model.policy.action_net.weight.normal_(-2.0, 5.0)  # 12 numbers, the last but two
+        model.policy.action_net.bias.fill_(3.0)
+    actor = get_vector(model.policy.actor_parameters())
+    rows = actor.repeat(400, 1)
+    model.evolved.redraw(rows, np.arange(400), np.arange(400), actor)
+    drawn, weight = rows[:, -14:-2], model.policy.action_net.weight
+    assert drawn.mean().item() == pytest.approx(weight.mean().item(), abs=0.3)
+    assert drawn.std().item() == pytest.approx(weight.std(correction=0).item(), rel=0.05)
+    assert (rows[:, -2:] == 3).all()
 
 
 def test_a_name_that_matches_nothing_is_refused():
@@ -396,6 +434,31 @@ def test_fitness_over_scenarios_is_their_mean_or_the_worst():
         by_hand.strategy.tell(fitness.mean(1) if how == "mean" else fitness.min(1), 0.05)
         assert torch.equal(means[how], by_hand.strategy.mean)
     assert not torch.equal(means["mean"], means["worst"])
+
+
+def test_the_log_tells_how_each_scenario_went():
+    model = small_es(paid(cls=Scaled), scenarios=[{"scale": 1.0}, {"scale": -3.0}])
+    model.set_logger(configure(None, []))
+    model.logger.output_formats.append(written := Written())
+    model.learn(1, fitness := Fitness())
+    for i, column in enumerate(fitness.seen.T):
+        logged = [written.last[f"scenario/{i}_{what}"] for what in ("best", "mean", "worst")]
+        assert logged == pytest.approx([column.max(), column.mean(), column.min()])
+
+
+def test_all_of_a_generation_meet_the_same_seed_in_each_scenario_and_the_next_generation_another():
+    seeds = []
+
+    class Seeded(Scaled):
+        def reset(self, *, seed=None, options=None):
+            seeds.extend([] if seed is None else [seed])
+            return super().reset(seed=seed, options=options)
+
+    model = small_es(paid(cls=Seeded), scenarios=[{"scale": 1.0}, {"scale": -3.0}])
+    model.learn(2 * 8 * 2 * 3)
+    first, second = np.reshape(seeds[8:], (2, 16)).tolist()  # those before are of SB3's own reset
+    assert (model._n_updates, len({*first}), len({*second})) == (2, 1, 1)
+    assert first != second
 
 
 def test_scenarios_are_given_as_names_lists_or_options():
@@ -578,6 +641,14 @@ def test_the_log_tells_of_generations(tmp_path):
     assert log["time/total_timesteps"][-1] == model.num_timesteps
     assert log["rollout/ep_rew_mean"][0] == pytest.approx(log["train/fitness_mean"][0])
     assert (log["train/fitness_best"] > log["train/fitness_mean"]).all()
+
+
+def test_the_log_is_written_once_in_so_many_generations(tmp_path):
+    model = small_es()
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(5 * 8 * 3, log_interval=2)
+    model.logger.close()
+    assert np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True)["traingeneration"].tolist() == [2, 4]
 
 
 # Files
@@ -812,3 +883,44 @@ def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer(["train", *es, "-n", "50", "-i", folder / "CartPole-v1.zip", *small[:4]])
     assert "Mean reward" in answer(["enjoy", *es, "--no-render", "-n", "600"])
+
+
+# Fitness and statistics
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_the_offset_counts_in_each_of_several_episodes_also_without_a_monitor(monitored):
+    _, fitness = evaluate(small_es())
+    _, offset = evaluate(small_es(paid(monitored=monitored), alive_bonus_offset=-2.0, n_episodes=2))
+    np.testing.assert_allclose(offset, fitness - 6, atol=1e-5)
+
+
+def test_statistics_are_those_of_the_original_observations():
+    env = VecNormalize(paid())
+    assert small_es(env).learn(40)._n_updates == 2
+    np.testing.assert_allclose(env.obs_rms.mean, 1, atol=1e-3)  # all that Paid shows
+
+
+def test_statistics_of_dict_observations_are_those_of_who_plays():
+    env = VecNormalize(DummyVecEnv([lambda length=length: Picky(length) for length in (2, 5, 9, 3)]))
+    small_es(env, "MultiInputPolicy", population_size=2, shared_seeds="none").learn(1)
+    assert env.obs_rms["a"].count == pytest.approx((1 + 2) + (1 + 5), abs=1e-3)  # reset and steps of two
+
+
+def test_the_log_counts_successes():
+    class Succeeds(Paid):
+        def step(self, action):
+            observation, reward, is_over, *_ = super().step(action)
+            return observation, reward, is_over, False, {"is_success": reward > 0} if is_over else {}
+
+    model = small_es(paid(cls=Succeeds))
+    model.set_logger(configure(None, []))
+    model.logger.output_formats.append(written := Written())
+    model.learn(1)
+    assert written.last["rollout/success_rate"] == np.mean(model.ep_success_buffer)
+    assert len(model.ep_success_buffer) == 8
+
+
+def test_a_mean_that_overflows_stops_the_training():
+    with pytest.raises(UserError, match="Evolution stops: .* are not finite"):
+        small_es(learning_rate=1e38, strategy_kwargs=dict(optimizer="sgd")).learn(1)

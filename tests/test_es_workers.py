@@ -79,6 +79,70 @@ def test_two_workers_give_the_generations_of_none_bit_for_bit(cluster):
     assert [e["l"] for e in alone.ep_info_buffer] == [e["l"] for e in many.ep_info_buffer]
 
 
+class Here:
+    """An evaluator whose one worker is in this process."""
+
+    def __init__(self, model):
+        self.worker = workers.Worker(pack(model.env), workers.pack_policy(model.policy, model.evolve, model.fixed))
+
+    def evaluate(self, generation, batches, on_step):
+        outcomes = []
+        for batch in batches:
+            outcome, recording = self.worker.play(generation, batch)
+            if not recording.replay(on_step):
+                return None
+            outcomes.append(outcome)
+        return outcomes
+
+    def statistics(self):
+        return {}
+
+    def close(self):
+        pass
+
+
+def succeeding(env):
+    """An environment that says at the end whether the pole stood for long."""
+
+    class Succeeds(gym.Wrapper):
+        def reset(self, **kwargs):
+            self.t = 0
+            return self.env.reset(**kwargs)
+
+        def step(self, action):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            self.t += 1
+            return observation, reward, terminated, truncated, info | {"is_success": self.t > 20}
+
+    return Succeeds(env)
+
+
+def test_a_worker_plays_what_this_process_would_and_reports_the_same(monkeypatch):
+    models = []
+    for here in (False, True):
+        env = VecNormalize(make_vec_env("CartPole-v1", 2, wrapper_class=succeeding), norm_reward=False)
+        model = cartpole_es(env=env, evolve="plasticity", fixed="redrawn")
+        if here:
+            monkeypatch.setattr(model, "evaluator", lambda model=model: Here(model))
+        models.append(model.learn(500))
+    alone, worked = models
+    assert alone._n_updates == worked._n_updates > 1
+    assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in models))
+    assert [*worked.ep_success_buffer] == [*alone.ep_success_buffer]
+    assert len({*alone.ep_success_buffer}) == 2
+
+
+def test_a_callback_stops_the_training_that_workers_play(monkeypatch):
+    class Stop(BaseCallback):
+        def _on_step(self):
+            return self.n_calls < 5
+
+    model = cartpole_es()
+    monkeypatch.setattr(model, "evaluator", lambda: Here(model))
+    model.learn(900, Stop())
+    assert (model.num_timesteps, model._n_updates) == (10, 0)
+
+
 class Keep(BaseCallback):
     """Keeps the evaluator of a training."""
 
@@ -173,6 +237,8 @@ def test_a_study_names_its_own_options(monkeypatch):
 def test_more_workers_than_sub_batches_are_refused():
     with pytest.raises(ValueError, match=r"1 sub-batches for 2 workers.* Set n_envs to 4 or less"):
         cartpole_es(2, make_vec_env("CartPole-v1", 8)).learn(1)
+    with pytest.raises(ValueError, match="has 24 rows .* which is 3 sub-batches for 4 workers.* Set n_envs to 6 or"):
+        cartpole_es(4, make_vec_env("CartPole-v1", 8), scenarios=[{}] * 3).learn(1)
 
 
 def test_an_environment_that_cannot_be_copied_is_refused():
@@ -195,6 +261,12 @@ def test_a_copy_of_an_environment_plays_as_the_original(tmp_path):
     assert len(env.envs[0].get_episode_rewards()) == len(copy.envs[0].get_episode_rewards()) > 0
     logged = next(tmp_path.glob("0.monitor.csv")).read_text().splitlines()
     assert len(logged) == 2 + len(env.envs[0].get_episode_rewards())  # the copy writes none
+
+
+def test_a_copy_has_the_wrappers_in_their_order():
+    env = VecNormalize(VecMonitor(DummyVecEnv([lambda: gym.make("CartPole-v1")])))
+    copy = unpack(pack(env))
+    assert [type(one) for one in (copy, copy.venv, copy.venv.venv)] == [VecNormalize, VecMonitor, DummyVecEnv]
 
 
 def test_copies_leave_the_file_of_a_vec_monitor_to_the_original(tmp_path):

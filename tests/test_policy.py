@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from envs import BOX, random_vec_env, small_ppo
+from envs import BOX, Dropping, random_vec_env, small_ppo
 from gymnasium import spaces
 
 from sb3_plastic import PlasticPolicy, PlasticPPO
@@ -92,6 +92,35 @@ def test_an_episode_start_resets_the_state_of_its_environment_alone():
     np.testing.assert_array_equal(action[1], fresh[1])
     np.testing.assert_array_equal(action[[0, 2]], on[[0, 2]])
     assert not np.array_equal(on[1], fresh[1])
+
+
+def test_the_distribution_of_actions_is_that_of_the_state_that_it_is_asked_for():
+    model = small_ppo()
+    _, state = run(model)
+    tensors, starts = tuple(map(torch.as_tensor, state)), np.array([False, True, False])
+    with torch.no_grad():
+        modes = [
+            model.policy.get_distribution(torch.as_tensor(OBSERVATIONS), *given).mode().numpy()
+            for given in ((), (tensors,), (tensors, torch.as_tensor(starts)))
+        ]
+    expected = [model.predict(OBSERVATIONS, *given, deterministic=True)[0] for given in ((), (state,), (state, starts))]
+    np.testing.assert_allclose(modes, expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(expected[0], expected[1])
+
+
+@pytest.mark.parametrize("kwargs", [{}, dict(use_sde=True, policy_kwargs=dict(squash_output=True))])
+def test_predicted_actions_reach_the_bounds_of_the_action_space_and_no_further(kwargs):
+    model = small_ppo(**kwargs)
+    with torch.no_grad():
+        model.policy.action_net.bias.fill_(10.0)
+    np.testing.assert_allclose(model.predict(OBSERVATIONS, deterministic=True)[0], 2, rtol=1e-5)
+
+
+def test_predict_does_not_act_as_in_an_update_that_has_just_been_made():
+    model = small_ppo(policy_kwargs=dict(features_extractor_class=Dropping)).learn(96)
+    assert model.policy.training
+    first, second = (model.predict(OBSERVATIONS, deterministic=True)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
 
 
 def test_the_state_that_predict_returned_is_the_callers_own():
@@ -222,3 +251,19 @@ def test_learning_rates_and_parameters_are_grouped_without_loss():
     }
     grouped = [id(p) for group in groups.values() for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in policy.parameters())
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "modules"),
+    [
+        (dict(critic="plastic"), {"critic_snn", "value_net"}),
+        (
+            dict(share_features_extractor=False, features_extractor_class=Dropping),
+            {"vf_features_extractor", "mlp_extractor", "value_net"},
+        ),
+    ],
+)
+def test_all_that_serves_the_critic_alone_learns_at_its_rate(kwargs, modules):
+    policy = small_ppo(policy_kwargs=kwargs).policy
+    (ids,) = ({id(p) for p in group["params"]} for group in policy.parameter_groups() if group["name"] == "critic")
+    assert {name.split(".")[0] for name, p in policy.named_parameters() if id(p) in ids} == modules

@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from envs import BOX, CartPoleNoVelocity, RandomEnv, random_vec_env, small_ppo
+from envs import BOX, CartPoleNoVelocity, Dropping, Ending, RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
@@ -110,11 +110,50 @@ def test_chunk_states_are_refreshed_before_every_epoch_but_the_first(chunk_state
     assert any(changed) == (chunk_states == "refresh")
 
 
-def test_refreshed_states_are_those_that_the_rollout_met():
-    model = small_ppo(chunk_states="refresh")
+@pytest.mark.parametrize("kwargs", [{}, dict(features_extractor_class=Dropping)])
+def test_refreshed_states_are_those_that_the_rollout_met(kwargs):
+    model = small_ppo(chunk_states="refresh", policy_kwargs=kwargs)
     collect(model)
+    model.policy.set_training_mode(True)  # as in an update
     for a, b in zip(states(model), states(model), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_each_rollout_is_learned_from_in_its_turn():
+    model = small_ppo()
+    for _ in range(2):
+        collect(model)
+        (batch,) = model.rollout_buffer.get()
+        np.testing.assert_array_equal(np.sort(batch.returns), np.sort(model.rollout_buffer.returns, axis=None))
+
+
+def test_chunks_come_in_another_order_in_each_epoch():
+    model = small_ppo()
+    collect(model)
+    first, second = (torch.cat([batch.returns for batch in model.rollout_buffer.get(32)]) for _ in range(2))
+    assert torch.equal(first.sort().values, second.sort().values)
+    assert not torch.equal(first, second)
+
+
+def test_squashed_actions_reach_the_environment_in_its_own_units():
+    seen = []
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            seen.append(self.locals["clipped_actions"])
+            return True
+
+    model = small_ppo(use_sde=True, policy_kwargs=dict(squash_output=True))
+    model.learn(96, callback=Look())
+    np.testing.assert_allclose(seen, 2 * model.rollout_buffer.actions, atol=1e-6)  # of a range from -2 to 2
+
+
+def test_transitions_for_a_forward_model_have_the_actions_that_the_environment_took():
+    model = small_ppo(policy_kwargs=dict(log_std_init=1.0))
+    collect(model)
+    commands, actions = model.rollout_buffer.transitions(BOX).a, model.rollout_buffer.actions[:-1]
+    assert (np.abs(actions) > 2).any()
+    np.testing.assert_allclose(2 * commands, np.clip(actions, -2, 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("chunk_len", [32, 8])
@@ -234,8 +273,9 @@ def test_the_same_seed_gives_the_same_training():
     np.testing.assert_array_equal(parameters[0], parameters[1])
 
 
-def test_a_truncated_episode_is_bootstrapped_with_the_value_of_its_last_observation():
-    model = small_ppo(random_vec_env(n_envs=1, length=4), gamma=0.5)
+@pytest.mark.parametrize(("cls", "value"), [(RandomEnv, 5.0), (Ending, 0.0)])
+def test_a_truncated_episode_alone_is_bootstrapped_with_the_value_of_its_last_observation(cls, value):
+    model = small_ppo(make_vec_env(lambda: cls(BOX, BOX, 4), 1, seed=0), gamma=0.5)
     with torch.no_grad():
         model.policy.value_net.weight.zero_()
         model.policy.value_net.bias.fill_(10.0)
@@ -249,7 +289,7 @@ def test_a_truncated_episode_is_bootstrapped_with_the_value_of_its_last_observat
     _, callback = model._setup_learn(1000, Record())
     model.collect_rollouts(model.env, callback, model.rollout_buffer, 32)
     added = model.rollout_buffer.rewards[:, 0] - np.array(rewards)
-    np.testing.assert_allclose(added.reshape(-1, 4), np.tile([0, 0, 0, 5.0], (8, 1)), atol=1e-5)
+    np.testing.assert_allclose(added.reshape(-1, 4), np.tile([0, 0, 0, value], (8, 1)), atol=1e-5)
 
 
 def test_a_callback_stops_the_training():

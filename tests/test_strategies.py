@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sb3_plastic.es.optimizers import ClipUp
-from sb3_plastic.es.strategies import STRATEGIES, centred_ranks
+from sb3_plastic.es.strategies import STRATEGIES, centred_ranks, standardised
 
 
 def make(name="openai_es", mean=(0.0, 0.0), population_size=100, sigma=0.1, **kwargs):
@@ -67,6 +67,11 @@ def test_equals_share_their_rank():
     assert centred_ranks(torch.ones(4)).tolist() == [0] * 4
 
 
+def test_fitness_is_standardised_to_mean_zero_and_deviation_one():
+    assert standardised(torch.tensor([1.0, 5.0, 1.0, 5.0])).tolist() == [-1, 1, -1, 1]
+    assert standardised(torch.ones(4)).tolist() == [0] * 4
+
+
 def test_individuals_come_in_pairs_on_either_side_of_the_mean():
     individuals = make(mean=[3.0, -1.0], population_size=6).ask(np.random.default_rng(0)).vectors()
     torch.testing.assert_close((individuals[:3] + individuals[3:]) / 2, torch.tensor([[3.0, -1.0]] * 3))
@@ -84,6 +89,7 @@ def test_the_gradient_of_a_single_pair_by_hand():
     strategy = make(mean=[1.0], population_size=2, sigma=0.5)
     eps = (strategy.ask(np.random.default_rng(0)).vectors()[0] - 1) / 0.5
     logged = strategy.tell(np.array([10.0, -3.0]), 0.01)  # utilities 1/2 and -1/2
+    assert logged["update_norm"] == pytest.approx(0.01)
     assert logged["grad_norm"] == pytest.approx(0.5 * eps.abs().item() / 0.5)
     assert strategy.mean.item() == pytest.approx(1 + 0.01 * eps.sign().item())  # the first step of Adam
 
@@ -110,6 +116,15 @@ def test_where_no_fitness_differs_weight_decay_pulls_the_mean_to_zero():
         evolve(strategy, lambda x: torch.ones(len(x)), 3, learning_rate=0.1)
     assert still.mean.tolist() == [2, -2]
     assert pulled.mean.tolist() == pytest.approx([1.7, -1.7], abs=1e-3)
+
+
+@pytest.mark.parametrize(("fitness", "learning_rate"), [([1.0] * 4, 0.1), ([1.0, 2.0, 3.0, 4.0], 0.0)])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "clipup"])
+def test_without_a_direction_or_a_learning_rate_the_mean_stays(optimizer, fitness, learning_rate):
+    strategy = make(mean=[2.0, -2.0], population_size=4, optimizer=optimizer)
+    strategy.ask(np.random.default_rng(0))
+    strategy.tell(np.array(fitness), learning_rate)
+    assert strategy.mean.tolist() == [2, -2]
 
 
 def test_clipup_steps_by_hand():
@@ -228,3 +243,11 @@ def test_options_of_cma_that_change_what_was_drawn_are_refused(options):
     evolve(make("sep_cma_es", [0.05] * 5, 6, 0.5, tolx=1e-9), sphere, 4)
     with pytest.raises(ValueError, match=f"The options {next(iter(options))} of cma change individuals"):
         evolve(make("sep_cma_es", [0.05] * 5, 6, 0.5, **options), sphere, 4)
+
+
+def test_cma_goes_on_from_a_mean_that_it_is_given():
+    strategy = make("sep_cma_es", [1.0] * 5, population_size=8)
+    evolve(strategy, lambda x: -(x**2).sum(1), 2)
+    strategy.mean.copy_(torch.full((5,), 7.0))
+    evolve(strategy, lambda x: -(x**2).sum(1), 1)
+    assert 6 < strategy.mean.min() < strategy.mean.max() < 8
