@@ -15,6 +15,7 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import (
     BaseCallback,
+    CallbackList,
     EvalCallback,
     ProgressBarCallback,
     StopTrainingOnMaxEpisodes,
@@ -504,6 +505,28 @@ def test_what_is_set_while_an_environment_idles_reaches_it():
     assert [one.length for one in env.envs] == [7, 7]
 
 
+def test_environments_that_idle_by_themselves_are_told_to_and_woken_in_the_end():
+    class Idles(DummyVecEnv):
+        told = ()
+
+        def set_idle(self, rows):
+            self.told = (*self.told, rows.tolist())
+
+    env = Idles([lambda length=length: Counted(length) for length in (2, 5, 9)])
+    small_es(env, population_size=2, shared_seeds="none").learn(1)
+    assert env.told == ([False, False, True], [True, False, True], [True, True, True], [False] * 3)
+
+
+def test_episodes_of_an_environment_that_goes_on_without_its_individual_do_not_count():
+    class Goes(DummyVecEnv):
+        """Steps all environments, as those do that cannot idle."""
+
+    env = Goes([lambda length=length: Monitor(Counted(length)) for length in (2, 9)])
+    model = small_es(env, population_size=2, shared_seeds="none").learn(1)
+    assert [episode["l"] for episode in model.ep_info_buffer] == [2, 9]
+    assert model.num_timesteps == 11
+
+
 class Picky(Counted):
     """Refuses the action 0, and shows a dict."""
 
@@ -588,6 +611,9 @@ def test_the_progress_bar_counts_the_steps_that_were_played(monkeypatch):
     assert bars == [model.num_timesteps]
     model.learn(1, [ProgressBarCallback()])  # as RL Zoo gives it
     assert bars[1:] == [model.num_timesteps]
+    before = model.num_timesteps
+    model.learn(1, CallbackList([ProgressBarCallback()]), reset_num_timesteps=False)
+    assert bars[2:] == [model.num_timesteps - before]
 
 
 def test_a_callback_stops_the_training():
@@ -595,6 +621,29 @@ def test_a_callback_stops_the_training():
     model.learn(1000, Watch(lambda callback: callback.n_calls < 5))
     assert model.num_timesteps == 5 * 8  # in the second generation
     assert model._n_updates == 1
+
+
+def test_callbacks_see_each_generation_begin_and_end():
+    seen = []
+
+    class Bounds(BaseCallback):
+        def _on_training_start(self):
+            seen.append("training")
+
+        def _on_rollout_start(self):
+            seen.append("start")
+
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            seen.append("end")
+
+        def _on_training_end(self):
+            seen.append("over")
+
+    small_es().learn(40, Bounds())
+    assert seen == ["training", "start", "end", "start", "end", "over"]
 
 
 def test_the_policy_is_the_mean_at_every_step_and_eval_callback_saves_it(tmp_path):
@@ -761,6 +810,7 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
         (dict(strategy_kwargs=dict(weight_decay="1e-2")), "weight_decay must be a finite number at least 0"),
         (dict(strategy_kwargs=dict(weight_decy=0.1)), "strategy_kwargs of openai_es: .*'weight_decy'"),
         (dict(policy_kwargs=dict(rule="ojo")), "Unknown plasticity rule 'ojo'"),
+        (dict(policy_kwargs=dict(adaptive=True)), "no rollouts from which an adaptive layer could learn"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(kwargs, message):
@@ -922,5 +972,5 @@ def test_the_log_counts_successes():
 
 
 def test_a_mean_that_overflows_stops_the_training():
-    with pytest.raises(UserError, match="Evolution stops: .* are not finite"):
+    with pytest.raises(UserError, match=r"Evolution stops: .* are not finite"):
         small_es(learning_rate=1e38, strategy_kwargs=dict(optimizer="sgd")).learn(1)

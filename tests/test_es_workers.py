@@ -237,7 +237,7 @@ def test_a_study_names_its_own_options(monkeypatch):
 def test_more_workers_than_sub_batches_are_refused():
     with pytest.raises(ValueError, match=r"1 sub-batches for 2 workers.* Set n_envs to 4 or less"):
         cartpole_es(2, make_vec_env("CartPole-v1", 8)).learn(1)
-    with pytest.raises(ValueError, match="has 24 rows .* which is 3 sub-batches for 4 workers.* Set n_envs to 6 or"):
+    with pytest.raises(ValueError, match=r"has 24 rows .* which is 3 sub-batches for 4 workers.* Set n_envs to 6 or"):
         cartpole_es(4, make_vec_env("CartPole-v1", 8), scenarios=[{}] * 3).learn(1)
 
 

@@ -94,6 +94,23 @@ def test_an_episode_start_resets_the_state_of_its_environment_alone():
     assert not np.array_equal(on[1], fresh[1])
 
 
+@pytest.mark.parametrize("start", [True, [1], np.ones((1, 1), np.float32)])
+def test_an_episode_start_may_be_a_number_and_have_any_shape(start):
+    model = small_ppo()
+    fresh, (_, state) = model.predict(OBSERVATIONS[0], deterministic=True)[0], run(model, OBSERVATIONS[0])
+    on, _ = model.predict(OBSERVATIONS[0], state, deterministic=True)
+    np.testing.assert_array_equal(model.predict(OBSERVATIONS[0], state, start, deterministic=True)[0], fresh)
+    assert not np.array_equal(on, fresh)
+
+
+@pytest.mark.parametrize("kwargs", [{}, dict(decoder_gain=0.7, log_std_init=0.5)])
+def test_actions_and_their_noise_begin_as_large_as_they_are_asked_to(kwargs):
+    policy = small_ppo(policy_kwargs=kwargs).policy
+    weight, gain = policy.action_net.weight.detach(), kwargs.get("decoder_gain", 0.1)
+    torch.testing.assert_close(weight @ weight.T, gain**2 * torch.eye(4), atol=1e-6, rtol=0)
+    assert policy.log_std.tolist() == [kwargs.get("log_std_init", -1.0)] * 4
+
+
 def test_the_distribution_of_actions_is_that_of_the_state_that_it_is_asked_for():
     model = small_ppo()
     _, state = run(model)

@@ -154,6 +154,8 @@ def test_transitions_for_a_forward_model_have_the_actions_that_the_environment_t
     commands, actions = model.rollout_buffer.transitions(BOX).a, model.rollout_buffer.actions[:-1]
     assert (np.abs(actions) > 2).any()
     np.testing.assert_allclose(2 * commands, np.clip(actions, -2, 2), rtol=1e-6)
+    # Squashed actions are in the units of commands already.
+    np.testing.assert_array_equal(model.rollout_buffer.transitions(BOX, squashed=True).a, np.clip(actions, -1, 1))
 
 
 @pytest.mark.parametrize("chunk_len", [32, 8])
@@ -203,6 +205,11 @@ def test_gradients_are_clipped_for_each_group_apart():
     model.learn(96)
     np.testing.assert_allclose(norms, 1e-3, rtol=1e-3)
     assert model.max_grad_norm == 1e-3
+
+
+def test_a_bound_of_infinity_clips_nothing():
+    models = [small_ppo(max_grad_norm=bound).learn(96) for bound in (float("inf"), 1e9)]
+    np.testing.assert_array_equal(*(model.policy.parameters_to_vector() for model in models))
 
 
 def test_an_update_whose_gradient_overflows_is_dropped_whole_and_counted():
@@ -333,6 +340,7 @@ def test_optimizer_kwargs_are_those_of_adam(kwargs):
         (dict(batch_size="16"), "batch_size must be a whole number at least 1, got '16'"),
         (dict(policy_kwargs=dict(net_arch=dict(pi=8))), r"list of sizes for pi, such as \[64, 64\], got 8"),
         (dict(policy_kwargs=dict(net_arch=[8, 0])), r"net_arch \(pi\) must be a whole number at least 1, got 0"),
+        (dict(rollout_buffer_kwargs=dict(chunk_len=8)), "chunk_len is an argument of PlasticPPO"),
         (dict(batch_size=40, chunk_len=16), r"batch_size \(40\) must be a multiple of chunk_len \(16\)"),
         (
             dict(chunk_states="fresh"),
