@@ -12,7 +12,8 @@
 #   COMPAT_DIR    folder of the environments; default: a new one. Those that are there are used again
 #   TORCH_INDEX   index of torch alone, such as that of torch's own builds for the CPU, which are a tenth of the size
 #
-# A deprecation fails no test: old packages are bound to call what newer ones have deprecated. Every other warning does.
+# A deprecation fails no test: old packages are bound to call what newer ones have deprecated, and an old requests does not
+# know the urllib3 of today. Every other warning does.
 #
 # Packages are chosen by uv, which is installed if it is missing. Where they come from is the configuration of uv (UV_...).
 set -u
@@ -72,7 +73,7 @@ names = ('stable_baselines3', 'rl_zoo3', 'gymnasium', 'mujoco', 'numpy', 'torch'
 print(', '.join([python_version(), *(f'{name} {version(name)}' for name in names)]))" 2>&1 | tail -1)
     # shellcheck disable=SC2086
     PYTHONPATH=$root "$venv/bin/python" -m pytest -q -p no:cacheprovider \
-        -W default::DeprecationWarning -W default::FutureWarning $tests >"$venv.tests.log" 2>&1 || failed=1
+        -W default::DeprecationWarning -W default::FutureWarning -W default:urllib3 $tests >"$venv.tests.log" 2>&1 || failed=1
     result=$(tail -1 "$venv.tests.log")
     echo "| $1 | $2 | $versions | $result |"
 }

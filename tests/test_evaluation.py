@@ -388,7 +388,7 @@ def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
         (dict(protocols="horizon", scenarios="nominal", faults="weight_noise=0.2"), "protocols static and onset"),
         (dict(scenarios=[5]), "got 5"),
         (dict(scenarios=[]), "Nothing is to be run"),
-        (dict(protocols="removal", steps=50), "more than 700 steps"),
+        (dict(protocols="removal", steps=50), "more than 700 and 200 steps"),
         (
             dict(scenarios=("nominal", "novel/wings")),
             "scenario of nda-v1 for HalfCheetah: 'novel/wings'.*novel/motor_off",
