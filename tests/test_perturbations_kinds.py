@@ -182,6 +182,12 @@ def test_the_ground_of_a_planar_robot_is_the_same_across() -> None:
     assert np.ptp(begun("Ant", {"kind": "terrain", "value": 0.2}).robot.heights, axis=0).min() > 0.1
 
 
+def test_of_two_grounds_the_last_is_there_and_the_plane_is_as_low_as_below_one() -> None:
+    rough, rougher = ({"kind": "terrain", "value": value, "params": {"seed": 1}} for value in (0.1, 0.3))
+    both, alone = begun("Ant", rough, rougher), begun("Ant", rougher)
+    assert model_bytes(both.model) == model_bytes(alone.model)
+
+
 def test_beyond_the_edge_the_ground_goes_on_as_at_the_edge() -> None:
     robot = begun("Ant", {"kind": "terrain", "value": 0.2, "params": {"flat": 0.0}}).robot
     assert robot.ground(-99.0, 3.0) == robot.ground(-10.0, 3.0)

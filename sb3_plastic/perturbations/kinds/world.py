@@ -149,7 +149,7 @@ def terrain(active: Active) -> None:
         model.geom_conaffinity[floor],
     )
     model.geom_rgba[ground] = (0.3, 0.35, 0.3, 1)
-    model.geom_pos[floor, 2] -= FLOOR_DROP
+    model.geom_pos[floor, 2] = robot.nominal["geom_pos"][floor, 2] - FLOOR_DROP
 
 
 def needs_terrain(perturbations: Sequence[Perturbation]) -> bool:
