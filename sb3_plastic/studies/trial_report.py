@@ -107,8 +107,8 @@ def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 def agent_columns(rows: pd.DataFrame, controlled: Sequence[str]) -> dict[str, Column]:
     """
-    Speeds of all agents, in all arms and under all controls; then what the agents whose own plasticity was switched
-    off, too, have more than each of the others.
+    Speeds of all agents, in all arms and under all controls; then what the agents that were judged under controls, of
+    their own plasticity or of their layer, have more than each of the others, as they are.
 
     :param rows: of one robot, suite and protocol
     :param controlled: those agents
