@@ -29,7 +29,7 @@ selection=(tests/test_{golden,reference,policy,ppo,finite,export,normalization,s
     "${zoo}_every_configuration_makes_a_model")
 tests=${TESTS:-${selection[*]}}
 test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100)
-compiled=(arch matplotlib mujoco numba numpy pandas pyyaml safetensors scipy torch)
+compiled=(arch matplotlib mujoco numba numpy pandas pillow pyyaml safetensors scipy torch)
 failed=0
 mkdir -p "$work"
 export UV_PYTHON_DOWNLOADS=${UV_PYTHON_DOWNLOADS:-never} OMP_NUM_THREADS=1
