@@ -40,9 +40,7 @@ AGENTS = DOCS / "results" / "learning" / "agents"
 CHEETAH = env_id("HalfCheetah")
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.mark.parametrize("robot", ROBOTS)

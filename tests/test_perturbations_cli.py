@@ -19,9 +19,7 @@ def main(argv: list[str]) -> int:
     return cli.main(["perturbations", *argv])
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture

@@ -32,10 +32,7 @@ from sb3_plastic.perturbations.wrapper import PerturbSignals
 PLANAR = ("HalfCheetah", "Hopper", "Walker2d")
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
-    """MuJoCo writes its log into the working directory."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def probe_entry(kind: str, probe: dict, robot: str) -> dict:

@@ -12,11 +12,7 @@ from perturbation_helpers import make, model_bytes
 from sb3_plastic.perturbations import PerturbationError
 from sb3_plastic.perturbations.envs import make_perturbable
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
-    """MuJoCo writes its log into the working directory."""
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def begun(robot: str, *entries: dict, **kwargs):

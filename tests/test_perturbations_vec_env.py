@@ -16,10 +16,7 @@ from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id, registe
 from sb3_plastic.perturbations.suites import load_suite
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv, locomotion_vec_env
 
-
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def many(robot: str) -> list[dict]:
