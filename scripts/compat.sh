@@ -19,7 +19,7 @@
 set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=${COMPAT_DIR:-$(mktemp -d)}
-# The network, its training, saved models, perturbations, evaluation, and RL Zoo's commands in processes of their own.
+# The network, its training, saved models, perturbations, the adaptive layer, evaluation, and RL Zoo's commands.
 zoo=tests/test_zoo.py::test
 enjoy=tests/test_zoo_enjoy.py::test
 selection=(tests/test_{golden,reference,policy,ppo,finite,export,normalization,safe,properties}.py
