@@ -1,5 +1,7 @@
 """Statistics of a few trained seeds, by hand and against rliable."""
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,18 @@ def test_a_difference_is_resampled_over_the_seeds_of_both():
     assert joint_interval([zero_one, zero_one], lambda x, y: mean(x) - mean(y), confidence=0.8) == (-0.5, 0.5)
     assert np.isnan(joint_interval([zero_one, zero_one[:1]], lambda x, y: mean(x) - mean(y))).all()
     assert np.isnan(joint_interval([zero_one], lambda x: float("nan"))).all()
+
+
+@pytest.mark.parametrize("statistic", [mean, iqm])
+def test_what_is_computed_for_all_resamples_at_once_is_what_each_gives(statistic):
+    holes = X.copy()
+    holes[[0, 3], [2, 5]] = np.nan
+    one_by_one = bootstrap_interval(holes, lambda x: statistic(x))
+    assert bootstrap_interval(holes, statistic) == pytest.approx(one_by_one, abs=1e-12)
+    difference = joint_interval([holes, Y], lambda x, y: statistic(x) - statistic(y))
+    assert joint_interval([holes, Y], operator.sub, each=statistic) == pytest.approx(difference, abs=1e-12)
+    holes[1:] = np.nan  # one of five seeds has values: resamples without it have none
+    assert bootstrap_interval(holes) == pytest.approx([mean(holes)] * 2)
 
 
 def test_a_band_is_the_interval_of_each_point():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +142,7 @@ def against(results: Results, group: str, protocol: str) -> pd.DataFrame:
         base, oracle = by_label.get(results.baseline or ""), by_label.get(results.oracle or "")
         if base is None:
             continue
-        room = Estimate(float("nan")) if oracle is None else joint(_difference, oracle, base)
+        room = Estimate(float("nan")) if oracle is None else joint(operator.sub, oracle, base)
         for label in results.labels_of(group):
             if label == results.baseline or label not in by_label:
                 continue
@@ -149,11 +150,11 @@ def against(results: Results, group: str, protocol: str) -> pd.DataFrame:
                 "split": split,
                 "agent": label,
                 f"P(better than {results.baseline})": str(improvement(by_label[label], base)),
-                f"forward reward minus {results.baseline}": str(joint(_difference, by_label[label], base)),
+                f"forward reward minus {results.baseline}": str(joint(operator.sub, by_label[label], base)),
             }
             if oracle is not None:
                 is_used = room.above_zero and label != results.oracle
-                row["gap closed"] = str(joint(_closed, by_label[label], base, oracle)) if is_used else ""
+                row["gap closed"] = str(joint(gap_closed, by_label[label], base, oracle)) if is_used else ""
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -269,15 +270,16 @@ def other_protocols(results: Results, group: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def joint(statistic: Callable[..., float], *scores: pd.DataFrame) -> Estimate:
+def joint(combine: Callable[..., float], *scores: pd.DataFrame, each: stats.Statistic = stats.mean) -> Estimate:
     """
     A statistic of several labels, on the scenarios that all of them have.
 
-    :param statistic: of as many matrices
+    :param combine: of what ``each`` gives for them, for instance ``operator.sub``
     :param scores: [S, K] each, with scenarios as columns
+    :param each: of one of them
     """
     common = _common(*scores)
-    return Estimate(statistic(*common), *stats.joint_interval(common, statistic))
+    return Estimate(combine(*map(each, common)), *stats.joint_interval(common, combine, each=each))
 
 
 def improvement(x: pd.DataFrame, y: pd.DataFrame) -> Estimate:
@@ -289,14 +291,6 @@ def improvement(x: pd.DataFrame, y: pd.DataFrame) -> Estimate:
 def _common(*scores: pd.DataFrame) -> list[Array]:
     names = [name for name in scores[0].columns if all(name in other.columns for other in scores[1:])]
     return [part[names].to_numpy(dtype=np.float64) for part in scores]
-
-
-def _difference(x: Array, y: Array) -> float:
-    return stats.mean(x) - stats.mean(y)
-
-
-def _closed(x: Array, base: Array, oracle: Array) -> float:
-    return gap_closed(stats.mean(x), stats.mean(base), stats.mean(oracle))
 
 
 def _growth(life: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ precipice". With three seeds an interval is a rough guide; with one there is non
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -66,9 +66,11 @@ def bootstrap_interval(
     :return: low and high; NaN if a stratum has fewer than two seeds
     """
     strata = _strata(scores)
-    return joint_interval(
-        strata, lambda *drawn: statistic(np.concatenate([x.ravel() for x in drawn])), confidence, n_resamples, seed
-    )
+    if any(len(x) < 2 for x in strata):
+        return float("nan"), float("nan")
+    rows, times = _resamples(tuple(len(x) for x in strata), n_resamples, seed)
+    drawn = np.concatenate([x[row].reshape(len(row), -1) for x, row in zip(strata, rows, strict=True)], axis=1)
+    return _percentiles(np.repeat(_of_rows(drawn, statistic), times), confidence)
 
 
 def joint_interval(
@@ -77,12 +79,15 @@ def joint_interval(
     confidence: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
+    each: Statistic | None = None,
 ) -> tuple[float, float]:
     """
     Bootstrap interval of a statistic of several methods, for instance of a difference, over the trained seeds of each.
 
     :param scores: [S, K] of each method; their seeds are drawn independently of each other
     :param statistic: of as many matrices; it must not depend on the order of the seeds
+    :param each: of one matrix: the statistic takes what it gives for each. So it is computed once for the resamples of
+        a method, not for all pairs of them
     :param confidence: share inside of the interval
     :param n_resamples: resamples
     :param seed: of the resampling
@@ -91,20 +96,38 @@ def joint_interval(
     if any(len(x) < 2 for x in scores):
         return float("nan"), float("nan")
     rows, times = _resamples(tuple(len(x) for x in scores), n_resamples, seed)
-    values = np.array([statistic(*(x[r] for x, r in zip(scores, row, strict=True))) for row in rows])
+    drawn = [_drawn(x, row, each) for x, row in zip(scores, rows, strict=True)]
+    values = np.array([statistic(*parts) for parts in zip(*drawn, strict=True)])
     return _percentiles(np.repeat(values, times), confidence)
 
 
+def _drawn(x: Array, rows: Array, each: Statistic | None) -> Iterable[Any]:
+    """What is drawn of a method in each resample, or a statistic of it. :param x: [S, K] :param rows: [N, S]"""
+    if each is None:
+        return (x[row] for row in rows)
+    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+    return _of_rows(x[distinct].reshape(len(distinct), -1), each)[inverse.ravel()].tolist()
+
+
 @lru_cache(maxsize=16)
-def _resamples(n_seeds: tuple[int, ...], n: int, seed: int) -> tuple[list[list[Array]], Array]:
+def _resamples(n_seeds: tuple[int, ...], n: int, seed: int) -> tuple[list[Array], Array]:
     """
-    Seeds that are drawn of each method, and how often. Few seeds make few different resamples: 10 of three seeds. Each
-    is computed once, and drawn once for all cells of a table.
+    Seeds that are drawn of each method, [N, S] each, and how often, [N]. Few seeds make few different resamples: 10 of
+    three seeds. Each is computed once, and drawn once for all cells of a table.
     """
     rng = np.random.default_rng(seed)
     drawn = [np.sort(rng.integers(k, size=(n, k)), axis=1) for k in n_seeds]
     distinct, times = np.unique(np.concatenate(drawn, axis=1), axis=0, return_counts=True)
-    return [np.split(row, np.cumsum(n_seeds)[:-1]) for row in distinct], times
+    return np.split(distinct, np.cumsum(n_seeds)[:-1], axis=1), times
+
+
+def _of_rows(x: Array, statistic: Statistic) -> Array:
+    """A statistic of each row; of means, which most are, of all at once. :param x: [N, K]"""
+    if statistic is not mean:
+        return np.array([statistic(row) for row in x])
+    there = ~np.isnan(x)
+    with np.errstate(invalid="ignore"):
+        return np.where(there, x, 0).sum(1) / there.sum(1)
 
 
 def probability_of_improvement(x: Array, y: Array) -> float:
