@@ -333,6 +333,31 @@ def test_what_a_plastic_agent_has_more_than_another_has_an_interval_over_the_see
     assert shown["plastic - MLP"] == "0.50 [0.33, 0.67]"
 
 
+def test_agents_that_nobody_put_under_controls_are_compared_in_pairs(tmp_path, capsys):
+    for name, kept in (("MLP", 0.25), ("plastic", 0.75), ("static", 0.5)):
+        keep(tmp_path, json.loads(json.dumps(result("frozen", kept=kept) | {"cell": name, "agent": name})))
+    main(["robustness", "--out", str(tmp_path), "--report-only"])
+    lines = capsys.readouterr().out.splitlines()
+    pairs = "plastic - MLP | static - MLP | static - plastic"
+    assert any(line.endswith(f"| MLP | plastic | static | {pairs} |") for line in lines)
+    assert any(line.endswith("| 0.25 | 0.75 | 0.50 | 0.50 | 0.25 | -0.25 |") for line in lines)
+
+
+def test_what_a_layer_gives_an_agent_has_an_interval_over_the_pairs_of_its_seeds(tmp_path, capsys):
+    trained = [("plastic", "controls", None, (0.25, 0.5)), ("plastic", "adaptive", 0, (0.5, 1.0))]
+    trained += [("MLP", "frozen", None, (0.375, 0.375))]
+    for name, arm, layer, speeds in trained:
+        for seed, kept in enumerate(speeds):
+            cell = result(arm, layer, kept=kept, agent_seed=seed) | {"cell": f"{name}{arm}{seed}", "agent": name}
+            keep(tmp_path, json.loads(json.dumps(cell)))
+    main(["robustness", "--out", str(tmp_path), "--report-only"])
+    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    (title,) = (cells for cells in lines if "plastic, adaptive - frozen" in cells)
+    assert "MLP, adaptive - frozen" not in title
+    (row,) = (cells for cells in lines if "novel/wires_signed" in cells)
+    assert dict(zip(title, row, strict=True))["plastic, adaptive - frozen"] == "0.38 [0.25, 0.50]"
+
+
 def test_agents_of_the_command_in_the_documents_are_compared_in_one_arm(tmp_path, capsys):
     for seed, kept in ((0, 0.9), (1, 0.8)):
         own = {"agent_seed": seed, "suite": "nda-v1"}

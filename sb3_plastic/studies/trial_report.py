@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +108,9 @@ def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
 
 def agent_columns(rows: pd.DataFrame, controlled: Sequence[str]) -> dict[str, Column]:
     """
-    Speeds of all agents, in all arms and under all controls; then what the agents that were judged under controls, of
-    their own plasticity or of their layer, have more than each of the others, as they are.
+    Speeds of all agents, in all arms and under all controls; then what a layer gives each agent that was judged with
+    one, and what the agents that were judged under controls, of their own plasticity or of their layer, have more than
+    each of the others, as they are. If none was, or all, what each has more than those before it.
 
     :param rows: of one robot, suite and protocol
     :param controlled: those agents
@@ -119,10 +121,11 @@ def agent_columns(rows: pd.DataFrame, controlled: Sequence[str]) -> dict[str, Co
         columns[", ".join([agent, *notes])] = _estimate_of("speed", agent=agent, arm=arm, control=control)
     intact = chosen(rows, control="intact")
     alone = list(dict.fromkeys(_alone(intact)["agent"]))
-    for agent in filter(alone.__contains__, controlled):
-        for other in alone:
-            if other not in controlled:
-                columns[f"{agent} - {other}"] = partial(_one_agent_ahead, agent, other)
+    for agent in filter(alone.__contains__, dict.fromkeys(chosen(intact, arm="adaptive")["agent"])):
+        columns[f"{agent}, adaptive - frozen"] = partial(_given_by_the_layer, agent)
+    ours, others = ([agent for agent in alone if (agent in controlled) is wanted] for wanted in (True, False))
+    for agent, other in product(ours, others) if ours and others else (pair[::-1] for pair in combinations(alone, 2)):
+        columns[f"{agent} - {other}"] = partial(_one_agent_ahead, agent, other)
     return columns
 
 
@@ -141,9 +144,13 @@ def _alone(rows: pd.DataFrame) -> pd.DataFrame:
     return alone.drop_duplicates(["agent", "agent_seed", "suite", "protocol", "scenario", "control"])
 
 
+def _given_by_the_layer(agent: str, rows: pd.DataFrame) -> Estimate:
+    return _adaptive_minus_frozen(chosen(rows, agent=agent))
+
+
 def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
     rows = chosen(rows, control="intact")
-    return difference(chosen(rows, arm="adaptive"), chosen(rows, arm="frozen"), "speed")
+    return difference(chosen(rows, arm="adaptive"), _alone(rows), "speed")
 
 
 def print_overview(suite: str, rows: pd.DataFrame) -> None:
