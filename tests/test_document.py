@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sb3_plastic.report.document import Document, new_figure, plot_style, small_png
+from sb3_plastic.report.document import Document, new_figure, plain, plot_style, small_png
 
 
 def line_figure(values=(0.0, 1.0, 0.5)):
@@ -133,6 +133,14 @@ def test_plotting_leaves_the_users_style_alone():
     before = dict(matplotlib.rcParams)
     build()
     assert dict(matplotlib.rcParams) == before
+
+
+def test_names_that_mean_something_to_matplotlib_are_shown_as_they_are():
+    axes = new_figure().subplots()
+    for name in ("_hidden", "$x_1$"):
+        axes.plot([0, 1], label=plain(name))
+    texts = axes.legend().get_texts()
+    assert [text.get_text().strip() for text in texts] == ["_hidden", r"\$x_1\$"]
 
 
 @pytest.mark.parametrize(

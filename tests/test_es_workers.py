@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from sb3_plastic.es import workers
 from sb3_plastic.es.environments import pack, unpack
 from sb3_plastic.es.evolved import get_vector
 from sb3_plastic.studies.ray_tasks import RayTasks
+from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.runner import run_cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
@@ -301,3 +303,28 @@ def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, t
     results = run_cells([Cell(seed) for seed in range(3)], square, tmp_path / "study", RayTasks("auto", 2))
     assert (tmp_path / "died").exists()
     assert [result["square"] for result in results.values()] == [0, 1, 4]
+
+
+def test_after_an_error_of_a_cell_ray_tasks_that_run_are_finished_and_kept(cluster, tmp_path):
+    @dataclass(frozen=True)
+    class Cell:
+        seed: int
+
+        @property
+        def name(self):
+            return f"cell{self.seed}"
+
+    def run(cell):
+        marker = tmp_path / f"begun{cell.seed}"
+        marker.touch()
+        if cell.seed == 0:
+            while not (tmp_path / "begun1").exists():
+                time.sleep(0.05)
+            raise RuntimeError("a bad cell")
+        time.sleep(1)
+        return {"square": cell.seed**2}
+
+    with pytest.raises(RuntimeError, match="a bad cell"):
+        run_cells([Cell(seed) for seed in range(12)], run, tmp_path / "study", RayTasks("auto", 2))
+    assert [*read_results(tmp_path / "study")] == ["cell1"]
+    assert len([*tmp_path.glob("begun*")]) == 2, "the others are not begun"

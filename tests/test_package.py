@@ -46,6 +46,7 @@ def test_a_hub_reads_the_return_from_the_card(cheetah):
     assert {"reinforcement-learning", "HalfCheetah-v5", "spiking-neural-network"} <= {*card.data.tags}
     assert results["command"].startswith("sb3-plastic package ")
     assert results["command"] in card.text
+    assert f" {RUN.name} --to {cheetah.name} " in results["command"]  # no folder of this machine
 
 
 def test_the_code_of_the_card_gives_a_return_that_was_measured(cheetah, monkeypatch, capsys):

@@ -151,6 +151,9 @@ def test_when_a_process_dies_all_that_ran_are_named(tmp_path, monkeypatch, capsy
             future.set_exception(BrokenProcessPool("a process died"))
             return future
 
+        def shutdown(self, wait, cancel_futures):
+            """They are dead."""
+
     monkeypatch.setattr("sb3_plastic.studies.runner.ProcessPoolExecutor", lambda *_: nullcontext(Dying()))
     cells = [Seeded(0), Seeded(1)]
     with pytest.raises(BrokenProcessPool):

@@ -11,6 +11,7 @@ that was measured; results.json, all episodes of that; and replay.mp4. What is m
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         vec_normalize=args.vecnorm,
         algo=args.algo,
         trust=args.trust,
-        command=shlex.join(["sb3-plastic", "package", *argv]),
+        # Paths without their folders: a card is published, and says nothing of the machine.
+        command=shlex.join(["sb3-plastic", "package", *(re.sub(r"(^|=)/.*/(?=.)", r"\1", word) for word in argv)]),
     )
     print(f"Mean return of {results['n_eval_episodes']} episodes: {_return(results)}")
     print(f"Wrote {args.to}. Nothing was sent. To send it: hf upload USER/NAME {shlex.quote(str(args.to))}")

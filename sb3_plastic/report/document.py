@@ -304,8 +304,8 @@ def _photo(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def plain(name: str) -> str:
-    """A name for a figure, in which ``$`` does not begin a formula. :param name: of an agent or a scenario"""
-    return name.replace("$", r"\$")
+    """A name for a figure: ``$`` begins no formula, ``_`` hides no legend. :param name: of an agent or a scenario"""
+    return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 
 def formatted(value: object, digits: int = 2) -> str:

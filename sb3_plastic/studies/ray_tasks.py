@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sb3_plastic.es.workers import connect
-from sb3_plastic.studies.runner import C, one_thread
+from sb3_plastic.studies.runner import C, in_turns, one_thread
 from sb3_plastic.studies.table import Result
 
 
@@ -20,8 +20,8 @@ def run_alone(run: Callable[[C], Result], cell: C) -> Result:
 @dataclass(frozen=True)
 class RayTasks:
     """
-    Ray tasks with one processor each. A cell whose worker dies is run again, by another; an error of the cell itself
-    stops the study, which goes on where it was when it is started again.
+    Ray tasks with one processor each, as many at once as the cluster has. A cell whose worker dies is run again, by
+    another. After an error of a cell itself those that run are finished first, as with processes.
 
     :param address: of the cluster's head, ``host:port``; ``auto``: the cluster that this machine belongs to; ``local``:
         this machine alone
@@ -39,14 +39,24 @@ class RayTasks:
         import ray
 
         task: Any = ray.remote(num_cpus=1, max_retries=self.n_retries)(run_alone)
-        running = {task.remote(run, cell): cell for cell in cells}
+        running = set[Any]()
+
+        def start(cell: C) -> Any:
+            running.add(begun := task.remote(run, cell))
+            return begun
+
+        def ended(begun: Sequence[Any]) -> list[tuple[Any, Result | BaseException]]:
+            (finished,), _ = ray.wait(list(begun), num_returns=1)
+            running.remove(finished)
+            try:
+                return [(finished, ray.get(finished))]
+            except ray.exceptions.RayTaskError as error:
+                return [(finished, error.cause)]
+            except ray.exceptions.RayError as error:
+                return [(finished, error)]
+
         try:
-            while running:
-                (finished,), _ = ray.wait([*running], num_returns=1)
-                try:
-                    yield running.pop(finished), ray.get(finished)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
+            yield from in_turns(cells, lambda: max(int(ray.cluster_resources().get("CPU", 0)), 1), start, ended)
         finally:
             for reference in running:
                 ray.cancel(reference)

@@ -16,7 +16,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -47,6 +47,8 @@ class Cell(Protocol):
 
 
 C = TypeVar("C", bound=Cell)
+R = TypeVar("R")
+"""What stands for a cell that runs elsewhere."""
 
 
 class Place(Protocol):
@@ -83,33 +85,56 @@ class LocalProcesses:
             for cell in cells:
                 yield cell, run(cell)
             return
-        waiting, running = deque(cells), dict[Future[Result], C]()
-        failed: BaseException | None = None
         # Spawned, not forked: torch's and the kernels' threads do not survive a fork.
         with ProcessPoolExecutor(self.n_jobs, get_context("spawn"), begin_worker, (os.getpid(),)) as pool:
             try:
-                while running or waiting:
-                    # One for each process: what waits in a process's line could not be taken back.
-                    while waiting and len(running) < self.n_jobs:
-                        cell = waiting.popleft()
-                        running[pool.submit(run, cell)] = cell
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        cell = running.pop(future)
-                        if (error := future.exception()) is None:
-                            yield cell, future.result()
-                        elif failed is None:  # What others compute is not thrown away.
-                            failed = error
-                            waiting.clear()
-                            told = f"{cell}: {error!r}. {len(running)} that run are finished first."
-                            if isinstance(error, BrokenProcessPool):  # the others have gone with it
-                                lost = ", ".join(map(str, [cell, *running.values()]))
-                                told = f"A process has died, for want of memory maybe. To be run again: {lost}."
-                            print(told, file=sys.stderr)
+                yield from in_turns(cells, lambda: self.n_jobs, lambda cell: pool.submit(run, cell), _ended)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-            if failed is not None:
-                raise failed
+
+
+def in_turns(
+    cells: Sequence[C],
+    n_at_once: Callable[[], int],
+    start: Callable[[C], R],
+    ended: Callable[[Sequence[R]], Iterable[tuple[R, Result | BaseException]]],
+) -> Iterator[tuple[C, Result]]:
+    """
+    Run cells elsewhere, so many at once. After an error no other begins, and those that run are finished first.
+
+    :param cells: in the order in which to begin them
+    :param n_at_once: how many may run; asked again whenever one has ended
+    :param start: begins a cell elsewhere, and returns what stands for it
+    :param ended: waits until one of those that run has ended, and returns those that have: the result or the error
+    :return: each cell with its result, as soon as it is finished
+    """
+    waiting, running = deque(cells), dict[R, C]()
+    failed: BaseException | None = None
+    while running or waiting:
+        # No more than can run: what waits in a line elsewhere could not be taken back.
+        while waiting and len(running) < n_at_once():
+            cell = waiting.popleft()
+            running[start(cell)] = cell
+        for task, outcome in ended([*running]):
+            cell = running.pop(task)
+            if not isinstance(outcome, BaseException):
+                yield cell, outcome
+            elif failed is None:  # What others compute is not thrown away.
+                failed = outcome
+                waiting.clear()
+                told = f"{cell}: {outcome!r}. {len(running)} that run are finished first."
+                if isinstance(outcome, BrokenProcessPool):  # the others have gone with it
+                    lost = ", ".join(map(str, [cell, *running.values()]))
+                    told = f"A process has died, for want of memory maybe. To be run again: {lost}."
+                print(told, file=sys.stderr)
+    if failed is not None:
+        raise failed
+
+
+def _ended(running: Sequence[Future[Result]]) -> list[tuple[Future[Result], Result | BaseException]]:
+    done = wait(running, return_when=FIRST_COMPLETED).done
+    return [(future, future.exception() or future.result()) for future in done]
 
 
 def run_cells(
