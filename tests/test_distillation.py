@@ -21,7 +21,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.cli import main
 from sb3_plastic.distillation import distill
 from sb3_plastic.distillation.demonstrations import Student
-from sb3_plastic.distillation.distilling import normalized
+from sb3_plastic.distillation.distilling import normalized, update, watch
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import find_training
 from sb3_plastic.evaluation.loading import load_model
@@ -136,6 +136,7 @@ def test_the_same_seed_gives_the_same_student() -> None:
 
 def test_a_student_goes_on_with_ppo() -> None:
     student = distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL)
+    assert student.policy.snn_config.n_ticks == SMALL["n_ticks"], "not the default"
     before = student.policy.action_net.weight.clone()
     env = student.get_vec_normalize_env()
     assert env is not None
@@ -285,3 +286,66 @@ def test_a_student_that_goes_on_has_its_rewards_normalised():
     env = distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL).get_vec_normalize_env()
     assert env.training
     assert env.norm_reward
+
+
+def student_of(teacher, length=7):
+    """A student at its start, and the list of what it will send to its environments."""
+    env, got = normalized(random_vec_env(length=length), None), []
+    env.step = lambda actions: got.append(actions) or VecNormalize.step(env, actions)
+    policy = PlasticPPO("PlasticPolicy", env, seed=0, policy_kwargs=SMALL).policy
+    return Student(policy, env, Teacher(teacher).lessons(BOX), 0.0, np.random.default_rng(0)), got
+
+
+def test_from_what_was_told_the_student_can_be_replayed():
+    student, got = student_of(swing)
+    told, policy = student.go_on(32, 0.0, lambda n: None), student.policy  # two sequences of each environment
+    flat = told.obs.flatten(0, 1)
+    with torch.no_grad():
+        latent = policy.stepper().latents(flat, told.starts, told.state)[0]
+        means = policy._get_action_dist_from_latent(latent).mode().unflatten(0, (16, 6)).clamp(-2, 2)
+    np.testing.assert_allclose(torch.cat([means[:, :3], means[:, 3:]]), np.stack(got), atol=1e-5)
+    some = told.picked(torch.tensor([4, 0]))
+    assert some.obs.equal(told.obs[:, [4, 0]])
+    assert all(part.equal(whole[[4, 0]]) for part, whole in zip(some.state, told.state, strict=True))
+
+
+def test_a_teacher_is_told_where_episodes_start_and_acts_within_the_bounds():
+    noted = []
+
+    class Notes:
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            noted.append(bool(episode_start.all()))
+            return np.full((len(observation), 4), 5.0), None  # beyond the bounds, and of another type
+
+    ticks: list[int] = []
+    env = normalized(random_vec_env(length=3), None)
+    watch(Teacher(Notes()).lessons(BOX), env, 5, ticks.append)
+    assert noted == [True, False, False, True, False]
+    assert ticks == [3] * 5
+    noted.clear()
+    student, _ = student_of(Notes(), length=3)
+    told = student.go_on(16, 1.0, ticks.append)
+    assert noted == [i % 3 == 0 for i in range(16)] == told.starts[:, 0].tolist()
+
+
+def test_a_step_of_the_optimiser_has_a_bounded_gradient_which_is_not_added_to_the_last():
+    student, _ = student_of(lambda obs: 0 * obs + 2)
+    policy, told = student.policy, student.go_on(16, 1.0, lambda n: None)
+    optimizer = torch.optim.SGD(policy.actor_parameters(), lr=0.0)
+
+    def norm(log_std):
+        policy.log_std.data.fill_(log_std)
+        update(policy, optimizer, told)
+        return torch.cat([p.grad.flatten() for p in policy.actor_parameters() if p.grad is not None]).norm().item()
+
+    assert norm(-5.0) == pytest.approx(1.0, rel=1e-4)
+    small = norm(5.0)
+    assert 0 < small < 0.1
+    assert norm(5.0) == pytest.approx(small, rel=1e-4)
+
+
+def test_boxes_of_numbers_alone_are_normalised():
+    image = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    assert not normalized(random_vec_env(image), None).norm_obs
+    mixed = normalized(random_vec_env(spaces.Dict({"a": BOX, "i": image, "n": spaces.Discrete(4)})), None)
+    assert (mixed.norm_obs, mixed.norm_obs_keys) == (True, ["a"])

@@ -1,7 +1,9 @@
 """`sb3-plastic package`: the folder that a model hub expects, through the command line."""
 
 import json
+import math
 import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_plastic import PlasticPPO, export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.artefacts.card import card
+from sb3_plastic.artefacts.contents import Contents
+from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.packaging import _noted
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation.loading import load_model
@@ -35,6 +40,8 @@ def test_a_package_holds_model_card_results_and_video(cheetah):
     names = {"config.json", "policy.safetensors", "README.md", "results.json", "replay.mp4", ".gitattributes"}
     assert {path.name for path in cheetah.iterdir()} == names
     assert (cheetah / "replay.mp4").read_bytes()[4:8] == b"ftyp"
+    kept_apart = {line.split()[0] for line in (cheetah / ".gitattributes").read_text().splitlines()}
+    assert kept_apart == {"*.mp4", "*.safetensors"}  # which a hub refuses in git itself
 
 
 def test_a_hub_reads_the_return_from_the_card(cheetah):
@@ -57,6 +64,7 @@ def test_the_code_of_the_card_gives_a_return_that_was_measured(cheetah, monkeypa
     assert float(capsys.readouterr().out) == pytest.approx(results["returns"][0])
     assert sum(results["returns"]) / 2 == pytest.approx(results["mean_reward"])
     assert results["mean_reward"] > 4000
+    assert results["std_reward"] == pytest.approx(statistics.pstdev(results["returns"]))
 
 
 def test_a_robot_that_is_not_perturbed_goes_by_its_stock_name(cheetah, tmp_path):
@@ -101,6 +109,7 @@ def test_an_export_without_an_environment_has_a_card_whose_command_names_it(tmp_
     argv = ["package", str(policy), "--to", str(tmp_path / "hub"), "--no-video", "--episodes", "1"]
     assert main([*argv, "--env", "Pendulum-v1"]) == 0
     assert "sb3-plastic enjoy --model . --env Pendulum-v1 --no-render" in (tmp_path / "hub" / "README.md").read_text()
+    assert results_of(tmp_path / "hub")["returns"] == play(str(policy), "Pendulum-v1", 1, seed=10_000)
     before = {path.name for path in (tmp_path / "hub").iterdir()}
     for wrong in ([], ["--env", "Pendulum-v1", "--vecnorm", "s.pkl"], ["--env", "Pendulum-v1", "--algo", "sac"]):
         assert main([*argv, *wrong]) == 2
@@ -116,3 +125,23 @@ def test_where_nothing_can_be_drawn_the_error_names_the_way_out(tmp_path, capsys
     assert "Without one: --no-video" in capsys.readouterr().err
     assert not (tmp_path / "hub" / "README.md").exists()
     assert main([*argv, "--no-video"]) == 0
+    assert main(argv) == 2
+    assert not (tmp_path / "hub" / "README.md").exists(), "the card of the former package"
+
+
+def test_a_card_says_what_was_measured_and_how_it_is_played():
+    results = dict(env_id="Pendulum-v1", mean_reward=-150.0, std_reward=50.0, returns=[-100.0, -200.0], seed=7)
+    results |= dict(n_eval_episodes=2, command="", eval_datetime="today", versions={"sb3_plastic": "1"})
+    facts = {"env id": "Pendulum-v1", "env kwargs": {"g": 9.8, "bounds": [math.inf, "inf"]}, "env wrapper": ["a.b"]}
+    agent = Contents("export", "stable_baselines3.common.policies.ActorCriticPolicy", {}, {}, facts)
+    text = card(results, agent, adaptive=False, with_video=False)
+    assert "| -150.0 | 50.0 | -200.0 | -100.0 | 2 |" in text
+    assert "Seeds 7 to 8, the most likely actions" in text
+    assert "The training wrapped the environment" in text
+    assert "spiking" not in text
+    assert "enjoy --model . --no-render" in text
+    (kwargs,) = re.findall(r'gym\.make\("Pendulum-v1", \*\*(.*)\)', text)
+    assert eval(kwargs) == facts["env kwargs"], "code that runs: no name is needed for what is not finite"
+    elsewhere = card(results | {"env_id": "Pole-v0", "seed": 7, "n_eval_episodes": 1}, agent, False, False)
+    assert "enjoy --model . --env Pole-v0 --no-render" in elsewhere
+    assert "Seed 7, the most likely actions" in elsewhere

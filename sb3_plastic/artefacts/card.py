@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import yaml
@@ -110,7 +111,7 @@ def _usage(env_id: str, agent: Contents, adaptive: bool) -> str:
     kwargs = agent.facts.get("env kwargs")
     noted = agent.facts.get("env id")
     named = "" if noted and noted in (env_id, perturbable(env_id)) else f" --env {env_id}"
-    made = f'gym.make("{env_id}"' + (f", **{kwargs!r})" if kwargs else ")")
+    made = f'gym.make("{env_id}"' + (f", **{_source(kwargs)})" if kwargs else ")")
     wrapped = (
         "The training wrapped the environment (see below), which the command does, too, and the code does not.\n\n"
         if agent.facts.get("env wrapper")
@@ -139,3 +140,12 @@ print(total)
 
 `predict` takes observations as the environment gives them.
 """
+
+
+def _source(value: Any) -> str:
+    """Plain data as Python writes it; what is not finite as a call, since `inf` would be an unknown name."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_source(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_source, value)) + "]"
+    return f'float("{value}")' if isinstance(value, float) and not math.isfinite(value) else repr(value)

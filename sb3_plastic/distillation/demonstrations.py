@@ -50,6 +50,12 @@ class Demonstrations(NamedTuple):
         return Demonstrations(stack_obs(obs, beside), beside(starts), beside(actions), state)
 
 
+def applicable(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
+    """Actions as environments take them, within the bounds of their space. :param actions: any :param space: theirs"""
+    within = np.clip(actions, space.low, space.high) if isinstance(space, spaces.Box) else actions
+    return within.astype(space.dtype)
+
+
 class Student:
     """
     The policy that learns, in its environments.
@@ -96,8 +102,7 @@ class Student:
         led = self.rng.random(n) < lead
         applied[led] = teachers[led]
         if isinstance(space, spaces.Box):
-            shaken = applied + self.noise * (space.high - space.low) / 2 * self.rng.standard_normal(own.shape)
-            applied = np.clip(shaken, space.low, space.high).astype(space.dtype)
-        self.obs, _, self.starts, _ = self.env.step(applied)
+            applied = applied + self.noise * (space.high - space.low) / 2 * self.rng.standard_normal(own.shape)
+        self.obs, _, self.starts, _ = self.env.step(applicable(applied, space))
         tick(n)
         return obs, starts, torch.from_numpy(teachers.reshape(n, -1)).float().to(device)

@@ -19,7 +19,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student
+from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student, applicable
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.export import Normalization
 from sb3_plastic.observations import channels_first, map_obs
@@ -165,7 +165,8 @@ def watch(lessons: Lessons, env: VecNormalize, n_steps: int, tick: Callable[[int
     env.reset()
     starts = np.ones(env.num_envs, bool)
     for _ in range(n_steps):
-        starts = env.step(lessons.actions(env.get_original_obs(), starts))[2]
+        actions = lessons.actions(env.get_original_obs(), starts)
+        starts = env.step(applicable(actions, env.action_space))[2]
         tick(env.num_envs)
 
 
