@@ -9,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from envs import BOX, random_vec_env, small_ppo
+from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import export_policy, load_policy
 from sb3_plastic.artefacts.enjoying import play
+from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation import evaluate_adaptation
@@ -39,6 +44,14 @@ def test_an_export_notes_where_it_comes_from(exported):
     assert training["algo"] == "plastic_ppo"
     assert training["env_id"] == "HalfCheetah-v5"
     assert training["num_timesteps"] == 1001472
+
+
+def test_statistics_that_are_named_are_exported_instead_of_those_beside_the_model(tmp_path):
+    VecNormalize(make_vec_env("HalfCheetah-v5")).save(
+        str(tmp_path / "others.pkl")
+    )  # of no observation: all means are 0
+    folder = export_model(RUN, tmp_path / "export", vec_normalize=tmp_path / "others.pkl")
+    assert not load_policy(folder).normalization.mean[""].any()
 
 
 def test_an_export_is_replaced_but_nothing_else_is(exported, tmp_path, capsys):
@@ -122,6 +135,9 @@ def test_a_model_whose_frames_were_stacked_is_left_to_rl_zoo(tmp_path, capsys):
     config = tmp_path / "run" / "HalfCheetah-v5" / "config.yml"
     config.write_text(config.read_text() + "  - - frame_stack\n    - 2\n")
     assert main(["enjoy", "--model", str(tmp_path / "run"), "--no-render"]) == 2
+    assert "was trained with frame_stack" in capsys.readouterr().err
+    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "export")]) == 0
+    assert main(["enjoy", "--model", str(tmp_path / "export"), "--no-render"]) == 2
     assert "was trained with frame_stack" in capsys.readouterr().err
 
 
@@ -290,3 +306,22 @@ def test_a_refusal_of_what_an_export_notes_down_names_its_file(exported, tmp_pat
     export_policy(policy.policy, tmp_path / "asking", policy.normalization, training)
     with pytest.raises(RefusedError, match=r"asking/config\.json"):
         zoo_files(tmp_path / "asking").wrappers()
+
+
+def test_inspect_tells_of_actor_and_critic_with_the_arguments_of_each_layer(tmp_path, capsys):
+    options = dict(critic="plastic", rule=["none", "oja"], learn=["rho"], recurrent=True)
+    env = random_vec_env(spaces.Dict({"a": BOX, "n": spaces.Discrete(3)}))
+    model = small_ppo(env, "MultiInputPolicy", policy_kwargs=options)
+    model.save(tmp_path / "m.zip")
+    export_model(tmp_path / "m.zip", tmp_path / "export")
+    for name in ("m.zip", "export"):
+        found = inspect_model(tmp_path / name)
+        layers = {layer["name"]: layer for layer in found["layers"]}
+        assert [*layers] == [f"{part}.layers.{i}" for part in ("snn", "critic_snn") for i in (0, 1)]
+        assert [layer["rule"] for layer in layers.values()] == ["none", "oja"] * 2
+        w = model.policy.snn.layers[1].w.detach().double()
+        assert layers["snn.layers.1"]["learned"]["w"]["std"] == pytest.approx(w.std(unbiased=False).item())
+        assert found["seed"] == 0
+        assert {"python", "torch", "stable_baselines3", "gymnasium", "numpy"} <= {*found["versions"]["made with"]}
+        assert found["parameters"]["all"] == sum(p.numel() for p in model.policy.parameters())
+    assert found["observation space"] == "Dict(a: Box([4], float32), n: Discrete(3))"

@@ -7,9 +7,11 @@ import torch
 from envs import BOX, random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO, load_policy
+from sb3_plastic.asymmetric import SelectKeys
 from sb3_plastic.errors import UserError
 from sb3_plastic.perturbations import env_id
 from sb3_plastic.wrappers import SplitObservation
@@ -79,6 +81,8 @@ def test_an_export_with_statistics_acts_without_what_the_critic_alone_sees(tmp_p
         (dict(critic_keys=["thruth"]), "Unknown observation key 'thruth'. Did you mean 'truth'"),
         (dict(critic_keys=["truth"], actor_keys=["truth"]), "'truth' is in actor_keys and in critic_keys"),
         (dict(critic_keys=["truth", "goal", "sensors"]), "The actor sees nothing"),
+        (dict(actor_keys=["truth", "goal", "sensors"]), "The critic sees nothing"),
+        (dict(actor_keys=["gaol"]), "Unknown observation key 'gaol'. Did you mean 'goal'"),
     ],
 )
 def test_keys_that_cannot_be_are_refused(kwargs, message):
@@ -106,3 +110,16 @@ def test_the_truth_about_a_perturbed_robot_is_for_its_critic():
     assert model.policy.vf_features_extractor.features_dim == 18
     action, _ = model.predict({"sensors": np.zeros(17, np.float32)})
     assert action.shape == (6,)
+
+
+def test_an_extractor_gets_its_arguments_and_no_keys_of_others():
+    class Counts(BaseFeaturesExtractor):
+        def __init__(self, observation_space, factor):
+            super().__init__(observation_space, 1)
+            self.factor = factor
+
+        def forward(self, observations):
+            return torch.full((1, 1), self.factor * len(observations))
+
+    select = SelectKeys(spaces.Dict({"sensors": BOX}), Counts, dict(factor=3.0))
+    assert select({"sensors": torch.zeros(1, 4), "truth": torch.zeros(1, 2)}).item() == 3.0

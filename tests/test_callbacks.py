@@ -2,7 +2,9 @@
 
 import io
 
+import numpy as np
 import pytest
+import torch
 from envs import small_ppo
 from PIL import Image
 from stable_baselines3 import PPO
@@ -11,8 +13,10 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticityCallback, PreviousActionReward
+from sb3_plastic.callbacks import chart_layout, settings_of
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import film
+from sb3_plastic.monitor import layer_signals
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 HParamsPluginData = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2").HParamsPluginData
@@ -123,6 +127,7 @@ def test_a_film_of_the_episode_is_written_if_asked_for_and_changes_nothing(tmp_p
 
     filmed, plain = trained(tmp_path / "a", True, video=90), trained(tmp_path / "b", False, video=0)
     [shown] = read(tmp_path / "a").Images("snn/episode")  # of three rollouts, the second
+    assert shown.step == 2 * 64
     with Image.open(io.BytesIO(shown.encoded_image_string)) as gif:
         assert (gif.format, gif.size, gif.n_frames) == ("GIF", (shown.width, shown.height), 30)  # of each third step
     assert len(taken) == 1 + 30  # one to see whether it can be filmed; none of the steps that the figure alone shows
@@ -152,3 +157,48 @@ def test_the_name_of_a_run_tells_rule_modulation_and_seed(tmp_path):
     )
     model.learn(1)
     assert [path.name for path in tmp_path.iterdir()] == ["PlasticPPO_none-bcm_simple_seed5_1"]
+
+
+def drawn(n_steps):
+    """What the figure of the training's last steps shows: chunks, rewards, and the axes."""
+    model = small_ppo(policy_kwargs=dict(rule="oja", modulation="simple"))
+    model.learn(96)
+    callback = PlasticityCallback(n_steps=n_steps, histograms=False)
+    callback.init_callback(model)
+    callback._show_rollout()
+    figure = model.logger.name_to_value["snn/rollout"].figure
+    return model, {axes.get_title() or axes.get_ylabel() or axes.get_xlabel(): axes for axes in figure.axes}
+
+
+@pytest.mark.parametrize(("asked", "chunks"), [(16, [3]), (17, [0, 3]), (100, [0, 3])])
+def test_the_figure_is_of_the_last_steps_of_the_first_environment(asked, chunks):
+    model, axes = drawn(asked)  # two chunks of 16 steps in each of three environments: its own are 0 and 3
+    layers = layer_signals(model.policy, model.rollout_buffer.sequences(torch.tensor(chunks)))
+    shown = {line.get_label(): line for line in axes["environment step of the figure"].get_lines()}
+    n_steps = 16 * len(chunks)
+    np.testing.assert_array_equal(shown["reward"].get_ydata(), model.rollout_buffer.rewards[-n_steps:, 0])
+    for i, layer in enumerate(layers):
+        modulator = shown[f"modulator, layer {i}"]
+        np.testing.assert_array_equal(modulator.get_xdata(), [16, 32][: len(chunks)])
+        np.testing.assert_allclose(modulator.get_ydata(), layer.modulator.mean(1), rtol=1e-6)
+        (raster,) = axes[f"layer {i}, neuron"].get_lines()
+        steps, neurons = raster.get_data()
+        counts = np.histogram2d(steps, neurons, [np.arange(n_steps + 1), np.arange(-0.5, layer.spikes.shape[3])])[0]
+        wanted = layer.spikes.sum(1).transpose(0, 1).flatten(0, 1)  # [C * L, N]
+        np.testing.assert_array_equal(counts, wanted)
+
+
+def test_the_figure_shows_the_fast_weights_as_they_are_at_the_end():
+    model, axes = drawn(32)
+    layers = layer_signals(model.policy, model.rollout_buffer.sequences(torch.tensor([0, 3])))
+    (image,) = axes["fast weights at the end"].get_images()  # the last layer's: all have this title
+    np.testing.assert_array_equal(image.get_array(), layers[-1].state.h[1])
+
+
+def test_the_learning_rate_of_the_settings_is_that_of_the_start():
+    assert settings_of(small_ppo(learning_rate=lambda remaining: 1e-3 * remaining))["learning_rate"] == 1e-3
+
+
+def test_the_adaptive_layer_has_charts_where_there_is_one():
+    assert [*chart_layout(2)] == ["layer 0", "layer 1"]
+    assert [*chart_layout(1, adaptive=True)] == ["layer 0", "adaptive layer"]

@@ -7,7 +7,7 @@ from envs import small_ppo
 from stable_baselines3.common.logger import configure
 
 from sb3_plastic import buffers
-from sb3_plastic.monitor import episode_sequences, layer_signals, snn_statistics
+from sb3_plastic.monitor import episode_sequences, layer_signals, signal_statistics, snn_statistics
 from sb3_plastic.snn.state import SNNState
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -95,3 +95,27 @@ def test_chunks_are_chosen_where_the_buffer_lies(monkeypatch):
     monkeypatch.setattr(buffers, "pick", lambda chunked, index: seen.append(index.device) or chunked)
     buffer.sequences(torch.arange(2))  # on the CPU, as those of the statistics are
     assert seen == [buffer.device]
+
+
+def test_statistics_are_of_both_signs_of_fast_weights_and_of_all_that_a_neuron_did():
+    model = small_ppo(policy_kwargs=dict(rule="oja", modulation="simple"))
+    model.learn(96)
+    layer = layer_signals(model.policy, model.rollout_buffer.sequences(torch.arange(2)))[0]
+    bound, spikes = layer.config.h_max, torch.zeros_like(layer.spikes)
+    spikes[-1, -1, 0, :3] = 1  # three of nine neurons, once, in one of the two sequences
+    h = torch.zeros_like(layer.state.h)
+    h[0] = -bound
+    done = layer._replace(
+        spikes=spikes,
+        state=layer.state._replace(h=h),
+        parameters=layer.parameters._replace(alpha=torch.full_like(layer.parameters.alpha, 0.5)),
+        modulator=torch.tensor([[1.0, 3.0], [1.0, 3.0]]),
+    )
+    found = {name.removeprefix("snn/layer0_"): value for name, value in signal_statistics([done]).items()}
+    assert found["h_saturated"] == 0.5
+    assert found["h_norm"] == pytest.approx(bound / 2**0.5)
+    assert found["h_effect"] == pytest.approx(0.5 * bound / 2**0.5)
+    assert found["alpha_std"] == 0
+    assert found["silent"] == pytest.approx(6 / 9)
+    assert found["modulator_mean"] == 2
+    assert found["modulator_std"] == pytest.approx(1.1547, rel=1e-4)  # over neurons and sequences

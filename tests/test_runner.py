@@ -13,8 +13,8 @@ import pytest
 from sb3_plastic.errors import UserError
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.studies import results
-from sb3_plastic.studies.results import gather, keep, read_results
-from sb3_plastic.studies.runner import LocalProcesses, file_name, run_cells
+from sb3_plastic.studies.results import gather, keep, origin, read_results
+from sb3_plastic.studies.runner import LocalProcesses, file_name, in_turns, run_cells, timed
 from sb3_plastic.studies.table import from_csv, to_csv
 
 
@@ -92,10 +92,12 @@ def test_a_place_is_any_object_that_maps_cells(tmp_path):
     assert [result["square"] for result in results.values()] == [1, 4]
 
 
-def test_a_result_that_was_not_gathered_counts(tmp_path):
+def test_a_result_that_was_not_gathered_counts(tmp_path, capsys):
     keep(tmp_path, {"cell": "toy-seed0", "square": 7})
     assert run_cells([Cell(0)], square, tmp_path)["toy-seed0"]["square"] == 7
     assert not (tmp_path / "cells").exists()
+    run_cells([Cell(0), Cell(2)], square, tmp_path, summary=lambda result: f"square {result['square']}")
+    assert capsys.readouterr().out == "[2/2] toy-seed2: square 4\n"
 
 
 def test_what_a_killed_process_was_writing_is_no_result(tmp_path):
@@ -110,7 +112,9 @@ def test_cells_that_would_write_over_each_other_are_refused(tmp_path):
     with pytest.raises(UserError, match="Two cells have the name oja_simple"):
         run_cells([Labelled(0, "oja + simple"), Labelled(0, "oja, simple")], square, tmp_path)
     assert not [*tmp_path.iterdir()]
-    assert len(run_cells([Labelled(0, "oja"), Labelled(0, "oja")], square, tmp_path)) == 1
+    ran = []
+    run_cells([Labelled(0, "oja"), Labelled(0, "oja")], lambda cell: ran.append(cell) or square(cell), tmp_path)
+    assert len(ran) == 1
 
 
 def test_a_result_of_another_label_with_the_same_name_of_a_file_is_refused(tmp_path):
@@ -215,3 +219,35 @@ def test_results_that_are_cut_are_answered(tmp_path):
     (tmp_path / "cells" / "b.json").write_text('{"cell"')
     with pytest.raises(DamagedError, match=r"b\.json.*its cell is run again"):
         read_results(tmp_path)
+
+
+def test_no_more_cells_begin_than_may_run():
+    running_at_once = []
+
+    def ended(running):
+        running_at_once.append(len(running))
+        return [(running[0], {})]
+
+    cells = [Cell(seed) for seed in range(5)]
+    assert [cell for cell, _ in in_turns(cells, lambda: 2, lambda cell: cell.seed, ended)] == cells
+    assert running_at_once == [2, 2, 2, 2, 1]
+
+
+def test_time_in_which_a_cell_waits_is_no_computing_time():
+    found = timed(lambda cell: time.sleep(0.2) or {}, Cell(0))
+    assert found["seconds"] >= 0.2
+    assert found["cpu_seconds"] < 0.15
+
+
+def test_a_result_is_that_of_the_last_run_in_the_order_of_names(tmp_path):
+    for name, x in (("b", 1), ("b", 2), ("a", 3)):
+        keep(tmp_path, {"cell": name, "x": x})
+        assert read_results(tmp_path)[name]["x"] == x, "what was not gathered is newer than the table"
+        assert gather(tmp_path)[name]["x"] == x
+    keep(tmp_path, {"cell": "0", "x": 4})
+    assert [*read_results(tmp_path)] == ["0", "a", "b"]
+
+
+def test_the_origin_of_results_names_each_commit_and_each_set_of_versions_once():
+    found = [{"commit": "b", "versions": {"torch": "2", "numpy": "1"}}, {"commit": "a"}, {"commit": "b"}, {}]
+    assert origin(found) == "commits  a, b, not recorded\nversions torch 2, numpy 1"

@@ -50,6 +50,8 @@ def read(value):
         PlasticPolicy,
         spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Box(-1, 1, (2,))}),
         spaces.Tuple([spaces.MultiBinary(3), spaces.MultiDiscrete([2, 3])]),
+        spaces.Tuple([spaces.MultiBinary([2, 3]), spaces.MultiDiscrete([2, 3], np.int32, start=[1, -1])]),
+        spaces.Tuple([spaces.Discrete(3, start=-1), spaces.Box(0, 255, (2, 2), np.uint8)]),
     ],
     ids=repr,
 )
@@ -160,6 +162,12 @@ def test_ordered_dictionaries_and_tuples_of_rl_zoo_are_data(tmp_path):
     assert read_yaml(file) == {"env": "Ant-v5", "shape": [1, 2]}
 
 
+def test_an_empty_file_holds_nothing(tmp_path):
+    file = tmp_path / "args.yml"
+    file.write_text("# nothing yet\n")
+    assert read_yaml(file) == {}
+
+
 def test_a_class_that_files_may_name_is_its_name(tmp_path):
     file = tmp_path / "config.yml"
     file.write_text(yaml.dump({"policy_kwargs": {"activation_fn": torch.nn.ReLU}}))
@@ -199,6 +207,7 @@ def test_damaged_yaml_is_answered(tmp_path, text):
         ("dict(norm_obs=True, clip=dict(a=-1))", {"norm_obs": True, "clip": {"a": -1}}),
         (True, True),
         ("[1, (2, 'x')]", [1, (2, "x")]),
+        (" {'a': 1}\n", {"a": 1}),
         ("dict(a=[dict(b=1)], c=(dict(), 2))", {"a": [{"b": 1}], "c": ({}, 2)}),
     ],
 )
@@ -207,7 +216,16 @@ def test_strings_of_literals_are_data(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["__import__('os').system('x')", "dict(a=open('x'))", "[dict(a=open('x'))]", "dict(**x)", "f'{x}'", "("]
+    "text",
+    [
+        "__import__('os').system('x')",
+        "dict(a=open('x'))",
+        "[dict(a=open('x'))]",
+        "dict(**x)",
+        "dict([('a', 1)])",
+        "f'{x}'",
+        "(",
+    ],
 )
 def test_strings_of_code_are_refused(text):
     with pytest.raises(RefusedError, match=r"config\.yml"):
@@ -216,6 +234,7 @@ def test_strings_of_code_are_refused(text):
 
 def test_known_wrappers_are_allowed():
     check_wrapper("sb3_plastic.wrappers.PreviousActionReward", "config.yml")
+    check_wrapper({"gymnasium.wrappers.ClipAction": None}, "config.yml")  # `- gymnasium.wrappers.ClipAction:` in YAML
     check_wrapper({"gymnasium.wrappers.RescaleAction": {"min_action": -1, "max_action": 1}}, "config.yml")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from envs import RandomEnv
-from evaluation_helpers import episode
+from evaluation_helpers import episode, make_trace
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -19,6 +19,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
+from sb3_plastic.evaluation.records import Cell
 from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import Agent, read_agents
@@ -28,7 +29,7 @@ from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_figures import onset_figure
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
-from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, scenarios_of, scores_of
+from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, curves_of, scenarios_of, scores_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -446,3 +447,15 @@ def test_speeds_of_several_families_are_an_interquartile_mean():
     )
     assert over_seeds(frame, "speed").value == 2
     assert over_seeds(frame, "net").value == 26
+
+
+def test_the_curve_of_a_scenario_is_of_the_intact_agent_around_the_onset():
+    before = np.array([[1.0], [2.0], [3.0], [6.0]])
+    forward = np.concatenate([np.repeat(before, 300, 1), np.repeat(before + 1, 700, 1)], 1)
+    intact, off = (Cell("onset", WIRES, control, "novel", "wires") for control in ("intact", "off"))
+    switched = dataclasses.replace(intact, protocol="switch")
+    curves = curves_of({intact: make_trace(forward, 300)} | {c: make_trace(0 * forward, 300) for c in (off, switched)})
+    mean, low, high = curves.pop(WIRES)
+    assert not curves
+    assert mean == [3.0] * 4 + [4.0] * 20  # 100 steps before, and 500 after, in bins of 25
+    assert (low[0], high[0]) == (1.75, 3.75)

@@ -204,6 +204,8 @@ def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():
     [
         (dict(model=swing, wait=1.0), "teacher has no argument 'wait'. Did you mean 'weight'"),
         (dict(model=swing, until=0.0), "until, a fraction of the training, must be a finite number above 0"),
+        (dict(model=swing, until=1.5), "until, a fraction of the training, .* and at most 1, got 1.5"),
+        (dict(model=swing, weight=0.0), "The teacher's weight must be a finite number above 0"),
         (dict(weight=1.0), "teacher is a mapping with the entry 'model'"),
         (dict(model="teacher.zip", algo="PPPO"), "There is no algorithm 'PPPO'"),
         (dict(model="teacher.zip", algo="ppo"), "There is no algorithm 'ppo' .*: name its class, such as PPO"),
@@ -217,6 +219,8 @@ def test_teachers_that_cannot_be_are_refused(teacher, message):
 def test_the_weight_falls_linearly():
     teacher = Teacher(swing, weight=2.0, until=0.5)
     assert [teacher.weight_at(remaining) for remaining in (1.0, 0.75, 0.5, 0.0)] == [2.0, 1.0, 0.0, 0.0]
+    by_default = Teacher(swing)
+    assert [by_default.weight_at(remaining) for remaining in (1.0, 0.75, 0.5)] == [1.0, 0.5, 0.0]
 
 
 def test_a_teacher_that_is_set_between_two_trainings_teaches_and_one_that_is_taken_away_does_not():
@@ -238,9 +242,16 @@ def test_a_saved_teacher_of_another_class_is_answered(tmp_path):
         small_ppo(teacher=dict(model=tmp_path / "sac"))
 
 
+def test_a_saved_teacher_that_is_damaged_is_no_model_of_another_class(tmp_path):
+    (tmp_path / "m.zip").write_bytes(b"PK, and no more")
+    with pytest.raises(UserError, match=r"m\.zip") as answer:
+        Teacher(tmp_path / "m.zip", algo="PlasticPPO").lessons(FOUR)
+    assert "name its class" not in str(answer.value)
+
+
 def test_a_teacher_whose_actions_are_not_finite_is_blamed_for_them():
     with pytest.raises(NotFiniteError, match="The teacher's actions are not finite"):
-        small_ppo(teacher=dict(model=lambda obs: obs * np.nan)).learn(96)
+        small_ppo(teacher=dict(model=lambda obs: np.where(obs == obs.max(), np.nan, obs))).learn(96)  # of one alone
 
 
 @pytest.mark.parametrize("n_motors", [1, 5])
@@ -252,6 +263,8 @@ def test_a_teacher_of_another_number_of_motors_is_refused(n_motors):
 
 def test_an_action_for_each_observation_may_be_a_number():
     lessons = Teacher(lambda obs: obs[:, 0]).lessons(spaces.Box(-1, 1, (1,)))
+    np.testing.assert_array_equal(lessons.actions(np.ones((3, 4)), np.zeros(3, bool)), np.ones((3, 1)))
+    lessons = Teacher(lambda obs: obs[:, 0] > 0).lessons(spaces.MultiBinary(1))
     np.testing.assert_array_equal(lessons.actions(np.ones((3, 4)), np.zeros(3, bool)), np.ones((3, 1)))
 
 

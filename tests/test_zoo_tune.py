@@ -1,16 +1,19 @@
 """RL Zoo's search of hyperparameters, around a configuration of ours."""
 
+import logging
 import shlex
 import subprocess
 
 import optuna
 import pytest
 import yaml
+from optuna.logging import get_verbosity
+from optuna.trial import TrialState
 from stray_lines import stray_lines
 from zoo_commands import COMMAND, ENV, ROOT, RUN, SMALL, saved, zoo
 
 from sb3_plastic import PlasticES
-from sb3_plastic.tuning import open_study
+from sb3_plastic.tuning import budget, n_finished, not_called_existing, open_study, seed_of, winner
 
 
 def test_tune_searches_around_the_configuration(tmp_path):
@@ -87,8 +90,6 @@ def test_a_search_whose_trials_all_fail_says_why(tmp_path):
 
 
 def test_the_best_trial_is_that_of_the_highest_return_and_a_search_goes_on_with_other_draws():
-    from sb3_plastic.tuning import budget, seed_of, winner
-
     study = optuna.create_study(direction="maximize")
     for value in (1.0, 3.0, 2.0):
         study.add_trial(optuna.trial.create_trial(value=value))
@@ -116,3 +117,42 @@ def test_what_a_search_draws_for_evolution_makes_a_model():
     sampled = HYPERPARAMS_SAMPLER["plastic_es"](trial, 0, 1, {})
     assert sampled == HYPERPARAMS_CONVERTER["plastic_es"](trial.params)
     assert PlasticES("MlpPolicy", "CartPole-v1", **sampled).population_size in (16, 32, 64, 128)
+
+
+def test_pruned_trials_count_as_finished_and_none_of_them_is_the_best():
+    study = optuna.create_study(direction="maximize")
+    assert winner(study, 1, lambda trial: []) == "No trial is finished yet: the same command goes on."
+    pruned = optuna.trial.create_trial(state=TrialState.PRUNED, intermediate_values={0: 9.0})
+    for trial in (pruned, optuna.trial.create_trial(state=TrialState.FAIL)):
+        study.add_trial(trial)
+    assert n_finished(study) == 1
+    assert winner(study, 1, lambda trial: []) == "No trial is finished."
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    assert winner(study, 3, lambda trial: ["train"]).startswith("Best of 1 finished trials: number 2,")
+
+
+def test_a_budget_that_is_spent_leaves_nothing_to_do():
+    assert "at most 0 steps still to do; 1 evaluation of 2 episodes" in budget(3, 5, 100, 1, 2)
+    assert "at most 300 steps in all; 4 evaluations of" in budget(3, 0, 100, 4, 2)
+
+
+def test_a_study_that_is_opened_leaves_the_log_as_it_was(tmp_path):
+    storage, level = str(tmp_path / "deep" / "s.log"), get_verbosity()
+    assert [open_study(storage, "a")[1] for _ in range(2)] == [True, False]
+    assert get_verbosity() == level
+
+
+def test_of_a_new_study_alone_it_is_not_said_that_it_exists():
+    logger = logging.getLogger("optuna.study.study")
+
+    def said():
+        return [text for text in ("Using an existing study", "Trial 0") if logger.filter(record(text))]
+
+    def record(text):
+        return logging.LogRecord(logger.name, logging.INFO, "", 0, text, (), None)
+
+    with not_called_existing(True):
+        assert said() == ["Trial 0"]
+    with not_called_existing(False):
+        assert said() == ["Using an existing study", "Trial 0"]
+    assert said() == ["Using an existing study", "Trial 0"]
