@@ -5,7 +5,7 @@ import pytest
 from rl_zoo3.utils import get_callback_list
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_plastic import PlasticityCallback, PlasticPPO
@@ -107,8 +107,19 @@ def test_controls_of_a_layer_that_has_still_to_learn_are_not_refused():
         model.learn(32, callback=AdaptationEvalCallback(tier="smok"))
 
 
-def test_an_environment_that_cannot_be_made_anew_has_to_be_named():
-    model = PPO("MlpPolicy", PerturbedHalfCheetahEnv(), n_steps=16, batch_size=16, policy_kwargs=dict(net_arch=[8]))
+class Unknown(DummyVecEnv):
+    """A VecEnv of one's own, which has no environments to ask."""
+
+    def get_attr(self, attr_name, indices=None):
+        if attr_name != "render_mode":  # for which SB3 asks
+            raise AttributeError(attr_name)
+        return [None]
+
+
+@pytest.mark.parametrize("vec_env", [DummyVecEnv, Unknown])
+def test_an_environment_that_cannot_be_made_anew_has_to_be_named(vec_env):
+    venv = vec_env([PerturbedHalfCheetahEnv])
+    model = PPO("MlpPolicy", venv, n_steps=16, batch_size=16, policy_kwargs=dict(net_arch=[8]))
     with pytest.raises(UserError, match=r"not registered with gymnasium.* Name one: env="):
         model.learn(16, callback=AdaptationEvalCallback())
 

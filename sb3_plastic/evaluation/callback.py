@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -85,7 +86,9 @@ class AdaptationEvalCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self.settings = dict(self._asked)  # of this training: another may have another environment
         if self.settings["env"] is None:
-            spec = self.training_env.unwrapped.get_attr("spec")[0]
+            spec = None
+            with suppress(AttributeError):  # a VecEnv of one's own may know of none
+                spec = self.training_env.unwrapped.get_attr("spec")[0]
             if spec is None:
                 raise UserError(
                     "The training's environment is not registered with gymnasium, or not made by it: it cannot be "
