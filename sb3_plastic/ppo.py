@@ -374,6 +374,7 @@ class PlasticPPO(WholeFiles, PPO):
         As in SB3. By default a run's name in TensorBoard tells rule, modulation and seed, too. In the end, and before
         the model is saved, an adaptive layer is calibrated.
         """
+        check_number("log_interval", 1 if log_interval is None else log_interval, at_least=1, integer=True)
         name = tb_log_name or run_name(self, self.policy)
         try:
             return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)

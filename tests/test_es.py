@@ -698,6 +698,8 @@ def test_the_log_is_written_once_in_so_many_generations(tmp_path):
     model.learn(5 * 8 * 3, log_interval=2)
     model.logger.close()
     assert np.genfromtxt(tmp_path / "progress.csv", delimiter=",", names=True)["traingeneration"].tolist() == [2, 4]
+    with pytest.raises(ValueError, match="log_interval must be a whole number at least 1, got 0"):
+        model.learn(5 * 8 * 3, log_interval=0)
 
 
 # Files

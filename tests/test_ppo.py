@@ -354,6 +354,11 @@ def test_sizes_that_do_not_divide_are_refused(kwargs, message):
         small_ppo(**kwargs)
 
 
+def test_a_log_every_zero_iterations_is_refused():
+    with pytest.raises(ValueError, match="log_interval must be a whole number at least 1, got 0"):
+        small_ppo().learn(64, log_interval=0)
+
+
 @pytest.mark.parametrize(
     ("n_steps", "batch_size", "chunk_len"), [(2048, 64, 16), (100, 64, 4), (30, 45, 15), (7, 7, 7)]
 )

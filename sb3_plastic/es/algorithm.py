@@ -329,6 +329,7 @@ class PlasticES(WholeFiles):
         :param reset_num_timesteps: whether to count timesteps from 0
         :param progress_bar: show one
         """
+        check_number("log_interval", 1 if log_interval is None else log_interval, at_least=1, integer=True)
         with held(self._vec_normalize_env):  # SB3 resets the environments here
             total_timesteps, callback = self._setup_learn(
                 total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
