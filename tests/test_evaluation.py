@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonito
 from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
+from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
@@ -35,7 +36,7 @@ from sb3_plastic.perturbations import Perturbation, PerturbationError, env_id, f
 from sb3_plastic.perturbations.spec import Distribution, Schedule
 from sb3_plastic.perturbations.suites import Scenario
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
-from sb3_plastic.safe import DamagedError
+from sb3_plastic.safe import DamagedError, was_normalised
 
 CHEETAH = env_id("HalfCheetah", latent=True)
 STEPS = 560  # every onset of the suite is before 500
@@ -358,13 +359,40 @@ def test_statistics_are_asked_for_where_observations_were_normalised(normalize, 
         find_training(tmp_path / "m.zip")
 
 
-def test_a_model_alone_tells_that_its_observations_were_normalised(tmp_path):
+@pytest.mark.parametrize(
+    ("algo", "env", "normalize", "told"),
+    [
+        (PPO, "Pendulum-v1", None, False),
+        (PPO, "Pendulum-v1", {}, True),
+        (PPO, "MountainCarContinuous-v0", {"norm_obs": True}, True),
+        (SAC, "Pendulum-v1", None, False),
+        (SAC, CHEETAH, None, False),
+        (SAC, CHEETAH, {}, True),  # VecNormalize has made float32 of float64
+        (SAC, CHEETAH, {"norm_obs": False}, False),
+        (PPO, CHEETAH, {"norm_obs": False}, False),
+    ],
+)
+def test_a_model_alone_tells_whether_its_observations_were_normalised(algo, env, normalize, told, tmp_path):
+    venv = make_vec_env(env, 1)
+    venv = venv if normalize is None else VecNormalize(venv, **normalize)
+    sizes = dict(n_steps=8, batch_size=8) if algo is PPO else dict(learning_starts=8, batch_size=8)
+    model = algo("MlpPolicy", venv, policy_kwargs=dict(net_arch=[4]), **sizes).learn(16)
+    model.save(tmp_path / "m.zip")
+    venv.close()
+    assert was_normalised(tmp_path / "m.zip") is told
+    if not told:
+        assert find_training(tmp_path / "m.zip", ModelSettings(env=env)).vec_normalize is None
+        assert layer_agent(model, None) is not None
+        return
+    with pytest.raises(UserError, match=r"acts at random without its statistics.*--vecnorm"):
+        find_training(tmp_path / "m.zip", ModelSettings(env=env))
+    with pytest.raises(UserError, match="acts at random without its statistics"):
+        layer_agent(algo.load(tmp_path / "m.zip"), None)
+
+
+def test_statistics_beside_a_model_that_was_normalised_are_found(tmp_path):
     venv = VecNormalize(make_vec_env("Pendulum-v1", 1))
     PPO("MlpPolicy", venv, n_steps=8, batch_size=8).learn(8).save(tmp_path / "m.zip")
-    PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8).learn(8).save(tmp_path / "plain.zip")
-    with pytest.raises(UserError, match=r"acts at random without its statistics.*--vecnorm"):
-        find_training(tmp_path / "m.zip", ModelSettings(env="Pendulum-v1"))
-    assert find_training(tmp_path / "plain.zip", ModelSettings(env="Pendulum-v1")).vec_normalize is None
     venv.save(str(tmp_path / "m.pkl"))
     assert find_training(tmp_path / "m.zip", ModelSettings(env="Pendulum-v1")).vec_normalize == tmp_path / "m.pkl"
 

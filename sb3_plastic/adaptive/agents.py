@@ -8,11 +8,13 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import ExportedPolicy, Normalization
+from sb3_plastic.safe import normalised
 
 Array = NDArray[Any]
 
@@ -44,7 +46,8 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
         raise UserError(f"The model is a {type(model).__name__}, without `predict`: load it first, as PPO.load(...).")
     if normalize is None and isinstance(model, BaseAlgorithm):
         normalize = model.get_vec_normalize_env()
-        if normalize is None and model._last_original_obs is not None:
+        off_policy = isinstance(model, OffPolicyAlgorithm)
+        if normalize is None and normalised(model._last_obs, model._last_original_obs, off_policy):
             raise UserError(
                 "The model was trained with VecNormalize, and acts at random without its statistics: give environments "
                 "in it, VecNormalize.load('statistics.pkl', env)."

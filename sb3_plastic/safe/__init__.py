@@ -1,6 +1,6 @@
 """Files from elsewhere: what they may ask for, and how they are read without running them. See docs/security.md."""
 
-from sb3_plastic.safe.archives import raw_data, safe_objects, was_normalised
+from sb3_plastic.safe.archives import normalised, raw_data, safe_objects, was_normalised
 from sb3_plastic.safe.classes import CLASSES, class_named, name_of
 from sb3_plastic.safe.documents import read_literal, read_yaml
 from sb3_plastic.safe.errors import DamagedError, RefusedError
@@ -17,6 +17,7 @@ __all__ = [
     "class_named",
     "listed",
     "name_of",
+    "normalised",
     "raw_data",
     "read_literal",
     "read_pickle",

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_plastic.safe.errors import DamagedError, RefusedError
@@ -96,12 +97,45 @@ def raw_data(path: Path) -> dict[str, Any]:
 
 def was_normalised(path: Path) -> bool:
     """
-    Whether a VecNormalize was around the environments of a model's training: SB3 then keeps the observations before it.
+    Whether a VecNormalize changed the observations of a model's training, see :func:`normalised`.
 
     :param path: the model, a zip file
     :raises DamagedError: if it is no model of SB3's
     """
-    return raw_data(path).get("_last_original_obs") is not None
+    data = raw_data(path)
+    last, original = (_observation(path, name, data.get(name)) for name in ("_last_obs", "_last_original_obs"))
+    return normalised(last, original, off_policy="buffer_size" in data)
+
+
+def normalised(last: Any, original: Any, off_policy: bool) -> bool:
+    """
+    Whether a VecNormalize changed a training's observations, by the last one as SB3 keeps it, after it and before.
+
+    VecNormalize makes float32 of what it changes, so that the types tell. Where all are float32, on-policy algorithms
+    have kept the one before it because there was a VecNormalize. Off-policy ones keep one anyway: then nobody knows.
+
+    :param last: ``_last_obs`` of a model
+    :param original: its ``_last_original_obs``
+    :param off_policy: whether it is a model of an off-policy algorithm
+    """
+    if original is None:
+        return False
+    before, after = _types(original), _types(last)
+    return (before != after and None not in (before, after)) or (not off_policy and before in (None, {"float32"}))
+
+
+def _types(observation: Any) -> set[str] | None:
+    """Those of an observation's arrays by name, None of anything else."""
+    arrays = list(observation.values()) if isinstance(observation, Mapping) else [observation]
+    return {array.dtype.name for array in arrays} if all(isinstance(a, np.ndarray) for a in arrays) else None
+
+
+def _observation(path: Path, name: str, entry: Any) -> Any:
+    """What can be read of it as data."""
+    try:
+        return unpickled(path, name, entry) if is_pickled(entry) else entry
+    except (RefusedError, DamagedError):
+        return entry
 
 
 def is_pickled(entry: Any) -> bool:
