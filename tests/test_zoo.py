@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -96,7 +97,8 @@ def test_an_interrupted_training_leaves_its_model_and_says_where(tmp_path):
     command = [COMMAND, "train", "--env", "CartPole-v1", "-n", "1000000", "--eval-freq", "-1"]
     environ = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **os.environ}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    with subprocess.Popen(command, cwd=tmp_path, env=environ, **pipes) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell lets what it starts with & ignore it
+    with subprocess.Popen(command, cwd=tmp_path, env=environ, preexec_fn=heard, **pipes) as process:
         seen = []
         for line in process.stdout:
             seen.append(line)
