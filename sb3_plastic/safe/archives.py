@@ -54,7 +54,8 @@ NOT_NEEDED: dict[str, Any] = {
     "verbose": 0,
 }
 """What a model that only acts does without, and what stands in its place. Pickled entries of these names are not even
-looked at: schedules are functions, which nobody can tell from an attack."""
+looked at (of the last observations :func:`was_normalised` reads the types, as data): schedules are functions, which
+nobody can tell from an attack."""
 
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What a damaged archive raises, by its compression; bzip2 raises an OSError."""
