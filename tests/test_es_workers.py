@@ -284,7 +284,9 @@ def test_copies_leave_the_file_of_a_vec_monitor_to_the_original(tmp_path):
     assert len(ended) == env.episode_count == copy.episode_count > 0
 
 
-def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, tmp_path):
+def cells_of_a_study(n):
+    """Their class is defined in a function, so that Ray's workers get it by value: they cannot import tests."""
+
     @dataclass(frozen=True)
     class Cell:
         seed: int
@@ -293,6 +295,10 @@ def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, t
         def name(self):
             return f"cell{self.seed}"
 
+    return [Cell(seed) for seed in range(n)]
+
+
+def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, tmp_path):
     def square(cell):
         marker = tmp_path / "died"
         if cell.seed == 1 and not marker.exists():
@@ -300,20 +306,12 @@ def test_cells_of_a_study_run_as_ray_tasks_again_if_their_worker_dies(cluster, t
             os.kill(os.getpid(), signal.SIGKILL)
         return {"square": cell.seed**2}
 
-    results = run_cells([Cell(seed) for seed in range(3)], square, tmp_path / "study", RayTasks("auto", 2))
+    results = run_cells(cells_of_a_study(3), square, tmp_path / "study", RayTasks("auto", 2))
     assert (tmp_path / "died").exists()
     assert [result["square"] for result in results.values()] == [0, 1, 4]
 
 
 def test_after_an_error_of_a_cell_ray_tasks_that_run_are_finished_and_kept(cluster, tmp_path):
-    @dataclass(frozen=True)
-    class Cell:
-        seed: int
-
-        @property
-        def name(self):
-            return f"cell{self.seed}"
-
     def run(cell):
         marker = tmp_path / f"begun{cell.seed}"
         marker.touch()
@@ -325,6 +323,6 @@ def test_after_an_error_of_a_cell_ray_tasks_that_run_are_finished_and_kept(clust
         return {"square": cell.seed**2}
 
     with pytest.raises(RuntimeError, match="a bad cell"):
-        run_cells([Cell(seed) for seed in range(12)], run, tmp_path / "study", RayTasks("auto", 2))
+        run_cells(cells_of_a_study(12), run, tmp_path / "study", RayTasks("auto", 2))
     assert [*read_results(tmp_path / "study")] == ["cell1"]
     assert len([*tmp_path.glob("begun*")]) == 2, "the others are not begun"
