@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,9 +19,9 @@ from sb3_plastic.evaluation.evaluate import check_evaluation, evaluate_adaptatio
 from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
+from sb3_plastic.evaluation.running_training import spec_of, statistics_of
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
-from sb3_plastic.evaluation.training_episode import statistics_of
 from sb3_plastic.perturbations.suites import find_scenario
 
 
@@ -86,9 +85,7 @@ class AdaptationEvalCallback(BaseCallback):
     def _on_training_start(self) -> None:
         self.settings = dict(self._asked)  # of this training: another may have another environment
         if self.settings["env"] is None:
-            spec = None
-            with suppress(AttributeError):  # a VecEnv of one's own may know of none
-                spec = self.training_env.unwrapped.get_attr("spec")[0]
+            spec = spec_of(self.training_env)
             if spec is None:
                 raise UserError(
                     "The training's environment is not registered with gymnasium, or not made by it: it cannot be "

@@ -1,42 +1,21 @@
-"""An episode while a model trains, and what else an evaluation takes from a running training."""
+"""An episode while a model trains."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Array, Player, State
 from sb3_plastic.evaluation.environment import find_training
 from sb3_plastic.evaluation.film import Shot, interval, shoot
+from sb3_plastic.evaluation.running_training import spec_of, statistics_of
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
 
 SIZE: dict[str, Any] = {"width": 240, "height": 180}
-
-
-@contextmanager
-def statistics_of(model: Any) -> Iterator[Path | None]:
-    """
-    A file with the statistics of the training's VecNormalize, as any evaluation gets them: the training's own goes on
-    learning undisturbed.
-
-    :param model: in training
-    :return: None without VecNormalize
-    """
-    normalizer = model.get_vec_normalize_env()
-    if normalizer is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "vecnormalize.pkl"
-        normalizer.save(str(file))
-        yield file
 
 
 class Episode(NamedTuple):
@@ -86,10 +65,7 @@ def play_training(
     """
     if video:
         render_off_screen()
-    try:
-        spec = model.get_env().unwrapped.get_attr("spec")[0]
-    except (AttributeError, NotImplementedError):  # a VecEnv of the user's own
-        spec = None
+    spec = spec_of(model.get_env())
     if spec is None:
         raise UserError(
             "The training's environment is not registered with gymnasium, so an evaluation cannot make it anew."
