@@ -64,7 +64,9 @@ class Bank:
         part = before if everywhere else Synapses(*(array.take(rows, 0) for array in before))
         e, H = hypothesis.innovation(part.mean, t, self.model)
         part, likelihood = hypothesis.learn(part, e, H, t, self.rates[k], self.noise[rows])
-        self.said[:, k, rows] = part.surprise, part.noise, likelihood, -0.5 * (e * e / t.expected.R).sum(1)
+        said = part.surprise, part.noise, likelihood, -0.5 * (e * e / t.expected.R).sum(1)
+        for place, values in zip(self.said[:, k], said, strict=True):
+            place[rows] = values
         self.learned[k, rows] = True
         if not everywhere:
             mean, covariance = before.mean.copy(), before.covariance.copy()
@@ -89,8 +91,7 @@ class Bank:
         """
         of_acting = self.said[TRACES, None, acting, np.arange(len(acting))]
         surprise, noise = np.where(self.learned, self.said[TRACES], of_acting)
-        nominal = self.said[:, :1]
-        likelihoods, misfits = (np.where(self.learned, self.said[i], nominal[i]) for i in (LIKELIHOOD, MISFIT))
+        likelihoods, misfits = np.where(self.learned, self.said[LIKELIHOOD:], self.said[LIKELIHOOD:, :1])
         synapses = tuple(Synapses(*s[:2], *traces) for s, *traces in zip(self.synapses, surprise, noise, strict=True))
         return synapses, against_nominal(misfits / self.noise), against_nominal(likelihoods)
 

@@ -47,9 +47,9 @@ def learn(
         _judge(surprise, noise, likelihood, common_noise, e, R)
         return synapses._replace(surprise=surprise, noise=noise), likelihood
     after = Synapses(*(x.astype(np.float64) for x in synapses))  # copies, changed below
-    e, H, R, inflation = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R, rates.inflation))
-    inflation = np.broadcast_to(inflation, after.mean.shape[1:]).copy()  # the kernel checks no bounds
-    likelihood = np.empty(len(e))
+    e, H, R = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R))
+    likelihood, inflation = np.empty(len(e)), np.empty(after.mean.shape[1])
+    inflation[:] = rates.inflation  # or it is refused: the kernel checks no bounds
     numbers = rates.threshold, rates.process_noise, rates.max_variance, rates.noise_scale
     check_jump(synapses, jump)
     if after.covariance.ndim == 2:
