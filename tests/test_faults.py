@@ -10,9 +10,9 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.faults import (
+    ActorLayer,
     Fault,
     FaultyModel,
-    Synapses,
     ablate,
     add_weight_noise,
     drift_thresholds,
@@ -51,8 +51,8 @@ def play(model, n_steps: int = 30) -> np.ndarray:
 # -- by hand -----------------------------------------------------------------------------------------------------------
 
 
-def layer(weights: list, **fields) -> Synapses:
-    return Synapses(torch.tensor(weights, dtype=torch.float64), fields.pop("strengths", None), None, **fields)
+def layer(weights: list, **fields) -> ActorLayer:
+    return ActorLayer(torch.tensor(weights, dtype=torch.float64), fields.pop("strengths", None), None, **fields)
 
 
 def test_quantised_weights_are_steps_of_the_largest() -> None:
@@ -216,8 +216,8 @@ def test_what_is_lost_of_spikes_is_lost_in_one_step():
 
 
 def test_a_threshold_that_drifts_divides_all_that_a_neuron_gets():
-    hidden = Synapses(torch.ones(3, 4), torch.ones(3, 4), torch.ones(4), spiking=True)
-    head = Synapses(torch.ones(4, 2), None, torch.ones(2))
+    hidden = ActorLayer(torch.ones(3, 4), torch.ones(3, 4), torch.ones(4), spiking=True)
+    head = ActorLayer(torch.ones(4, 2), None, torch.ones(2))
     drift_thresholds([hidden, head], 0.3, RNG(0))
     assert torch.equal(hidden.strengths, hidden.weights)
     assert torch.equal(hidden.biases, hidden.weights[0])

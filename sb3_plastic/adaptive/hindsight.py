@@ -48,7 +48,7 @@ FARTHEST = 30.0
 """A number may become so many times what it was, or that part of it."""
 
 
-class Sequences(NamedTuple):
+class NominalSequences(NamedTuple):
     """
     Nominal ones, and what was expected. Time first; C components, A motors.
 
@@ -88,7 +88,7 @@ def check_length(n_steps: int) -> None:
         )
 
 
-def sequences_of(model: ForwardModel, transitions: Transitions) -> Sequences:
+def sequences_of(model: ForwardModel, transitions: Transitions) -> NominalSequences:
     """
     Cut transitions into sequences within an episode.
 
@@ -107,7 +107,7 @@ def sequences_of(model: ForwardModel, transitions: Transitions) -> Sequences:
     y = (after - o)[:, :, components] / scale
     p = Predictor(model).predict(o.reshape(-1, o.shape[2]), a.reshape(-1, a.shape[2]))
     expected = Prediction(*(x.reshape(*o.shape[:2], *x.shape[1:]).astype(np.float64) for x in p))
-    return Sequences(o, a, y, expected)
+    return NominalSequences(o, a, y, expected)
 
 
 def draw(name: str, n: int, n_motors: int, rng: np.random.Generator) -> Change:
@@ -138,7 +138,9 @@ def draw(name: str, n: int, n_motors: int, rng: np.random.Generator) -> Change:
     )
 
 
-def loss_of(hypothesis: Hypothesis, s: Sequences, change: Change, rates: TensorRates, start: TensorSynapses) -> Tensor:
+def loss_of(
+    hypothesis: Hypothesis, s: NominalSequences, change: Change, rates: TensorRates, start: TensorSynapses
+) -> Tensor:
     """
     Mean squared error of what the body gets.
 
@@ -220,7 +222,7 @@ class Learned(NamedTuple):
     loss: tuple[float, float]
 
 
-def learn_rule_of(hypothesis: Hypothesis, rates: Rates, s: Sequences, seed: int = 0) -> Learned:
+def learn_rule_of(hypothesis: Hypothesis, rates: Rates, s: NominalSequences, seed: int = 0) -> Learned:
     """
     Learn the rule of one hypothesis.
 
@@ -238,7 +240,7 @@ def learn_rule_of(hypothesis: Hypothesis, rates: Rates, s: Sequences, seed: int 
     logs = torch.zeros(len(LEARNABLE) + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logs], RATE, betas=(0.9, 0.98))
 
-    def loss(part: Sequences, change: Change, logs: Tensor) -> Tensor:
+    def loss(part: NominalSequences, change: Change, logs: Tensor) -> Tensor:
         start = initial_synapses(hypothesis.start(), part.a.shape[1], hypothesis.full, rates)
         synapses = TensorSynapses(*(torch.from_numpy(np.array(x, np.float64)) for x in start))
         return loss_of(hypothesis, part, change, tensor_rates(rates, logs), synapses)
@@ -280,8 +282,10 @@ def tensor_rates(rates: Rates, logs: Tensor) -> TensorRates:
     return TensorRates(**changed, low=rates.low, high=rates.high)
 
 
-def _part(s: Sequences, chosen: Array) -> Sequences:
-    return Sequences(s.o[:, chosen], s.a[:, chosen], s.y[:, chosen], Prediction(*(x[:, chosen] for x in s.expected)))
+def _part(s: NominalSequences, chosen: Array) -> NominalSequences:
+    return NominalSequences(
+        s.o[:, chosen], s.a[:, chosen], s.y[:, chosen], Prediction(*(x[:, chosen] for x in s.expected))
+    )
 
 
 def _rounded(value: float) -> float:

@@ -23,7 +23,7 @@ from sb3_plastic.es.individuals import Individuals
 from sb3_plastic.es.logs import ProgressBar, generation_statistics, shown_statistics, with_own_bar
 from sb3_plastic.es.normalization import held, merge
 from sb3_plastic.es.population import Population
-from sb3_plastic.es.rollout import Generation, Outcome, Player, Step
+from sb3_plastic.es.rollout import Generation, Outcome, Step, SubBatchPlayer
 from sb3_plastic.es.strategies import STRATEGIES, Strategy
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
@@ -230,7 +230,7 @@ class PlasticES(WholeFiles):
         :raises UserError: if workers would have nothing to do, or cannot copy the environment
         """
         assert self.env is not None, "There is no environment: set_env() gives one."
-        player = Player(Population(self.policy), self.evolved, self.env)
+        player = SubBatchPlayer(Population(self.policy), self.evolved, self.env)
         if not self.n_workers:
             return LocalEvaluator(player)
         from sb3_plastic.es.workers import RayEvaluator

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.es.rollout import Generation, Outcome, Player, Step, SubBatch
+from sb3_plastic.es.rollout import Generation, Outcome, Step, SubBatch, SubBatchPlayer
 
 SHARED_SEEDS = ("pair", "population", "none")
 """Which individuals play environments of the same seed."""
@@ -41,7 +41,7 @@ class LocalEvaluator:
     :param player: plays them
     """
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: SubBatchPlayer) -> None:
         self.player = player
 
     def evaluate(

@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
     shown: list[Any]
 
 
-class Player:
+class SubBatchPlayer:
     """
     Plays sub-batches.
 

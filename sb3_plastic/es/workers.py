@@ -18,7 +18,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.es.environments import pack, unpack
 from sb3_plastic.es.evolved import Evolved
 from sb3_plastic.es.population import Population
-from sb3_plastic.es.rollout import Generation, Outcome, Player, Step, SubBatch
+from sb3_plastic.es.rollout import Generation, Outcome, Step, SubBatch, SubBatchPlayer
 from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.versions import versions
@@ -52,7 +52,7 @@ class Recording(NamedTuple):
         """
         Show the steps to callbacks.
 
-        :param on_step: as for :meth:`sb3_plastic.es.rollout.Player.play`
+        :param on_step: as for :meth:`sb3_plastic.es.rollout.SubBatchPlayer.play`
         :return: False if it stopped
         """
         for t, (n_playing, rewards, dones) in enumerate(zip(self.n_playing, self.rewards, self.dones, strict=True)):
@@ -77,14 +77,14 @@ class Worker:
         policy = policy_class(**arguments)
         policy.load_state_dict(state)
         policy.set_training_mode(False)
-        self.player = Player(Population(policy), Evolved(policy, evolve, fixed), unpack(packed_env))
+        self.player = SubBatchPlayer(Population(policy), Evolved(policy, evolve, fixed), unpack(packed_env))
 
     def versions(self) -> dict[str, str]:
         """Of Python and packages, where the worker runs."""
         return versions()
 
     def play(self, generation: Generation, batch: SubBatch) -> tuple[Outcome, Recording]:
-        """See :meth:`sb3_plastic.es.rollout.Player.play`."""
+        """See :meth:`sb3_plastic.es.rollout.SubBatchPlayer.play`."""
         start = time.perf_counter()
         steps: list[Step] = []
         if self.player.normalize is not None and generation.statistics is not None:
@@ -192,7 +192,7 @@ class RayEvaluator:
 
     def __init__(
         self,
-        player: Player,
+        player: SubBatchPlayer,
         policy: PlasticPolicy,
         evolve: str | Sequence[str],
         fixed: str,

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.type_aliases import PolicyPredictor
 
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.errors import UserError
@@ -37,15 +38,6 @@ LIFETIME = ("carried", "reset")
 """Controls of a life of several episodes."""
 
 
-class Predictor(Protocol):
-    """What acts: SB3's ``predict``."""
-
-    def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Any, Any]:
-        """Actions, and the state to pass in next time."""
-
-
 @runtime_checkable
 class PlasticityControls(Protocol):
     """What a policy with plasticity offers. States are what ``predict`` returns: arrays, environment axis first."""
@@ -53,7 +45,7 @@ class PlasticityControls(Protocol):
     def n_plastic_layers(self) -> int:
         """How many layers have fast weights; 0 is a static network, which has no controls."""
 
-    def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> Predictor:
+    def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> PolicyPredictor:
         """
         The policy as it is now, for many steps. Frozen: no fast weight changes; ``keep_fast_weights``: whether they
         survive the start of an episode, None: as the policy is.
@@ -72,7 +64,7 @@ def controls_of(model: Any) -> PlasticityControls | None:
     return policy if isinstance(policy, PlasticityControls) and policy.n_plastic_layers() else None
 
 
-def without_layer(model: Any) -> Predictor:
+def without_layer(model: Any) -> PolicyPredictor:
     """
     What acts under the control ``layer_off``.
 
@@ -87,7 +79,7 @@ def without_layer(model: Any) -> Predictor:
             "adaptive layer (policy_kwargs=dict(adaptive=...)) and has fast weights of its own. Where a layer is all "
             "that is plastic, `off` takes it away."
         )
-    frozen: Predictor = layered.prepared(frozen=True)
+    frozen: PolicyPredictor = layered.prepared(frozen=True)
     return frozen
 
 
@@ -109,7 +101,7 @@ class Player:
         model: Any,
         control: str = "intact",
         deterministic: bool = True,
-        later: Predictor | None = None,
+        later: PolicyPredictor | None = None,
         faulty: bool = False,
     ) -> None:
         self.model, self.control, self.deterministic = model, control, deterministic
@@ -118,7 +110,7 @@ class Player:
             raise UserError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
         self.state: Any = None
         self._perturbed: Array = np.zeros(0, bool)
-        self._intact: Predictor = model
+        self._intact: PolicyPredictor = model
         if self.plastic is not None:
             keep = control == "carried" if control in LIFETIME else None
             self._intact = self.plastic.prepared(frozen=control == "off", keep_fast_weights=keep)
@@ -156,13 +148,13 @@ class Player:
         """Root mean square of the fast weights after the last step, [B, L]; None without plasticity."""
         return None if self.plastic is None else self.plastic.fast_weight_norms(self.state)
 
-    def _predict(self, predictor: Predictor, observations: Any, starts: Array) -> Array:
+    def _predict(self, predictor: PolicyPredictor, observations: Any, starts: Array) -> Array:
         actions, self.state = predictor.predict(
             observations, state=self.state, episode_start=starts, deterministic=self.deterministic
         )
         return np.asarray(actions)
 
-    def _predict_both(self, later: Predictor, observations: Any, starts: Array, perturbed: Array) -> Array:
+    def _predict_both(self, later: PolicyPredictor, observations: Any, starts: Array, perturbed: Array) -> Array:
         """Some rows are perturbed, others not yet. Both are computed for all, so that no row depends on others."""
         before, drawn = self.state, torch.get_rng_state()
         actions, state = self._predict(self._intact, observations, starts), self.state

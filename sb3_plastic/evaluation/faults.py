@@ -20,18 +20,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PolicyPredictor
 from torch import Tensor, nn
 
 from sb3_plastic.copying import copied
 from sb3_plastic.errors import UserError, check_choice
-from sb3_plastic.evaluation.controls import Predictor, controls_of
+from sb3_plastic.evaluation.controls import controls_of
 
 Array = NDArray[Any]
 
 
-class Synapses(NamedTuple):
+class ActorLayer(NamedTuple):
     """
-    The synapses of one layer: the policy's own tensors, or views of them.
+    One layer of the actor: the policy's own tensors, or views of them.
 
     :param weights: fixed weights, [inputs, outputs]; a recurrent layer's own neurons are its last inputs
     :param strengths: what fast weights are multiplied by, [inputs, outputs]; None without plasticity
@@ -52,7 +53,7 @@ class ActorSynapses(Protocol):
     """What a policy with networks of its own offers."""
 
     def actor_synapses(self) -> Sequence[tuple[Tensor, Tensor | None, Tensor | None, int, bool]]:
-        """Layer by layer, the fields of `Synapses`; the last layer computes the actions."""
+        """Layer by layer, the fields of `ActorLayer`; the last layer computes the actions."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def parse_fault(text: str) -> Fault:
     return Fault(name, number)
 
 
-def synapses_of(policy: Any) -> list[Synapses]:
+def synapses_of(policy: Any) -> list[ActorLayer]:
     """
     The actor's synapses, layer by layer.
 
@@ -120,7 +121,7 @@ def synapses_of(policy: Any) -> list[Synapses]:
     :raises UserError: if there is no telling
     """
     if isinstance(policy, ActorSynapses):
-        return [Synapses(*layer) for layer in policy.actor_synapses()]
+        return [ActorLayer(*layer) for layer in policy.actor_synapses()]
     if isinstance(policy, nn.Module) and any(isinstance(module, nn.RNNBase) for module in policy.modules()):
         raise UserError(f"Faults of recurrent policies such as {type(policy).__name__} are not served.")
     if isinstance(policy, ActorCriticPolicy):
@@ -131,19 +132,19 @@ def synapses_of(policy: Any) -> list[Synapses]:
     layers = [module for module in modules if isinstance(module, nn.Linear)]
     if not layers:
         raise UserError(f"Faults need an actor whose layers are known: an SNN or an MLP, got {type(policy).__name__}.")
-    return [Synapses(layer.weight.T, None, layer.bias) for layer in layers]
+    return [ActorLayer(layer.weight.T, None, layer.bias) for layer in layers]
 
 
 # What a fault does: in place, to the tensors of a copy
 
 
-def add_weight_noise(layers: Sequence[Synapses], std: float, rng: np.random.Generator) -> None:
+def add_weight_noise(layers: Sequence[ActorLayer], std: float, rng: np.random.Generator) -> None:
     """``w <- w (1 + std N(0, 1))``. :param layers: changed in place  :param std: 0 or more  :param rng: to draw from"""
     for layer in layers:
         layer.weights.mul_(1 + std * _normal(layer.weights, rng))
 
 
-def quantise(layers: Sequence[Synapses], bits: int) -> None:
+def quantise(layers: Sequence[ActorLayer], bits: int) -> None:
     """
     Round weights to ``2^bits - 1`` equal steps, symmetric about 0, up to the largest of the layer.
 
@@ -156,7 +157,7 @@ def quantise(layers: Sequence[Synapses], bits: int) -> None:
             layer.weights.copy_(torch.round(layer.weights / step) * step)
 
 
-def ablate(layers: Sequence[Synapses], probability: float, rng: np.random.Generator) -> None:
+def ablate(layers: Sequence[ActorLayer], probability: float, rng: np.random.Generator) -> None:
     """
     Silence hidden neurons: what they send, to the next layer and within their own, is 0.
 
@@ -173,7 +174,7 @@ def ablate(layers: Sequence[Synapses], probability: float, rng: np.random.Genera
                     tensor[first : first + n][lost] = 0
 
 
-def drift_thresholds(layers: Sequence[Synapses], std: float, rng: np.random.Generator) -> None:
+def drift_thresholds(layers: Sequence[ActorLayer], std: float, rng: np.random.Generator) -> None:
     """
     Multiply thresholds by ``c = exp(std N(0, 1))``. A neuron is linear below its threshold, and its reset subtracts it:
     dividing all of its input by ``c`` is the same.
@@ -252,7 +253,7 @@ class FaultyModel:
             observation, state=state, episode_start=episode_start, deterministic=deterministic
         )
 
-    def _prepared(self) -> Predictor:
+    def _prepared(self) -> PolicyPredictor:
         plastic = controls_of(self._policy)
-        predictor: Predictor = self._policy if plastic is None else plastic.prepared()
+        predictor: PolicyPredictor = self._policy if plastic is None else plastic.prepared()
         return predictor
