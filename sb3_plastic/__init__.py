@@ -1,20 +1,23 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
-from sb3_plastic import perturbations, tasks
-from sb3_plastic.callbacks import PlasticityCallback
-from sb3_plastic.es.algorithm import PlasticES
-from sb3_plastic.export import export_policy, load_policy
-from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
-from sb3_plastic.ppo import PlasticPPO
-from sb3_plastic.snn.network import PlasticSNN
-from sb3_plastic.snn.scan import plastic_scan
-from sb3_plastic.snn.state import LayerState, SNNState
-from sb3_plastic.wrappers import PreviousActionReward, VecPreviousActionReward
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from sb3_plastic.registration import register_envs
+
+if TYPE_CHECKING:
+    from sb3_plastic.callbacks import PlasticityCallback
+    from sb3_plastic.es.algorithm import PlasticES
+    from sb3_plastic.export import export_policy, load_policy
+    from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
+    from sb3_plastic.ppo import PlasticPPO
+    from sb3_plastic.snn.network import PlasticSNN
+    from sb3_plastic.snn.scan import plastic_scan
+    from sb3_plastic.snn.state import LayerState, SNNState
+    from sb3_plastic.wrappers import PreviousActionReward, VecPreviousActionReward
 
 __version__ = "0.1.0"
-
-perturbations.register_envs()  # sb3_plastic/PerturbedAnt-v0 and so on; MuJoCo is loaded when one is made
-tasks.register_envs()  # sb3_plastic/OneShotAssociation-v0 and so on
 
 __all__ = [
     "LayerState",
@@ -33,3 +36,40 @@ __all__ = [
     "load_policy",
     "plastic_scan",
 ]
+
+_HOMES = {
+    "LayerState": "snn.state",
+    "PlasticCnnPolicy": "policies",
+    "PlasticES": "es.algorithm",
+    "PlasticMultiInputPolicy": "policies",
+    "PlasticPPO": "ppo",
+    "PlasticPolicy": "policies",
+    "PlasticSNN": "snn.network",
+    "PlasticityCallback": "callbacks",
+    "PreviousActionReward": "wrappers",
+    "SNNState": "snn.state",
+    "VecPreviousActionReward": "wrappers",
+    "export_policy": "export",
+    "load_policy": "export",
+    "plastic_scan": "snn.scan",
+}
+"""The modules of these names, which are imported when they are asked for: what needs no torch does not wait for it."""
+
+register_envs()
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the package, or one of its modules, at its first use (PEP 562)."""
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif find_spec(f"{__name__}.{name}"):
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """For completion in a shell or a notebook: all names, imported or not."""
+    return sorted({*globals(), *__all__})

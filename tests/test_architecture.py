@@ -27,6 +27,7 @@ ALLOWED = {
     "tasks": "errors",
     "simulator": "",
     "perturbations": "errors files progress seeding simulator",
+    "registration": "perturbations",
     "undisturbed": "",
     "adaptive": "errors files seals progress safe export snn undisturbed",
     "evaluation": "copying seeding errors finite algorithms files seals versions safe export observations wrappers "

@@ -50,6 +50,18 @@ def test_command_names_its_commands_and_version(tmp_path):
     assert "invalid choice: 'trian'" in answer(["trian"], code=2)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["trian"], ["perturbations", "list"]])
+def test_a_command_that_needs_no_torch_does_not_wait_for_it(words, tmp_path):
+    code = f"""
+import atexit, sys
+from sb3_plastic.cli import main
+atexit.register(lambda: print("loaded:", {{"torch", "stable_baselines3"}} & {{*sys.modules}}))
+main({words})
+"""
+    output = run([sys.executable, "-c", code], tmp_path, code=2 * (words == ["trian"]))
+    assert output.endswith("loaded: set()\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

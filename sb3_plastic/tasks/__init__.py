@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
-
 from sb3_plastic.tasks.accumulation import CueAccumulation
 from sb3_plastic.tasks.association import OneShotAssociation
 from sb3_plastic.tasks.base import NOT_ASKED, Task, Trials, accuracy, play
@@ -26,7 +24,6 @@ __all__ = [
     "accuracy",
     "make_env",
     "play",
-    "register_envs",
 ]
 
 TASKS: dict[str, type[Task]] = {
@@ -45,9 +42,3 @@ def make_env(task: str, **sizes: Any) -> TemporalTaskEnv:
     :return: its environment
     """
     return TemporalTaskEnv(TASKS[task](**sizes))
-
-
-def register_envs() -> None:
-    """Register the tasks with gymnasium: ``sb3_plastic/OneShotAssociation-v0`` and so on."""
-    for name, task in TASKS.items():
-        gym.register(f"sb3_plastic/{task.__name__}-v0", entry_point="sb3_plastic.tasks:make_env", kwargs={"task": name})
