@@ -246,6 +246,20 @@ def test_a_gif_shows_what_was_drawn() -> None:
     assert shades == pytest.approx([0, 100, 200], abs=5)
 
 
+@pytest.mark.parametrize(("fps", "shortest"), [(125, 20), (67, 20), (50, 20), (30, 30), (10, 100)])
+def test_a_gif_lasts_as_long_as_what_it_shows_and_no_frame_is_too_short_for_a_browser(fps, shortest) -> None:
+    second = 255 * np.eye(fps, 128, dtype=np.uint8).reshape(fps, 8, 16)  # each frame is another
+    save([np.stack([frame] * 3, axis=-1) for frame in second], fps, Path("g.gif"))
+    with Image.open("g.gif") as gif:
+        durations = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+        assert gif.info["loop"] == 0, "it is shown again and again"
+    assert min(durations) == shortest
+    assert sum(durations) == pytest.approx(1000, abs=25)
+
+
 def test_render_takes_a_model() -> None:
     model = AGENTS / "plastic_ppo" / "HalfCheetah-v5_1" / "HalfCheetah-v5.zip"
     argv = ["perturbations", "render", "nda-v1/novel/slope", "--model", str(model), "--output", "slope.png"]

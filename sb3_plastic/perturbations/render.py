@@ -5,6 +5,7 @@ Without a display MuJoCo renders by EGL, unless ``MUJOCO_GL`` says otherwise; bo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from sb3_plastic.simulator import render_off_screen
 DAMAGED = (0.9, 0.1, 0.1)  # red; the transparency of a lost limb stays
 SUFFIXES = (".png", ".mp4", ".gif")
 BEFORE = 20  # steps that are shown before the onset
+MOST_FPS = 50  # of a GIF: what is to be shown for less than 20 ms, browsers show for 100
 
 
 def damaged_geoms(active: Active, robot: Robot) -> NDArray[np.intp]:
@@ -176,17 +178,24 @@ def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
 
 def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colours: int = 96) -> None:
     """
-    Write a small GIF: one palette for all frames, and no dithering, so that what stands still costs nothing.
+    Write a small GIF: one palette for all frames, and no dithering, so that what stands still costs nothing. Of more
+    than `MOST_FPS` frames a second some are left out: the film has its own speed.
 
     :param frames: pictures of one size
     :param fps: how many make a second
     :param output: the file
     :param colours: in the palette
     """
+    step = max(math.ceil(fps / MOST_FPS), 1)
+    frames = frames[::step]
+    # The format has hundredths of a second: the frames' ends are rounded, or the errors of all would add up.
+    durations = 10 * np.diff(np.rint(100 * step / fps * np.arange(len(frames) + 1)))
     sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
     palette = Image.fromarray(sample).quantize(colours, Image.Quantize.MAXCOVERAGE)  # thin lines keep their colours
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-    images[0].save(output, "GIF", save_all=True, append_images=images[1:], duration=1000 / fps, loop=0, optimize=True)
+    images[0].save(
+        output, "GIF", save_all=True, append_images=images[1:], duration=durations.tolist(), loop=0, optimize=True
+    )
 
 
 def check_suffix(output: Path) -> None:
