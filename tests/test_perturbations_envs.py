@@ -909,6 +909,29 @@ def test_fractions_of_the_control_range_are_about_its_middle(entry, command) -> 
     assert env.step(np.float32([0.5, 0.25, 0.5]))[4]["command"].tolist() == pytest.approx(command)
 
 
+class Steps(Gauges):
+    """Takes whole numbers, from the least to the greatest that their type has."""
+
+    action_space = spaces.Box(-128, 127, (2,), np.int8)
+
+
+@pytest.mark.parametrize(
+    ("entry", "command"),
+    [
+        ({"kind": "action_gain", "value": 0.99}, [10, -10]),
+        ({"kind": "action_bias", "value": 0.1}, [23, 3]),
+        ({"kind": "motor_stuck", "value": 1.0}, [127, 127]),
+        ({"kind": "action_gain", "value": 4.0}, [40, -40]),
+    ],
+)
+def test_commands_that_are_integers_are_rounded_and_have_the_range_of_their_space(entry, command) -> None:
+    env = PerturbSignals(Steps(), [entry])
+    env.reset(seed=0)
+    sent = env.step(np.int8([10, -10]))[4]["command"]
+    assert sent.dtype == np.int8
+    assert sent.tolist() == command
+
+
 def test_crossed_wires_carry_fractions_of_the_control_range() -> None:
     env = PerturbSignals(Gauges(), [{"kind": "wires"}])
     env.reset(seed=0)

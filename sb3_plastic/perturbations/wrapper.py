@@ -33,7 +33,7 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, perturbations=perturbations)
         gym.Wrapper.__init__(self, env)
         actions, observations = _flat_box("actions", env.action_space), _flat_box("observations", env.observation_space)
-        low, high = actions.low, actions.high
+        low, high = (bound.astype(np.result_type(bound, np.float32)) for bound in (actions.low, actions.high))
         name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
         finite = np.isfinite(high - low)
         half_range = np.where(finite, (high - low) / 2, 1.0).astype(np.float64)
@@ -58,8 +58,7 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         p, space = self.perturber, self.env.action_space
         assert isinstance(space, spaces.Box)
         p.before_step(None)
-        command = np.clip(p.command(action), space.low, space.high).astype(space.dtype)
-        obs, reward, terminated, truncated, info = self.env.step(command)
+        obs, reward, terminated, truncated, info = self.env.step(_within(space, p.command(action)))
         info |= p.info | {"steps_since_onset": p.steps_since_onset()}
         obs = self._seen(obs)
         p.t += 1
@@ -71,8 +70,14 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         assert isinstance(space, spaces.Box)
         if seen.dtype == np.asarray(obs).dtype:
             return seen
-        whole = space.dtype is not None and space.dtype.kind != "f"  # a reset may return integers in a space of floats
-        return (np.clip(np.rint(seen), space.low, space.high) if whole else seen).astype(space.dtype)
+        # A reset may return integers in a space of floats.
+        return _within(space, seen) if np.dtype(space.dtype).kind != "f" else seen.astype(space.dtype)
+
+
+def _within(space: spaces.Box, x: Any) -> Any:
+    """A vector, within the bounds of a space and in its type: integers are rounded, not cut."""
+    whole = np.dtype(space.dtype).kind != "f"
+    return np.clip(np.rint(x) if whole else x, space.low, space.high).astype(space.dtype)
 
 
 def _flat_box(what: str, space: spaces.Space[Any]) -> spaces.Box:
