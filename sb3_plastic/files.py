@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -23,7 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
     :raises OSError: naming the file, for instance on a full disk
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():  # found out before any work; and `.` has no name to put a temporary one beside
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
         yield path
         return
     temporary = path.with_name(f".{path.stem[:64]}.{secrets.token_hex(4)}{path.suffix}")  # names have a longest, too

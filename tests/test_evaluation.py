@@ -789,3 +789,11 @@ def test_a_run_means_its_last_model_or_else_its_best(tmp_path):
     assert model_file(tmp_path / "Ant-v5").name == "Ant-v5.zip"  # as SB3 leaves out the suffix, beside RL Zoo's folder
     (tmp_path / "model_1.5.zip").touch()
     assert model_file(tmp_path / "model_1.5").name == "model_1.5.zip"
+
+
+def test_the_folder_that_one_is_in_is_a_run_as_well(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"has no model \(\.zip\)"):
+        model_file(".")
+    Path("Ant-v5.zip").touch()
+    assert model_file(".") == Path("Ant-v5.zip")

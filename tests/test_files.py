@@ -62,6 +62,15 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
         write_json(tmp_path / "file" / "a.json", {})
 
 
+@pytest.mark.parametrize("path", [".", "", "results"])
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(path, tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError, match=rf"Is a directory: '{path or '.'}'"), replacing(Path(path)):
+        pytest.fail("there is nothing to write")
+    assert [*tmp_path.iterdir()] == [tmp_path / "results"]
+
+
 def test_a_name_as_long_as_names_can_be_can_be_written(tmp_path):
     replace_file(tmp_path / ("n" * 250 + ".zip"), "long")
     assert len(list(tmp_path.iterdir())) == 1

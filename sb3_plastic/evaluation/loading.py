@@ -30,7 +30,7 @@ def model_file(path: str | Path) -> Path:
     :raises UserError: if there is no model, or which one is meant is not clear
     """
     path = Path(path)
-    zipped = path.with_name(f"{path.name}.zip")  # a name may have dots of its own
+    zipped = path.parent / f"{path.name}.zip"  # a name may have dots of its own, and that of the folder `.` is empty
     if path.is_dir():
         if is_export(path) or is_adaptive_folder(path):
             return path
