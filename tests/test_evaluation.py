@@ -1,5 +1,6 @@
 """Evaluation under novel dynamics: real models, real robots, and toy policies of which the truth is known."""
 
+import argparse
 import json
 import signal
 import subprocess
@@ -26,8 +27,9 @@ from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import find_training, make_env
+from sb3_plastic.evaluation.environment import find_training, make_env, zoo_files
 from sb3_plastic.evaluation.loading import detect_algorithm, model_file
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
@@ -797,3 +799,16 @@ def test_the_folder_that_one_is_in_is_a_run_as_well(tmp_path, monkeypatch):
         model_file(".")
     Path("Ant-v5.zip").touch()
     assert model_file(".") == Path("Ant-v5.zip")
+
+
+def test_numbers_in_yaml_are_those_of_json_too(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_model(parser, "")
+    args = parser.parse_args(["--model", "m", "--env-kwargs", "reset_noise_scale:1e-3", "name:'1e-3'", "scenario:e5"])
+    assert model_settings(args).env_kwargs == {"reset_noise_scale": 0.001, "name": "1e-3", "scenario": "e5"}
+    (tmp_path / "Ant-v5").mkdir()  # as RL Zoo writes down what a configuration says
+    (tmp_path / "Ant-v5" / "args.yml").write_text("env: Ant-v5\n")
+    wrapper = "sb3_plastic.wrappers.MidRunChange: {at: 5, attributes: {g: 1e1}}"
+    (tmp_path / "Ant-v5" / "config.yml").write_text(f"env_wrapper:\n- {wrapper}\n")
+    (found,) = zoo_files(tmp_path / "Ant-v5.zip").wrappers()
+    assert found == {"sb3_plastic.wrappers.MidRunChange": {"at": 5, "attributes": {"g": 10}}}

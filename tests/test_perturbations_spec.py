@@ -52,6 +52,19 @@ def test_perturbations_survive_yaml_json_and_dicts() -> None:
     assert len({hash(p) for p in MANY}) == len(MANY)
 
 
+def test_numbers_that_json_writes_with_an_exponent_or_without_end_come_back(tmp_path) -> None:
+    never = Schedule("onset", at=3, end=float("inf"))
+    small = (Perturbation("obs_noise", 1e-05, schedule=never), Perturbation("stiffness", 2e2, op="set"))
+    assert from_json(to_json(small)) == small
+    assert from_yaml(to_yaml(small)) == small
+    (tmp_path / "mine.json").write_text(to_json(small))
+    assert load(tmp_path / "mine.json") == small
+    (written,) = from_yaml("- {kind: obs_noise, value: 1e-5, schedule: {form: onset, at: 3, end: Infinity}}")
+    assert written == small[0]
+    with pytest.raises(PerturbationError, match="finite number, got '1e-5 m'"):
+        from_yaml("- {kind: obs_noise, value: 1e-5 m}")
+
+
 def test_what_asdict_gives_is_understood_since_gymnasium_stores_specs_that_way() -> None:
     stored = json.loads(json.dumps([dataclasses.asdict(p) for p in MANY]))
     assert parse(stored) == MANY

@@ -13,6 +13,7 @@ from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn, robot_of
 from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.yaml_numbers import Loader
 
 
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
@@ -73,7 +74,7 @@ def _pair(text: str) -> tuple[str, Any]:
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
     try:
-        return key, yaml.safe_load(value)
+        return key, yaml.load(value, Loader)
     except yaml.YAMLError as error:
         raise argparse.ArgumentTypeError(f"the value of {text!r} is no YAML") from error
 

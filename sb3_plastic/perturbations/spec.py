@@ -33,6 +33,7 @@ import numpy as np
 import yaml
 
 from sb3_plastic import errors
+from sb3_plastic.yaml_numbers import Loader
 
 
 class PerturbationError(errors.UserError):
@@ -345,15 +346,13 @@ def parse(entries: Any) -> tuple[Perturbation, ...]:
     for i, entry in enumerate(entries):
         if isinstance(entry, Perturbation):
             parsed.append(entry)
-            continue
-        if not isinstance(entry, Mapping):
-            raise PerturbationError(
-                f"Perturbation {i} must be a mapping such as {{kind: mass, value: 1.5}}, got {entry!r}."
-            )
-        try:
-            parsed.append(Perturbation.from_dict(entry))
-        except (PerturbationError, TypeError) as error:
-            raise PerturbationError(f"Perturbation {i} ({dict(entry)}): {error}") from error
+        elif isinstance(entry, Mapping):
+            try:
+                parsed.append(Perturbation.from_dict(entry))
+            except (PerturbationError, TypeError) as error:
+                raise PerturbationError(f"Perturbation {i} ({dict(entry)}): {error}") from error
+        else:
+            raise PerturbationError(f"Perturbation {i} must be a mapping such as {{kind: motor_off}}, got {entry!r}.")
     return tuple(parsed)
 
 
@@ -365,7 +364,7 @@ def from_yaml(text: str) -> tuple[Perturbation, ...]:
     :raises PerturbationError: if it is no YAML, or no list of perturbations
     """
     try:
-        return parse(yaml.safe_load(text))
+        return parse(yaml.load(text, Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, errors.UserError):
             raise

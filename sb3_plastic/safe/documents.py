@@ -10,9 +10,10 @@ import yaml
 
 from sb3_plastic.safe.classes import CLASSES
 from sb3_plastic.safe.errors import DamagedError, RefusedError
+from sb3_plastic.yaml_numbers import Loader
 
 
-class _ZooLoader(yaml.SafeLoader):
+class _ZooLoader(Loader):
     """Reads RL Zoo's files, ordered dictionaries and tuples among them, without running what they say."""
 
 
