@@ -155,6 +155,31 @@ def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys, monkeypatch
     assert "Only perturbable robots" in capsys.readouterr().err
 
 
+def test_a_film_may_begin_at_the_onset_and_show_every_other_step_at_the_same_speed(capsys) -> None:
+    PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8).save("p.zip")
+    Path("mine.yaml").write_text("- {kind: mass, value: 2, schedule: {form: onset, at: 6}}\n")
+    argv = ["record", "--model", "p.zip", "--env", "HalfCheetah-v5", "--perturb", "mine.yaml", "--output", "p.gif"]
+    size = ["--width", "64", "--height", "64"]
+    assert cli.main([*argv, *size, "--before", "0", "--steps", "4", "--every", "2"]) == 0
+    assert "steps 6 to 10, p\n" in capsys.readouterr().out
+    assert [frame.info["duration"] for frame in _frames("p.gif")] == [100, 100]  # of the cheetah's 20 steps in a second
+    late = perturbations_of("mine.yaml", "HalfCheetah")[0]
+    late = replace(late, schedule=replace(late.schedule, at=2000))
+    assert find_onset(TrainedIn(CHEETAH), [late], seed=0) == 0, "one that never comes: the film begins with the episode"
+
+
+def test_models_of_one_name_are_seen_beside_each_other(capsys) -> None:
+    model = PPO("MlpPolicy", "InvertedPendulum-v5")
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        model.save(f"{folder}/p.zip")
+    argv = ["record", "--model", "a/p.zip", "b/p.zip", "--env", "InvertedPendulum-v5", "--output", "p.png"]
+    assert cli.main([*argv, "--steps", "1"]) == 0
+    assert "steps 0 to 1, p, b/p.zip\n" in capsys.readouterr().out
+    with Image.open("p.png") as shown:
+        assert shown.size == (960, 480 + STRIP)
+
+
 def test_a_model_of_rough_ground_is_filmed_on_it_and_on_level_ground() -> None:
     trained = TrainedIn(CHEETAH, {"scenario": "nda-v1/novel/terrain"})
     model = PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8, policy_kwargs={"net_arch": [2]})
@@ -278,6 +303,9 @@ def test_who_falls_stays_where_it_fell_beside_the_other() -> None:
     assert len(frames) == 5
     assert {frame.shape for frame in frames} == {(40 + STRIP, 120, 3)}
     assert (frames[-1][20:30, 70:] == 50).any()
+    pictured = [s if t % 2 else s._replace(frame=None) for t, s in enumerate(walks)]
+    (*_, last) = compose({"a": pictured, "b": pictured[:3]}, first=1, every=2)
+    assert (last[20:30, 70:] == 50).any(), "its last picture, where none was taken of its last step"
     with pytest.raises(UserError, match="fell before step 4"):
         compose({"b": walks[:3]}, first=4)
 

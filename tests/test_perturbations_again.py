@@ -151,6 +151,21 @@ def test_motors_without_bounds_are_perturbed_in_their_own_units() -> None:
     assert lines({"kind": "motor_stuck", "value": 0.25}, 1)[0].tolist() == [[0.25, 0.25]]
 
 
+def test_signals_tell_how_long_they_have_been_perturbed_and_the_environment_within_gets_its_own_options() -> None:
+    class Told(Gauges):
+        def reset(self, *, seed=None, options=None):
+            self.options = options
+            return super().reset(seed=seed)
+
+    env = PerturbSignals(Told())
+    late = {"kind": "action_gain", "value": 0.5, "schedule": {"form": "onset", "at": 2}}
+    _, info = env.reset(seed=0, options={"perturbations": [late], "low": 0.1})
+    assert env.unwrapped.options == {"low": 0.1}
+    steps = [env.step(np.float32([0.5, 0.25, 0.5]))[4] for _ in range(4)]
+    assert [told["steps_since_onset"] for told in (info, *steps)] == [-1, -1, -1, 0, 1]
+    assert [told["perturbation_active"] for told in steps] == [(False,)] * 2 + [(True,)] * 2
+
+
 @pytest.mark.parametrize("kind", ["action_bias", "obs_bias"])
 def test_arrays_of_the_agent_and_of_the_environment_are_left_alone(kind) -> None:
     env = PerturbSignals(Lines(), [{"kind": kind, "value": 1.0}])

@@ -120,6 +120,15 @@ def test_a_video_has_a_frame_for_each_step_and_terrain_can_be_rendered(tmp_path)
     assert len(frames) == 1
 
 
+def test_what_begins_earlier_in_a_video_lasts_as_long_as_ever(monkeypatch) -> None:
+    from sb3_plastic.perturbations import render
+
+    monkeypatch.setattr(render, "picture", lambda env: env.perturber.active[0].activation)
+    short = {"kind": "mass", "value": 2.0, "schedule": {"form": "onset", "at": 300, "end": 303}}
+    acting, _ = render.film("Hopper", {"perturbations": [short]}, n_steps=render.BEFORE + 5)
+    assert np.flatnonzero(acting).tolist() == [render.BEFORE, render.BEFORE + 1, render.BEFORE + 2]
+
+
 def test_the_table_of_kinds_in_the_documentation_is_up_to_date() -> None:
     from sb3_plastic.perturbations.describe import END, START, kinds_table
 
