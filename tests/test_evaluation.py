@@ -472,7 +472,9 @@ def test_the_nominal_robot_is_the_one_without_the_perturbations_of_the_training(
     assert find_training(None, oracle).unperturbed() == find_training(None, oracle)
 
 
-@pytest.mark.parametrize(("given", "steps"), [({}, 200), ({"max_episode_steps": 77}, 77)])
+@pytest.mark.parametrize(
+    ("given", "steps"), [({}, 200), ({"max_episode_steps": 77}, 77), ({"max_episode_steps": -1}, 1000)]
+)
 def test_a_time_limit_is_the_environments_own(given, steps):
     assert find_training(None, ModelSettings(env="Pendulum-v1", env_kwargs=given)).time_limit == steps
     assert find_training(None, ModelSettings(env="HalfCheetah-v5")).time_limit == 1000

@@ -52,7 +52,8 @@ class TrainedIn:
     def time_limit(self) -> int:
         """Steps of an episode: as it was made or is registered; 1000 where nothing limits them."""
         register_envs()
-        return int(self.env_kwargs.get("max_episode_steps") or gym.spec(self.env_id).max_episode_steps or 1000)
+        steps = self.env_kwargs.get("max_episode_steps") or gym.spec(self.env_id).max_episode_steps or -1
+        return int(steps) if steps > 0 else 1000  # gymnasium takes -1 for no limit
 
     def unperturbed(self) -> TrainedIn:
         """Without the perturbations of the training, but for an oracle, which sees their context."""
