@@ -139,6 +139,7 @@ def test_perturbations_are_frozen_and_leave_the_callers_data_alone() -> None:
         ({"kind": "mass", "value": {"log_outside": [[1, 2], [0.5, 4]]}}, r"log_outside .*order is \[outer, inner\]"),
         ({"kind": "mass", "value": {"choice": []}}, "at least one option"),
         ({"kind": "mass", "value": {"outside": [[0.8, 1.2], [0.5, 1.5]]}}, r"The order is \[outer, inner\]"),
+        ({"kind": "mass", "value": {"outside": [[0.5, 1.5], [0.5, 1.5]]}}, "within a wider outer one"),
         ({"kind": "mass", "op": "times", "value": 2}, "Unknown op 'times'.*scale"),
         ({"kind": "mass", "value": 2, "schedule": {"form": "onsett"}}, "Did you mean 'onset'"),
         ({"kind": "mass", "value": 2, "schedule": {"form": "onset"}}, "'onset' needs 'at'"),
@@ -190,6 +191,19 @@ def test_schedules_follow_their_definitions() -> None:
     assert levels(Schedule("drift", at=1, end=5), 7) == [0, 0, 0.25, 0.5, 0.75, 1, 1]
     assert levels(Schedule("intermittent", duration=1, pause=2, at=1), 8) == [0, 1, 0, 0, 1, 0, 0, 1]
     assert np.allclose(levels(Schedule("periodic", period=4, at=1), 6), [0, 0, 1, 0, -1, 0])
+
+
+def test_times_that_are_left_out_are_those_of_the_documentation() -> None:
+    drift = levels(Schedule("drift"), 1002)
+    assert [drift[t] for t in (0, 500, 999, 1000, 1001)] == [0, 0.5, 0.999, 1, 1]
+    walk = levels(Schedule("random_walk", sigma=0.1), 40)
+    assert [t for t in range(1, 40) if walk[t] != walk[t - 1]] == [10, 20, 30]
+
+
+def test_a_distribution_may_have_a_single_value() -> None:
+    rng = np.random.default_rng(0)
+    assert Distribution("uniform", (1.5, 1.5)).sample(rng) == 1.5
+    assert Distribution("outside", ((0.5, 2.0), (0.5, 2 - 1e-9))).sample(rng) == pytest.approx(2)
 
 
 def test_a_switch_says_when_to_draw_anew() -> None:
