@@ -483,6 +483,16 @@ class Counted(Paid):
         return observation, reward, self.t == self.length, False, {}
 
 
+def test_after_a_training_the_environments_no_longer_play_the_same_episode():
+    """Or evaluate_policy in the environments of the training would judge one episode again and again."""
+    env = make_vec_env("CartPole-v1", 4)
+    model = PlasticES("MlpPolicy", env, population_size=4, seed=0, policy_kwargs=dict(net_arch=[4])).learn(1)
+    first = env.reset()
+    assert len(np.unique(first, axis=0)) == 4
+    model.learn(1)
+    assert (env.reset() != first).all()
+
+
 def test_environments_idle_once_their_individual_has_finished():
     env = DummyVecEnv([lambda length=length: Monitor(Counted(length)) for length in (2, 5, 9, 3)])
     originals = [*env.envs]

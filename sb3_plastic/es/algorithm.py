@@ -337,6 +337,7 @@ class PlasticES(WholeFiles):
         # The same already, unless the user has given the policy other parameters.
         self.strategy.mean.data.copy_(self._mean())
         evaluator = self.evaluator()
+        assert self.env is not None
         try:
             callback.on_training_start(locals(), globals())
             while self.num_timesteps < total_timesteps:
@@ -358,6 +359,8 @@ class PlasticES(WholeFiles):
             callback.on_training_end()
         finally:
             evaluator.close()
+            # All have had the same seeds, and would go on as one: who evaluates in them wants different episodes.
+            self.env.seed(int(self._rng(2).integers(2**31)))
         return self
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
