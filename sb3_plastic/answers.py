@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import os
 import re
 import select
@@ -30,17 +31,28 @@ def is_users(error: Exception) -> bool:
         return True  # a file or a folder
     import gymnasium
 
-    raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+    raised_in = next(name for name in reversed(files_of(error)) if not is_importlib(name))
     if isinstance(error, NameError) and raised_in == "<string>":
         return True  # evaluated from -params
-    if isinstance(error, TypeError) and raised_in == getattr(sys.modules.get("rl_zoo3.utils"), "__file__", None):
-        return True  # a callback or a wrapper of the configuration, with arguments that it does not take
+    in_utils = raised_in == getattr(sys.modules.get("rl_zoo3.utils"), "__file__", None)
+    if isinstance(error, TypeError | AttributeError) and in_utils:
+        return True  # a callback or a wrapper that does not exist, or with arguments that it does not take
     is_check = isinstance(error, ValueError | AssertionError | ImportError | SyntaxError)
     # Of the packages themselves: the path of all libraries names a clone that its .venv lies in.
     packages = [sys.modules.get(name) for name in ("rl_zoo3", "sb3_plastic")]
     folders = [folder for package in packages for folder in getattr(package, "__path__", ())]
     is_near = any(Path(raised_in).is_relative_to(folder) for folder in folders)
     return (is_check and is_near) or isinstance(error, gymnasium.error.Error)
+
+
+def files_of(error: Exception) -> list[str]:
+    """Files through which an error came, the one that raised it last. :param error: that was raised"""
+    return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def is_importlib(file: str) -> bool:
+    """Whether a file is of what imports a module by its name. :param file: of a traceback"""
+    return file.startswith("<frozen importlib") or file == importlib.__file__
 
 
 def worded(error: Exception) -> str:
@@ -87,6 +99,11 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
         return [REMEDIES[error.errno]]
     if isinstance(error, gymnasium.error.DependencyNotInstalled):
         return []  # it names the package
+    if isinstance(error, AttributeError) or is_importlib(files_of(error)[-1]):
+        return [
+            "What --gym-packages, wrappers and callbacks (as module.Class) name is imported: from what is installed, "
+            "and from the folders of PYTHONPATH."
+        ]
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']
     if command not in ("enjoy", "record", "plot"):
