@@ -31,7 +31,8 @@ def is_users(error: Exception) -> bool:
         return True  # a file or a folder
     import gymnasium
 
-    raised_in = next(name for name in reversed(files_of(error)) if not is_importlib(name))
+    files = files_of(error)
+    raised_in = next((name for name in reversed(files) if not is_importer(name)), files[-1])
     if isinstance(error, NameError) and raised_in == "<string>":
         return True  # evaluated from -params
     in_utils = raised_in == getattr(sys.modules.get("rl_zoo3.utils"), "__file__", None)
@@ -50,9 +51,12 @@ def files_of(error: Exception) -> list[str]:
     return [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
 
 
-def is_importlib(file: str) -> bool:
+def is_importer(file: str) -> bool:
     """Whether a file is of what imports a module by its name. :param file: of a traceback"""
-    return file.startswith("<frozen importlib") or file == importlib.__file__
+    import gymnasium
+
+    importers = importlib.__file__, gymnasium.envs.registration.__file__  # of ``module:Env-v0``
+    return file in importers or file.startswith("<frozen importlib")
 
 
 def worded(error: Exception) -> str:
@@ -99,10 +103,13 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
         return [REMEDIES[error.errno]]
     if isinstance(error, gymnasium.error.DependencyNotInstalled):
         return []  # it names the package
-    if isinstance(error, AttributeError) or is_importlib(files_of(error)[-1]):
+    if isinstance(error, gymnasium.error.NamespaceNotFound):
+        return ["An environment of your own is named with the module that registers it: --env module:Env-v0."]
+    by_name = isinstance(error, ImportError | ValueError) and is_importer(files_of(error)[-1])
+    if by_name or isinstance(error, AttributeError):
         return [
-            "What --gym-packages, wrappers and callbacks (as module.Class) name is imported: from what is installed, "
-            "and from the folders of PYTHONPATH."
+            "What --gym-packages, environments (as module:Env-v0), wrappers and callbacks (as module.Class) name is "
+            "imported: from what is installed, and from the folders of PYTHONPATH."
         ]
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']

@@ -212,6 +212,17 @@ def test_an_environment_that_does_not_take_the_arguments_of_the_training_is_answ
 
 
 @pytest.mark.skipif(not is_headless(), reason="there is a display")
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [("wings:Swing-v0", "No module named 'wings'"), ("wings/Swing-v0", "named with the module that registers it")],
+)
+@pytest.mark.parametrize("command", [["enjoy", "--no-render"], ["adapt", "--out", "adaptive"]])
+def test_an_environment_whose_module_is_missing_is_answered(command, env, message, exported, capsys):
+    name, *arguments = command
+    assert main([name, "--model", str(exported), *arguments, "--env", env]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_without_a_display_enjoy_says_so_before_a_window_is_asked_for(exported, capsys):
     assert main(["enjoy", "--model", str(exported)]) == 2
     assert "add --no-render" in capsys.readouterr().err

@@ -480,6 +480,21 @@ def test_a_time_limit_is_the_environments_own(given, steps):
     assert find_training(None, ModelSettings(env="HalfCheetah-v5")).time_limit == 1000
 
 
+def test_an_environment_may_be_named_with_the_module_that_registers_it(tmp_path, monkeypatch):
+    """As gym.make takes it: ``module:Env-v0``."""
+    code = "gymnasium.register('Swing-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv', max_episode_steps=7)"
+    (tmp_path / "swings.py").write_text(f"import gymnasium\n{code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "swings", None)  # so that it is forgotten after the test
+    monkeypatch.delitem(sys.modules, "swings")
+    trained = find_training(None, ModelSettings(env="swings:Swing-v0"))
+    try:
+        assert trained.time_limit == 7
+        assert make_env(trained, 2, 10).reset().shape == (2, 3)
+    finally:
+        gym.registry.pop("Swing-v0", None)
+
+
 def test_episodes_that_lie_in_the_file_of_others_are_refused(static_model, tmp_path):
     settings = dict(env=CHEETAH, scenarios=["nominal", "novel/slope"], protocols="static", steps=5, episodes=1)
     evaluate_adaptation(static_model, out=tmp_path, **settings)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
 ROBOTS = ("HalfCheetah", "Ant", "Hopper", "Walker2d", "Humanoid")
 
@@ -43,3 +46,16 @@ def register_envs() -> None:
                     reward_threshold=gym.spec(f"{robot}-v5").reward_threshold,
                     kwargs=dict(LATENT.get(robot, {})) if latent else {},
                 )
+
+
+def spec_of(name: str) -> EnvSpec:
+    """
+    What is registered of an environment. Of ``module:Env-v0`` the module is imported first, as ``gym.make`` does.
+
+    :param name: an id, maybe with the module that registers it
+    """
+    register_envs()
+    module, _, own = name.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    return gym.spec(own)
