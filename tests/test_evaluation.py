@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,9 +28,9 @@ from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
-from sb3_plastic.evaluation.arguments import add_model, model_settings
+from sb3_plastic.evaluation.arguments import add_model, model_settings, what_next
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import find_training, make_env, zoo_files
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env, zoo_files
 from sb3_plastic.evaluation.loading import detect_algorithm, model_file
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
@@ -470,6 +471,18 @@ def test_the_nominal_robot_is_the_one_without_the_perturbations_of_the_training(
     assert find_training(None, given).unperturbed().env_kwargs == {"healthy_reward": 2.0}
     oracle = ModelSettings(env="Hopper-v5", env_kwargs={"scenario": "nda-v1/train", "observe_context": True})
     assert find_training(None, oracle).unperturbed() == find_training(None, oracle)
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments"),
+    [
+        ("Pendulum-v1", ["enjoy", "--model", "my runs/a"]),
+        ("swings:Swing-v0", ["enjoy", "--model", "my runs/a", "--env", "swings:Swing-v0"]),
+        (CHEETAH, ["evaluate", "--model", "my runs/a", "--out", "results/a"]),
+    ],
+)
+def test_the_command_to_go_on_with_can_be_pasted_into_a_shell(env, arguments):
+    assert shlex.split(what_next(Path("my runs/a"), TrainedIn(env))) == arguments
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def what_next(folder: Path, trained: TrainedIn, options: str = "") -> str:
     :param trained: its environment
     :param options: of the evaluation
     """
-    if not robot_of(trained.env_id):
-        return f"enjoy --model {folder}"
-    return f"evaluate --model {folder} {options}--out {Path('results') / folder.name}"
+    model, results = (shlex.quote(str(path)) for path in (folder, Path("results") / folder.name))
+    if robot_of(trained.env_id):
+        return f"evaluate --model {model} {options}--out {results}"
+    # A file may have no module imported, so the environment that is named with one is named again.
+    return f"enjoy --model {model}" + (f" --env {trained.env_id}" if ":" in trained.env_id else "")

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary(results.records).dropna(axis=1, how="all").round(2).to_string(na_rep=""))
     print(f"Wrote {counts(results.records)}, to {args.out}.", end=" ")
     if (results.records["split"] == "nominal").any():
-        print(f"Next: sb3-plastic report {args.out}")
+        print(f"Next: sb3-plastic report {shlex.quote(str(args.out))}")
     else:
         print("For a report, evaluate the protocol `static`, too, with the scenario `nominal`.")
     return 0
