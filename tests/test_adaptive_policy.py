@@ -182,6 +182,8 @@ def test_what_cannot_be_fitted_or_saved_is_refused_in_words(tmp_path, pendulums,
         AdaptivePolicy.fit(PPO.load(tmp_path / "model.zip"), make_vec_env("Pendulum-v1", 1), **SMALL)
     with pytest.raises(UserError, match=r"The model is a str, .*load it first"):
         AdaptivePolicy.fit("m.zip", venv, **SMALL)
+    with pytest.raises(UserError, match="The environment is 'Pendulum-v1': make it first"):
+        AdaptivePolicy.fit(model, "Pendulum-v1", **SMALL)
     with pytest.raises(UserError, match="n_steps must be at least 20 for each of 8 environments, got 8"):
         AdaptivePolicy.fit(model, venv, n_steps=8)
     (tmp_path / "m.zip").touch()

@@ -84,7 +84,14 @@ def collect(
 
 
 def vectorised(env: gym.Env[Any, Any] | VecEnv) -> VecEnv:
-    """An environment as a vector of one, as SB3 does. :param env: of either kind"""
+    """
+    An environment as a vector of one, as SB3 does.
+
+    :param env: of either kind
+    :raises UserError: if it is none, but the name of one, for instance
+    """
+    if not isinstance(env, VecEnv | gym.Env):
+        raise UserError(f"The environment is {env!r}: make it first, as make_vec_env('Pendulum-v1', n_envs=16).")
     return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 
