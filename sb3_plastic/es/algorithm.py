@@ -359,8 +359,8 @@ class PlasticES(WholeFiles):
             callback.on_training_end()
         finally:
             evaluator.close()
-            # All have had the same seeds, and would go on as one: who evaluates in them wants different episodes.
-            self.env.seed(int(self._rng(2).integers(2**31)))
+        # All have had the same seeds, and would go on as one: who evaluates in them wants different episodes.
+        self.env.seed(int(self._rng(2).integers(2**31)))
         return self
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
