@@ -64,6 +64,7 @@ def test_describe_explains_a_kind_and_prints_a_scenario_as_yaml(capsys) -> None:
         (["list", "--suite", "nda-v1", "--tier", "all"], "Unknown tier 'all'"),
         (["render", "nda-v1/novel/wings", "--robot", "Ant", "--output", "x.png"], "Unknown scenario for Ant"),
         (["render", "nda-v1/novel/wings", "--output", "x.png"], "Unknown scenario 'nda-v1/novel/wings'"),
+        (["render", "missing.yaml", "--robot", "Ant", "--output", "x.png"], "No such file or directory: missing.yaml"),
         (["render", "nda-v1/novel/slope", "--output", "x.png"], "Which robot? Add --robot, one of HalfCheetah, Ant"),
         (["render", "nda-v1/novel/slope", "--output", "x.jpg"], "allowed suffixes: .png, .mp4, .gif"),
     ],

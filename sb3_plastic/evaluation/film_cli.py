@@ -24,7 +24,7 @@ from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_o
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, load
-from sb3_plastic.perturbations.suites import find_scenario
+from sb3_plastic.perturbations.suites import find_scenario, names_file
 from sb3_plastic.progress import is_wanted
 from sb3_plastic.undisturbed import undisturbed_torch
 
@@ -169,6 +169,6 @@ def perturbations_of(scenario: str, robot: str) -> tuple[Perturbation, ...]:
     :param scenario: name of a scenario, or a YAML file with a list of perturbations
     :param robot: for which robot
     """
-    if Path(scenario).is_file():
+    if names_file(scenario):
         return load(scenario)
     return find_scenario(scenario, robot).perturbations

@@ -130,11 +130,12 @@ def _render(args: argparse.Namespace) -> None:
 
     render_off_screen()
     from sb3_plastic.perturbations.render import check_suffix, film, save
+    from sb3_plastic.perturbations.suites import names_file
 
     check_suffix(args.output)
     for name, least in dict(steps=1, seed=0, width=1, height=1).items():
         check_number(f"--{name}", getattr(args, name), at_least=least, integer=True)
-    is_file = Path(args.scenario).is_file()
+    is_file = names_file(args.scenario)
     robot = args.robot
     if robot is None:
         robots = list(ROBOTS) if is_file else _robots(args.scenario)

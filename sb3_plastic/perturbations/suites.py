@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -184,6 +185,11 @@ def find_scenario(name: str, robot: str) -> Scenario:
     if name not in scenarios:
         raise unknown(f"scenario for {robot}:", name, scenarios)
     return scenarios[name]
+
+
+def names_file(scenario: str) -> bool:
+    """Whether a file is meant, which need not be there. :param scenario: name of a scenario, or of a file"""
+    return Path(scenario).is_file() or Path(scenario).suffix in (".yaml", ".yml", ".json")
 
 
 def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: Any, switch_at: Any) -> list[Scenario]:
