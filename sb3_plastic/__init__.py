@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 from sb3_plastic.registration import register_envs
@@ -71,5 +72,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """For completion in a shell or a notebook: all names, imported or not."""
-    return sorted({*globals(), *__all__})
+    """For completion in a shell or a notebook: all names and modules, imported or not."""
+    return sorted([*__all__, *(module.name for module in iter_modules(__path__))])

@@ -6,7 +6,7 @@ import gymnasium as gym
 
 from sb3_plastic.perturbations import registration
 
-TASKS = {
+TASK_NAMES = {
     "association": "OneShotAssociation",
     "accumulation": "CueAccumulation",
     "completion": "PatternCompletion",
@@ -18,5 +18,5 @@ TASKS = {
 def register_envs() -> None:
     """Register ``sb3_plastic/PerturbedAnt-v0``, ``sb3_plastic/OneShotAssociation-v0`` and so on with gymnasium."""
     registration.register_envs()
-    for task, name in TASKS.items():
+    for task, name in TASK_NAMES.items():
         gym.register(f"sb3_plastic/{name}-v0", entry_point="sb3_plastic.tasks:make_env", kwargs={"task": task})

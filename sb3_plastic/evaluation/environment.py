@@ -21,7 +21,7 @@ from sb3_plastic.export import Normalization, read_config
 from sb3_plastic.export.folder import CONFIG
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.observations import channels_first
-from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs, spec_of
+from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs, registered
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml, was_normalised
 from sb3_plastic.wrappers import VecPreviousActionReward
@@ -51,7 +51,7 @@ class TrainedIn:
     @property
     def time_limit(self) -> int:
         """Steps of an episode: as it was made or is registered; 1000 where nothing limits them."""
-        steps = self.env_kwargs.get("max_episode_steps") or spec_of(self.env_id).max_episode_steps or -1
+        steps = self.env_kwargs.get("max_episode_steps") or registered(self.env_id).max_episode_steps or -1
         return int(steps) if steps > 0 else 1000  # gymnasium takes -1 for no limit
 
     def unperturbed(self) -> TrainedIn:

@@ -48,11 +48,13 @@ def register_envs() -> None:
                 )
 
 
-def spec_of(name: str) -> EnvSpec:
+def registered(name: str) -> EnvSpec:
     """
     What is registered of an environment. Of ``module:Env-v0`` the module is imported first, as ``gym.make`` does.
 
     :param name: an id, maybe with the module that registers it
+    :raises ImportError: if there is no such module
+    :raises gymnasium.error.Error: if nothing of that id is registered
     """
     register_envs()
     module, _, own = name.rpartition(":")

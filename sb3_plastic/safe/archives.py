@@ -72,6 +72,7 @@ def read_member(path: Path, member: str) -> bytes:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)
+    # zipfile's NotImplementedError: a compression that it does not know; its RuntimeError: a password.
     except (*UNREADABLE, KeyError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: of a seek to nowhere
             raise  # the disk's answer, not the file's
