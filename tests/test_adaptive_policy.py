@@ -332,6 +332,9 @@ def test_inputs_that_are_none_are_answered(fitted):
         fitted.predict((np.zeros(3), {}))
     with pytest.raises(UserError, match="is a name, got"):
         fitted.with_hypotheses(["motors"])
+    for question in (fitted.estimates, fitted.acting, fitted.fast_weight_norms):
+        with pytest.raises(UserError, match="got None: before the first step there is none"):
+            question(None)
     nominal = fitted.with_hypotheses("nominal")
     assert nominal.fast_weight_norms(nominal.predict(np.zeros((2, 3)))[1]).shape == (2, 0)
 

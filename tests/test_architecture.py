@@ -61,6 +61,7 @@ ALLOWED = {
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
     "observations snn",
     "cli": "answers artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
+    "__main__": "cli",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""
 

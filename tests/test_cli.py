@@ -47,6 +47,8 @@ def test_command_names_its_commands_and_version(tmp_path):
     assert {"train", "enjoy", "record", "plot", "tune"} <= {*COMMANDS}
     assert all(f"  {name} " in output for name in COMMANDS)
     assert zoo("--version", cwd=tmp_path) == f"sb3_plastic {sb3_plastic.__version__}\n"
+    module = [sys.executable, "-m", "sb3_plastic"]
+    assert run([*module, "--version"], tmp_path) == f"sb3_plastic {sb3_plastic.__version__}\n"
     assert "invalid choice: 'trian'" in answer(["trian"], code=2)
 
 

@@ -240,8 +240,8 @@ def test_ground_that_is_level_everywhere_costs_nothing_whatever_its_scenario_is_
     plane, reference, bumps = (
         records[records.split == split].forward_reward.to_numpy() for split in ("nominal", "reference", "novel")
     )
-    assert np.array_equal(bumps, reference)
-    assert np.all(plane != reference)  # contacts of a field are others
+    np.testing.assert_allclose(bumps, reference, rtol=1e-5)  # BLAS rounds by the row of the batch
+    assert not np.isclose(plane, reference, rtol=1e-4).any()  # contacts of a field are others
     assert (records[records.split == "novel"].kind == "terrain").all()  # by which it is compared with that
 
 

@@ -244,17 +244,20 @@ class AdaptivePolicy:
         return (out[0] if single else out), (*layer.arrays(), *(agent_state or ()))
 
     def split_state(
-        self, state: tuple[Array, ...] | None, n_envs: int
+        self, state: tuple[Array, ...] | None, n_envs: int | None = None
     ) -> tuple[AdaptiveState, tuple[Array, ...] | None]:
         """
         The layer's part of a state, and the agent's.
 
-        :param state: what :meth:`predict` returned
-        :param n_envs: B
-        :raises UserError: if it is a state of other environments, or of another model
+        :param state: what :meth:`predict` returned; None: that before the first step
+        :param n_envs: B; None: as many as the state has, which then cannot be None
+        :raises UserError: if it is a state of other environments, or of another model, or none where one is asked for
         """
-        if state is None:
+        if state is None and n_envs is not None:
             return self.layer.initial_state(n_envs), None
+        if not state:
+            raise UserError(f"A state is what predict returned, got {state!r}: before the first step there is none.")
+        n_envs = len(state[0]) if n_envs is None else n_envs
         n = len(self.layer.shapes)
         expected = [(n_envs, *row) for row in self.layer.shapes]
         got = [array.shape for array in state[:n]]
@@ -294,7 +297,7 @@ class AdaptivePolicy:
 
     def fast_weight_norms(self, state: tuple[Array, ...]) -> Array:
         """How far the estimates of each hypothesis are from nominal (root mean square), [B, L]; 0 without synapses."""
-        layer = self.split_state(state, len(state[0]))[0]
+        layer = self.split_state(state)[0]
         norms = np.zeros((len(state[0]), self.n_plastic_layers()))
         for k, (h, s) in enumerate(zip(self.layer.hypotheses[1:], layer.synapses[1:], strict=True)):
             if len(h.start()):
@@ -326,11 +329,11 @@ class AdaptivePolicy:
 
     def estimates(self, state: tuple[Array, ...]) -> dict[str, Synapses]:
         """What each hypothesis believes, by name. :param state: what :meth:`predict` returned"""
-        return dict(zip(self.layer.names, self.split_state(state, len(state[0]))[0].synapses, strict=True))
+        return dict(zip(self.layer.names, self.split_state(state)[0].synapses, strict=True))
 
     def acting(self, state: tuple[Array, ...]) -> list[str]:
         """The hypothesis that acts in each environment. :param state: what :meth:`predict` returned"""
-        return [self.layer.names[k] for k in self.split_state(state, len(state[0]))[0].acting]
+        return [self.layer.names[k] for k in self.split_state(state)[0].acting]
 
     # Files
 
