@@ -42,7 +42,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
-from sb3_plastic.evaluation.environment import statistics_of_checkpoint
+from sb3_plastic.evaluation.zoo_files import statistics_of_checkpoint
 
 Params = dict[str, Any]
 

@@ -22,7 +22,7 @@ from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation import evaluate_adaptation
-from sb3_plastic.evaluation.environment import zoo_files
+from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.seals import digest
 from sb3_plastic.simulator import is_headless
@@ -134,8 +134,11 @@ def test_a_model_whose_frames_were_stacked_is_left_to_rl_zoo(tmp_path, capsys):
     shutil.copytree(RUN, tmp_path / "run")
     config = tmp_path / "run" / "HalfCheetah-v5" / "config.yml"
     config.write_text(config.read_text() + "  - - frame_stack\n    - 2\n")
-    assert main(["enjoy", "--model", str(tmp_path / "run"), "--no-render"]) == 2
-    assert "was trained with frame_stack" in capsys.readouterr().err
+    for command in (["enjoy", "--no-render"], ["evaluate", "--out", str(tmp_path / "results")]):
+        assert main([*command, "--model", str(tmp_path / "run")]) == 2
+        said = capsys.readouterr().err
+        assert "was trained with frame_stack" in said
+        assert "vec_env_wrapper: [{stable_baselines3.common.vec_env.VecFrameStack: {n_stack: 4}}]" in said
     assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "export")]) == 0
     assert main(["enjoy", "--model", str(tmp_path / "export"), "--no-render"]) == 2
     assert "was trained with frame_stack" in capsys.readouterr().err

@@ -30,11 +30,12 @@ from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
 from sb3_plastic.evaluation.arguments import add_model, model_settings, what_next
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env, zoo_files
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm, model_file
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.evaluation.rollout import Row, rollout
+from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.perturbations import Perturbation, PerturbationError, env_id, find_scenario
 from sb3_plastic.perturbations.spec import Distribution, Schedule
 from sb3_plastic.perturbations.suites import Scenario

@@ -8,6 +8,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_plastic import load_policy
+from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.safe import DamagedError
 
@@ -25,6 +26,12 @@ def statistics_of(space, **kwargs):
 
 
 DICT_OF_BOXES = spaces.Dict({"y": spaces.Box(-9, 9, (2,)), "x": spaces.Box(-1, 1, (1,))})
+
+
+@pytest.mark.parametrize(("size", "what"), [(12, r"stacked after it\. Stack frames within"), (13, r"--wrapper\)\.$")])
+def test_frames_that_were_stacked_after_the_normalisation_are_named_as_the_likely_cause(size, what):
+    with pytest.raises(UserError, match=what):
+        Normalization.of(statistics_of(spaces.Box(-9, 9, (3,)))).check_space(spaces.Box(-9, 9, (size,)))
 
 
 @pytest.mark.parametrize("space", [spaces.Box(-9, 9, (3,)), DICT_OF_BOXES], ids=["box", "dict"])

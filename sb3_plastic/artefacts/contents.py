@@ -20,8 +20,8 @@ from sb3_plastic.adaptive.files import AGENT, read_layer
 from sb3_plastic.adaptive.files import CONFIG as LAYER_CONFIG
 from sb3_plastic.adaptive.files import TENSORS as LAYER_TENSORS
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import statistics_files, zoo_folder
 from sb3_plastic.evaluation.loading import model_file
+from sb3_plastic.evaluation.zoo_files import statistics_files, zoo_folder
 from sb3_plastic.export import Normalization
 from sb3_plastic.export.folder import CONFIG, TENSORS, read_folder
 from sb3_plastic.export.plain import from_plain

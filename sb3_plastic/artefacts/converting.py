@@ -21,8 +21,8 @@ from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.environment import environment_of
 from sb3_plastic.errors import UserError, check_choice, check_number
-from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
 from sb3_plastic.export import ExportedPolicy, Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.interchange import (

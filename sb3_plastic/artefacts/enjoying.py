@@ -15,8 +15,8 @@ import numpy as np
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.environment import environment_of
 from sb3_plastic.errors import check_number
-from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.seeding import seed_actions
 from sb3_plastic.simulator import hush_mujoco

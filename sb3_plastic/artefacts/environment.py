@@ -9,7 +9,8 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import as_seen_by, split_wrappers, wrapped_by, zoo_files
+from sb3_plastic.evaluation.environment import as_seen_by, split_wrappers, wrapped_by
+from sb3_plastic.evaluation.zoo_files import zoo_files
 
 
 def environment_of(path: Path, agent: Any, env: str | None = None, render: bool = False, trust: bool = False) -> VecEnv:
@@ -24,8 +25,7 @@ def environment_of(path: Path, agent: Any, env: str | None = None, render: bool 
     :raises UserError: if no environment is known, or it is not the model's
     """
     zoo = zoo_files(path)
-    if zoo.config.get("frame_stack"):
-        raise UserError(f"{path} was trained with frame_stack, which is left to RL Zoo: `enjoy`, `record` with --env.")
+    zoo.check_frames(path)
     env_id = env or zoo.env_id(trust)
     if env_id is None:
         raise UserError(

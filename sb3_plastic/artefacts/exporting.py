@@ -14,8 +14,8 @@ from typing import Any
 from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import statistics_beside, zoo_files
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
 from sb3_plastic.export import Normalization, export_policy
 
 

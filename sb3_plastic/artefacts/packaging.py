@@ -32,8 +32,9 @@ from sb3_plastic.artefacts.contents import contents
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.evaluation.environment import perturbable, robot_of, zoo_files
+from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
 from sb3_plastic.simulator import render_off_screen

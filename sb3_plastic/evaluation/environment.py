@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import pkgutil
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
+from sb3_plastic.adaptive.files import is_adaptive_folder
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
-from sb3_plastic.export import Normalization, read_config
-from sb3_plastic.export.folder import CONFIG
-from sb3_plastic.export.plain import from_plain
+from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
+from sb3_plastic.export import Normalization
 from sb3_plastic.observations import channels_first
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs, registered
 from sb3_plastic.perturbations.spec import Perturbation
-from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml, was_normalised
+from sb3_plastic.safe import listed
 from sb3_plastic.wrappers import VecPreviousActionReward
 
 
@@ -83,158 +81,13 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
             "--env, for instance sb3_plastic/PerturbedHalfCheetahLatent-v0 or HalfCheetah-v5."
         )
     kwargs = {**zoo.env_kwargs(), **(about.env_kwargs or {})}
-    if zoo.config.get("frame_stack"):
-        raise UserError(f"{path} was trained with frame_stack, which the evaluation does not serve.")
+    zoo.check_frames(path)
     wrappers = zoo.wrappers(about.trust) if about.wrappers is None else listed(about.wrappers)
     of_envs, of_vec_env = split_wrappers(wrappers)
     if path is not None and vec_normalize is not None and is_adaptive_folder(path):
         raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --vecnorm.")
     statistics = vec_normalize or statistics_beside(path, zoo)
     return TrainedIn(perturbable(known), kwargs, tuple(of_envs), tuple(of_vec_env), statistics, about.trust)
-
-
-class ZooFiles(NamedTuple):
-    """
-    What RL Zoo writes beside a model.
-
-    :param args: ``args.yml``: how the training was called
-    :param config: ``config.yml``: its hyperparameters
-    :param folder: in which both are, None if there is none
-    :param names: of both files; an exported folder has one for all
-    """
-
-    args: Mapping[str, Any]
-    config: Mapping[str, Any]
-    folder: Path | None = None
-    names: tuple[str, str] = ("args.yml", "config.yml")
-
-    def wrappers(self, trust: bool = False) -> list[WrapperSpec]:
-        """
-        ``env_wrapper`` and ``vec_env_wrapper``.
-
-        :param trust: whichever they are
-        :raises RefusedError: if files may not name one of them, unless trusted
-        """
-        found = [*listed(self.config.get("env_wrapper")), *listed(self.config.get("vec_env_wrapper"))]
-        if not trust:
-            for wrapper in found:
-                check_wrapper(wrapper, f"{self.folder}/{self.names[1]}")
-        return found
-
-    def env_id(self, trust: bool = False) -> str | None:
-        """
-        The environment.
-
-        :param trust: even if its name asks for a module to be imported
-        :raises RefusedError: if it does, unless trusted
-        """
-        name = self.args.get("env")
-        if name is not None and (not isinstance(name, str) or ":" in name) and not trust:
-            raise RefusedError(f"{self.folder}/{self.names[0]}", f"the import of a module by the environment {name!r}")
-        return name
-
-    def env_kwargs(self) -> dict[str, Any]:
-        """Arguments of the environment."""
-        where = f"{self.folder}/{self.names[1]}: env_kwargs"
-        try:
-            kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
-        except RefusedError as error:  # trust would not help: no more than literals is read there
-            remedy = "Write its value there: numbers, strings, lists and dict(...)."
-            raise RefusedError(error.where, error.what, remedy) from error
-        if not isinstance(kwargs, Mapping):
-            raise DamagedError(where, f"{kwargs!r} is no mapping")
-        return dict(kwargs)
-
-    def normalises(self) -> bool:
-        """Whether observations were normalised in the training: ``normalize`` may be a mapping, also as a string."""
-        try:
-            value = read_literal(self.config.get("normalize"), f"{self.folder}/{self.names[1]}: normalize")
-        except RefusedError:  # more than literals: RL Zoo would normalise by it
-            return True
-        return bool(value.get("norm_obs", True) if isinstance(value, Mapping) else value)
-
-
-def zoo_files(path: Path | None) -> ZooFiles:
-    """
-    RL Zoo's files beside a model, ``<env>/args.yml`` and ``<env>/config.yml``; what an exported folder notes down
-    likewise.
-
-    :param path: the model's file, or the exported folder
-    :raises UserError: if they are damaged, ask to run code, or are those of several runs
-    """
-    if path is None:
-        return ZooFiles({}, {})
-    if path.is_dir():
-        agent = path / AGENT if is_adaptive_folder(path) else path
-        about = from_plain(read_config(agent).get("training", {}), str(path))
-        return ZooFiles({"env": about.get("env_id")}, about, agent, (CONFIG, CONFIG))
-    folder = zoo_folder(path)
-    if folder is None:
-        return ZooFiles({}, {})
-    args, config = (
-        read_yaml(folder / name) if (folder / name).is_file() else {} for name in ("args.yml", "config.yml")
-    )
-    return ZooFiles(args, config, folder)
-
-
-def zoo_folder(path: Path) -> Path | None:
-    """
-    The folder with RL Zoo's files beside a model; None: there is none.
-
-    :param path: the model's file
-    :raises UserError: if there are those of several runs
-    """
-    own = path.with_suffix("") / "args.yml"  # checkpoints and the best model go by other names
-    folders = [file.parent for file in ([own] if own.is_file() else sorted(path.parent.glob("*/args.yml")))]
-    if len(folders) > 1:
-        names = ", ".join(folder.name for folder in folders)
-        raise UserError(f"Which of {names} in {path.parent} belongs to {path.name}? Give each run a folder of its own.")
-    return folders[0] if folders else None
-
-
-def statistics_files(path: Path, folder: Path | None) -> list[Path]:
-    """
-    Where the statistics of VecNormalize of a model may lie, the first first.
-
-    :param path: the model's file
-    :param folder: with RL Zoo's files beside it, if there is one
-    """
-    beside = [path.with_suffix(".pkl"), statistics_of_checkpoint(path)]
-    return [*beside, *([folder / "vecnormalize.pkl"] if folder else [])]
-
-
-def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
-    """
-    The statistics of VecNormalize beside a model; of an exported folder itself, which holds them.
-
-    :param path: the model's file
-    :param zoo: RL Zoo's files beside it
-    :raises UserError: if the model was trained with some, and there are none
-    """
-    if path is None or path.is_dir():  # an adaptive policy normalises by itself
-        return None if path is None or is_adaptive_folder(path) else path
-    candidates = statistics_files(path, zoo.folder)
-    found = next((file for file in candidates if file.is_file()), None)
-    if found is None and (was_normalised(path) if zoo.folder is None else zoo.normalises()):
-        names = ", ".join(dict.fromkeys(file.name for file in candidates))
-        says = "it" if zoo.folder is None else zoo.folder / zoo.names[1]
-        raise UserError(
-            f"{path} was trained with VecNormalize, as {says} says, and acts at random without its "
-            f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm, which "
-            "`evaluate`, `adapt`, `distill`, `export` and `package` take. If it normalised rewards alone, those of any "
-            "VecNormalize with norm_obs=False will do."
-        )
-    return found
-
-
-def statistics_of_checkpoint(path: Path) -> Path:
-    """
-    Where SB3's CheckpointCallback writes the statistics of VecNormalize: of ``rl_model_8_steps.zip`` into
-    ``rl_model_vecnormalize_8_steps.pkl``.
-
-    :param path: the model's file
-    """
-    return path.parent / (re.sub(r"(\d+_steps)$", r"vecnormalize_\1", path.stem) + ".pkl")
 
 
 def perturbable(name: str) -> str:

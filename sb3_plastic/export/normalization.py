@@ -21,6 +21,12 @@ from sb3_plastic.safe import DamagedError, Statistics, read_pickle
 WHOLE = ""
 """The key of an observation that is no dict."""
 
+STACK_INSTEAD = (
+    "Stack frames within the normalisation instead of frame_stack: "
+    "`vec_env_wrapper: [{stable_baselines3.common.vec_env.VecFrameStack: {n_stack: 4}}]` in the settings of RL Zoo."
+)
+"""What to do where RL Zoo has stacked frames around VecNormalize."""
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -70,11 +76,13 @@ class Normalization:
         if not self.mean.keys() <= parts.keys():
             raise UserError(f"The statistics are of other observations: {_named(self.mean)}, got {_named(parts)}.")
         for key, mean in self.mean.items():
-            if mean.shape != parts[key].shape:
+            got = parts[key].shape or ()
+            if mean.shape != got:
+                stacked = mean.shape and got and mean.shape[:-1] == got[:-1] and got[-1] % mean.shape[-1] == 0
                 raise UserError(
-                    f"The statistics of VecNormalize are of observations of shape {mean.shape}, these have "
-                    f"{parts[key].shape}: they were made in another environment, or in other wrappers (wrappers=[...], "
-                    "--wrapper)."
+                    f"The statistics of VecNormalize are of observations of shape {mean.shape}, these have {got}: they "
+                    "were made in another environment, or in other wrappers (wrappers=[...], --wrapper)"
+                    + (f", or its frames were stacked after it. {STACK_INSTEAD}" if stacked else ".")
                 )
 
     def around(self, venv: VecEnv) -> VecNormalize:

@@ -1,0 +1,172 @@
+"""What lies beside a model: RL Zoo's files, and the statistics of VecNormalize."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
+from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.settings import WrapperSpec
+from sb3_plastic.export import read_config
+from sb3_plastic.export.folder import CONFIG
+from sb3_plastic.export.normalization import STACK_INSTEAD
+from sb3_plastic.export.plain import from_plain
+from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml, was_normalised
+
+
+class ZooFiles(NamedTuple):
+    """
+    What RL Zoo writes beside a model.
+
+    :param args: ``args.yml``: how the training was called
+    :param config: ``config.yml``: its hyperparameters
+    :param folder: in which both are, None if there is none
+    :param names: of both files; an exported folder has one for all
+    """
+
+    args: Mapping[str, Any]
+    config: Mapping[str, Any]
+    folder: Path | None = None
+    names: tuple[str, str] = ("args.yml", "config.yml")
+
+    def wrappers(self, trust: bool = False) -> list[WrapperSpec]:
+        """
+        ``env_wrapper`` and ``vec_env_wrapper``.
+
+        :param trust: whichever they are
+        :raises RefusedError: if files may not name one of them, unless trusted
+        """
+        found = [*listed(self.config.get("env_wrapper")), *listed(self.config.get("vec_env_wrapper"))]
+        if not trust:
+            for wrapper in found:
+                check_wrapper(wrapper, f"{self.folder}/{self.names[1]}")
+        return found
+
+    def check_frames(self, path: Path | None) -> None:
+        """
+        :param path: of the model
+        :raises UserError: if RL Zoo stacked frames for it, around VecNormalize
+        """
+        if self.config.get("frame_stack"):
+            raise UserError(
+                f"{path} was trained with frame_stack, which RL Zoo's own commands alone play (`enjoy`, `record` with "
+                "--env). " + STACK_INSTEAD
+            )
+
+    def env_id(self, trust: bool = False) -> str | None:
+        """
+        The environment.
+
+        :param trust: even if its name asks for a module to be imported
+        :raises RefusedError: if it does, unless trusted
+        """
+        name = self.args.get("env")
+        if name is not None and (not isinstance(name, str) or ":" in name) and not trust:
+            raise RefusedError(f"{self.folder}/{self.names[0]}", f"the import of a module by the environment {name!r}")
+        return name
+
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments of the environment."""
+        where = f"{self.folder}/{self.names[1]}: env_kwargs"
+        try:
+            kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
+        except RefusedError as error:  # trust would not help: no more than literals is read there
+            remedy = "Write its value there: numbers, strings, lists and dict(...)."
+            raise RefusedError(error.where, error.what, remedy) from error
+        if not isinstance(kwargs, Mapping):
+            raise DamagedError(where, f"{kwargs!r} is no mapping")
+        return dict(kwargs)
+
+    def normalises(self) -> bool:
+        """Whether observations were normalised in the training: ``normalize`` may be a mapping, also as a string."""
+        try:
+            value = read_literal(self.config.get("normalize"), f"{self.folder}/{self.names[1]}: normalize")
+        except RefusedError:  # more than literals: RL Zoo would normalise by it
+            return True
+        return bool(value.get("norm_obs", True) if isinstance(value, Mapping) else value)
+
+
+def zoo_files(path: Path | None) -> ZooFiles:
+    """
+    RL Zoo's files beside a model, ``<env>/args.yml`` and ``<env>/config.yml``; what an exported folder notes down
+    likewise.
+
+    :param path: the model's file, or the exported folder
+    :raises UserError: if they are damaged, ask to run code, or are those of several runs
+    """
+    if path is None:
+        return ZooFiles({}, {})
+    if path.is_dir():
+        agent = path / AGENT if is_adaptive_folder(path) else path
+        about = from_plain(read_config(agent).get("training", {}), str(path))
+        return ZooFiles({"env": about.get("env_id")}, about, agent, (CONFIG, CONFIG))
+    folder = zoo_folder(path)
+    if folder is None:
+        return ZooFiles({}, {})
+    args, config = (
+        read_yaml(folder / name) if (folder / name).is_file() else {} for name in ("args.yml", "config.yml")
+    )
+    return ZooFiles(args, config, folder)
+
+
+def zoo_folder(path: Path) -> Path | None:
+    """
+    The folder with RL Zoo's files beside a model; None: there is none.
+
+    :param path: the model's file
+    :raises UserError: if there are those of several runs
+    """
+    own = path.with_suffix("") / "args.yml"  # checkpoints and the best model go by other names
+    folders = [file.parent for file in ([own] if own.is_file() else sorted(path.parent.glob("*/args.yml")))]
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise UserError(f"Which of {names} in {path.parent} belongs to {path.name}? Give each run a folder of its own.")
+    return folders[0] if folders else None
+
+
+def statistics_files(path: Path, folder: Path | None) -> list[Path]:
+    """
+    Where the statistics of VecNormalize of a model may lie, the first first.
+
+    :param path: the model's file
+    :param folder: with RL Zoo's files beside it, if there is one
+    """
+    beside = [path.with_suffix(".pkl"), statistics_of_checkpoint(path)]
+    return [*beside, *([folder / "vecnormalize.pkl"] if folder else [])]
+
+
+def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
+    """
+    The statistics of VecNormalize beside a model; of an exported folder itself, which holds them.
+
+    :param path: the model's file
+    :param zoo: RL Zoo's files beside it
+    :raises UserError: if the model was trained with some, and there are none
+    """
+    if path is None or path.is_dir():  # an adaptive policy normalises by itself
+        return None if path is None or is_adaptive_folder(path) else path
+    candidates = statistics_files(path, zoo.folder)
+    found = next((file for file in candidates if file.is_file()), None)
+    if found is None and (was_normalised(path) if zoo.folder is None else zoo.normalises()):
+        names = ", ".join(dict.fromkeys(file.name for file in candidates))
+        says = "it" if zoo.folder is None else zoo.folder / zoo.names[1]
+        raise UserError(
+            f"{path} was trained with VecNormalize, as {says} says, and acts at random without its "
+            f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm, which "
+            "`evaluate`, `adapt`, `distill`, `export` and `package` take. If it normalised rewards alone, those of any "
+            "VecNormalize with norm_obs=False will do."
+        )
+    return found
+
+
+def statistics_of_checkpoint(path: Path) -> Path:
+    """
+    Where SB3's CheckpointCallback writes the statistics of VecNormalize: of ``rl_model_8_steps.zip`` into
+    ``rl_model_vecnormalize_8_steps.pkl``.
+
+    :param path: the model's file
+    """
+    return path.parent / (re.sub(r"(\d+_steps)$", r"vecnormalize_\1", path.stem) + ".pkl")
