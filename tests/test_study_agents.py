@@ -142,7 +142,7 @@ def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys)
     seeds = {arm: result["layer_seed"] for arm, result in results.items()}
     assert seeds == {"frozen": None, "adaptive": 3, "told": None}
     assert "| frozen | adaptive | adaptive - frozen | told |" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"inside has its layer inside, around which no rival.*\(lms\)"):
+    with pytest.raises(UserError, match=r"inside has its layer inside, around which no other.*\(lms\)"):
         main(["adaptation", *arguments, "--arms", "lms"])
     settings = dict(suite="nda-v2", scenarios=scenarios, controls=("intact", "layer_off"), seed=20_000, episodes=1)
     records = evaluate_adaptation(run, **settings).records
@@ -410,13 +410,15 @@ def test_a_low_pass_filter_needs_actions_that_can_be_smoothed():
 
 @pytest.mark.slow
 def test_the_study_of_adaptation_fits_judges_and_draws(tmp_path, capsys):
-    folder = agent(tmp_path / "agent")
+    folder, arms = agent(tmp_path / "agent"), ["frozen", "adaptive", "told", "motors"]
     arguments = ["--agents", f"MLP={folder}", "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")]
-    arguments += ["--arms", "frozen", "adaptive", "told", "--tier", "smoke", "--episodes", "1", "--steps", "4800"]
+    arguments += ["--arms", *arms, "--tier", "smoke", "--episodes", "1", "--steps", "4800"]
     main(["adaptation", *arguments, "--seeds", "0"])
     results = read_results(tmp_path / "out")
-    assert {result.get("arm") for result in results.values()} == {None, "frozen", "adaptive", "told"}
-    assert "| novel/wires_signed |" in capsys.readouterr().out
+    assert {result.get("arm") for result in results.values()} == {None, *arms}
+    printed = capsys.readouterr().out
+    assert "| frozen | adaptive | adaptive - frozen | told | motors |" in printed
+    assert "| novel/wires_signed |" in printed
     assert (tmp_path / "out" / "HalfCheetah-MLP.png").is_file()
 
 

@@ -133,7 +133,7 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
     for agent in agents:
         if not any(map(agent.can_be_in, args.arms)):
             raise UserError(
-                f"{agent.label} has its layer inside, around which no rival estimator fits ({', '.join(args.arms)}): "
+                f"{agent.label} has its layer inside, around which no other fits ({', '.join(args.arms)}): "
                 "judge it in the arms frozen, adaptive and told."
             )
         suites = judged_on(agent.robot, args.suites, args.scenarios, args.tier)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.adaptive.files import read_config as read_layer_config
-from sb3_plastic.adaptive.hypotheses import RIVALS
+from sb3_plastic.adaptive.hypotheses import HYPOTHESES, RIVALS
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import find_training, robot_of
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file
@@ -36,6 +36,8 @@ ARMS: dict[str, Arm] = {
     "told": Arm(wrappers=("sb3_plastic.evaluation.told.Told",)),
     # Other estimators; each acts throughout, as it was published.
     **{name: Arm({"hypotheses": (name,), "always": name}) for name in RIVALS},
+    # One hypothesis alone: what the layer would give if one knew what had broken.
+    **{name: Arm({"hypotheses": (name,)}) for name in HYPOTHESES if name not in ("nominal", *RIVALS)},
     "controls": Arm(controls=None),  # the agent as it is, and its own plasticity frozen, zeroed and off
     "low_pass": Arm(wrappers=("sb3_plastic.evaluation.low_pass.LowPass",)),
 }
