@@ -38,6 +38,7 @@ from PIL import Image
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
+from sb3_plastic.report.markup import anchor, html_table, inline, markdown_table, safe
 from sb3_plastic.report.template import CSS
 from sb3_plastic.report.template import PAGE as PAGE_HTML
 
@@ -91,8 +92,7 @@ class Document:
         """
         if level not in (2, 3, 4):
             raise UserError(f"A heading has level 2, 3 or 4, not {level}: level 1 is the title.")
-        anchor = _anchor(text)
-        self._add(f"{'#' * level} {_safe(text)}", f'<h{level} id="{anchor}">{_inline(text)}</h{level}>')
+        self._add(f"{'#' * level} {safe(text)}", f'<h{level} id="{anchor(text)}">{inline(text)}</h{level}>')
 
     def paragraph(self, text: str) -> None:
         """
@@ -100,7 +100,7 @@ class Document:
 
         :param text: of one or more lines
         """
-        self._add(_safe(text), f"<p>{_inline(text)}</p>")
+        self._add(safe(text), f"<p>{inline(text)}</p>")
 
     def bullets(self, items: Sequence[str]) -> None:
         """
@@ -108,8 +108,8 @@ class Document:
 
         :param items: texts
         """
-        lines = "\n".join(f"<li>{_inline(item)}</li>" for item in items)
-        self._add("\n".join(f"- {_safe(item)}" for item in items), f"<ul>\n{lines}\n</ul>")
+        lines = "\n".join(f"<li>{inline(item)}</li>" for item in items)
+        self._add("\n".join(f"- {safe(item)}" for item in items), f"<ul>\n{lines}\n</ul>")
 
     def code(self, text: str) -> None:
         """
@@ -134,8 +134,8 @@ class Document:
         cells = [[formatted(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
         is_number = [all(_NUMBER.fullmatch(row[i]) for row in cells) for i in range(len(frame.columns))]
         header = [str(name) for name in frame.columns]
-        above = f"{_safe(caption)}\n\n" if caption else ""
-        self._add(above + _markdown_table(header, is_number, cells), _html_table(header, is_number, cells, caption))
+        above = f"{safe(caption)}\n\n" if caption else ""
+        self._add(above + markdown_table(header, is_number, cells), html_table(header, is_number, cells, caption))
 
     def figure(self, name: str, figure: Figure, caption: str) -> None:
         """
@@ -155,10 +155,10 @@ class Document:
         page = ' class="page"' if inches > COLUMN else ""
         width = round(inches * 151)  # pixels: a figure as wide as a page of paper is as wide as the page on a screen
         self._add(
-            f"![{name}](figures/{name}.{suffix})\n\n*{_safe(caption.replace('*', ''))}*{note}",
+            f"![{name}](figures/{name}.{suffix})\n\n*{safe(caption.replace('*', ''))}*{note}",
             f'<figure>\n<div class="wide"><img{page} alt="{alt}" width="{width}" '
             f'src="data:image/{kind};base64,{data}"></div>\n'
-            f"<figcaption>{_inline(caption)}</figcaption>\n</figure>",
+            f"<figcaption>{inline(caption)}</figcaption>\n</figure>",
             files,
         )
 
@@ -177,15 +177,15 @@ class Document:
         photos = [
             f'<figure><img class="photo" alt="{html.escape(below)}" '
             f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-            f"<figcaption>{_inline(below)}</figcaption></figure>"
+            f"<figcaption>{inline(below)}</figcaption></figure>"
             for below, (_, content) in shown
         ]
         row = "\n".join(photos)
         links = " ".join(f"![{file.removesuffix('.png')}](figures/{file})" for file in files)
-        below = "; ".join(map(_safe, pictures))
+        below = "; ".join(map(safe, pictures))
         self._add(
-            f"{links}\n\n*{_safe(caption.replace('*', ''))} From left to right: {below}.*",
-            f'<figure>\n<div class="pictures">\n{row}\n</div>\n<figcaption>{_inline(caption)}</figcaption>\n</figure>',
+            f"{links}\n\n*{safe(caption.replace('*', ''))} From left to right: {below}.*",
+            f'<figure>\n<div class="pictures">\n{row}\n</div>\n<figcaption>{inline(caption)}</figcaption>\n</figure>',
             files,
         )
 
@@ -214,7 +214,7 @@ class Document:
 
     def markdown(self) -> str:
         """As Markdown, which refers to its figures as ``figures/*``."""
-        return "\n\n".join([f"# {_safe(self.title)}", *(block.markdown for block in self._blocks)]) + "\n"
+        return "\n\n".join([f"# {safe(self.title)}", *(block.markdown for block in self._blocks)]) + "\n"
 
     def html(self) -> str:
         """As one HTML file."""
@@ -291,6 +291,7 @@ def small_png(figure: Figure, dpi: int = 150) -> bytes:
     :param dpi: pixels per inch
     """
     with io.BytesIO() as full, io.BytesIO() as small, plot_style():
+        _lay_out(figure, dpi)
         figure.savefig(full, format="png", dpi=dpi)
         Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
         return small.getvalue()
@@ -325,76 +326,22 @@ def formatted(value: object, digits: int = 2) -> str:
 
 # Helpers
 
+# A number, also with its interval, with a unit in front or behind, or with how many there are; or nothing.
+_NUMBER = re.compile(r"(-?[\d.,]+ ?%?( [\[(][-\d., ]+[\])])?|[–-]|)")  # noqa: RUF001
+
 
 def _drawn(figure: Figure, name: str) -> dict[str, bytes]:
     with io.BytesIO() as png, io.BytesIO() as svg, plot_style():
+        _lay_out(figure, mpl.rcParams["savefig.dpi"])
         figure.savefig(png, format="png")
-        figure.set_layout_engine(None)  # all is in its place, and to find it takes as long as to draw
         figure.savefig(svg, format="svg", metadata={"Date": None})
         return {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
 
 
-# A number, also with its interval, with a unit in front or behind, or with how many there are; or nothing.
-_NUMBER = re.compile(r"(-?[\d.,]+ ?%?( [\[(][-\d., ]+[\])])?|[–-]|)")  # noqa: RUF001
-
-# A link to an anchor or to a file below the document: no scheme, no other host, nothing that ends an attribute.
-_LINK = re.compile(r"\[([^\[\]]+)\]\((#?[\w.-][\w./-]*)\)")
-
-
-def _parts(text: str) -> list[str]:
-    """Text and code in turns. Runs of backticks become one: then all renderers agree on where code ends."""
-    return re.split(r"`([^`]+)`", re.sub("`+", "`", text))
-
-
-def _inline(text: str) -> str:
-    """Text as HTML, with its code, strong words and links."""
-    parts = [html.escape(part) for part in _parts(text)]
-    for i, part in enumerate(parts):
-        if i % 2:
-            parts[i] = f"<code>{part}</code>"
-        else:
-            linked = _LINK.sub(r'<a href="\2">\1</a>', part)
-            parts[i] = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", linked)
-    return "".join(parts)
-
-
-def _safe(text: str) -> str:
-    """Text as Markdown. What a renderer takes for HTML, for a link elsewhere or for an unclosed code is escaped."""
-    parts = _parts(text)
-    for i, part in enumerate(parts):
-        if i % 2:
-            parts[i] = f"`{part}`"
-        else:
-            pieces = _LINK.split(part)  # text, name of a link, its address, text, ...
-            pieces[::3] = [re.sub(r"[\\<`]|\](?=[(:\[])", r"\\\g<0>", piece) for piece in pieces[::3]]
-            links = zip(pieces[1::3], pieces[2::3], strict=True)
-            ends = [f"[{name}]({address})" for name, address in links]
-            parts[i] = "".join(a + b for a, b in zip(pieces[::3], [*ends, ""], strict=True))
-    return "".join(parts)
-
-
-def _anchor(text: str) -> str:
-    """The anchor of a heading, as most renderers of Markdown make it."""
-    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text.lower()))
-
-
-def _markdown_table(header: list[str], is_number: list[bool], cells: list[list[str]]) -> str:
-    rule = ["---:" if number else "---" for number in is_number]
-    rows = [[_safe(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in [header, *cells]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
-
-
-def _html_table(header: list[str], is_number: list[bool], cells: list[list[str]], caption: str) -> str:
-    def row(tag: str, values: list[str]) -> str:
-        kinds = [
-            "number" if number else "long" if len(value) > 40 else ""
-            for number, value in zip(is_number, values, strict=True)
-        ]
-        marks = [f' class="{kind}"' if kind else "" for kind in kinds]
-        pairs = zip(marks, values, strict=True)
-        return f"<tr>{''.join(f'<{tag}{mark}>{_inline(value)}</{tag}>' for mark, value in pairs)}</tr>"
-
-    above = f"<figcaption>{_inline(caption)}</figcaption>\n" if caption else ""
-    head, body = f"<thead>{row('th', header)}</thead>", "\n".join(row("td", values) for values in cells)
-    table = f"<table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table>"
-    return f'<figure>\n{above}<div class="wide">{table}</div>\n</figure>'
+def _lay_out(figure: Figure, dpi: float) -> None:
+    """Put all in its place, once: `savefig` would draw the whole figure for it, each time."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        figure.set_dpi(dpi)
+        engine.execute(figure)
+        figure.set_layout_engine(None)

@@ -179,7 +179,7 @@ def bootstrap_band(
     if len(curves) < 2:
         return np.full(curves.shape[1], np.nan), np.full(curves.shape[1], np.nan)
     drawn = np.random.default_rng(seed).integers(len(curves), size=(n_resamples, len(curves)))
-    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=len(curves))  # [R, S]
+    weights = (drawn[:, :, None] == np.arange(len(curves))).sum(1)  # how often each seed was drawn, [R, S]
     there = ~np.isnan(curves)
     with np.errstate(invalid="ignore"):
         means = weights @ np.nan_to_num(curves) / (weights @ there)
