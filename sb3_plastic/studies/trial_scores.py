@@ -76,8 +76,17 @@ def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
 
 def by_seed(frame: pd.DataFrame, score: str) -> pd.DataFrame:
     """Scores [agents, families], means over the layers of each. :param frame: of an arm  :param score: column"""
-    # What a pivot table gives, in a third of its time; a report has thousands.
-    return frame.groupby(["agent_seed", "family"])[score].mean().dropna().unstack() if len(frame) else pd.DataFrame()
+    if frame.empty:
+        return pd.DataFrame()
+    # What a pivot table gives, in a tenth of its time; a report has thousands.
+    values = frame[score].to_numpy(float)
+    there = ~np.isnan(values)
+    seeds, row = np.unique(frame["agent_seed"].to_numpy()[there], return_inverse=True)
+    families, column = np.unique(frame["family"].to_numpy(str)[there], return_inverse=True)
+    cell, size = row * len(families) + column, len(seeds) * len(families)
+    with np.errstate(invalid="ignore"):
+        means = np.bincount(cell, values[there], size) / np.bincount(cell, None, size)
+    return pd.DataFrame(means.reshape(len(seeds), len(families)), seeds, families)
 
 
 def over_seeds(frame: pd.DataFrame, score: str) -> Estimate:
