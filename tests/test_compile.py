@@ -43,13 +43,22 @@ def run(package: Path, cache: Path, *dtypes: str) -> tuple[list[float], int]:
     return [float(line) for line in done.stdout.split()], done.stderr.count("Compiling the fused kernels")
 
 
-def test_a_kernel_is_compiled_and_announced_once_per_version_of_every_file_of_the_scan(tmp_path: Path) -> None:
-    """The edited function is in another file than the kernel that is called from Python, into which it is compiled."""
-    package, cache = tmp_path / "copy", tmp_path / "cache"
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A copy of the package, and a cache in which its kernels for float32 were compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+    package, cache = folder / "copy", folder / "cache"
     source = Path(sb3_plastic.__file__).parent
     shutil.copytree(source, package / "sb3_plastic", ignore=shutil.ignore_patterns("__pycache__"))
     assert run(package, cache, "float32") == ([0.75], 1)
+    return package, cache
 
+
+def test_a_kernel_is_compiled_and_announced_once_per_version_of_every_file_of_the_scan(
+    compiled: tuple[Path, Path],
+) -> None:
+    """The edited function is in another file than the kernel that is called from Python, into which it is compiled."""
+    package, cache = compiled
     simd = package / "sb3_plastic" / "snn" / "scan" / "simd.py"
     before = simd.read_text()
     after = before.replace('_define(operator.add, "fadd")', '_define(operator.add, "fsub")')
@@ -61,11 +70,9 @@ def test_a_kernel_is_compiled_and_announced_once_per_version_of_every_file_of_th
     assert run(package, cache, "float32") == ([0.75], 0), "what was compiled of this version is still there"
 
 
-def test_code_from_the_cache_is_not_mistaken_for_code_that_is_compiled_beside_it(tmp_path: Path) -> None:
+def test_code_from_the_cache_is_not_mistaken_for_code_that_is_compiled_beside_it(compiled: tuple[Path, Path]) -> None:
     """Both processes compile first what the other does not: numba gives both of these the same numbers."""
-    source = Path(sb3_plastic.__file__).parent.parent
-    assert run(source, tmp_path, "float32") == ([0.75], 1)
-    assert run(source, tmp_path, "float64", "float32") == ([0.75, 0.75], 1)
+    assert run(*compiled, "float64", "float32") == ([0.75, 0.75], 1)
 
 
 def test_without_a_folder_for_the_cache_kernels_still_compile(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,12 @@ def brighter(obs: np.ndarray) -> np.ndarray:
     return (obs[:, 0].mean((1, 2)) > 127).astype(np.int64)
 
 
+@pytest.fixture
+def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates by images take seconds. For tests that ask for what goes in and comes out, not whether it learns."""
+    monkeypatch.setattr("sb3_plastic.distillation.distilling.UPDATES", 6)
+
+
 @pytest.mark.parametrize(
     ("space", "teacher", "policy"),
     [
@@ -95,6 +101,7 @@ def brighter(obs: np.ndarray) -> np.ndarray:
     ],
     ids=["discrete", "dict", "image"],
 )
+@pytest.mark.usefixtures("few_updates")
 def test_what_cannot_be_normalised_is_seen_as_it_is(space: spaces.Space[Any], teacher: Function, policy: str) -> None:
     venv = random_vec_env(space, spaces.Discrete(2))
     student = distill(dict(model=teacher), venv, 4096, policy=policy, policy_kwargs=SMALL)
@@ -118,6 +125,7 @@ def test_what_hardly_changes_while_its_teacher_acts_a_student_sees_with_its_teac
     assert Normalization.of(env).mean[""][0] == pytest.approx(5 * 0.4, abs=0.1)
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_images_beside_numbers_are_turned_with_a_teachers_statistics_too() -> None:
     space = spaces.Dict({"a": BOX, "i": spaces.Box(0, 255, (36, 36, 1), np.uint8)})
     known = Normalization({"a": np.zeros(BOX.shape)}, {"a": np.ones(BOX.shape)})

@@ -515,7 +515,7 @@ def test_it_learns_pendulum():
     env.norm_reward = False  # evaluate in the environment's own units
     before, _ = evaluate_policy(model, env, n_eval_episodes=8)
     env.norm_reward = True
-    model.learn(50_000)
+    model.learn(40_000)
     env.training, env.norm_reward = False, False
     after, _ = evaluate_policy(model, env, n_eval_episodes=8)
     assert before < -900

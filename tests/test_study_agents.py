@@ -144,8 +144,8 @@ def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys)
     assert "| frozen | adaptive | adaptive - frozen | told |" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"inside has its layer inside, around which no other.*\(lms\)"):
         main(["adaptation", *arguments, "--arms", "lms"])
-    settings = dict(suite="nda-v2", scenarios=scenarios, controls=("intact", "layer_off"), seed=20_000, episodes=1)
-    records = evaluate_adaptation(run, **settings).records
+    settings = dict(suite="nda-v2", controls=("intact", "layer_off"), protocols=("onset",), seed=20_000, episodes=1)
+    records = evaluate_adaptation(run, scenarios=scenarios[1:], **settings).records
     shown = records[records["split"] == "novel"].set_index("control")["forward_reward"]
     assert shown["intact"] != pytest.approx(shown["layer_off"], abs=0.01)
     for arm, control in (("adaptive", "intact"), ("frozen", "layer_off")):
@@ -178,7 +178,7 @@ def test_a_layer_that_was_fitted_to_something_else_is_refused(tmp_path):
 
     judge(one, "2400", "out")
     assert any("layer0_of_2400" in result["cell"] for result in read_results(tmp_path / "out").values())
-    judge(one, "2400", "again")
+    judge(one, "2400", "out")  # again
     for folder, steps in ((one, "4800"), (other, "2400")):
         with pytest.raises(UserError, match=f"than a of seed 0 with --steps {steps} asks for"):
             judge(folder, steps, "refused")
