@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 import torch
+from command_line import answer
 from torch import Generator
 
 from sb3_plastic.snn.scan.reference import modulator
@@ -169,7 +170,7 @@ def test_the_command_goes_on_with_what_is_missing_and_reports_on_all(tmp_path):
     assert len({result["network"] for result in before.values()}) == 5
     removed, *kept = before
     (tmp_path / "results.csv").write_text(to_csv([before[name] for name in kept]))  # as if stopped before it
-    printed = study("--smoke", "--out", tmp_path, "--tasks", "association")
+    printed = answer(["study", "temporal", "--smoke", "--out", tmp_path, "--tasks", "association"])
     assert f"[6/6] {removed}" in printed
     assert "[5/6]" not in printed
     after = read_results(tmp_path)
