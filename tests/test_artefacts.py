@@ -7,6 +7,7 @@ import statistics
 import zipfile
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from envs import BOX, random_vec_env, small_ppo
@@ -17,6 +18,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import export_policy, load_policy
+from sb3_plastic.artefacts import enjoying
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.artefacts.inspection import inspect_model
@@ -26,6 +28,7 @@ from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.seals import digest
 from sb3_plastic.simulator import is_headless
+from sb3_plastic.wrappers import PreviousActionReward
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
 ZIP = RUN / "HalfCheetah-v5.zip"
@@ -339,3 +342,84 @@ def test_inspect_tells_of_actor_and_critic_with_the_arguments_of_each_layer(tmp_
         assert {"python", "torch", "stable_baselines3", "gymnasium", "numpy"} <= {*found["versions"]["made with"]}
         assert found["parameters"]["all"] == sum(p.numel() for p in model.policy.parameters())
     assert found["observation space"] == "Dict(a: Box([4], float32), n: Discrete(3))"
+
+
+# Episodes
+
+
+@pytest.fixture(scope="module")
+def pendulum(tmp_path_factory):
+    """A model that swings a pendulum, as SB3 saves it."""
+    file = tmp_path_factory.mktemp("pendulum") / "m.zip"
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, seed=0, device="cpu").save(file)
+    return file
+
+
+def test_the_seeds_of_episodes_count_on(pendulum):
+    first, second = play(pendulum, "Pendulum-v1", 2, seed=3)
+    assert [second] == play(pendulum, "Pendulum-v1", 1, seed=4) != [first]
+
+
+def test_actions_are_drawn_where_that_is_asked_for(pendulum, capsys):
+    said = []
+    for words in ([], ["--stochastic"]):
+        command = ["enjoy", "--model", str(pendulum), "--env", "Pendulum-v1", "--no-render", "--episodes", "1"]
+        assert main([*command, *words]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] != said[1]
+
+
+def test_a_model_is_given_the_state_of_its_last_episode_when_another_starts(pendulum, monkeypatch):
+    seen = []
+
+    class Counting:
+        def predict(self, observation, state, episode_start, deterministic):
+            seen.append((bool(episode_start[0]), state))
+            return np.zeros((1, 1), np.float32), (state or 0) + 1
+
+    monkeypatch.setattr(enjoying, "load_model", lambda *arguments: (Counting(), "counting"))
+    play(pendulum, "Pendulum-v1", 2)
+    assert [state for starts, state in seen if starts] == [None, 200]  # steps of an episode
+
+
+def test_a_model_and_its_export_play_in_the_wrappers_of_the_training(tmp_path):
+    run = tmp_path / "run"
+    (run / "Pendulum-v1").mkdir(parents=True)
+    env = PreviousActionReward(gym.make("Pendulum-v1"))
+    PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu").save(run / "Pendulum-v1.zip")
+    (run / "Pendulum-v1" / "args.yml").write_text("env: Pendulum-v1\n")
+    (run / "Pendulum-v1" / "config.yml").write_text("env_wrapper: sb3_plastic.wrappers.PreviousActionReward\n")
+    assert play(export_model(run, tmp_path / "export"), episodes=1) == play(run, episodes=1)
+
+
+# What `inspect` tells
+
+
+EVALUATED = (
+    "normalize",
+    "policy_kwargs",
+    "env_kwargs",
+    "monitor_kwargs",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+)
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_inspect_tells_of_every_setting_that_rl_zoo_evaluates(name, tmp_path):
+    shutil.copytree(RUN, tmp_path / "run")
+    (tmp_path / "run" / "HalfCheetah-v5" / "config.yml").write_text(f"{name}: __import__('os').getcwd()\n")
+    assert [*inspect_model(tmp_path / "run")["asks to run code"]] == [f"HalfCheetah-v5/config.yml: {name}"]
+
+
+def test_the_name_of_a_class_is_no_code(tmp_path):
+    shutil.copytree(RUN, tmp_path / "run")
+    (tmp_path / "run" / "HalfCheetah-v5" / "config.yml").write_text("replay_buffer_class: HerReplayBuffer\n")
+    assert inspect_model(tmp_path / "run")["asks to run code"] == {}
+
+
+def test_inspect_counts_the_statistics_that_the_other_commands_read(tmp_path):
+    shutil.copytree(RUN, tmp_path / "run")
+    VecNormalize(make_vec_env("HalfCheetah-v5"), norm_obs=False).save(str(tmp_path / "run" / "HalfCheetah-v5.pkl"))
+    found = inspect_model(tmp_path / "run"), inspect_model(export_model(tmp_path / "run", tmp_path / "export"))
+    assert [each["normalised entries"] for each in found] == [0, 0]

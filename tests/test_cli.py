@@ -10,7 +10,7 @@ import pytest
 from command_line import answer
 from zoo_commands import ENV, ROOT, run, zoo
 
-from sb3_plastic import PlasticPPO
+from sb3_plastic import PlasticPPO, cli
 from sb3_plastic.errors import UserError
 
 
@@ -140,6 +140,38 @@ def test_quickstart_is_quick_the_second_time(tmp_path):
     rows = re.findall(r"(plastic|static) +(?:│ +-?\d+ \(\d+\) ){3}", second)
     assert rows == ["plastic", "static"]
     assert second in first  # the same table again
+
+
+def test_an_interrupted_command_ends_as_the_shell_expects(monkeypatch):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sb3_plastic.report.cli.main", interrupted)
+    assert cli.main(["report", "x"]) == 128 + signal.SIGINT
+
+
+def test_each_of_several_figures_has_a_file_of_its_own(tmp_path):
+    from matplotlib import pyplot as plt
+
+    for height in (1, 2):
+        plt.figure(figsize=(1, height), dpi=50).gca().plot([0, 1])
+    cli.save_figures(tmp_path / "curve.png")
+    assert [plt.imread(tmp_path / name).shape[:2] for name in ("curve.png", "curve-2.png")] == [(50, 50), (100, 50)]
+    assert plt.get_fignums() == []
+
+
+def test_a_suffix_in_capitals_is_one(monkeypatch):
+    for name in ("call", "save_figures"):
+        monkeypatch.setattr(cli, name, lambda *arguments: None)
+    assert "--save takes a file" not in answer(["plot", "file", "-i", "x", "--save", "X.PNG"])
+
+
+def test_what_rl_zoo_takes_for_itself_is_no_wrong_hyperparameter():
+    from sb3_plastic.zoo import check_names
+
+    schedule = ["n_timesteps", "n_envs", "callback", "noise_type", "noise_std"]
+    environment = ["normalize", "frame_stack", "env_wrapper", "vec_env_wrapper", "env_kwargs", "monitor_kwargs"]
+    check_names("plastic_ppo", dict.fromkeys([*schedule, *environment]))
 
 
 @pytest.mark.parametrize(

@@ -335,3 +335,27 @@ def test_loading_a_policy_draws_no_random_numbers(tmp_path):
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert drawn == torch.rand(1)
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "object", "U3", "f4,f4"])
+def test_arrays_hold_numbers_alone(dtype):
+    with pytest.raises(DamagedError, match="is no type of numbers"):
+        from_plain({"$array": [1], "dtype": dtype, "shape": [1]}, "config.json")
+
+
+def test_a_folder_with_weights_that_are_not_finite_is_not_loaded(folder):
+    from safetensors.torch import load_file, save
+
+    from sb3_plastic.seals import sha256
+
+    weights = load_file(folder / "policy.safetensors")
+    weights["snn.layers.0.w"][0, 0] = torch.nan
+    (folder / "policy.safetensors").write_bytes(save(weights))
+    sums = {"policy.safetensors": sha256(save(weights))}
+    rewritten(folder, lambda config: config.update(sha256=sums))
+    with pytest.raises(ValueError, match=r"Cannot load the policy: snn\.layers\.0\.w has values that are not finite"):
+        load_policy(folder)
+
+
+def test_a_policy_is_loaded_to_the_device_that_is_asked_for(folder):
+    assert load_policy(folder, device="meta").policy.device.type == "meta"

@@ -1,17 +1,21 @@
 """Policies in other formats do what the original does, or are refused with the reason."""
 
+import re
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from envs import RandomEnv
+from envs import RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.artefacts import converting
+from sb3_plastic.artefacts.converting import convert_model
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
@@ -203,6 +207,16 @@ def test_a_file_that_is_no_graph_is_answered(tmp_path):
         OnnxPolicy(tmp_path / "junk.onnx")
 
 
+def test_a_graph_of_something_else_is_answered(tmp_path):
+    from onnx import TensorProto, helper, save
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "other", [x], [y])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "other.onnx")
+    with pytest.raises(UserError, match="is no step of a policy: its inputs are x"):
+        OnnxPolicy(tmp_path / "other.onnx")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [(["--after", "3"], "--after is of snntorch and NIR"), (["--check", "-5"], "--check must be a whole number")],
@@ -219,7 +233,8 @@ def test_a_model_that_sees_images_is_compared_as_it_was_trained(tmp_path, capsys
     model.save(tmp_path / "m.zip")
     command = ["convert", str(tmp_path / "m.zip"), "--env", "Images-v0", "--format", "onnx", "--check", "5"]
     assert main([*command, "--to", str(tmp_path / "m.onnx")]) == 0
-    assert "Over 5 steps the actions differ by" in capsys.readouterr().out
+    (largest,) = re.findall(r"Over 5 steps the actions differ by (\S+) at most", capsys.readouterr().out)
+    assert float(largest) < 1e-5
 
 
 def test_discrete_actions_are_the_likeliest(tmp_path):
@@ -242,6 +257,67 @@ def test_what_has_no_form_is_refused(kwargs, reason, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (lambda: PPO("MlpPolicy", RandomEnv(BOX, ACTIONS), device="cpu").policy, "only PlasticPolicy"),
+        (lambda: small_ppo(random_vec_env(spaces.Dict(a=ACTIONS)), "MultiInputPolicy").policy, "only boxes"),
+        (lambda: small_ppo(use_sde=True, policy_kwargs=dict(squash_output=True)).policy, "boxes that are not squashed"),
+    ],
+)
+def test_policies_that_have_no_form_are_refused(policy, reason):
+    with pytest.raises(UserError, match=reason):
+        check_convertible(policy(), "ONNX")
+
+
+def test_files_are_written_into_folders_that_are_made(hard_reset, tmp_path):
+    assert to_onnx(hard_reset, tmp_path / "a" / "agent.onnx").is_file()
+    assert to_nir(hard_reset, tmp_path / "b" / "agent.nir").is_file()
+
+
+def test_the_episodes_of_a_comparison_follow_its_seed():
+    seen = []
+
+    class Still:
+        def predict(self, observation, *args, **kwargs):
+            seen.append(observation.tolist())
+            return np.zeros((1, 2), np.float32), None
+
+    for seed in (3, 3, 4):
+        compare(Still(), Still(), RandomEnv(BOX, ACTIONS), steps=1, seed=seed)
+    first, _, again, _, other, _ = seen
+    assert first == again != other
+
+
+@pytest.fixture
+def exported(monkeypatch, tmp_path):
+    """A policy for the pendulum, with statistics of its observations, that has a form in ONNX and in NIR."""
+    monkeypatch.setitem(NEURONS, "lif_hard_reset", lif_hard_reset)
+    policy = policy_of(spaces.Box(-2, 2, (1,)), rule="oja", neuron="lif_hard_reset")
+    return policy.export(tmp_path / "exported", NORMALIZATION)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "nir"])
+def test_what_a_command_converts_sees_normalised_observations_as_the_policy_does(format_name, exported, tmp_path):
+    found = convert_model(exported, format_name, tmp_path / "copy", env="Pendulum-v1", check=20)
+    assert found.largest < 1e-5
+
+
+def test_a_network_is_frozen_after_the_steps_that_are_asked_for(exported, tmp_path):
+    import nir
+
+    files = {steps: tmp_path / f"{steps}.nir" for steps in (0, 30)}
+    for steps, file in files.items():
+        convert_model(exported, "nir", file, env="Pendulum-v1", after=steps, check=0)
+    before, after = (nir.read(file).nodes["weights0"].weight for file in files.values())
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_a_comparison_has_the_steps_and_the_seed_that_are_asked_for(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(converting, "compare", lambda *arguments: arguments[3:])
+    assert convert_model(exported, "onnx", tmp_path / "m.onnx", env="Pendulum-v1", check=5, seed=7) == (5, 7)
+
+
 # The frozen network
 
 
@@ -261,6 +337,12 @@ def test_freezing_adds_the_fast_weights():
     assert h.abs().max() > 0.01
     torch.testing.assert_close(freeze(policy, state)[0].weights, (first.w + first.alpha * h).detach())
     torch.testing.assert_close(freeze(policy)[0].weights, first.w.detach())
+
+
+def test_a_static_layer_is_frozen_as_it_is():
+    policy = policy_of(rule=["none", "oja"])
+    for layer, frozen in zip(policy.snn.layers, freeze(policy), strict=True):
+        torch.testing.assert_close(frozen.weights, layer.w.detach())
 
 
 def test_a_frozen_policy_keeps_what_it_learned_over_episodes():
@@ -320,6 +402,12 @@ def test_nir_acts_as_the_frozen_policy(hard_reset, tmp_path):
     frozen = FrozenPolicy(hard_reset, state, NORMALIZATION)
     copy = NirPolicy(to_nir(hard_reset, tmp_path / "agent.nir", state), hard_reset, NORMALIZATION)
     assert compare(frozen, copy, RandomEnv(BOX, ACTIONS, length=9), steps=50).largest < 1e-5
+
+
+def test_the_threshold_is_the_networks_own(hard_reset, tmp_path):
+    policy = policy_of(rule="oja", neuron="lif_hard_reset", threshold=0.6)
+    copy = NirPolicy(to_nir(policy, tmp_path / "agent.nir"), policy)
+    assert compare(FrozenPolicy(policy), copy, RandomEnv(BOX, ACTIONS, length=9), steps=20).largest < 1e-5
 
 
 @pytest.mark.parametrize(

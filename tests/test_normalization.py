@@ -1,5 +1,7 @@
 """What VecNormalize did to observations is done to those of an exported policy."""
 
+import pickle
+
 import numpy as np
 import pytest
 from envs import BOX, RandomEnv, random_vec_env, small_ppo
@@ -121,3 +123,14 @@ def test_statistics_around_environments_stay_as_they_are_and_leave_rewards_alone
 def test_a_variance_is_not_negative():
     with pytest.raises(DamagedError, match="not finite"):
         Normalization({"": np.zeros(2)}, {"": np.array([1.0, -1.0])}).check("here")
+
+
+def test_means_and_variances_are_of_the_same_observations():
+    with pytest.raises(DamagedError, match=r"means have shape \(2,\), variances \(3,\)"):
+        Normalization({"": np.zeros(2)}, {"": np.ones(3)}).check("here")
+
+
+def test_a_pickle_of_something_else_holds_no_statistics(tmp_path):
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps({"obs_rms": 3}))
+    with pytest.raises(DamagedError, match="it holds no VecNormalize, but dict"):
+        Normalization.load(tmp_path / "other.pkl")

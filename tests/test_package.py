@@ -103,6 +103,29 @@ def test_what_is_in_the_folder_stays_where_nothing_can_be_packaged(tmp_path, cap
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
 
 
+def test_a_folder_with_a_configuration_of_something_else_is_no_package(tmp_path, capsys):
+    mine = {"README.md": "mine", "config.json": "{}"}
+    for name, content in mine.items():
+        (tmp_path / name).write_text(content)
+    assert main(["package", str(RUN), "--to", str(tmp_path), "--no-video"]) == 2
+    assert "Choose another folder" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == mine
+
+
+def test_a_damaged_model_replaces_no_package(tmp_path, capsys):
+    damaged = PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8).policy
+    export_policy(damaged, tmp_path / "damaged", training={"env_id": "Pendulum-v1"})
+    tensors = tmp_path / "damaged" / "policy.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    hub = {"README.md": "card", "results.json": "{}", "config.json": "{}", "policy.safetensors": "tensors"}
+    (tmp_path / "hub").mkdir()
+    for name, content in hub.items():
+        (tmp_path / "hub" / name).write_text(content)
+    assert main(["package", str(tmp_path / "damaged"), "--to", str(tmp_path / "hub"), "--no-video"]) == 2
+    assert "policy.safetensors" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in (tmp_path / "hub").iterdir()} == hub
+
+
 def test_an_export_without_an_environment_has_a_card_whose_command_names_it(tmp_path, capsys):
     policy = tmp_path / "pendulum"
     PlasticPPO("PlasticPolicy", "Pendulum-v1", seed=0).policy.export(policy)

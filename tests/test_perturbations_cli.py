@@ -67,6 +67,10 @@ def test_describe_explains_a_kind_and_prints_a_scenario_as_yaml(capsys) -> None:
         (["render", "missing.yaml", "--robot", "Ant", "--output", "x.png"], "No such file or directory: missing.yaml"),
         (["render", "nda-v1/novel/slope", "--output", "x.png"], "Which robot? Add --robot, one of HalfCheetah, Ant"),
         (["render", "nda-v1/novel/slope", "--output", "x.jpg"], "allowed suffixes: .png, .mp4, .gif"),
+        (
+            ["render", "nda-v1/novel/slope", "--steps", "0", "--output", "x.png"],
+            "--steps must be a whole number at lea",
+        ),
     ],
 )
 def test_mistakes_are_answered_with_what_is_allowed_and_status_2(argv, message, capsys) -> None:
@@ -119,6 +123,19 @@ def test_a_video_has_a_frame_for_each_step_and_terrain_can_be_rendered(tmp_path)
     drawn = {"form": "onset", "at": {"uniform": [0, 5]}, "end": {"uniform": [6, 15]}}  # it ends before others begin
     frames, _ = film("Hopper", {"perturbations": [{"kind": "mass", "value": 2.0, "schedule": drawn}]}, n_steps=1)
     assert len(frames) == 1
+
+
+def test_a_video_has_the_steps_and_the_seed_that_are_asked_for(monkeypatch) -> None:
+    from sb3_plastic.perturbations import render
+
+    asked: dict = {}
+    monkeypatch.setattr(render, "film", lambda robot, given, **others: asked.update(others) or ([], 1.0))
+    monkeypatch.setattr(render, "save", lambda *arguments: None)
+    words = ["--robot", "Ant", "--steps", "7", "--seed", "3", "--width", "8", "--height", "9", "--output", "x.png"]
+    assert main(["render", "nda-v1/novel/slope", *words]) == 0
+    assert {name: asked[name] for name in ("n_steps", "seed", "width", "height")} == dict(
+        n_steps=7, seed=3, width=8, height=9
+    )
 
 
 def test_what_begins_earlier_in_a_video_lasts_as_long_as_ever(monkeypatch) -> None:

@@ -1,10 +1,12 @@
 """LocomotionVecEnv: the same trajectories as DummyVecEnv, and all that SB3 expects of a VecEnv."""
 
+import os
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers import TimeLimit
 from perturbation_helpers import LIMB
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -383,3 +385,121 @@ def test_what_was_asked_for_before_is_done_after_the_environments_are_batched() 
     fast = locomotion_vec_env(dummy)
     fast.reset()
     assert fast.reset_infos[0]["perturbation_names"] == ("gravity",)
+
+
+def both(env_fn: Any) -> tuple[DummyVecEnv, LocomotionVecEnv]:
+    """One environment in each, with the same seed."""
+    venvs = (DummyVecEnv([env_fn]), LocomotionVecEnv([env_fn]))
+    for venv in venvs:
+        venv.seed(0)
+    return venvs
+
+
+def cheetah(**kwargs: Any) -> gym.Env:
+    return gym.make(env_id("HalfCheetah"), **kwargs)
+
+
+def test_a_fall_in_the_last_step_that_is_allowed_is_no_truncation() -> None:
+    def hopper(limit: int) -> Any:
+        return lambda: gym.make(env_id("Hopper"), max_episode_steps=limit)
+
+    _, venv = both(hopper(1000))
+    venv.reset()
+    falls_after = 1 + [bool(venv.step(action)[2][0]) for action in random_actions(venv, 100)].index(True)
+    assert assert_same_steps(both(hopper(falls_after)), falls_after) == 1
+
+
+@pytest.mark.parametrize("limits", [(5, 9), (9, 5)])
+def test_the_shortest_of_several_time_limits_counts(limits) -> None:
+    inner, outer = limits
+    assert assert_same_steps(both(lambda: TimeLimit(cheetah(max_episode_steps=inner), outer)), 11) == 2
+
+
+def test_without_a_time_limit_an_episode_goes_on() -> None:
+    venv = LocomotionVecEnv([lambda: cheetah(max_episode_steps=-1)])
+    venv.reset()
+    assert not any(venv.step(np.zeros((1, 6), np.float32))[2][0] for _ in range(1001))
+
+
+def test_each_of_several_monitors_writes_its_episodes(tmp_path) -> None:
+    def monitored(name: str) -> Any:
+        return lambda: Monitor(
+            Monitor(cheetah(max_episode_steps=3), str(tmp_path / f"{name}-in")), str(tmp_path / name)
+        )
+
+    for name, cls in (("dummy", DummyVecEnv), ("fast", LocomotionVecEnv)):
+        venv = cls([monitored(name)])
+        venv.seed(0)
+        venv.reset()
+        for action in random_actions(venv, 7):
+            venv.step(action)
+        venv.close()
+
+    def episodes(name: str) -> list[str]:
+        lines = (tmp_path / f"{name}.monitor.csv").read_text().splitlines()[2:]
+        return [line.rpartition(",")[0] for line in lines]  # without the time
+
+    assert len(episodes("dummy")) == 2
+    assert episodes("dummy") == episodes("dummy-in") == episodes("fast") == episodes("fast-in")
+
+
+def test_a_robot_that_is_moved_in_mid_episode_keeps_what_it_has_earned() -> None:
+    venvs = both(lambda: Monitor(cheetah(max_episode_steps=6)))
+    assert_same_steps(venvs, 3)
+    for venv in venvs:
+        venv.env_method("set_state", venv.get_attr("init_qpos")[0], np.zeros(9))
+    assert assert_same_steps(venvs, 5, reset=False) == 1
+
+
+def test_an_attribute_is_that_of_the_present_state() -> None:
+    venvs = both(cheetah)
+    assert_same_steps(venvs, 5)
+    np.testing.assert_array_equal(*(venv.get_attr("data")[0].qpos for venv in venvs))
+
+
+def test_looking_ahead_foresees_the_observation_and_moves_nothing() -> None:
+    venv = LocomotionVecEnv([lambda: gym.make(env_id("Ant"))])
+    venv.seed(0)
+    venv.reset()
+    felt = 0
+    for action in random_actions(venv, 20):
+        state = venv.env_method("state_vector")[0]
+        foreseen = venv.look_ahead(0, [action[0]])
+        np.testing.assert_array_equal(venv.env_method("state_vector")[0], state)
+        np.testing.assert_array_equal(foreseen, venv.step(action)[0][0])
+        felt += foreseen[27:].any()
+    assert felt > 2, "forces of the ground"
+
+
+def test_robots_are_idle_that_were_to_be_when_it_was_said() -> None:
+    venv = make_vec_env(env_id("Hopper"), 2, vec_env_cls=LocomotionVecEnv)
+    before, rows = venv.reset(), np.array([False, True])
+    venv.set_idle(rows)
+    rows[:] = True
+    after = venv.step(np.zeros((2, 3), np.float32))[0]
+    assert (after[:, :5] != before[:, :5]).any(axis=1).tolist() == [True, False]
+
+
+def test_ground_for_one_robot_alone_is_refused_as_the_batch_has_none() -> None:
+    venv = LocomotionVecEnv([cheetah] * 2)
+    venv.reset()
+    rough = {"perturbations": [{"kind": "terrain", "value": 0.2}]}
+    with pytest.raises(PerturbationError, match=r"use set_options\(\.\.\.\) and reset\(\)"):
+        venv.env_method("reset", options=rough, indices=0)
+
+
+def test_there_are_as_many_threads_as_are_asked_for_or_as_cores_that_may_be_used(monkeypatch) -> None:
+    from mujoco import batch
+
+    asked, make = [], batch.Batch
+
+    def recorded(model: Any, n: int, n_threads: int, **kwargs: Any) -> Any:
+        asked.append(n_threads)
+        return make(model, n, n_threads, **kwargs)
+
+    monkeypatch.setattr(batch, "Batch", recorded)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for n_threads in (None, 2):
+        LocomotionVecEnv([cheetah], n_threads)
+    assert asked == [3, 2]

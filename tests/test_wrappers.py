@@ -52,6 +52,12 @@ def test_the_rest_of_a_split_observation_keeps_its_key():
     check_wrapper({"sb3_plastic.wrappers.SplitObservation": {"n_last": 1}}, "config.yml")
 
 
+@pytest.mark.parametrize("n_last", [0, 4, 1.0])
+def test_a_split_observation_has_something_in_both_parts(n_last):
+    with pytest.raises(UserError, match="n_last must be a whole number at least 1 and below 4"):
+        SplitObservation(RandomEnv(BOX, BOX), n_last=n_last)
+
+
 def test_the_last_numbers_of_an_observation_get_a_key_and_keep_their_bounds():
     space = spaces.Box(np.float32([0, 1, 2]), np.float32([1, 3, 5]))
     env = SplitObservation(RandomEnv(space, BOX), n_last=1, key="truth")
@@ -185,6 +191,7 @@ def test_wires_act_in_units_of_half_the_control_range():
     env.reset()
     env.step(np.array([2.0, 9.0]))
     assert env.unwrapped.action == pytest.approx([2.0, -2.0])  # the command was clipped first
+    assert env.unwrapped.action.dtype == env.action_space.dtype
 
 
 def test_attributes_change_at_the_onset_and_come_back():
@@ -206,6 +213,7 @@ def test_attributes_change_at_the_onset_and_come_back():
         ({"wires": [[np.nan]]}, "wires is a matrix of finite numbers"),
         ({"attributes": {"mass": 1}}, "'mass'"),
         ({"attributes": ["g"]}, "attributes is a mapping"),
+        ({"at": -1}, "at must be a whole number at least 0"),
     ],
 )
 def test_changes_that_do_not_fit_are_refused(change, message):
@@ -217,3 +225,19 @@ def test_motors_without_bounds_cannot_be_plugged_in_anew():
     env = RandomEnv(BOX, spaces.Box(-np.inf, np.inf, (1,)))
     with pytest.raises(UserError, match="do not fit the action space"):
         MidRunChange(env, wires=[[-1]])
+
+
+def test_an_episode_begins_in_an_environment_that_is_unchanged_again():
+    class Placed(RandomEnv):
+        place = 0.0
+
+        def reset(self, **kwargs):
+            return super().reset(**kwargs)[0] * 0 + np.float32(self.place), {}
+
+    placed = Placed(BOX, BOX)
+    placed.place = 1.0
+    env = MidRunChange(placed, attributes={"place": 2.0})
+    for _ in range(2):
+        assert env.reset()[0].tolist() == [1.0] * 4
+        env.step(np.zeros(4, np.float32))
+        assert placed.place == 2.0

@@ -29,7 +29,14 @@ from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, 
 from sb3_plastic.safe.archives import NOT_NEEDED, UNREADABLE, is_pickled, read_member, unpickled
 from sb3_plastic.snn.config import SNNConfig
 
-EVALUATED = ("normalize", "policy_kwargs", "env_kwargs", "monitor_kwargs", "replay_buffer_kwargs")
+EVALUATED = (
+    "normalize",
+    "policy_kwargs",
+    "env_kwargs",
+    "monitor_kwargs",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+)
 """Entries of config.yml that RL Zoo evaluates if they are strings."""
 
 PACKAGES = {
@@ -174,6 +181,8 @@ def _add_zoo_files(found: Contents, beside: Path) -> None:
 def _check_config(found: Contents, config: Mapping[str, Any], where: str) -> None:
     """Note down strings that RL Zoo would evaluate to more than data, and wrappers that files may not name."""
     for name in EVALUATED:
+        if name == "replay_buffer_class" and str(config.get(name)).isidentifier():
+            continue  # HerReplayBuffer: a name alone runs nothing
         try:
             read_literal(config.get(name), where)
         except RefusedError as error:
@@ -241,9 +250,11 @@ def _digest(stamp: Any) -> Any:
 def _add_statistics(found: Contents, file: Path) -> None:
     found.files[file.name] = file
     try:
-        found.facts["normalised entries"] = sum(mean.size for mean in Normalization.load(file).mean.values())
+        entries = sum(mean.size for mean in Normalization.load(file).mean.values())
     except RefusedError as error:
         found.code[file.name] = error.what
+    else:
+        found.facts.setdefault("normalised entries", entries)  # of the first, which the other commands read
 
 
 def _tensors(path: Path, code: dict[str, str]) -> dict[str, Tensor]:

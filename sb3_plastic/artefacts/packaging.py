@@ -166,11 +166,11 @@ def _put_model(
             path = export_model(path, exported, vec_normalize, env, algo, trust)
         load_model(path)  # refuses one that is damaged
         files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
-        if is_taken(folder) and not (folder / files[0]).is_file():
+        if is_taken(folder) and not (folder / files[1]).is_file():  # many a folder has a config.json
             raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
         for stale in (CARD, RESULTS, VIDEO) if (folder / RESULTS).is_file() else ():
             (folder / stale).unlink(missing_ok=True)  # the card must never be that of another model
-        for name in files:
+        for name in reversed(files):  # tensors before the configuration that holds their checksum
             replace_file(folder / name, (path / name).read_bytes())
 
 

@@ -59,7 +59,7 @@ class LocomotionVecEnv(DummyVecEnv):
         _check_alike(self.robots)
         self._functions = FUNCTIONS[self.robots[0].robot_name]
         self._limits = np.array([_time_limit(env) for env in self.envs])
-        self._monitors = [_find(env, Monitor) for env in self.envs]
+        self._monitors = [_found(env, Monitor) for env in self.envs]
         self._contacts = self._functions.needs_contacts(self.robots[0])
         self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
         self._rewards: list[list[float]] = [[] for _ in range(self.num_envs)]
@@ -202,18 +202,16 @@ class LocomotionVecEnv(DummyVecEnv):
         return infos
 
     def _record(self, i: int, terminated: bool, truncated: bool, info: dict[str, Any]) -> None:
-        """Let the Monitor itself write the episode: it is shown the last step of an environment that has just ended."""
-        monitor = self._monitors[i]
-        if monitor is None:
-            return
+        """Let Monitors write the episode: they are shown the last step of an environment that has just ended."""
         *earlier, last = self._rewards[i]
-        monitor.rewards = earlier
-        monitor.total_steps += len(earlier)
-        inner, monitor.env = monitor.env, _LastStep((None, last, terminated, truncated, info))
-        try:
-            monitor.step(None)
-        finally:
-            monitor.env = inner
+        for monitor in self._monitors[i]:
+            monitor.rewards = [*earlier]
+            monitor.total_steps += len(earlier)
+            inner, monitor.env = monitor.env, _LastStep((None, last, terminated, truncated, info))
+            try:
+                monitor.step(None)
+            finally:
+                monitor.env = inner
 
     # -- between the environments and the batch ----------------------------------------------------------------------
 
@@ -349,12 +347,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _find(env: Any, wrapper: type) -> Any:
+def _found(env: Any, wrapper: type) -> list[Any]:
+    """All wrappers of a kind, the innermost first."""
+    found: list[Any] = []
     while isinstance(env, gym.Wrapper):
-        if isinstance(env, wrapper):
-            return env
+        found = [env, *found] if isinstance(env, wrapper) else found
         env = env.env
-    return None
+    return found
 
 
 def _unwrap(env: Any, i: int) -> PerturbableEnv:
@@ -392,5 +391,4 @@ def _check_alike(robots: Sequence[Any]) -> None:
 
 
 def _time_limit(env: Any) -> float:
-    limit = _find(env, TimeLimit)
-    return np.inf if limit is None else limit._max_episode_steps
+    return min((limit._max_episode_steps for limit in _found(env, TimeLimit)), default=np.inf)
