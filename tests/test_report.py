@@ -82,6 +82,11 @@ def results(evaluations):
 
 
 @pytest.fixture(scope="module")
+def onsets(results):
+    return read_onsets(results, ROBOT)
+
+
+@pytest.fixture(scope="module")
 def report(evaluations, tmp_path_factory):
     """The report of all of them, through the command line."""
     out = tmp_path_factory.mktemp("out") / "report"
@@ -355,7 +360,7 @@ class TestTables:
         assert row["plateau, intact"] > row["plateau, frozen"] + 0.2
         assert table.loc[("rigid", "extrap2"), "net gain"] == "0.00 [0.00, 0.00]"
 
-    def test_the_sham_is_no_scenario(self, results):
+    def test_the_sham_is_no_scenario(self, results, onsets):
         assert set(results.sham["scenario"]) == {"nda-v1/nominal/sham"}
         assert not results.records["scenario"].isin(results.sham["scenario"]).any()
         tables = [table(results, ROBOT, p) for table in (headline, against) for p in ("static", "onset")]
@@ -363,11 +368,9 @@ class TestTables:
         row = controls(results, ROBOT).set_index(["agent", "split"]).loc["rigid", "sham"]
         assert (row["net gain"], row["raw gain"]) == ("–", "0.00 [0.00, 0.00]")  # noqa: RUF001
         drawn = [agents, gallery, scenario_gains]
-        titles = [
-            axes.get_title() for draw in drawn for axes in draw(read_onsets(results, ROBOT), looks(results, ROBOT)).axes
-        ]
+        titles = [axes.get_title() for draw in drawn for axes in draw(onsets, looks(results, ROBOT)).axes]
         assert not [title for title in titles if "sham" in title]
-        assert gain(read_onsets(results, ROBOT), looks(results, ROBOT)).axes[4].get_title() == SHAM_TITLE
+        assert gain(onsets, looks(results, ROBOT)).axes[4].get_title() == SHAM_TITLE
 
     def test_who_broke_while_frozen_has_no_gain(self, pair):
         records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
@@ -411,15 +414,14 @@ class TestTables:
 
 
 class TestCurves:
-    def test_the_gallery_has_a_panel_for_each_scenario_with_the_frozen_model_beside_the_intact_one(self, results):
-        axes = [a for a in gallery(read_onsets(results, ROBOT), looks(results, ROBOT)).axes if a.get_visible()]
+    def test_the_gallery_has_a_panel_for_each_scenario_with_the_frozen_model_beside_it(self, results, onsets):
+        axes = [a for a in gallery(onsets, looks(results, ROBOT)).axes if a.get_visible()]
         assert len(axes) == 14
         assert {line.get_label() for line in axes[0].lines if "_" not in line.get_label()} == {
             *("adapting", "rigid", "static", "oracle", "adapting, frozen", "rigid, frozen")
         }
 
-    def test_the_gain_is_that_of_the_policy_that_was_made(self, results):
-        onsets = read_onsets(results, ROBOT)
+    def test_the_gain_is_that_of_the_policy_that_was_made(self, results, onsets):
         (found,) = [
             o for o in onsets if (o.label, o.train_seed, o.scenario) == ("adapting", 0, "nda-v1/extrap1/mass/onset")
         ]
@@ -431,8 +433,8 @@ class TestCurves:
         assert found.fast_weights["intact"].shape == (24, 2)
         assert found.episodes == 4
 
-    def test_episodes_that_broke_under_any_control_are_left_out(self, results):
-        episodes = {o.episodes for o in read_onsets(results, ROBOT) if "slope" in o.scenario and o.label == "adapting"}
+    def test_episodes_that_broke_under_any_control_are_left_out(self, results, onsets):
+        episodes = {o.episodes for o in onsets if "slope" in o.scenario and o.label == "adapting"}
         assert episodes == {3}
 
     def test_events_are_estimated_for_each_seed_and_right_censored(self):
@@ -444,8 +446,8 @@ class TestCurves:
         assert found.mean[:3].tolist() == [1, 0.75, 0.75]
         assert np.isnan(found.mean[3])
 
-    def test_lines_are_broken_at_the_onset(self, results):
-        axes = gain(read_onsets(results, ROBOT), looks(results, ROBOT)).axes[0]
+    def test_lines_are_broken_at_the_onset(self, results, onsets):
+        axes = gain(onsets, looks(results, ROBOT)).axes[0]
         spans = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) > 2]
         assert all((x < 0).all() or (x > 0).all() for x in spans)
 
@@ -655,8 +657,8 @@ def lines_of(axes):
     return {names[line.get_color()]: line for line in curves}
 
 
-def test_each_control_is_drawn_under_its_own_name(results):
-    axes = adaptation(read_onsets(results, ROBOT), "adapting", "oracle").axes
+def test_each_control_is_drawn_under_its_own_name(results, onsets):
+    axes = adaptation(onsets, "adapting", "oracle").axes
     (hard,) = (a for a in axes if a.get_title() == "extrap2")
     ends = {name: line.get_ydata()[-1] for name, line in lines_of(hard).items()}
     assert set(ends) == {"intact", "frozen at the onset", "zeroed at the onset", "plasticity off", "oracle"}

@@ -341,7 +341,7 @@ def _drawn(figure: Figure, name: str) -> dict[str, bytes]:
 def _lay_out(figure: Figure, dpi: float) -> None:
     """Put all in its place, once: `savefig` would draw the whole figure for it, each time."""
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if figure.axes and engine is not None:
         figure.set_dpi(dpi)
         engine.execute(figure)
         figure.set_layout_engine(None)
