@@ -232,3 +232,17 @@ def test_stretches_that_are_too_short_and_robots_that_stand_have_no_measure():
     f, g = pieces((2, 300), (1.8, 700))[None], pieces((2, 300), (1, 700))[None]
     assert np.isnan(gain_curve(f, g, np.array([60]))).all()
     assert np.isnan(gain_curve(0.01 * f, 0.01 * g, np.array([300]))).all()
+
+
+def test_who_is_frozen_gains_nothing_over_itself():
+    intact, frozen = (Cell("onset", "mass", control, "extrap1", "mass", 2) for control in ("intact", "frozen_at_onset"))
+    traces = {intact: make_trace(np.full((1, 500), 5.0), 300), frozen: make_trace(np.full((1, 500), 4.0), 300)}
+    gains = records_of(traces, {}).set_index("control").adaptation_gain
+    assert gains["intact"] == pytest.approx(0.2)
+    assert np.isnan(gains["frozen_at_onset"])
+
+
+def test_an_episode_whose_simulation_broke_has_not_survived():
+    trace = make_trace(np.full((2, 500), 5.0), -1, unstable=np.array([False, True]))
+    cell = Cell("static", "nominal", "intact", "nominal", "none", 0)
+    assert records_of({cell: trace}, {}).survived.tolist() == [1, 0]

@@ -61,6 +61,13 @@ def test_quantised_weights_are_steps_of_the_largest() -> None:
     torch.testing.assert_close(one.weights * 3, torch.tensor([[-3.0, 1, 2], [0, 0, 3]], dtype=torch.float64))
 
 
+def test_the_steps_of_quantised_weights_are_those_of_each_layers_largest() -> None:
+    layers = [layer([[-1.0, 0.3]]), layer([[30.0, -8.0]])]
+    quantise(layers, bits=3)  # steps of 1 / 3, and of 10
+    assert layers[0].weights.tolist() == [pytest.approx([-1, 1 / 3])]
+    assert layers[1].weights.tolist() == [pytest.approx([30, -10])]
+
+
 def test_weight_noise_is_in_proportion_to_each_weight() -> None:
     one = layer(np.tile([0.0, 1.0, -4.0], (4000, 1)).tolist())
     add_weight_noise([one], 0.2, RNG(0))

@@ -26,9 +26,9 @@ from sb3_plastic.artefacts import enjoying
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training
-from sb3_plastic.evaluation.film import STRIP, Shot, compose, find_onset, shoot
+from sb3_plastic.evaluation.film import RED, STRIP, Shot, compose, find_onset, shoot
 from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
-from sb3_plastic.evaluation.film_layer import HEIGHT, Belief, shown_hypothesis
+from sb3_plastic.evaluation.film_layer import HEIGHT, NEGATIVE, TITLE, Belief, plot_width, shown_hypothesis
 from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.export import load_policy
@@ -180,6 +180,18 @@ def test_models_of_one_name_are_seen_beside_each_other(capsys) -> None:
         assert shown.size == (960, 480 + STRIP)
 
 
+def test_a_number_in_the_name_of_a_folder_is_no_suffix(monkeypatch) -> None:
+    model, seen = PPO("MlpPolicy", "InvertedPendulum-v5"), []
+    for name in ("hebb-0.1", "hebb-0.5"):
+        Path(name).mkdir()
+        model.save(f"{name}/p.zip")
+    monkeypatch.setattr("sb3_plastic.evaluation.film.shoot_all", lambda arms, *_, **__: seen.extend(arms) or 1 / 0)
+    argv = ["record", "--model", "hebb-0.1", "hebb-0.5", "--env", "InvertedPendulum-v5", "--output", "p.png"]
+    with pytest.raises(ZeroDivisionError):
+        cli.main(argv)
+    assert seen == ["hebb-0.1", "hebb-0.5"]
+
+
 def test_a_model_of_rough_ground_is_filmed_on_it_and_on_level_ground() -> None:
     trained = TrainedIn(CHEETAH, {"scenario": "nda-v1/novel/terrain"})
     model = PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8, policy_kwargs={"net_arch": [2]})
@@ -211,6 +223,18 @@ def test_the_hypothesis_that_acts_most_is_shown() -> None:
     acting = ["nominal", "nominal", "wires", "motors", "wires", "late_1"]
     assert shown_hypothesis([Belief(name, estimates) for name in acting]) == "wires"
     assert shown_hypothesis([Belief("nominal", estimates)]) == "motors"
+
+
+def test_what_an_agent_that_fell_believed_ends_where_its_speed_does() -> None:
+    beliefs = [Belief("motors", {"motors": (np.full(2, 0.5), np.full(2, 0.1))}) for _ in range(5)]
+    fallen = [shot(1.0, t - 2)._replace(belief=belief) for t, belief in enumerate(beliefs)]
+    (*_, last) = compose({"a": fallen, "b": [shot(1.0, t - 2) for t in range(20)]}, first=0)
+    ribbon = last[40 + STRIP + TITLE + 2, : plot_width(120)]
+    coloured = np.flatnonzero((ribbon != 255).any(-1))
+    assert coloured.max() == pytest.approx(len(ribbon) * 5 / 20, abs=2)
+    onset = np.flatnonzero((last[-20, : plot_width(120)] == NEGATIVE).all(-1))
+    speed = np.flatnonzero((last[40 + STRIP // 2, : plot_width(120)] == RED).all(-1))
+    assert onset.mean() == pytest.approx(speed.mean(), abs=1), "one moment, one place"
 
 
 def test_enjoy_plays_an_adaptive_policy(capsys, adaptive) -> None:

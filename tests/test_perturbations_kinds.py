@@ -66,6 +66,11 @@ def test_payloads_are_fractions_of_the_nominal_mass_and_add_up() -> None:
     assert env.model.body_mass.sum() == pytest.approx(1.75 * env.robot.nominal["body_mass"].sum())
 
 
+def test_slippery_ground_slides_and_turns_and_rolls_as_before() -> None:
+    env = begun("Ant", {"kind": "friction", "value": 0.3})
+    np.testing.assert_allclose(env.model.geom_friction, env.robot.nominal["geom_friction"] * [0.3, 1, 1])
+
+
 def test_a_range_of_motion_shrinks_about_its_middle() -> None:
     env = begun("HalfCheetah", {"kind": "joint_range", "value": 0.5, "target": "bthigh"})
     np.testing.assert_allclose(env.model.joint("bthigh").range, [0.265 - 0.3925, 0.265 + 0.3925])

@@ -140,3 +140,10 @@ def test_the_nominal_forward_reward_that_is_logged_is_that_of_training_episodes(
     nominal = records[(records.split == "nominal") & (records.control == "intact")]
     longer = nominal.assign(protocol="horizon", steps=3000, forward_reward=3 * nominal.forward_reward)
     assert adaptation_scalars(pd.concat([records, longer]))["nominal"] == adaptation_scalars(records)["nominal"]
+
+
+def test_the_speed_kept_that_is_logged_is_the_interquartile_mean_over_scenarios():
+    lost = {"a": 0.1, "b": 0.2, "c": 0.4, "d": 2.0}
+    others = dict(before=1.0, fell=0, drop=0.5, plateau=0.5)
+    rows = [gain(name, 0.0, regret=regret, **others) for name, regret in lost.items()]
+    assert adaptation_scalars(pd.DataFrame([episode("nominal", 1000.0), *rows]))["kept"] == pytest.approx(0.7)

@@ -32,7 +32,8 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end():
 def test_cvar_is_the_mean_of_the_worst_tenth_and_at_least_of_one():
     assert cvar(np.arange(20.0)) == 0.5
     assert cvar(np.array([3.0, 1, 2])) == 1
-    assert cvar(np.arange(30.0)) == 1  # of the worst three, whatever 0.1 * 30 rounds to
+    assert cvar(np.arange(30.0)) == 1  # of the worst three
+    assert cvar(np.arange(100.0), 0.07) == 3  # of the worst seven, though 0.07 * 100 is 7.000000000000001
     assert worst(np.array([3.0, np.nan, 2])) == 2
     with pytest.raises(ValueError, match=r"0\.1 is the worst tenth"):
         cvar(X, 10)

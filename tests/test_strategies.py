@@ -160,6 +160,17 @@ def test_a_strategy_goes_on_from_its_state_bit_for_bit(name, optimizer, tmp_path
     assert not torch.equal(half.mean, other.mean)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "clipup"])
+def test_a_strategy_that_has_taken_over_a_state_shares_no_memory_with_the_one_that_gave_it(optimizer):
+    giver, taker = (make("openai_es", population_size=4, optimizer=optimizer) for _ in range(2))
+    evolve(giver, lambda x: x.sum(1), 1)
+    taker.load_state_dict(giver.state_dict())
+    memory = {name: value.clone() for name, value in giver.optimizer.state_dict()["state"][0].items()}
+    evolve(taker, lambda x: -x.sum(1), 1)
+    kept = giver.optimizer.state_dict()["state"][0]
+    assert all(torch.equal(kept[name], value) for name, value in memory.items())
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

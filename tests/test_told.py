@@ -104,6 +104,17 @@ def test_a_scenario_is_admitted_where_the_oracle_leads_the_best_of_the_others_by
     np.testing.assert_allclose(table.lead, [0.3, 0.29, 6.0])
 
 
+def test_other_protocols_other_controls_and_simulations_that_broke_admit_nothing() -> None:
+    row = dict(label="x", protocol="static", control="intact", scenario="a", steps=100, unstable=0, forward_reward=100)
+    asked = pd.DataFrame([row])
+    for other in (dict(protocol="lifetime"), dict(control="off"), dict(unstable=1)):
+        told = pd.DataFrame([row, {**row, "forward_reward": 900, **other}])
+        assert admission(told, [asked]).lead.tolist() == [0.0]
+    off = pd.DataFrame([row, {**row, "control": "off", "forward_reward": 50}])
+    assert admission(asked, [off]).lead.tolist() == [0.0]
+    assert admission(off, [off], "off").told.tolist() == [0.5]
+
+
 def test_the_script_tabulates_what_is_admitted(capsys) -> None:
     # One short episode says nothing about the tasks, but all of the path is run.
     agents = ROOT / "docs/results/learning/agents/plastic_ppo"

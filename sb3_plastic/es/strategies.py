@@ -7,6 +7,7 @@ function that makes one, and add it to ``STRATEGIES``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, Protocol
 
 import numpy as np
@@ -190,10 +191,9 @@ class MirroredSearch:
         with torch.no_grad():
             self.mean.copy_(state["mean"])
         self.sigma = state["sigma"].to(self.mean, copy=True)
-        # Its memory alone: its settings are those that this search was given.
-        self.optimizer.load_state_dict(
-            state["optimizer"] | {"param_groups": self.optimizer.state_dict()["param_groups"]}
-        )
+        # Its memory alone: its settings are those that this search was given. A copy: torch would share its tensors.
+        memory = deepcopy(state["optimizer"]["state"])
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": memory})
 
 
 def check_sigma(sigma: float) -> None:

@@ -256,7 +256,7 @@ class _Film(NamedTuple):
 def _compose_one(film: _Film, t: int) -> Frame:
     from PIL import Image, ImageDraw, ImageFont
 
-    first, _, every = film.times
+    first, end, every = film.times
     height, width = film.blank.shape[:2]
     panels = [beliefs for beliefs in film.beliefs.values() if beliefs]
     sheet = Image.new("RGB", (width * len(film.shots), height + STRIP + PANEL * len(panels)), "white")
@@ -279,7 +279,7 @@ def _compose_one(film: _Film, t: int) -> Frame:
     _draw_curves(draw, film, t, (plot_width(full) if panels else full, height))
     onset = None if film.onset is None else film.onset - first
     for i, beliefs in enumerate(panels):
-        draw_panel(draw, beliefs, t - first, (0, height + STRIP + i * PANEL, full), onset)
+        draw_panel(draw, beliefs, t - first, (0, height + STRIP + i * PANEL, full), onset, end - first)
     return np.asarray(sheet)
 
 

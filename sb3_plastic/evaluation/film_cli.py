@@ -128,13 +128,13 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
     for path in args.model:
         model, algorithm = load_model(path, trust=args.trust)
         trained = find_training(model_file(path), ModelSettings(env=args.env, trust=args.trust))
-        stem = path.absolute().stem  # that of the folder `.`, too
+        called = path.absolute().name.removesuffix(".zip")  # the folder `.` has a name, too; `hebb-0.5` no suffix
         if len(args.model) > 1:
-            name = stem if stem not in arms else str(path)
+            name = called if called not in arms else str(path)
             arms[name] = Player(model), trained
             continue
         plastic = bool(controls_of(model))
-        name = "adaptive" if algorithm == "adaptive" else "intact" if plastic else stem
+        name = "adaptive" if algorithm == "adaptive" else "intact" if plastic else called
         arms[name] = Player(model), trained
         if plastic and scenario is not None:
             arms["frozen"] = Player(model, "frozen_at_onset"), trained

@@ -75,7 +75,9 @@ def plot_width(width: int) -> int:
     return width - min(HEIGHT, width // 2) - 4
 
 
-def draw_panel(draw: Any, beliefs: Sequence[Belief], now: int, box: tuple[int, int, int], onset: int | None) -> None:
+def draw_panel(
+    draw: Any, beliefs: Sequence[Belief], now: int, box: tuple[int, int, int], onset: int | None, length: int
+) -> None:
     """
     Draw the panel of one agent.
 
@@ -84,6 +86,7 @@ def draw_panel(draw: Any, beliefs: Sequence[Belief], now: int, box: tuple[int, i
     :param now: index of the present step; past its end, the last one counts
     :param box: left, top and width in pixels
     :param onset: index of the first perturbed step, None if it is not filmed
+    :param length: of the film, in steps: an agent that falls has fewer beliefs, and they end where its speed does
     """
     left, top, width = box
     name = shown_hypothesis(beliefs)
@@ -98,11 +101,11 @@ def draw_panel(draw: Any, beliefs: Sequence[Belief], now: int, box: tuple[int, i
     wide = plot_width(width)
     draw.text((left + wide - 4 - draw.textlength(said, font), top), said, _colour(acting, names), font)
     plot = left, top + TITLE + RIBBON + 2, wide, HEIGHT - TITLE - RIBBON - 4
-    step = plot[2] / max(len(beliefs), 1)
+    step = plot[2] / length
     for t, belief in enumerate(beliefs[:until]):
         x = left + t * step
         draw.rectangle((x, top + TITLE, x + step, top + TITLE + RIBBON - 1), fill=_colour(belief.acting, names))
-    _draw_means(draw, [belief.estimates[name] for belief in beliefs], until, plot, onset)
+    _draw_means(draw, [belief.estimates[name] for belief in beliefs], until, plot, (onset, length))
     mean, std = beliefs[until - 1].estimates[name]
     n = round(len(mean) ** 0.5)
     square = left + wide + 4, top + 3, width - wide - 6
@@ -127,12 +130,12 @@ def _draw_means(
     estimates: Sequence[tuple[Array, Array]],
     until: int,
     plot: tuple[int, int, int, int],
-    onset: int | None,
+    times: tuple[int | None, int],
 ) -> None:
-    left, top, width, height = plot
+    (left, top, width, height), (onset, length) = plot, times
     means, stds = (np.array(arrays) for arrays in zip(*estimates, strict=True))  # [T, n] each
     low, high = min(-1.2, float(means.min())), max(1.2, float(means.max()))
-    x = left + np.arange(len(means)) * (width - 1) / max(len(means) - 1, 1)
+    x = left + np.arange(len(means)) * (width - 1) / max(length - 1, 1)
 
     def y(values: Array) -> Array:
         return top + (high - np.clip(values, low, high)) / (high - low) * (height - 1)

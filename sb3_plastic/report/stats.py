@@ -35,7 +35,7 @@ def cvar(scores: Array, fraction: float = 0.1) -> float:
     if not 0 < fraction <= 1:
         raise UserError(f"fraction must be in (0, 1], got {fraction}: 0.1 is the worst tenth.")
     x = np.sort(valid(scores))
-    # Rounding first: .1 * 30 is 3.0000000000000004, whose ceiling is 4.
+    # Rounding first: .07 * 100 is 7.000000000000001, whose ceiling is 8.
     return float(x[: int(np.ceil(round(fraction * len(x), 9)))].mean()) if len(x) else float("nan")
 
 
