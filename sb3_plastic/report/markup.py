@@ -34,7 +34,7 @@ def safe(text: str) -> str:
     """
     Text as Markdown. What a renderer takes for HTML, for a link elsewhere or for an unclosed code is escaped.
 
-    :param text: likewise
+    :param text: as for :func:`inline`
     """
     parts = _parts(text)
     for i, part in enumerate(parts):
