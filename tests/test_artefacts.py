@@ -403,6 +403,7 @@ EVALUATED = (
     "replay_buffer_class",
     "replay_buffer_kwargs",
 )
+"""What `eval` gets in RL Zoo's exp_manager.py, not what `inspect` looks at: of that an entry may be missing."""
 
 
 @pytest.mark.parametrize("name", EVALUATED)
