@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.responsibility import against_nominal
@@ -47,6 +48,15 @@ class Bank:
         self.said = np.zeros((4, *self.learned.shape))
         self.said[TRACES] = [s.surprise for s in synapses], [s.noise for s in synapses]
         self._part: tuple[Array, Transition] | None = None
+        self._judge_fixed()
+
+    def _judge_fixed(self) -> None:
+        """Those that have nothing to learn: they differ by their delays alone, and are judged at once, everywhere."""
+        fixed = [k for k, hypothesis in enumerate(self.hypotheses) if hypothesis.fixed]
+        p = self.t.expected
+        commands = self.t.commands.take([self.hypotheses[k].delay for k in fixed], 1)
+        e = (self.t.y - p.f)[:, None] - commands @ p.B.transpose(0, 2, 1)
+        kernels.judge(self.said, np.array(fixed), e, p.R, self.noise)
 
     def learn(self, k: int, rows: Array) -> None:
         """
@@ -56,6 +66,9 @@ class Bank:
         :param rows: where, indices
         """
         if not len(rows):
+            return
+        self.learned[k, rows] = True
+        if self.hypotheses[k].fixed:
             return
         if self._part is None or rows.tobytes() != self._part[0].tobytes():
             self._part = rows, rows_of(self.t, rows)
@@ -67,7 +80,6 @@ class Bank:
         said = part.surprise, part.noise, likelihood, -0.5 * (e * e / t.expected.R).sum(1)
         for place, values in zip(self.said[:, k], said, strict=True):
             place[rows] = values
-        self.learned[k, rows] = True
         if not everywhere:
             mean, covariance = before.mean.copy(), before.covariance.copy()
             mean[rows], covariance[rows] = part.mean, part.covariance

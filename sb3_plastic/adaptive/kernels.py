@@ -43,9 +43,10 @@ def learn(
     """As :func:`sb3_plastic.adaptive.synapses.learn`; arguments and result are the same."""
     check_shapes(synapses, e, H, R)
     if not H.shape[2]:
-        surprise, noise, likelihood = synapses.surprise.copy(), synapses.noise.copy(), np.empty(len(e))
-        _judge(surprise, noise, likelihood, common_noise, e, R)
-        return synapses._replace(surprise=surprise, noise=noise), likelihood
+        said = np.empty((4, 1, len(e)))
+        said[:2, 0] = synapses.surprise, synapses.noise
+        judge(said, np.zeros(1, np.int64), e[:, None], R, common_noise)
+        return synapses._replace(surprise=said[0, 0], noise=said[1, 0]), said[2, 0]
     after = Synapses(*(x.astype(np.float64) for x in synapses))  # copies, changed below
     e, H, R = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, H, R))
     likelihood, inflation = np.empty(len(e)), np.empty(after.mean.shape[1])
@@ -61,29 +62,49 @@ def learn(
     return after, likelihood
 
 
+def judge(said: Array, of: Array, e: Array, R: Array, common_noise: Array) -> None:
+    """
+    The same of hypotheses without synapses: nothing is to be learned.
+
+    :param said: surprise, expected noise, log-likelihood, and ``-1/2 sum e^2 / R`` of all K hypotheses, [4, K, B]. The
+        first two are before the step; all are changed of those that are judged
+    :param of: which are judged, indices [K']
+    :param e: their innovations [B, K', C]
+    :param R: variance of each component, [B, C]
+    :param common_noise: as for :func:`learn`, [B]
+    """
+    e, R = (np.ascontiguousarray(x, dtype=np.float64) for x in (e, R))
+    _judge(said, of, e, R, common_noise)
+
+
 @compiled
-def _judge(surprise: Array, noise: Array, likelihood: Array, common_noise: Array, e: Array, R: Array) -> None:
-    """The same without synapses: nothing is to be learned."""
-    n_envs, C = e.shape
-    squares = np.empty(C)
+def _judge(said: Array, of: Array, e: Array, R: Array, common_noise: Array) -> None:
+    n_envs, n, C = e.shape
+    inverse, squares = np.empty(C), np.empty(C)
     for b in range(n_envs):
-        logs, product, total, bounded = 0.0, 1.0, 0.0, 0.0
+        logs, product, raised = 0.0, 1.0, common_noise[b]
         for i in range(C):
-            squares[i] = e[b, i] * e[b, i] / R[b, i]
-            total += squares[i]
-            bounded += min(squares[i], NIS_BOUND)
+            inverse[i] = 1 / R[b, i]
             product *= R[b, i]
             if i % 4 == 3:  # a logarithm costs as much as all else
                 logs += np.log(product)
                 product = 1.0
-        logs += np.log(product)
-        noise[b] = 0.95 * noise[b] + 0.05 * bounded / C
-        if noise[b] > 1.0:
-            bounded = 0.0
+        logs += np.log(product) + C * np.log(raised)
+        for j in range(n):
+            k, total, bounded = of[j], 0.0, 0.0
             for i in range(C):
-                bounded += min(squares[i] / noise[b], NIS_BOUND)
-        surprise[b] = 0.5 * surprise[b] + 0.5 * bounded / C
-        likelihood[b] = -0.5 * (total / common_noise[b] + logs + C * np.log(common_noise[b]))
+                squares[i] = e[b, j, i] * e[b, j, i] * inverse[i]
+                total += squares[i]
+                bounded += min(squares[i], NIS_BOUND)
+            noise = 0.95 * said[1, k, b] + 0.05 * bounded / C
+            if noise > 1.0:
+                bounded = 0.0
+                for i in range(C):
+                    bounded += min(squares[i] / noise, NIS_BOUND)
+            said[0, k, b] = 0.5 * said[0, k, b] + 0.5 * bounded / C
+            said[1, k, b] = noise
+            said[2, k, b] = -0.5 * (total / raised + logs)
+            said[3, k, b] = -0.5 * total
 
 
 @compiled

@@ -111,7 +111,7 @@ class AdaptiveLayer:
         self.watchful = [k for k, h in enumerate(self.hypotheses) if h.watchful]
         self.is_watched = np.array([k == 0 or h.watchful for k, h in enumerate(self.hypotheses)])
         self.signs = signs_of(model.n_motors)
-        self.n_commands = 1 + max((getattr(h, "delay", 0) for h in self.hypotheses), default=0)
+        self.n_commands = 1 + max(h.delay for h in self.hypotheses)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
 
     def _sizes(self) -> Sizes:

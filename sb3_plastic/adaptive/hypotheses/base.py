@@ -7,6 +7,7 @@ command brings about what the actor intends (``decode``). It has no state: synap
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,11 +74,20 @@ class Hypothesis:
     """What its gain takes the forward model's variance for, as a multiple."""
     watchful = False
     """Whether it learns in the dead zone, too, where nominal or a watchful one acts. It should be cheap."""
+    delay = 0
+    """Steps after which a command arrives."""
     case_of: str | None = None
     """A more general hypothesis, if it is a case of one: what hints at that hints at it."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
+
+    @cached_property
+    def fixed(self) -> bool:
+        """Whether it has nothing to learn, and predicts as nominal does, but for its delay."""
+        kind = type(self)
+        as_here = kind.innovation is Hypothesis.innovation and kind.learn is Hypothesis.learn
+        return as_here and not len(self.start())
 
     def start(self) -> Array:
         """Means at the start, [n]: those of a nominal robot."""
@@ -99,7 +109,7 @@ class Hypothesis:
         :return: innovation e [B, C], and H = -de/dm [B, C, n]
         """
         p = t.expected
-        return t.y - p.f - (p.B @ t.commands[:, 0, :, None])[..., 0], np.zeros((*t.y.shape, 0))
+        return t.y - p.f - (p.B @ t.commands[:, self.delay, :, None])[..., 0], np.zeros((*t.y.shape, 0))
 
     def jump(self, mean: Array, t: Transition, e: Array) -> Array | None:
         """

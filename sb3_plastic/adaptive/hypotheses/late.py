@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes, Transition
+from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Sizes
 from sb3_plastic.adaptive.predictor import Predictor
 
 BLURRED = 0.35
@@ -30,12 +30,6 @@ class Late(Hypothesis):
         self.delay = delay
         self.name = f"late_{delay}"
         self.blurred = np.flatnonzero(sizes.unexplained > BLURRED)
-
-    def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
-        """As the nominal one, with the command of ``delay`` steps before."""
-        p = t.expected
-        e = t.y - p.f - (p.B @ t.commands[:, self.delay, :, None])[..., 0]
-        return e, np.zeros((*t.y.shape, 0))
 
     def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """The observation after the commands that are still on their way."""
