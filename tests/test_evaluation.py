@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonito
 from stray_lines import stray_lines
 
 from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
+from sb3_plastic.adaptive import AdaptivePolicy as LayeredPolicy
 from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
@@ -517,6 +518,24 @@ def test_episodes_that_lie_in_the_file_of_others_are_refused(static_model, tmp_p
     other.write_bytes(one.read_bytes())
     with pytest.raises(DamagedError, match="it holds episodes of nda-v1/"):
         evaluate_adaptation(static_model, out=tmp_path, **settings)
+
+
+def test_results_of_one_model_in_memory_are_not_taken_for_those_of_another(tmp_path):
+    layered = LayeredPolicy.load(Path(__file__).parents[1] / "docs" / "results" / "adaptive" / "HalfCheetah-v5")
+    settings = dict(env=CHEETAH, scenarios=["nominal"], protocols="static", controls=("intact",), steps=5, episodes=1)
+    evaluate_adaptation(layered, out=tmp_path / "layered", **settings)
+    evaluate_adaptation(layered, out=tmp_path / "layered", **settings)  # goes on
+    for other in (layered.with_hypotheses("motors"), layered.prepared(frozen=True), layered.prepared(False, True)):
+        with pytest.raises(UserError, match="results of other settings"):
+            evaluate_adaptation(other, out=tmp_path / "layered", **settings)
+
+    class Still:
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return np.zeros((len(observation), 6), np.float32), None
+
+    evaluate_adaptation(Still(), out=tmp_path / "plain", **settings)
+    with pytest.raises(UserError, match="a model in memory without parameters cannot be told from another"):
+        evaluate_adaptation(Still(), out=tmp_path / "plain", **settings)
 
 
 @pytest.mark.parametrize("name", ["value_net.bias", "log_std"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +114,7 @@ def checksum_of_model(model: Any, path: Path | None) -> str | None:
     """
     Checksum of a model.
 
-    :param model: whose parameters are summed where there is no file
+    :param model: whose parameters are summed where there is no file, and how its layer learns, if it has one
     :param path: its file or folder
     :return: None of a model without parameters
     """
@@ -120,10 +122,16 @@ def checksum_of_model(model: Any, path: Path | None) -> str | None:
         config = ADAPTIVE_CONFIG if is_adaptive_folder(path) else CONFIG
         file = path / config if path.is_dir() else path  # the configuration holds the checksums of all else
         return hashlib.sha256(file.read_bytes()).hexdigest()
+    if isinstance(model, AdaptivePolicy):
+        of_agent = checksum_of_model(model.agent, None)
+        about = [of_agent, asdict(model.layer.settings), model.lifetime, model.is_frozen]
+        return None if of_agent is None else _digest(model.layer.model, json.dumps(about, sort_keys=True))
     policy = getattr(model, "policy", None)
-    if not isinstance(policy, torch.nn.Module):
-        return None
-    digest = hashlib.sha256()
-    for name, tensor in policy.state_dict().items():
+    return _digest(policy) if isinstance(policy, torch.nn.Module) else None
+
+
+def _digest(module: torch.nn.Module, about: str = "") -> str:
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in module.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -84,7 +84,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
 
     :param folder: the results folder
     :param settings: as :func:`settings_of` returns them
-    :raises UserError: if it holds results of other settings, or something else
+    :raises UserError: if it holds results of other settings, or perhaps of another model, or something else
     """
     file = folder / SETTINGS
     if not file.is_file():
@@ -100,6 +100,11 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
             f"{folder} holds results of other settings, which must not be mixed:\n"
             + "\n".join(lines)
             + "\nChoose another folder, or delete this one."
+        )
+    if settings["model_sha256"] is None:
+        raise UserError(
+            f"{folder} holds results already, and a model in memory without parameters cannot be told from another. "
+            "Choose another folder, or delete this one."
         )
 
 
