@@ -17,7 +17,7 @@ import numpy as np
 
 from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
-from sb3_plastic.adaptive.files import AGENT
+from sb3_plastic.adaptive.files import check_folder
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
@@ -26,7 +26,6 @@ from sb3_plastic.evaluation.arguments import add_model, check_out, model_setting
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.export import policy_to_plain
-from sb3_plastic.export.folder import check_folder
 from sb3_plastic.progress import is_wanted
 
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     steps = trained.time_limit if args.episode_steps is None else args.episode_steps
     for name, number in (("--n-envs", args.n_envs), ("--episode-steps", steps)):
         check_number(name, number, at_least=1, integer=True)
-    check_folder(Path(args.out) / AGENT)  # before the minutes of a fit, and so is what cannot be written
+    check_folder(Path(args.out))  # before the minutes of a fit, and so is what cannot be written
     if hasattr(model, "policy"):
         policy_to_plain(model.policy)
     begun = time.perf_counter()

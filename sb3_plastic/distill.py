@@ -30,7 +30,7 @@ from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_en
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import Normalization
-from sb3_plastic.files import replace_file, replacing
+from sb3_plastic.files import is_taken, replace_file, replacing
 from sb3_plastic.progress import is_wanted
 from sb3_plastic.safe import RefusedError, read_literal
 
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, number in (("--n-envs", args.n_envs), ("--episodes", args.episodes)):
         check_number(name, number, at_least=1, integer=True)
     check_out(Path(args.out))
+    if is_taken(Path(args.out)):  # the teacher's own run, for instance
+        raise UserError(f"{args.out} is not empty. Choose another folder for the student.")
     path = model_file(args.model)
     teacher, _ = load_model(path, args.algo, args.trust)
     trained = find_training(path, model_settings(args))

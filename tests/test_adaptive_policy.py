@@ -1,6 +1,7 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium
 import gymnasium as gym
@@ -248,17 +249,32 @@ def test_a_poor_forward_model_is_said_to_be_poor(fitted):
     assert "a poor forward model makes a poor layer" in summary(with_poor)
 
 
-def test_a_folder_that_holds_something_else_is_refused_before_the_fit(tmp_path, capsys, pendulums, monkeypatch):
+@pytest.mark.parametrize("inside", ["agent/thesis.tex", "Pendulum-v1.zip"])
+def test_a_folder_that_holds_something_else_is_refused_before_the_fit(
+    inside, tmp_path, capsys, pendulums, fitted, monkeypatch
+):
     model, venv = pendulums
     model.save(tmp_path / "m.zip")
     venv.save(str(tmp_path / "m.pkl"))
-    (tmp_path / "a" / "agent").mkdir(parents=True)
-    (tmp_path / "a" / "agent" / "thesis.tex").touch()
+    (tmp_path / "a" / inside).parent.mkdir(parents=True)
+    (tmp_path / "a" / inside).touch()
     monkeypatch.setattr(AdaptivePolicy, "fit", None)
     assert (
         main(["adapt", "--model", str(tmp_path / "m.zip"), "--env", "Pendulum-v1", "--out", str(tmp_path / "a")]) == 2
     )
     assert "Choose another folder" in capsys.readouterr().err
+    with pytest.raises(UserError, match="Choose another folder"):
+        fitted.save(tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").rglob("*") if path.is_file()] == [Path(inside).name]
+
+
+def test_a_layer_is_written_over_an_earlier_one_and_over_what_a_killed_one_left(tmp_path, fitted):
+    fitted.save(tmp_path)
+    (tmp_path / "adaptive.json").unlink()
+    (tmp_path / "adaptive.safetensors").unlink()
+    for _ in range(2):
+        fitted.save(tmp_path)
+    assert AdaptivePolicy.load(tmp_path).report == fitted.report
 
 
 def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):

@@ -257,6 +257,7 @@ def test_the_command_takes_data_alone_for_arguments(
         (["--episodes", "0"], "--episodes must be"),
         (["--out", "{taught}/m.zip"], "--out is a folder to write into, but .*m.zip is a file"),
         (["--out", "{taught}/m.zip/student"], "--out is a folder to write into, but .*m.zip is a file"),
+        (["--out", "{taught}"], "is not empty. Choose another folder for the student"),
     ],
 )
 def test_what_cannot_be_judged_or_written_is_refused_before_the_training(

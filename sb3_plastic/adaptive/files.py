@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export.folder import CONFIG as AGENT_CONFIG
-from sb3_plastic.files import replace_file
+from sb3_plastic.export.folder import check_folder as check_agent_folder
+from sb3_plastic.files import is_taken, replace_file
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.seals import broken_seal, seal
 
@@ -26,6 +27,18 @@ FORMAT = "sb3_plastic.adaptive 4"
 def is_adaptive_folder(path: Path) -> bool:
     """Whether a path is what :func:`write_layer` wrote."""
     return (path / CONFIG).is_file()
+
+
+def check_folder(folder: Path) -> None:
+    """
+    :param folder: that a policy that adapts is to be written into
+    :raises UserError: if it holds something else, or is a file
+    """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: a policy that adapts is a folder.")
+    if is_taken(folder) and not any((folder / name).exists() for name in (CONFIG, TENSORS, AGENT)):
+        raise UserError(f"{folder} is not empty, and holds no policy that adapts. Choose another folder.")
+    check_agent_folder(folder / AGENT)
 
 
 def write_layer(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:

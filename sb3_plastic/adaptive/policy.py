@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 from sb3_plastic.adaptive.agents import agent_of, as_actions, box, middle_and_half
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw, vectorised
-from sb3_plastic.adaptive.files import AGENT, read_layer, write_layer
+from sb3_plastic.adaptive.files import AGENT, check_folder, read_layer, write_layer
 from sb3_plastic.adaptive.fit import check_arguments, fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
@@ -72,7 +72,7 @@ class AdaptivePolicy:
         if got != expected:
             raise UserError(f"The forward model has {expected} observations and motors, the agent {got}.")
         self._middle, self._half = middle_and_half(self.action_space)
-        self._frozen = False
+        self.is_frozen = False
 
     @classmethod
     def fit(
@@ -185,7 +185,7 @@ class AdaptivePolicy:
         settings = replace(settings, sensor_zero=zero)
         calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
         layer = AdaptiveLayer(self.layer.model, calibrated)
-        return AdaptivePolicy(self.agent, layer, self.lifetime, self.report).prepared(self._frozen)
+        return AdaptivePolicy(self.agent, layer, self.lifetime, self.report).prepared(self.is_frozen)
 
     # Acting
 
@@ -228,7 +228,7 @@ class AdaptivePolicy:
             raise UserError(f"episode_start has {len(starts)} entries, but there are {len(o)} environments.")
         layer = self.layer.reset(layer, starts, self.lifetime)
         o, seen = self.layer.fill(layer, o)
-        if not self._frozen:
+        if not self.is_frozen:
             layer = self.layer.observe(layer, o, seen)
         sensed = self.layer.sense(layer, o)[:, :n]
         actions, agent_state = self.agent.predict(
@@ -286,7 +286,7 @@ class AdaptivePolicy:
         :param keep_fast_weights: whether estimates survive the start of an episode; None: as the policy is
         """
         controlled = copy(self)
-        controlled._frozen = self._frozen or frozen
+        controlled.is_frozen = self.is_frozen or frozen
         controlled.lifetime = self.lifetime if keep_fast_weights is None else keep_fast_weights
         return controlled
 
@@ -342,7 +342,8 @@ class AdaptivePolicy:
         Write the policy into a folder of plain files, which run no code: see :mod:`sb3_plastic.adaptive.files`.
 
         :param folder: made if it does not exist
-        :raises UserError: if the agent is no policy of a model, or holds something that is no plain data
+        :raises UserError: if the agent is no policy of a model, or holds something that is no plain data, or the folder
+            holds something else
         """
         if not isinstance(self.agent, ExportedPolicy):
             raise UserError(
@@ -359,12 +360,11 @@ class AdaptivePolicy:
             },
             "settings": asdict(self.layer.settings),
             "lifetime": self.lifetime,
-            "frozen": self._frozen,
+            "frozen": self.is_frozen,
             "report": self.report,
         }
         config = to_plain(config, "the layer")  # or it is refused, before anything is written
-        if Path(folder).is_file():
-            raise UserError(f"{folder} is a file: a policy that adapts is a folder.")
+        check_folder(Path(folder))
         export_policy(self.agent.policy, Path(folder) / AGENT, self.agent.normalization, self.agent.training)
         write_layer(Path(folder), config, network.state_dict())
 
