@@ -61,6 +61,13 @@ def test_the_table_has_a_row_for_each_change():
     assert table(rows)[2:] == ["| Pendulum-v1 | SAC | reversed | -4.00 (-4.00, -4.00) | -1.00 (-1.00, -1.00) |"]
 
 
+@pytest.mark.parametrize("scale", ["0", "-1", "nan", "much"])
+def test_a_scale_is_a_number_above_0(scale, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "replugged", "--out", str(tmp_path), "--scale", scale])
+    assert "argument --scale: a " in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_study_runs_and_goes_on_from_its_results(tmp_path, capsys):
     argv = ["study", "replugged", "--out", str(tmp_path), "--envs", "Pendulum-v1", "--seeds", "0"]

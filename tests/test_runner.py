@@ -1,6 +1,7 @@
 """The runner of studies: cells run once, results are complete files, a table gives back what was put in."""
 
 import json
+import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -172,13 +173,24 @@ def test_what_another_process_keeps_while_results_are_gathered_stays(tmp_path, m
 
     def read_and_wait(out):
         found = read_results(out)
-        keep(out, {"cell": "b", "x": 2})
+        (out / "cells" / "b.json").write_text('{"cell": "b", "x": 2}')  # on a file system that locks nothing
         return found
 
     monkeypatch.setattr(results, "read_results", read_and_wait)
     gather(tmp_path)
     monkeypatch.undo()
     assert [*read_results(tmp_path)] == ["a", "b"] == [*gather(tmp_path)]
+
+
+def test_a_result_waits_until_another_process_has_gathered(tmp_path):
+    keep(tmp_path, {"cell": "a", "x": 1})
+    keeping = threading.Thread(target=keep, args=(tmp_path, {"cell": "b", "x": 2}))
+    with results._locked(tmp_path):
+        keeping.start()
+        keeping.join(0.2)
+        assert keeping.is_alive()
+    keeping.join()
+    assert [*gather(tmp_path)] == ["a", "b"]
 
 
 def test_the_table_gives_back_what_was_put_in():

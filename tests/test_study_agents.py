@@ -112,6 +112,8 @@ def test_a_layer_goes_with_the_agent_that_it_was_fitted_to():
     assert [*found.layers.values()] == [layer]
     with pytest.raises(UserError, match="are both 'a' of seed 0: name two labels"):
         read_agents([f"a={exported},{layer}"])
+    with pytest.raises(UserError, match="are both layers of seed 0 around 'a' of seed 0: name two labels"):
+        read_agents([f"a={layer},{layer}"])
 
 
 def test_an_arm_in_which_nothing_would_be_judged_is_refused_before_a_layer_is_fitted(tmp_path):
@@ -459,5 +461,9 @@ def test_the_curve_of_a_scenario_is_of_the_intact_agent_around_the_onset():
     curves = curves_of({intact: make_trace(forward, 300)} | {c: make_trace(0 * forward, 300) for c in (off, switched)})
     mean, low, high = curves.pop(WIRES)
     assert not curves
+    broken = np.array([False, False, False, True])
+    with_broken = make_trace(np.where(broken[:, None], 0, forward), 300, unstable=broken)
+    assert curves_of({intact: with_broken})[WIRES][0] == [2.0] * 4 + [3.0] * 20
+    assert curves_of({intact: make_trace(forward, 300, unstable=~np.zeros(4, bool))}) == {}
     assert mean == [3.0] * 4 + [4.0] * 20  # 100 steps before, and 500 after, in bins of 25
     assert (low[0], high[0]) == (1.75, 3.75)

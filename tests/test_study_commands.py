@@ -344,8 +344,10 @@ def test_what_was_trained_or_judged_otherwise_is_no_other_seed(tmp_path, capsys)
         played = dict.fromkeys(("exploring", "deterministic"), [value] * episodes)
         return dict(environment="Ant-v5", agent="MLP", steps=steps, seed=0, training=curve, **played)
 
-    report([run_of(1000, 2, 7.0), run_of(300, 2, 3.0), run_of(1000, 1, 5.0)], ["MLP"], tmp_path)
+    runs = [run_of(1000, 2, 7.0), run_of(300, 2, 3.0), run_of(1000, 1, 5.0)]
+    report([*runs, run_of(200, 2, 1.0) | {"agent": "of an earlier version"}], ["MLP"], tmp_path)
     printed = capsys.readouterr().out
+    assert "200 steps" not in printed
     assert "| Ant-v5 | training" in printed
     assert "| Ant-v5 (300 steps, 2 episodes) | training" in printed
     assert [line for line in printed.splitlines() if line.startswith("| MLP")] == [

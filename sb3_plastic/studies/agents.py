@@ -98,6 +98,11 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
                     raise UserError(
                         f"{known.model} and {agent.model} are both {label!r} of seed {agent.seed}: name two labels."
                     )
+                if twice := [*({*known.layers} & {*agent.layers})]:
+                    raise UserError(
+                        f"{known.layers[twice[0]]} and {agent.layers[twice[0]]} are both layers of seed {twice[0]} "
+                        f"around {label!r} of seed {agent.seed}: name two labels."
+                    )
                 known.layers.update(agent.layers)
     return list(found.values())
 

@@ -234,6 +234,7 @@ def evaluate(
         episodes, _ = evaluate_policy(model, env, n_episodes, deterministic=deterministic, return_episode_rewards=True)
         assert isinstance(episodes, list)
         returns[name] = [round(float(episode), 1) for episode in episodes]
+    env.close()
     return returns
 
 

@@ -51,6 +51,8 @@ def report(
         other = "" if tuple(budget) == most[environment] else f" ({budget[0]} steps, {budget[1]} episodes)"
         env_id = environment + other
         done = {label: agents[label] for label in order if label in agents}
+        if not done:  # agents of an earlier version alone
+            continue
         curves = {label: [run["training"] for run in runs if run["training"]["steps"]] for label, runs in done.items()}
         named = "-".join(map(str, [environment, *(budget if other else [])]))
         draw_curves({label: runs for label, runs in curves.items() if runs}, out / f"{named}.png")

@@ -49,6 +49,19 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def above_zero(text: str) -> float:
+    """
+    A factor, as argparse's ``type``.
+
+    :param text: from the command line
+    :raises argparse.ArgumentTypeError: unless it is a finite number above 0
+    """
+    value = from_zero(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"a number above 0, got {text!r}")
+    return value
+
+
 def from_zero(text: str) -> float:
     """
     How much of something, as argparse's ``type``.

@@ -28,7 +28,7 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replacing
 from sb3_plastic.seeding import seed_each
-from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
+from sb3_plastic.studies.options import above_zero, add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--envs", nargs="+", choices=SIZES, default=list(SIZES), metavar="ENV", help="default: all")
     parser.add_argument("--algos", nargs="+", choices=("sac", "ppo"), default=["sac", "ppo"], help="default: both")
     parser.add_argument("--episodes", type=whole, default=20, help="of each change (default: 20)")
-    parser.add_argument("--scale", type=float, default=1.0, help="of all lengths of trainings (default: 1)")
+    parser.add_argument("--scale", type=above_zero, default=1.0, help="of all lengths of trainings (default: 1)")
     args = parser.parse_args(argv)
     one_thread()
     if not args.report_only:
@@ -187,6 +187,8 @@ def agent_of(cell: Cell, path: Path) -> tuple[BaseAlgorithm, VecEnv]:
                 training.save(str(part))
         with replacing(file) as part, part.open("wb") as stream:
             model.save(stream)
+        if model.env is not None:
+            model.env.close()
     if cell.algo == "sac":
         return SAC.load(file, device="cpu"), venv
     return PPO.load(file, device="cpu"), Normalization.load(statistics).around(venv)

@@ -33,7 +33,9 @@ def keep(out: Path, result: Result) -> None:
     :param out: folder of the study
     :param result: with its name as ``cell``
     """
-    replace_file(out / "cells" / f"{result['cell']}.json", json.dumps(result))
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):  # or another process, which gathers, removes the folder of cells beneath it
+        replace_file(out / "cells" / f"{result['cell']}.json", json.dumps(result))
 
 
 def read_results(out: Path) -> dict[str, Result]:

@@ -332,7 +332,10 @@ def curves_of(traces: Mapping[Cell, Trace]) -> Result:
     curves = {}
     for cell, trace in traces.items():
         if cell.scenario in SHOWN and cell.protocol == "onset" and cell.control == "intact":
-            speed = _binned(aligned(filled(trace.forward_reward), trace.onset, TAIL, AFTER), BIN)
+            whole = ~trace.unstable  # where the simulation broke nothing is known of the robot
+            if not whole.any():
+                continue
+            speed = _binned(aligned(filled(trace.forward_reward[whole]), trace.onset[whole], TAIL, AFTER), BIN)
             quartiles = np.nanquantile(speed, [0.25, 0.75], axis=0)
             curves[cell.scenario] = np.stack([np.nanmean(speed, 0), *quartiles]).round(3).tolist()
     return curves
