@@ -8,6 +8,7 @@ import importlib
 import os
 import re
 import select
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -29,6 +30,8 @@ def is_users(error: Exception) -> bool:
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return True  # a file or a folder
+    if type(error) is ImportError and (error.name or "").startswith("sb3_plastic"):
+        return False  # one of its modules lacks a name: two versions of it are mixed
     import gymnasium
 
     files = files_of(error)
@@ -122,11 +125,14 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
     if known.model is not None:
         return []
     models_in = Path(known.folder or folder)
-    models = [
-        f"  --algo {path.parent.parent.name} --env {id_of(match[1])} --exp-id {match[2]}"
-        for path in sorted(models_in.glob("*/*/*.zip"))
-        if (match := re.fullmatch(r"(.+)_(\d+)", path.parent.name)) and path.stem == match[1]
-    ]
+    models = []
+    for path in sorted(models_in.glob("*/*/*.zip")):
+        run = re.fullmatch(r"(.+)_(\d+)(_[0-9a-f-]{36})?", path.parent.name)
+        if run is None or path.stem != run[1]:
+            continue
+        found = f"--algo {path.parent.parent.name} --env {id_of(run[1])} --exp-id {run[2]}"
+        # RL Zoo does not find again what it trained with --uuid.
+        models.append(f"  --model {shlex.quote(str(path.parent))}" if run[3] else f"  {found}")
     if not models:
         return [
             f"There are no models in {models_in}: train one with `sb3-plastic train`, or name another folder with -f."

@@ -426,6 +426,19 @@ def test_an_episode_that_ends_is_followed_by_its_own_last_observation_and_excita
     assert np.abs(found.a).max() <= 1
 
 
+def test_what_environments_write_over_was_copied():
+    class Reusing(DummyVecEnv):
+        def step_wait(self):
+            o, rewards, dones, infos = super().step_wait()
+            self.kept = getattr(self, "kept", dones)
+            self.kept[:] = dones
+            return o, rewards, self.kept, infos
+
+    envs = Reusing([lambda: Counting(5)] * 2)
+    found = collect(lambda o, starts: np.zeros((len(o), 2)), envs, lambda a: a, 24, np.random.default_rng(0))
+    assert found.starts[:, 0].tolist() == [True, *[False] * 4, True, *[False] * 4, True, False]
+
+
 def test_the_learning_rate_of_the_forward_model_falls_to_zero(monkeypatch):
     rates = []
 

@@ -5,12 +5,15 @@ import re
 import signal
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import pytest
 from command_line import answer
 from zoo_commands import ENV, ROOT, run, zoo
 
-from sb3_plastic import PlasticPPO, cli
+from sb3_plastic import PlasticPPO, cli, files
+from sb3_plastic.answers import is_users
 from sb3_plastic.errors import UserError
 
 
@@ -89,6 +92,22 @@ def test_errors_teach(arguments, message, tmp_path, monkeypatch):
     assert message in output
     assert f"sb3-plastic {arguments[0]}: error: " in output
     assert "Traceback" not in output
+
+
+def test_a_run_that_rl_zoo_does_not_find_again_is_named_by_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Path("my logs") / "plastic_ppo" / f"{ENV}_1_{uuid.uuid4()}"  # of `train --uuid`
+    run.mkdir(parents=True)
+    (run / f"{ENV}.zip").touch()
+    output = answer(["enjoy", "--env", ENV, "-f", "my logs", "--no-render"], code=2)
+    assert f"Models in my logs:\n  --model '{run}'" in output
+
+
+def test_a_name_that_the_package_itself_lacks_is_no_mistake_of_the_user():
+    code = compile("from sb3_plastic.files import nothing", files.__file__, "exec")
+    with pytest.raises(ImportError) as caught:
+        exec(code)
+    assert not is_users(caught.value)
 
 
 def test_a_wrong_argument_of_the_policy_is_answered(tmp_path):

@@ -1,6 +1,7 @@
 """Policies in other formats do what the original does, or are refused with the reason."""
 
 import re
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -225,6 +226,14 @@ def test_options_that_mean_nothing_are_refused(arguments, message, tmp_path, cap
     model = RESULTS / "learning/agents/exported/HalfCheetah-v5-seed0"
     assert main(["convert", str(model), "--format", "onnx", "--to", str(tmp_path / "m.onnx"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_graph_that_nothing_here_can_run_to_compare_is_not_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    model = RESULTS / "learning/agents/exported/HalfCheetah-v5-seed0"
+    assert main(["convert", str(model), "--format", "onnx", "--to", str(tmp_path / "m.onnx"), "--check", "2"]) == 2
+    assert "Running a graph needs" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
 
 
 def test_a_model_that_sees_images_is_compared_as_it_was_trained(tmp_path, capsys, monkeypatch):

@@ -72,12 +72,12 @@ def collect(
             noise = rng.choice(NOISE, (n, 1))
         a = np.clip(act(o, starts) * factor + noise * rng.standard_normal((n, n_motors)), -1, 1)
         following, _, dones, infos = venv.step(unit(a))
-        following = np.array(following, np.float64)  # a copy: environments may write over theirs
+        following = np.array(following, np.float64)  # copies, as below: environments may write over theirs
         after = following.copy()
         for i in np.flatnonzero(dones).tolist():
             after[i] = infos[i]["terminal_observation"]
         rows.append((o.astype(np.float32), a.astype(np.float32), after.astype(np.float32), starts))
-        o, starts = following, dones
+        o, starts = following, np.array(dones, bool)
         if tick is not None:
             tick(n)
     return Transitions(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))

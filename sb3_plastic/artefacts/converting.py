@@ -35,6 +35,7 @@ from sb3_plastic.interchange import (
     to_nir,
     to_onnx,
 )
+from sb3_plastic.interchange.onnx import import_runtime
 from sb3_plastic.interchange.step import check_convertible
 from sb3_plastic.simulator import hush_mujoco
 
@@ -121,6 +122,8 @@ def convert_model(
         if check or (after and format_name != "onnx"):  # before anything is written
             venv = opened.enter_context(closing(environment_of(path, agent, env, trust=trust)))
         if format_name == "onnx":
+            if check:
+                import_runtime()
             to_onnx(policy, to, normalization)
             original: Any = seeing
             copy: Any = OnnxPolicy(to) if check else None
@@ -128,7 +131,7 @@ def convert_model(
             state = _state_after(seeing, venv, after, seed) if after else None
             if format_name == "nir":
                 to_nir(policy, to, state)
-                copy = NirPolicy(to, policy, normalization)
+                copy = NirPolicy(to, policy, normalization) if check else None
             else:
                 copy = SnnTorchPolicy(policy, state, normalization)
                 content = io.BytesIO()

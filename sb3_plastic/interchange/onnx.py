@@ -58,6 +58,19 @@ def to_onnx(policy: Any, file: str | Path, normalization: Normalization | None =
     return Path(file)
 
 
+def import_runtime() -> Any:
+    """
+    The package that runs graphs.
+
+    :raises UserError: if it is missing
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError('Running a graph needs: pip install "sb3_plastic[onnx]"') from error
+    return onnxruntime
+
+
 class OnnxPolicy:
     """
     A graph of :func:`to_onnx`, run by onnxruntime: SB3's ``predict`` without torch or this package's networks.
@@ -67,14 +80,11 @@ class OnnxPolicy:
     """
 
     def __init__(self, file: str | Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError('Running a graph needs: pip install "sb3_plastic[onnx]"') from error
+        runtime = import_runtime()
         if not Path(file).is_file():
             raise UserError(f"There is no graph {file}.")
         try:
-            self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has its own, which share no base
             raise UserError(f"{file} is no graph that onnxruntime can run: {error}") from error
         inputs = {entry.name: entry for entry in self._session.get_inputs()}
