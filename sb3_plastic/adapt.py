@@ -18,6 +18,7 @@ import numpy as np
 from sb3_plastic.adaptive import HYPOTHESES, AdaptivePolicy
 from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.files import check_folder
+from sb3_plastic.adaptive.forecasting import AFTER, ASKED, forecast
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             probing=args.probing,
             progress_bar=not args.no_progress and is_wanted(),
         )
+        policy.report["forecast"] = forecast(policy, venv, args.seed + 1)
     about = {
         "env_id": trained.env_id,
         "env_kwargs": dict(trained.env_kwargs),
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def summary(policy: AdaptivePolicy) -> str:
-    """What :meth:`AdaptivePolicy.fit` found out, as text. :param policy: that it made"""
+    """What :meth:`AdaptivePolicy.fit` and the forecast found out, as text. :param policy: that was fitted"""
     shares = np.array(list(policy.report["unexplained"].values()))
     n_observations = len(policy.layer.mean)
     settings = policy.layer.settings
@@ -93,6 +95,11 @@ def summary(policy: AdaptivePolicy) -> str:
     for name, rule in settings.rule.items():
         numbers = ", ".join(f"{key} {value:g}" for key, value in rule.items())
         lines.append(f"Learned for {name}: {numbers or 'nothing, calibration alone is as good'}.")
+    if known := policy.report.get("forecast"):
+        after = "; ".join(f"{ASKED[name]} {share:.0%}" for name, share in known.items())
+        lines.append(f"This gait with a change in hindsight, commands that are right after {AFTER} steps: {after}.")
+        if min(known.values()) < 0.5:
+            lines.append("It tells little of its motors: a robot that falls soon after a change is mostly lost.")
     if shares.mean() > 0.1:
         lines.append("More than a tenth is unexplained: a poor forward model makes a poor layer. Give it more --steps.")
     return "\n".join(lines)

@@ -231,6 +231,10 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2
+    assert [*loaded.report["forecast"]] == ["motors", "plugs"]
+    assert "right after 5 steps: motors reversed" in out
+    assert main(["inspect", str(tmp_path / "a")]) == 0
+    assert "right after five steps, in hindsight" in capsys.readouterr().out
 
 
 def test_loading_draws_no_random_numbers(tmp_path, fitted):

@@ -50,6 +50,7 @@ def collect(
     n_steps: int,
     rng: np.random.Generator,
     tick: Callable[[int], None] | None = None,
+    excited: bool = True,
 ) -> Transitions:
     """
     Let the agent walk. Every 100 steps each motor is, with probability .3, commanded otherwise by a factor U(-1, 1),
@@ -61,6 +62,7 @@ def collect(
     :param n_steps: steps of all environments together
     :param rng: pays for the excitation
     :param tick: called after each step with the number of transitions gathered
+    :param excited: whether there is any excitation, or the agent walks as it is
     """
     assert isinstance(venv.action_space, spaces.Box)
     n, (n_motors,) = venv.num_envs, venv.action_space.shape
@@ -70,7 +72,8 @@ def collect(
         if t % BLOCK == 0:
             factor = np.where(rng.random((n, n_motors)) < DISTURBED, rng.uniform(-1, 1, (n, n_motors)), 1.0)
             noise = rng.choice(NOISE, (n, 1))
-        a = np.clip(act(o, starts) * factor + noise * rng.standard_normal((n, n_motors)), -1, 1)
+        meant = act(o, starts)
+        a = np.clip(meant * factor + noise * rng.standard_normal((n, n_motors)) if excited else meant, -1, 1)
         following, _, dones, infos = venv.step(unit(a))
         following = np.array(following, np.float64)  # copies, as below: environments may write over theirs
         after = following.copy()
@@ -109,15 +112,18 @@ def raw(venv: VecEnv) -> VecEnv:
     return venv
 
 
-def nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress) -> Transitions:
+def nominal_transitions(
+    agent: Any, venv: VecEnv, n_steps: int, seed: int, progress: Progress, excited: bool = True
+) -> Transitions:
     """
-    Let an agent walk with excitation.
+    Let an agent walk.
 
     :param agent: what acts, see :func:`~sb3_plastic.adaptive.agents.agent_of`
     :param venv: nominal environments, with observations as the agent takes them
     :param n_steps: steps of all environments together
     :param seed: of environments and excitation
     :param progress: is told
+    :param excited: with excitation, so that the motors' effects show
     :raises UserError: if they are too few to hold some out
     """
     if n_steps < LEAST * venv.num_envs:
@@ -133,4 +139,4 @@ def nominal_transitions(agent: Any, venv: VecEnv, n_steps: int, seed: int, progr
     progress.begin("collect", n_steps)
     venv.seed(seed)
     unit = partial(as_actions, space=agent.action_space)
-    return collect(act, venv, unit, n_steps, np.random.default_rng(seed), progress.tick)
+    return collect(act, venv, unit, n_steps, np.random.default_rng(seed), progress.tick, excited)

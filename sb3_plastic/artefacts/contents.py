@@ -137,6 +137,7 @@ def _of_adaptive(folder: Path) -> Contents:
             "seed": report.get("seed"),
             "share unexplained, mean": sum(shares.values()) / len(shares) if shares else None,
             "share unexplained, by observation": shares,
+            "right after five steps, in hindsight": report.get("forecast"),
             "surprise threshold of each hypothesis": dict(settings["surprise_threshold"]),
             "who acts": {name: settings[name] for name in ("head_start", "calm", "lead")},
             "always acts": settings["always"],
