@@ -47,6 +47,7 @@ FORMATS = ("md", "html")
 # Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008), without their yellow, too pale for a line.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 COLUMN, PAGE = 3.5, 7.2  # widths of a figure in inches: one column of a paper, and both
+SMALL_DPI = 150  # pixels per inch of a small figure
 
 STYLE: Any = {
     "axes.grid": True,
@@ -283,16 +284,15 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def small_png(figure: Figure, dpi: int = 150) -> bytes:
+def small_png(figure: Figure) -> bytes:
     """
     A figure as a PNG with a palette of 256 colours, about a fifth of the size of the full one.
 
     :param figure: drawn
-    :param dpi: pixels per inch
     """
     with io.BytesIO() as full, io.BytesIO() as small, plot_style():
-        _lay_out(figure, dpi)
-        figure.savefig(full, format="png", dpi=dpi)
+        _lay_out(figure, SMALL_DPI)
+        figure.savefig(full, format="png", dpi=SMALL_DPI)
         Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
         return small.getvalue()
 
