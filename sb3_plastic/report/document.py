@@ -121,18 +121,17 @@ class Document:
         fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", text))]))
         self._add(f"{fence}\n{text}\n{fence}", f"<pre><code>{html.escape(text)}</code></pre>")
 
-    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], caption: str = "", digits: int = 2) -> None:
+    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], caption: str = "") -> None:
         """
         Add a table.
 
-        :param rows: a frame, whose index is shown if it has a name, or one mapping per row
+        :param rows: a frame, whose index is shown if it has a name, or one mapping per row; see :func:`formatted`
         :param caption: stands above it
-        :param digits: decimals of floating-point numbers below 10, above fewer; NaN and None are shown as a dash
         """
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
-        cells = [[formatted(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
+        cells = [[formatted(value) for value in row] for row in frame.itertuples(index=False, name=None)]
         is_number = [all(_NUMBER.fullmatch(row[i]) for row in cells) for i in range(len(frame.columns))]
         header = [str(name) for name in frame.columns]
         above = f"{safe(caption)}\n\n" if caption else ""
@@ -309,18 +308,17 @@ def plain(name: str) -> str:
     return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 
-def formatted(value: object, digits: int = 2) -> str:
+def formatted(value: object) -> str:
     """
     A value for a reader: 0.12, 12.3, 1234, and a dash for what there is not.
 
-    :param value: a number, or anything else, which is shown as it is
-    :param digits: decimals of floating-point numbers below 10; each digit more before the point takes one
+    :param value: a floating-point number, or anything else, which is shown as it is
     """
     if value is None or value is pd.NA or value != value:
         return "–"  # noqa: RUF001
     if not isinstance(value, float | np.floating):
         return str(value)
-    decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
+    decimals = max(3 - len(f"{abs(value):.0f}"), 0)
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}"  # + 0.0: without -0.00
 
 
