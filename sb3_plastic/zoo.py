@@ -54,6 +54,11 @@ def config_file(algo: str) -> Path:
     return folder / f"{algo}.yml"
 
 
+def rl_zoo_file(algo: str) -> Path:
+    """RL Zoo's own configuration of an algorithm, which lists robots under their former versions."""
+    return Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
+
+
 def sample_plastic_ppo(trial: Trial, n_actions: int, n_envs: int, additional_args: Params) -> Params:
     """
     Draw hyperparameters of PlasticPPO. Rule, modulation and sizes stay as configured: they are what one compares.
