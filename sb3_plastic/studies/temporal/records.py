@@ -88,7 +88,7 @@ def interval(values: Any) -> str:
     return shown(x.mean()) if np.isnan(low) else f"{shown(x.mean())} [{shown(low)}, {shown(high)}]"
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
+def differences_by_seed(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
     """
     Accuracies of one network minus those of another, paired by seed: both were trained and tested on the same trials.
 
