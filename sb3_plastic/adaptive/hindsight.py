@@ -84,7 +84,7 @@ class Change(NamedTuple):
 def check_length(n_steps: int) -> None:
     """
     :param n_steps: in a row that are held out
-    :raises UserError: if no sequence has as few
+    :raises UserError: if they are fewer than `LENGTH`
     """
     if n_steps < LENGTH:
         raise UserError(TOO_FEW)

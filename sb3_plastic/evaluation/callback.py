@@ -44,9 +44,9 @@ class AdaptationEvalCallback(BaseCallback):
           - sb3_plastic.evaluation.AdaptationEvalCallback: {eval_freq: 20000, env: sb3_plastic/PerturbedAntLatent-v0}
 
     Scalars, under ``adaptation/``: ``nominal`` (forward reward), for each split ``<split>_relative`` (relative forward
-    reward), ``fell``; where something begins in mid-episode ``drop``, ``plateau`` and, for models with plasticity,
-    ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around
-    the onset for each control. The same seeds each time, so that evaluations differ by the model alone.
+    reward), ``fell``; where something begins in mid-episode ``kept``, ``drop``, ``plateau`` and, for models with
+    plasticity, ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward
+    around the onset for each control. The same seeds each time, so that evaluations differ by the model alone.
 
     An adaptive layer that the model learns (``adaptive`` of PlasticPolicy) is calibrated first. Of it, under
     ``adaptive/before`` and ``adaptive/after`` an onset: surprise, who acts, responsibilities, estimates.

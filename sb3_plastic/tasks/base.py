@@ -52,7 +52,8 @@ class Task(ABC):
     :param rate: probability per tick that an input of what is shown fires
     :param drop: probability that such a spike is lost
     :param spurious: probability per tick that an input fires without a signal
-    :raises UserError: if a probability is not in [0, 1]
+    :raises UserError: on a probability that is not in [0, 1], or a size, alone or in a list, that is not whole or too
+        small
     """
 
     rate: float = 1.0
