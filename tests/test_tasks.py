@@ -77,6 +77,7 @@ def test_even_numbers_of_cues_are_refused():
         (OneShotAssociation, dict(delay=-20), "delay must be a whole number at least 0"),
         (RewardReversal, dict(show=2), "answer must be a finite number at most 2"),
         (CueAccumulation, dict(cues=()), "at least one"),
+        (CueAccumulation, dict(n_group=(3,)), r"n_group must be a whole number at least 1, got \(3,\)"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(task, argument, message):

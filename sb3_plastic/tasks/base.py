@@ -67,7 +67,7 @@ class Task(ABC):
                 check_number(f"{name}, a probability,", value, at_least=0, at_most=1)
             elif isinstance(field.default, tuple):
                 object.__setattr__(self, name, _numbers(name, value))
-            elif not isinstance(value, tuple):  # Ticks between what is shown may be none; of all else there is one.
+            else:  # Ticks between what is shown may be none; of all else there is one.
                 check_number(name, value, at_least=0 if name in ("gap", "delay") else 1, integer=True)
 
     @property
