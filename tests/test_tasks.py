@@ -75,6 +75,7 @@ def test_even_numbers_of_cues_are_refused():
         (PatternCompletion, dict(n_hidden=9), "n_hidden must be a finite number at most 8"),
         (OneShotAssociation, dict(n_active=99), "n_active must be a finite number at most 60"),
         (OneShotAssociation, dict(delay=-20), "delay must be a whole number at least 0"),
+        (OneShotAssociation, dict(delay=10**400), "delay must be a whole number at least 0, got 1000"),
         (RewardReversal, dict(show=2), "answer must be a finite number at most 2"),
         (CueAccumulation, dict(cues=()), "at least one"),
         (CueAccumulation, dict(n_group=(3,)), r"n_group must be a whole number at least 1, got \(3,\)"),
