@@ -37,9 +37,13 @@ class Trials(NamedTuple):
         :param q: which question
         :param answers: int64 [B, 1]
         :return: inputs of the ticks after it, [D, B, M], in place of those in ``inputs``; None if nothing follows
+        :raises UserError: on an answer that is no choice
         """
         if self.outcomes is None:
             return None
+        n_choices = self.outcomes.shape[1]
+        if not ((answers >= 0) & (answers < n_choices)).all():
+            raise UserError(f"Answers are whole numbers from 0 to {n_choices - 1}, got {answers.unique().tolist()}.")
         rows = torch.arange(answers.shape[0])
         return self.outcomes[q].permute(2, 0, 1, 3)[rows, answers[:, 0]].transpose(0, 1)
 
