@@ -41,16 +41,15 @@ def pick(chunked: Tensor, index: Tensor) -> Tensor:
     return chunked.index_select(1, index).flatten(0, 1)
 
 
-def default_chunk_len(n_steps: int, batch_size: int, longest: int = 16) -> int:
+def default_chunk_len(n_steps: int, batch_size: int) -> int:
     """
-    The longest chunk that divides both the rollout and the minibatch.
+    The longest chunk, of at most 16 steps, that divides both the rollout and the minibatch.
 
     :param n_steps: of a rollout, per environment
     :param batch_size: transitions per minibatch
-    :param longest: steps that a chunk has at most
     :return: steps, 1 or more
     """
-    return max(length for length in range(1, longest + 1) if math.gcd(n_steps, batch_size) % length == 0)
+    return max(length for length in range(1, 16 + 1) if math.gcd(n_steps, batch_size) % length == 0)
 
 
 def chosen_chunk_len(n_steps: int, batch_size: int, chunk_len: int | None) -> int:

@@ -89,7 +89,7 @@ def check_number(
     hint = f" (write {int(value)})" if integer and isinstance(value, float) and value.is_integer() else ""
     try:
         number = float(value) if isinstance(value, SupportsFloat) and not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     ok = math.isfinite(number) and (not integer or isinstance(value, Integral))
     ok = ok and (above is None or number > above) and (at_least is None or number >= at_least)

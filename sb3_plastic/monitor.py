@@ -19,8 +19,11 @@ from sb3_plastic.snn.state import SNNState, tensors_from_arrays
 from sb3_plastic.stepper import evaluating
 from sb3_plastic.teacher import divergence
 
+CHUNKS = 16
+"""Of a rollout, that are looked at. The cost is that of one forward pass over so many."""
 
-def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences: int = 16) -> dict[str, float]:
+
+def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer) -> dict[str, float]:
     """
     Run the network over some chunks of the last rollout, and describe what it does.
 
@@ -36,10 +39,9 @@ def snn_statistics(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequen
 
     :param policy: policy
     :param buffer: a complete rollout
-    :param n_sequences: chunks to run; the cost is that of one forward pass over so many
     :return: statistics by the name under which they are logged
     """
-    return signal_statistics(layer_signals(policy, _some(buffer, n_sequences)))
+    return signal_statistics(layer_signals(policy, _some(buffer)))
 
 
 def signal_statistics(layers: list[LayerSignals]) -> dict[str, float]:
@@ -123,16 +125,15 @@ def run_name(algorithm: BaseAlgorithm, policy: PlasticPolicy) -> str:
     return "_".join(parts)
 
 
-def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences: int = 16) -> float:
+def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer) -> float:
     """
     KL from a teacher's to the student's distribution of actions, over some chunks of the last rollout.
 
     :param policy: the student
     :param buffer: a complete rollout with a teacher's actions
-    :param n_sequences: chunks to run
     :return: mean, in nats
     """
-    chunk = _some(buffer, n_sequences)
+    chunk = _some(buffer)
     assert chunk.teacher_actions is not None
     with torch.no_grad(), evaluating(policy):
         latent_pi, _, _ = policy.prepared().latents(chunk.observations, chunk.episode_starts, chunk.state)
@@ -140,8 +141,8 @@ def teacher_kl(policy: PlasticPolicy, buffer: ChunkedRolloutBuffer, n_sequences:
         return divergence(distribution, chunk.teacher_actions, policy.action_space).mean().item()
 
 
-def _some(buffer: ChunkedRolloutBuffer, n_sequences: int) -> Sequences:
-    return buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, n_sequences).round().long().unique())
+def _some(buffer: ChunkedRolloutBuffer) -> Sequences:
+    return buffer.sequences(torch.linspace(0, buffer.n_sequences - 1, CHUNKS).round().long().unique())
 
 
 def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:

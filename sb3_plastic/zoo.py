@@ -14,7 +14,6 @@ replaces the whole mapping, so a search would tune another network than the one 
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from copy import copy
@@ -43,6 +42,7 @@ from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
 from sb3_plastic.evaluation.zoo_files import statistics_of_checkpoint
+from sb3_plastic.yaml_numbers import NUMBER
 
 Params = dict[str, Any]
 
@@ -52,6 +52,11 @@ def config_file(algo: str) -> Path:
     package = Path(__file__).parent
     folder = next(folder for folder in (package / "zoo_configs", package.parent / "zoo_configs") if folder.is_dir())
     return folder / f"{algo}.yml"
+
+
+def rl_zoo_file(algo: str) -> Path:
+    """RL Zoo's own configuration of an algorithm, which lists robots under their former versions."""
+    return Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
 
 
 def sample_plastic_ppo(trial: Trial, n_actions: int, n_envs: int, additional_args: Params) -> Params:
@@ -353,7 +358,7 @@ def with_numbers(value: Any) -> Any:
         return {name: with_numbers(part) for name, part in value.items()}
     if isinstance(value, list):
         return [with_numbers(part) for part in value]
-    is_number = isinstance(value, str) and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)e[+-]?\d+", value, re.IGNORECASE)
+    is_number = isinstance(value, str) and NUMBER.fullmatch(value)
     return float(value) if is_number else value
 
 

@@ -365,6 +365,7 @@ def test_evolution_refuses_a_layer_that_could_not_learn():
         ("true", "`adaptive` is true, false or a mapping"),
         ({"net_arch": 64}, "net_arch of `adaptive` is a list, got 64"),
         ({"net_arch": [64, -1]}, "net_arch must be a whole number at least 1, got -1"),
+        ({"forward_model": "spiking", "net_arch": []}, "A spiking forward model needs a layer"),
         ({"net_arch": None}, "net_arch of `adaptive` is a list, got None"),
         ({"hypotheses": "motors"}, "hypotheses of `adaptive` is a list"),
         ({"hypotheses": []}, "hypotheses of `adaptive` are none"),

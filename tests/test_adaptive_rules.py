@@ -334,6 +334,12 @@ def test_what_the_layer_asks_of_the_forward_model_is_the_mean_of_what_was_traine
         assert got == pytest.approx(each.mean(0).numpy(), abs=1e-5)
 
 
+def test_examples_are_taken_from_more_observations_than_float32_can_count():
+    model = ForwardModel(1, 1, "mlp", ())
+    model.finish(torch.zeros(1, 1).expand(2**24 + 4, 1))
+    assert not model.examples.any()
+
+
 def test_an_example_that_resembles_an_observation_is_the_nearest_by_what_is_predicted():
     torch.manual_seed(0)
     model = ForwardModel(4, 2, "mlp", (16,))

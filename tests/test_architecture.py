@@ -54,7 +54,7 @@ ALLOWED = {
     "es": "buffers copying seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",
-    "zoo": "errors algorithms evaluation tuning",
+    "zoo": "errors algorithms evaluation tuning yaml_numbers",
     "studies": "adaptive wrappers export safe seals seeding errors es snn tasks files perturbations evaluation report "
     "ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",

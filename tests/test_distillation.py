@@ -181,6 +181,7 @@ def test_the_steps_are_those_of_all_environments_whatever_their_number(tmp_path:
     [
         (dict(n_steps=4000), r"With 3 environments n_steps is at least 4032.*got 4000"),
         (dict(noise=-1.0), "noise"),
+        (dict(seed=-1), "seed must be a whole number at least 0, got -1"),
         (dict(policy_kwargs=dict(rules="oja")), "rules"),
         (dict(policy_kwargs=dict(adaptive=True)), "Distil without it, then put the layer around the student"),
     ],

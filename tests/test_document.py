@@ -96,8 +96,8 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
 
 def test_a_named_index_is_a_column():
     document = Document("t")
-    document.table(pd.DataFrame({"x": [1.0]}, index=pd.Index(["a"], name="agent")), digits=1)
-    assert "| agent | x |\n| --- | ---: |\n| a | 1.0 |" in document.markdown()
+    document.table(pd.DataFrame({"x": [1.0]}, index=pd.Index(["a"], name="agent")))
+    assert "| agent | x |\n| --- | ---: |\n| a | 1.00 |" in document.markdown()
 
 
 def test_numbers_with_intervals_are_aligned_right():

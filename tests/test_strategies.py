@@ -234,6 +234,15 @@ def test_sigma_decays_to_its_bound():
     assert sigmas == pytest.approx([0.2, 0.1, 0.08])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "clipup"])
+def test_a_sigma_that_decays_without_a_bound_leaves_the_mean_finite(optimizer):
+    strategy = make(mean=[0.0], population_size=4, sigma_decay=1e-9, optimizer=optimizer)
+    for generation in range(10):
+        strategy.ask(np.random.default_rng(generation))
+        strategy.tell(np.arange(4.0), 0.1)
+    assert strategy.mean.isfinite().all()
+
+
 def test_a_population_that_is_odd_is_no_matter_to_cma():
     strategy = make("sep_cma_es", [1.0] * 5, population_size=7)
     evolve(strategy, lambda x: -(x**2).sum(1), 60)

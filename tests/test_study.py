@@ -20,7 +20,7 @@ from sb3_plastic.studies.temporal.conclusion import conclusion
 from sb3_plastic.studies.temporal.figures import traces
 from sb3_plastic.studies.temporal.networks import Answerer
 from sb3_plastic.studies.temporal.playing import play_network
-from sb3_plastic.studies.temporal.records import at_level, difference, records, select
+from sb3_plastic.studies.temporal.records import at_level, differences_by_seed, records, select
 from sb3_plastic.studies.temporal.search import CHANGES, ranking, run_search_cell, search_cells
 from sb3_plastic.studies.temporal.settings import ANALYSED, NETWORKS, NOISE, SIZES, UPDATES, make_task
 from sb3_plastic.studies.temporal.training import Recipe, detach_fast_weights, evaluate, train
@@ -134,7 +134,7 @@ def test_records_stand_beside_the_reference_and_are_compared_by_seed():
     frame = records([cell(name, seed, score) for name, both in scores.items() for seed, score in enumerate(both)])
     hebb, static = select(frame, "association", "hebb"), select(frame, "association", "static")
     assert hebb.reference.tolist() == [1.0, 0.9]
-    assert difference(hebb, static).to_dict() == pytest.approx({0: 0.5, 1: 0.3})
+    assert differences_by_seed(hebb, static).to_dict() == pytest.approx({0: 0.5, 1: 0.3})
 
 
 def study(*arguments):

@@ -10,6 +10,7 @@ from stable_baselines3.common.env_checker import check_env
 from torch import Generator
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.errors import UserError
 from sb3_plastic.tasks import (
     NOT_ASKED,
     TASKS,
@@ -75,8 +76,10 @@ def test_even_numbers_of_cues_are_refused():
         (PatternCompletion, dict(n_hidden=9), "n_hidden must be a finite number at most 8"),
         (OneShotAssociation, dict(n_active=99), "n_active must be a finite number at most 60"),
         (OneShotAssociation, dict(delay=-20), "delay must be a whole number at least 0"),
+        (OneShotAssociation, dict(delay=10**400), "delay must be a whole number at least 0, got 1000"),
         (RewardReversal, dict(show=2), "answer must be a finite number at most 2"),
         (CueAccumulation, dict(cues=()), "at least one"),
+        (CueAccumulation, dict(n_group=(3,)), r"n_group must be a whole number at least 1, got \(3,\)"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(task, argument, message):
@@ -241,6 +244,38 @@ def test_a_trial_is_not_changed_by_being_played():
     for _ in range(task.n_ticks):
         env.step(0)
     assert torch.equal(trials.inputs, before)
+
+
+@EACH
+def test_a_step_where_no_episode_goes_on_is_refused(task):
+    env = TemporalTaskEnv(task)
+    answer = env.action_space.sample()
+    with pytest.raises(UserError, match=r"call reset\(\) before step"):
+        env.step(answer)
+    env.reset(seed=0)
+    for _ in range(task.n_ticks):
+        env.step(answer)
+    with pytest.raises(UserError, match=r"call reset\(\) before step"):
+        env.step(answer)
+
+
+@EACH
+@pytest.mark.parametrize("choice", [-1, 99, 0.5])
+def test_an_answer_outside_of_the_action_space_is_refused(task, choice):
+    env = TemporalTaskEnv(task)
+    env.reset(seed=0)
+    answer = np.full(env.action_space.shape, choice)
+    for _ in range(task.windows[0][1] - 1):
+        env.step(answer)  # nothing is asked yet
+    with pytest.raises(UserError, match="An answer is an element of"):
+        env.step(answer)
+
+
+@pytest.mark.parametrize("choice", [-1, 2])
+def test_an_answer_that_is_no_choice_has_no_consequence(choice):
+    task = RewardReversal()
+    with pytest.raises(UserError, match=rf"Answers are whole numbers from 0 to 1, got \[{choice}\]"):
+        play(task, draw(task), lambda q, inputs: torch.full((4, 1), choice))
 
 
 def test_ppo_plays_a_task():

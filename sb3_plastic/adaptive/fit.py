@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.bodies import BODIES, check_net_arch
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.errors import UserError, check_choice, check_number
@@ -48,10 +48,9 @@ def check_arguments(body: str, net_arch: Sequence[int], **counts: int) -> None:
     :raises UserError: naming the argument
     """
     check_choice("forward model", body, BODIES)
-    for name, number in [*(("net_arch", units) for units in net_arch), *counts.items()]:
+    check_net_arch(body, net_arch)
+    for name, number in counts.items():
         check_number(name, number, at_least=1, integer=True)
-    if body == "spiking" and not len(net_arch):
-        raise UserError("A spiking forward model needs a layer: net_arch=(192,), for instance; got none.")
 
 
 def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:

@@ -96,7 +96,8 @@ class ForwardModel(nn.Module):
 
     def finish(self, o: Tensor) -> None:
         """After the training: examples, and what a body makes of its weights. :param o: observations [n, O]"""
-        self.examples.copy_(o[torch.linspace(0, len(o) - 1, EXAMPLES).long()][:, self.components])
+        spread = torch.linspace(0, len(o) - 1, EXAMPLES, dtype=torch.float64).long()  # float32 counts to 2**24
+        self.examples.copy_(o[spread][:, self.components])
         z = self.standardised(o)
         for member in self._each():
             member.body.finish(z, member.f)

@@ -47,6 +47,11 @@ CHECKED = 128
 FARTHEST = 30.0
 """A number may become so many times what it was, or that part of it."""
 
+TOO_FEW = (
+    f"A rule is learned on {LENGTH} steps of an episode in a row, and the nominal transitions that are held out "
+    "have none: gather more steps, in fewer environments at once, or do without learn_rule."
+)
+
 
 class NominalSequences(NamedTuple):
     """
@@ -79,13 +84,10 @@ class Change(NamedTuple):
 def check_length(n_steps: int) -> None:
     """
     :param n_steps: in a row that are held out
-    :raises UserError: if no sequence has as few
+    :raises UserError: if they are fewer than `LENGTH`
     """
     if n_steps < LENGTH:
-        raise UserError(
-            f"A rule is learned on {LENGTH} steps of an episode in a row, and the nominal transitions that are held "
-            "out have none: gather more steps, in fewer environments at once, or do without learn_rule."
-        )
+        raise UserError(TOO_FEW)
 
 
 def sequences_of(model: ForwardModel, transitions: Transitions) -> NominalSequences:
@@ -102,7 +104,8 @@ def sequences_of(model: ForwardModel, transitions: Transitions) -> NominalSequen
         o, a, after, starts = (x[t : t + LENGTH] for x in transitions)
         whole = ~starts[1:].any(0) & np.isfinite(o).all((0, 2)) & np.isfinite(after).all((0, 2))
         parts.append([x[:, whole].astype(np.float64) for x in (o, a, after)])
-    check_length(LENGTH if sum(part[0].shape[1] for part in parts) else 0)
+    if not any(part[0].shape[1] for part in parts):
+        raise UserError(TOO_FEW)
     o, a, after = (np.concatenate(x, 1) for x in zip(*parts, strict=True))
     y = (after - o)[:, :, components] / scale
     p = Predictor(model).predict(o.reshape(-1, o.shape[2]), a.reshape(-1, a.shape[2]))
@@ -222,16 +225,15 @@ class Learned(NamedTuple):
     loss: tuple[float, float]
 
 
-def learn_rule_of(hypothesis: Hypothesis, rates: Rates, s: NominalSequences, seed: int = 0) -> Learned:
+def learn_rule_of(hypothesis: Hypothesis, rates: Rates, s: NominalSequences) -> Learned:
     """
     Learn the rule of one hypothesis.
 
     :param hypothesis: one of ``DECODERS``
     :param rates: where to start, with a calibrated threshold
     :param s: nominal sequences
-    :param seed: of the changes and of the order
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n, A = s.a.shape[1:]
     order = rng.permutation(n)
     cut = max(n - max(n // 5, 1), 1)

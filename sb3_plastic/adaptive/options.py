@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sb3_plastic.adaptive.bodies import BODIES
+from sb3_plastic.adaptive.bodies import BODIES, check_net_arch
 from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
 from sb3_plastic.adaptive.probing import PROBING
@@ -55,8 +55,8 @@ class LayerOptions:
     def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
         """
         :param given: True: the defaults; a mapping: some of the options
-        :raises UserError: on an unknown name, a number out of range, something that is no option, or several members of
-            a forward model ``actor``
+        :raises UserError: on an unknown name, a number out of range, something that is no option, a spiking forward
+            model without a layer, or several members of a forward model ``actor``
         """
         if not isinstance(given, bool | Mapping):
             raise UserError(f"`adaptive` is true, false or a mapping of options, got {given!r}.")
@@ -75,8 +75,7 @@ class LayerOptions:
         options = cls(**(named | {name: tuple(value) for name, value in lists.items()}))
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
         check_hypotheses(options.names(), ("nominal", *OF_COMMANDS) if options.forward_model == ACTOR else HYPOTHESES)
-        for units in options.net_arch:
-            check_number("net_arch", units, at_least=1, integer=True)
+        check_net_arch(options.forward_model, options.net_arch)
         for number in ("members", "epochs", "batch_size", "window"):
             check_number(number, getattr(options, number), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)

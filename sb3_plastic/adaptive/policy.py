@@ -166,7 +166,7 @@ class AdaptivePolicy:
         :param n_steps: steps of all environments together
         :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
         :param learn_rule: as for :meth:`fit`
-        :raises UserError: if the forward model reads features of the agent
+        :raises UserError: on a number out of range, too few steps, no VecNormalize, or a model that reads features
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")

@@ -13,6 +13,12 @@ from sb3_plastic.adaptive.mlp_body import Array
 from sb3_plastic.snn.network import PlasticSNN
 from sb3_plastic.snn.state import SNNState
 
+STEPS = 300
+"""Of Adam, in which the slopes are fitted."""
+
+REACH = 0.3
+"""Standard deviation of the differences that they are fitted to, in those of the observation."""
+
 
 class SideBySide:
     """
@@ -90,22 +96,20 @@ class SpikingBody(nn.Module):
             weight = (weight * slope.unsqueeze(1)) @ layer.w.T
         return rates[-1], weight
 
-    def finish(self, z: Tensor, head: Callable[[Tensor], Tensor], steps: int = 300, reach: float = 0.3) -> None:
+    def finish(self, z: Tensor, head: Callable[[Tensor], Tensor]) -> None:
         """
         Fit the slopes: the derivative along random directions to what ``head`` sees change.
 
         :param z: standardised observations, [n, O]
         :param head: what reads the features, linear
-        :param steps: of Adam
-        :param reach: standard deviation of the differences, in those of the observation
         """
         weight = head(torch.eye(self.n_features)).T - head(torch.zeros(1, self.n_features)).T  # [C, F]
         generator = torch.Generator().manual_seed(0)
         self.slopes.requires_grad_(True)
         optimizer = torch.optim.Adam([self.slopes], 0.02)
-        for _ in range(steps):
+        for _ in range(STEPS):
             at = z[torch.randint(len(z), (256,), generator=generator)]
-            by = reach * torch.randn(at.shape, generator=generator)
+            by = REACH * torch.randn(at.shape, generator=generator)
             with torch.no_grad():
                 change = (self(at + by) - self(at - by)) @ weight.T
             derivative = self.pull_back(at, weight.detach().expand(len(at), -1, -1))[1]

@@ -81,6 +81,8 @@ def distill(
             f"of the student; got {n_steps}."
         )
     check_number("noise", noise, at_least=0)
+    check_number("seed", seed, at_least=0, integer=True)
+    seed = int(seed)  # of numpy's numbers torch takes none
     lessons, rng = Teacher.of(teacher).lessons(venv.action_space), np.random.default_rng(seed)
     venv.seed(seed)
     env = normalized(venv, lessons.normalization)

@@ -82,6 +82,10 @@ SHAPINGS: dict[str, Callable[[Tensor], Tensor]] = {
 """What turns fitness into utility, by name."""
 
 
+SMALLEST_SIGMA = 1e-18
+"""Below which no sigma falls: a gradient is divided by it, and Adam squares gradients, in float32."""
+
+
 class MirroredSearch:
     """
     Gaussian search in antithetic pairs ``mean ± sigma eps_k`` (Brockhoff et al., 2010). With the utilities ``u`` of
@@ -98,7 +102,7 @@ class MirroredSearch:
     :param sigma_learning_rate: rate at which the sigma of each parameter adapts; 0: it does not
     :param max_sigma_change: bound of the relative change of a sigma per generation by that rate, in [0, 1)
     :param sigma_decay: factor of every sigma per generation, in (0, 1]
-    :param min_sigma: bound from below of every sigma
+    :param min_sigma: bound from below of every sigma, as `SMALLEST_SIGMA` is
     :param weight_decay: pull of the mean to 0, ``g - weight_decay * mean``
     :param fitness_shaping: from fitness to utility: ``centred_ranks``, ``standardised`` or ``raw`` (minus its mean)
     :param optimizer: ``adam``, ``sgd`` or ``clipup``
@@ -167,7 +171,7 @@ class MirroredSearch:
         self.mean.grad = self.weight_decay * before - gradient  # optimisers descend
         self.optimizer.step()
         change = (self.sigma_learning_rate * sigma_gradient).clamp(-self.max_sigma_change, self.max_sigma_change)
-        self.sigma = (self.sigma * (1 + change) * self.sigma_decay).clamp(min=self.min_sigma)
+        self.sigma = (self.sigma * (1 + change) * self.sigma_decay).clamp(min=max(self.min_sigma, SMALLEST_SIGMA))
         return {
             "sigma": self.sigma.mean().item(),
             "grad_norm": gradient.norm().item(),

@@ -24,6 +24,9 @@ from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.suites import find_scenario
 
+AFTER = 400
+"""Steps from the onset on, in the figure."""
+
 
 @runtime_checkable
 class Settles(Protocol):
@@ -41,9 +44,9 @@ class AdaptationEvalCallback(BaseCallback):
           - sb3_plastic.evaluation.AdaptationEvalCallback: {eval_freq: 20000, env: sb3_plastic/PerturbedAntLatent-v0}
 
     Scalars, under ``adaptation/``: ``nominal`` (forward reward), for each split ``<split>_relative`` (relative forward
-    reward), ``fell``; where something begins in mid-episode ``drop``, ``plateau`` and, for models with plasticity,
-    ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward around
-    the onset for each control. The same seeds each time, so that evaluations differ by the model alone.
+    reward), ``fell``; where something begins in mid-episode ``kept``, ``drop``, ``plateau`` and, for models with
+    plasticity, ``gain``, ``gain_net``, ``gain_early`` and ``gain_late``. Figure: ``adaptation/onset``, forward reward
+    around the onset for each control. The same seeds each time, so that evaluations differ by the model alone.
 
     An adaptive layer that the model learns (``adaptive`` of PlasticPolicy) is calibrated first. Of it, under
     ``adaptive/before`` and ``adaptive/after`` an onset: surprise, who acts, responsibilities, estimates.
@@ -169,12 +172,11 @@ def adaptation_scalars(records: pd.DataFrame) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
 
-def onset_figure(traces: Mapping[Cell, Trace], after: int = 400) -> Any:
+def onset_figure(traces: Mapping[Cell, Trace]) -> Any:
     """
     Forward reward around the onset, a mean over episodes and a running mean over 20 steps, for each control.
 
     :param traces: cells of an evaluation
-    :param after: steps from the onset on
     :return: a figure of matplotlib, None if nothing begins in mid-episode
     """
     from matplotlib.figure import Figure as Canvas
@@ -183,7 +185,7 @@ def onset_figure(traces: Mapping[Cell, Trace], after: int = 400) -> Any:
     for cell, trace in traces.items():
         met = (trace.onset >= 0) & ~trace.unstable
         if cell.protocol == "onset" and cell.split != "sham" and met.any():
-            curves = aligned(filled(trace.forward_reward), trace.onset, TAIL, after)
+            curves = aligned(filled(trace.forward_reward), trace.onset, TAIL, AFTER)
             by_control.setdefault(cell.control, []).append(curves[met])
     if not by_control:
         return None
@@ -193,7 +195,7 @@ def onset_figure(traces: Mapping[Cell, Trace], after: int = 400) -> Any:
         rows = np.concatenate(parts)
         shown = ~np.isnan(rows).all(0)
         smooth = pd.Series(np.nanmean(rows[:, shown], axis=0)).rolling(20, min_periods=1, center=True).mean()
-        axes.plot(np.arange(-TAIL, after)[shown], smooth, label=control.replace("_", " "))
+        axes.plot(np.arange(-TAIL, AFTER)[shown], smooth, label=control.replace("_", " "))
     axes.axvline(0, color="gray", linewidth=1)
     axes.set(xlabel="steps since onset", ylabel="forward reward per step")
     axes.legend()

@@ -139,23 +139,26 @@ def _picture(env: Any) -> Frame:
     return picture(env) if isinstance(env, PerturbableEnv) else np.asarray(env.render())
 
 
-def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: int, steps: int = 1000) -> int:
+LOOKED_AT = 1000
+"""Steps of an episode in which an onset is looked for."""
+
+
+def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: int) -> int:
     """
     When a scenario begins to act in the episode of a seed. It is the same for all agents.
 
     :param trained: the environment
     :param perturbations: what acts
     :param seed: of the episode
-    :param steps: the latest step to look at
-    :return: index of the first perturbed step; 0 if there is none
+    :return: index of the first perturbed step; 0 if there is none among the first `LOOKED_AT`
     """
-    with closing(make_env(trained, 1, steps, needs_terrain(perturbations))) as venv:
+    with closing(make_env(trained, 1, LOOKED_AT, needs_terrain(perturbations))) as venv:
         base = venv.unwrapped
         seed_each(venv, [seed])
         perturb(venv, [perturbations])
         venv.reset()
         # Schedules are functions of the step alone: no need to play.
-        for t in range(steps):
+        for t in range(LOOKED_AT):
             if any(active.timing.level(t) != 0 for active in base.envs[0].unwrapped.perturber.active):  # type: ignore[attr-defined]
                 return t
     return 0

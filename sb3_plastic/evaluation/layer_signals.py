@@ -18,9 +18,12 @@ from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.seeding import seed_each
 from sb3_plastic.undisturbed import undisturbed_torch
 
+SEED = 0
+"""Of the episode: the same each time, so that evaluations differ by the model alone."""
+
 
 def signals_around_onset(
-    model: Any, trained: TrainedIn, perturbations: Sequence[Perturbation], seed: int = 0, after: int = 100
+    model: Any, trained: TrainedIn, perturbations: Sequence[Perturbation], after: int = 100
 ) -> dict[str, float]:
     """
     Play one episode, and describe the layer in up to 100 steps before the onset and after it.
@@ -28,7 +31,6 @@ def signals_around_onset(
     :param model: with a layer, or without
     :param trained: its environment, a perturbable robot
     :param perturbations: what sets in
-    :param seed: of the episode
     :param after: steps from the onset on
     :return: the numbers of :func:`~sb3_plastic.adaptive.signals.signals_of`, under ``before/`` and ``after/``; empty
         without a layer
@@ -36,12 +38,12 @@ def signals_around_onset(
     adaptive = layer_around(controls_of(model))
     if adaptive is None:
         return {}
-    onset = find_onset(trained, perturbations, seed)
+    onset = find_onset(trained, perturbations, SEED)
     player, states = Player(model), []
     heightfield = needs_terrain(perturbations)
     with undisturbed_torch(), closing(make_env(trained, 1, onset + after + 1, heightfield)) as made:
         venv = as_seen_by(model, made, trained.env_id)
-        seed_each(venv, [seed])
+        seed_each(venv, [SEED])
         perturb(venv, [perturbations])
         observations, starts = venv.reset(), np.ones(1, bool)
         for t in range(onset + after):

@@ -138,15 +138,14 @@ def filled(forward: Array) -> Array:
     return np.nan_to_num(np.asarray(forward, dtype=np.float64), nan=0.0)
 
 
-def rolling_level(f: Array, window: int = WINDOW) -> Array:
+def rolling_level(f: Array) -> Array:
     """
-    lvl[t], the mean of f over [t, t + window).
+    lvl[t], the mean of f over [t, t + WINDOW).
 
     :param f: [T]
-    :param window: steps
-    :return: [T - window + 1]
+    :return: [T - WINDOW + 1]
     """
-    return np.convolve(f, np.full(window, 1 / window), "valid")
+    return np.convolve(f, np.full(WINDOW, 1 / WINDOW), "valid")
 
 
 def slope(f: Array) -> float:

@@ -59,7 +59,7 @@ class TrialSettings:
     :param horizon: multiple of it in the protocol ``horizon``
     :param max_rows: environments that are stepped at once, at most
     :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.faults`
-    :raises UserError: on a number below 1
+    :raises UserError: on a number that is not whole, or below 1; a seed may be 0
     """
 
     suite: str = "nda-v1"

@@ -50,9 +50,7 @@ class Noting(Player):
         return actions
 
 
-def play_training(
-    model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, video: int = 0, seed: int = 0
-) -> Episode:
+def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | None = None, video: int = 0) -> Episode:
     """
     Play an episode in an environment of its own, like those of the training, unperturbed, with the likeliest actions.
 
@@ -60,7 +58,6 @@ def play_training(
     :param n_steps: at most; the step that ends an episode is not among them
     :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``; None: none
     :param video: take pictures of so many steps, at each :func:`~sb3_plastic.evaluation.film.interval`; 0: of none
-    :param seed: of the episode
     :raises UserError: if the environment cannot be made anew, or not be drawn
     """
     if video:
@@ -75,7 +72,7 @@ def play_training(
         about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
         trained, size = find_training(None, about), {**SIZE, "every": interval(video)}
         try:
-            shots = shoot(player, trained, (), seed=seed, first=0, n_steps=n_steps, until=video, **size)
+            shots = shoot(player, trained, (), seed=0, first=0, n_steps=n_steps, until=video, **size)
         except UserError:
             raise
         except Exception as error:  # graphics fail in as many ways as there are drivers

@@ -19,6 +19,7 @@ from sb3_plastic.export.folder import CONFIG, read_folder, write_folder
 from sb3_plastic.export.normalization import Normalization
 from sb3_plastic.export.plain import from_plain, space_from_plain, space_to_plain, to_plain
 from sb3_plastic.safe import DamagedError, RefusedError
+from sb3_plastic.safe.archives import constant_zero
 from sb3_plastic.seeding import draw_noise
 from sb3_plastic.versions import versions
 
@@ -80,7 +81,7 @@ def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, dev
     try:
         with torch.random.fork_rng(devices=[]):  # the weights that are drawn only to be replaced
             if _takes_schedule(cls):
-                arguments["lr_schedule"] = _constant_zero
+                arguments["lr_schedule"] = constant_zero
             policy = cls(*spaces_of, **arguments)
         policy.load_state_dict(dict(tensors), strict=True)
         draw_noise(policy)  # by the standard deviation of the training, not of its start
@@ -94,10 +95,6 @@ def _takes_schedule(cls: type[BasePolicy]) -> bool:
     """Whether its optimiser asks for one; ARS has none."""
     parameters = inspect.signature(cls).parameters.values()
     return any(parameter.name == "lr_schedule" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def _constant_zero(progress: float) -> float:
-    return 0.0
 
 
 class ExportedPolicy:

@@ -97,40 +97,28 @@ def film(
         env.close()
 
 
-def stills(
-    robot: str,
-    scenarios: Mapping[str, Sequence[Perturbation]],
-    *,
-    most: int = 3,
-    seed: int = 0,
-    width: int = 320,
-    height: int = 240,
-) -> dict[str, NDArray[np.uint8]]:
+def stills(robot: str, scenarios: Mapping[str, Sequence[Perturbation]]) -> dict[str, NDArray[np.uint8]]:
     """
-    Pictures of the robot as an episode starts: nothing perturbed, and under those scenarios that damage parts of it, in
-    red.
+    Pictures of the robot as an episode starts: nothing perturbed, and under the first three scenarios that damage parts
+    of it, in red.
 
     :param robot: one of ``ROBOTS``
     :param scenarios: what acts, by name; an onset is moved to the first step
-    :param most: damaged robots
-    :param seed: of what is drawn
-    :param width: in pixels
-    :param height: in pixels
-    :return: [height, width, 3] by name; the first, of the whole robot, is ``""``
+    :return: [240, 320, 3] by name; the first, of the whole robot, is ``""``
     """
     render_off_screen()
     register_envs()
-    size = {"width": width, "height": height}
+    size = {"width": 320, "height": 240}
     env = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size)
     found: dict[str, NDArray[np.uint8]] = {}
     try:
         inner = env.unwrapped
         assert isinstance(inner, PerturbableEnv)
         for name, perturbations in {"": (), **scenarios}.items():
-            if len(found) > most:
+            if len(found) > 3:
                 break
             try:
-                env.reset(seed=seed, options={"perturbations": [_soon(p, 0) for p in perturbations]})
+                env.reset(seed=0, options={"perturbations": [_soon(p, 0) for p in perturbations]})
             except PerturbationError:  # terrain, which this model has not, and which damages nothing
                 continue
             env.step(np.zeros(env.action_space.shape or (), np.float32))
@@ -176,7 +164,7 @@ def save(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
             Image.fromarray(frames[-1]).save(part)
 
 
-def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colours: int = 96) -> None:
+def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path) -> None:
     """
     Write a small GIF: one palette for all frames, and no dithering, so that what stands still costs nothing. Of more
     than `MOST_FPS` frames a second some are left out: the film has its own speed.
@@ -184,14 +172,13 @@ def save_gif(frames: Sequence[NDArray[np.uint8]], fps: float, output: Path, colo
     :param frames: pictures of one size
     :param fps: how many make a second
     :param output: the file
-    :param colours: in the palette
     """
     step = max(math.ceil(fps / MOST_FPS), 1)
     frames = frames[::step]
     # The format has hundredths of a second: the frames' ends are rounded, or the errors of all would add up.
     durations = 10 * np.diff(np.rint(100 * step / fps * np.arange(len(frames) + 1)))
     sample = np.concatenate([frames[0], frames[len(frames) // 2], frames[-1]])
-    palette = Image.fromarray(sample).quantize(colours, Image.Quantize.MAXCOVERAGE)  # thin lines keep their colours
+    palette = Image.fromarray(sample).quantize(96, Image.Quantize.MAXCOVERAGE)  # thin lines keep their colours
     images = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
     images[0].save(
         output, "GIF", save_all=True, append_images=images[1:], duration=durations.tolist(), loop=0, optimize=True

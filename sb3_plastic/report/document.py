@@ -47,6 +47,7 @@ FORMATS = ("md", "html")
 # Colours that all kinds of colour vision tell apart (Okabe and Ito, 2008), without their yellow, too pale for a line.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 COLUMN, PAGE = 3.5, 7.2  # widths of a figure in inches: one column of a paper, and both
+SMALL_DPI = 150  # pixels per inch of a small figure
 
 STYLE: Any = {
     "axes.grid": True,
@@ -120,18 +121,17 @@ class Document:
         fence = "`" * (1 + max([2, *(len(run) for run in re.findall("`+", text))]))
         self._add(f"{fence}\n{text}\n{fence}", f"<pre><code>{html.escape(text)}</code></pre>")
 
-    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], caption: str = "", digits: int = 2) -> None:
+    def table(self, rows: pd.DataFrame | Sequence[Mapping[str, Any]], caption: str = "") -> None:
         """
         Add a table.
 
-        :param rows: a frame, whose index is shown if it has a name, or one mapping per row
+        :param rows: a frame, whose index is shown if it has a name, or one mapping per row; see :func:`formatted`
         :param caption: stands above it
-        :param digits: decimals of floating-point numbers below 10, above fewer; NaN and None are shown as a dash
         """
         frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
         if any(name is not None for name in frame.index.names):
             frame = frame.reset_index()
-        cells = [[formatted(value, digits) for value in row] for row in frame.itertuples(index=False, name=None)]
+        cells = [[formatted(value) for value in row] for row in frame.itertuples(index=False, name=None)]
         is_number = [all(_NUMBER.fullmatch(row[i]) for row in cells) for i in range(len(frame.columns))]
         header = [str(name) for name in frame.columns]
         above = f"{safe(caption)}\n\n" if caption else ""
@@ -283,16 +283,15 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def small_png(figure: Figure, dpi: int = 150) -> bytes:
+def small_png(figure: Figure) -> bytes:
     """
     A figure as a PNG with a palette of 256 colours, about a fifth of the size of the full one.
 
     :param figure: drawn
-    :param dpi: pixels per inch
     """
     with io.BytesIO() as full, io.BytesIO() as small, plot_style():
-        _lay_out(figure, dpi)
-        figure.savefig(full, format="png", dpi=dpi)
+        _lay_out(figure, SMALL_DPI)
+        figure.savefig(full, format="png", dpi=SMALL_DPI)
         Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
         return small.getvalue()
 
@@ -309,18 +308,17 @@ def plain(name: str) -> str:
     return (" " * name.startswith("_") + name).replace("$", r"\$")
 
 
-def formatted(value: object, digits: int = 2) -> str:
+def formatted(value: object) -> str:
     """
     A value for a reader: 0.12, 12.3, 1234, and a dash for what there is not.
 
-    :param value: a number, or anything else, which is shown as it is
-    :param digits: decimals of floating-point numbers below 10; each digit more before the point takes one
+    :param value: a floating-point number, or anything else, which is shown as it is
     """
     if value is None or value is pd.NA or value != value:
         return "–"  # noqa: RUF001
     if not isinstance(value, float | np.floating):
         return str(value)
-    decimals = max(digits + 1 - len(f"{abs(value):.0f}"), 0)
+    decimals = max(3 - len(f"{abs(value):.0f}"), 0)
     return f"{round(float(value), decimals) + 0.0:.{decimals}f}"  # + 0.0: without -0.00
 
 

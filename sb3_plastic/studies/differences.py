@@ -9,7 +9,7 @@ import numpy as np
 from sb3_plastic.report.stats import joint_interval
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> str:
     """
     Relative difference of the means, with its 95 % bootstrap interval over the seeds of both.
 

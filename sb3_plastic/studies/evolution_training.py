@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import shutil
 import time
@@ -79,14 +78,11 @@ def recipe(algo: str, env_id: str, changes: Mapping[str, Any]) -> Recipe:
     :param env_id: environment
     :param changes: of the configuration; those of ``policy_kwargs`` are merged
     """
-    from sb3_plastic.zoo import config_file
+    from sb3_plastic.zoo import config_file, rl_zoo_file
 
     name, path = env_id, config_file("plastic_es")
     if algo == "ars":
-        spec = importlib.util.find_spec("rl_zoo3")
-        assert spec is not None  # importing sb3_plastic.zoo has shown that RL Zoo is there
-        assert spec.origin is not None
-        name, path = env_id.replace("-v5", "-v4"), Path(spec.origin).parent / "hyperparams" / "ars.yml"
+        name, path = env_id.replace("-v5", "-v4"), rl_zoo_file("ars")
     settings = yaml.safe_load(path.read_text())[name]
     merged = {**settings, **changes}
     if "policy_kwargs" in changes:

@@ -10,7 +10,6 @@ plays episodes without and with its exploration noise.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shlex
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from sb3_plastic.studies.options import add_out, add_running, parser_of, place_o
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
+from sb3_plastic.zoo import rl_zoo_file
 
 LOGS = Path("logs/learning")
 ENVS = ["HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Walker2d-v5"]
@@ -245,10 +245,7 @@ def write_rl_zoo_config(path: Path) -> Path:
     :param path: of the file
     :return: the path
     """
-    spec = importlib.util.find_spec("rl_zoo3")
-    assert spec is not None  # RL Zoo is there: `sb3-plastic train` needs it
-    assert spec.origin is not None
-    tuned = yaml.safe_load((Path(spec.origin).parent / "hyperparams" / "ppo.yml").read_text())
+    tuned = yaml.safe_load(rl_zoo_file("ppo").read_text())
     entries = {name: tuned[name.replace("v5", "v4")] for name in ENVS}
     replace_file(path, yaml.safe_dump(entries))
     return Path(os.path.relpath(path))

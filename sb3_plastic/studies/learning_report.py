@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sb3_plastic.studies.curves import draw_curves
-from sb3_plastic.studies.differences import beside, difference
+from sb3_plastic.studies.differences import beside, relative_difference
 from sb3_plastic.studies.table import Result
 
 Teacher = Callable[[str], str]  # environment -> label of an agent
@@ -67,7 +67,7 @@ def report(
             print("|---|---|---|---|")
             for label in others:
                 columns = zip(_by_seed(done[first]), _by_seed(done[label]), strict=True)
-                print(f"| {label} | {' | '.join(difference(ours, theirs) for ours, theirs in columns)} |")
+                print(f"| {label} | {' | '.join(relative_difference(ours, theirs) for ours, theirs in columns)} |")
         for label, teacher_of in (teachers or {}).items():
             teacher = teacher_of(environment)
             if line := beside(_deterministic(agents.get(label, [])), _deterministic(agents.get(teacher, []))):

@@ -78,20 +78,17 @@ def from_zero(text: str) -> float:
     return value
 
 
-def add_out(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+def add_out(parser: argparse.ArgumentParser) -> None:
     """
     Add the folder of the study.
 
     :param parser: of the study
-    :param default: its default; None: the user must name it
     """
-    note = "" if default is None else f" (default: {default})"
     parser.add_argument(
         "--out",
         type=Path,
-        default=None if default is None else Path(default),
-        required=default is None,
-        help="folder of the results; cells that have a result there are not run again" + note,
+        required=True,
+        help="folder of the results; cells that have a result there are not run again",
     )
 
 

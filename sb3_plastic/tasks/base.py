@@ -37,9 +37,13 @@ class Trials(NamedTuple):
         :param q: which question
         :param answers: int64 [B, 1]
         :return: inputs of the ticks after it, [D, B, M], in place of those in ``inputs``; None if nothing follows
+        :raises UserError: on an answer that is no choice
         """
         if self.outcomes is None:
             return None
+        n_choices = self.outcomes.shape[1]
+        if not ((answers >= 0) & (answers < n_choices)).all():
+            raise UserError(f"Answers are whole numbers from 0 to {n_choices - 1}, got {answers.unique().tolist()}.")
         rows = torch.arange(answers.shape[0])
         return self.outcomes[q].permute(2, 0, 1, 3)[rows, answers[:, 0]].transpose(0, 1)
 
@@ -52,7 +56,8 @@ class Task(ABC):
     :param rate: probability per tick that an input of what is shown fires
     :param drop: probability that such a spike is lost
     :param spurious: probability per tick that an input fires without a signal
-    :raises UserError: if a probability is not in [0, 1]
+    :raises UserError: on a probability that is not in [0, 1], or a size, alone or in a list, that is not whole or too
+        small
     """
 
     rate: float = 1.0
@@ -66,7 +71,7 @@ class Task(ABC):
                 check_number(f"{name}, a probability,", value, at_least=0, at_most=1)
             elif isinstance(field.default, tuple):
                 object.__setattr__(self, name, _numbers(name, value))
-            elif not isinstance(value, tuple):  # Ticks between what is shown may be none; of all else there is one.
+            else:  # Ticks between what is shown may be none; of all else there is one.
                 check_number(name, value, at_least=0 if name in ("gap", "delay") else 1, integer=True)
 
     @property

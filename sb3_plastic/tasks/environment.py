@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.tasks.base import NOT_ASKED, Task, Trials
 
 
@@ -30,6 +31,7 @@ class TemporalTaskEnv(gym.Env):
             if task.n_groups == 1
             else spaces.MultiDiscrete([task.n_choices] * task.n_groups)
         )
+        self._tick = task.n_ticks  # no episode has begun
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -55,16 +57,31 @@ class TemporalTaskEnv(gym.Env):
         return self._inputs[self._tick].numpy().copy()
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """As in gymnasium."""
+        """
+        As in gymnasium.
+
+        :param action: read at the last tick of a question alone
+        :raises UserError: where no episode goes on, or on an answer outside of the action space
+        """
+        if self._tick >= self.task.n_ticks:
+            raise UserError("No episode goes on: call reset() before step().")
         self._tick += 1
         q = len(self._scores)
         reward, info = 0.0, {}
         if self._tick == self.task.windows[q][1]:
-            reward = self._answer(q, torch.as_tensor(np.atleast_1d(action)))
+            reward = self._answer(q, self._checked(action))
         if self._tick < self.task.n_ticks:
             return self._observe(), reward, False, False, {}
         info["accuracy"] = float(np.mean(self._scores))
         return np.zeros(self.task.n_inputs, np.float32), reward, True, False, info
+
+    def _checked(self, action: Any) -> torch.Tensor:
+        answer = np.asarray(action)
+        if answer.size == self.task.n_groups:
+            answer = answer.reshape(self.action_space.shape or ())
+        if not self.action_space.contains(answer):
+            raise UserError(f"An answer is an element of {self.action_space}, got {action!r}.")
+        return torch.as_tensor(np.atleast_1d(answer))
 
     def _answer(self, q: int, answer: torch.Tensor) -> float:
         target = self._trials.targets[q, 0]

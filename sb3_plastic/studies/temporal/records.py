@@ -71,25 +71,24 @@ def select(
     ]
 
 
-def interval(values: Any, digits: int = 3) -> str:
+def interval(values: Any) -> str:
     """
     Mean over seeds with its 95 % bootstrap interval, as text.
 
     :param values: one per seed
-    :param digits: after the point
     """
     x = np.asarray(values, dtype=np.float64)
     if not len(x):
         return "–"  # noqa: RUF001
 
     def shown(value: float) -> str:
-        return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: without -0.000
+        return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: without -0.000
 
     low, high = bootstrap_interval(x[:, None])
     return shown(x.mean()) if np.isnan(low) else f"{shown(x.mean())} [{shown(low)}, {shown(high)}]"
 
 
-def difference(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
+def differences_by_seed(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
     """
     Accuracies of one network minus those of another, paired by seed: both were trained and tested on the same trials.
 

@@ -12,7 +12,7 @@ from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal import figures
 from sb3_plastic.studies.temporal.analysis import LESIONS
 from sb3_plastic.studies.temporal.conclusion import conclusion
-from sb3_plastic.studies.temporal.records import at_level, difference, interval, records, select
+from sb3_plastic.studies.temporal.records import at_level, differences_by_seed, interval, records, select
 from sb3_plastic.studies.temporal.settings import (
     ABLATIONS,
     ANALYSED,
@@ -155,7 +155,7 @@ def _modulation(document: Document, frame: pd.DataFrame, cells: list[Result]) ->
                 for modulation in ("simple", "retroactive"):
                     gated = select(frame, task, plastic_name(rule, modulation, recurrent))
                     margins = {
-                        label: difference(at_level(gated, level), at_level(plain, level))
+                        label: differences_by_seed(at_level(gated, level), at_level(plain, level))
                         for label, level in SHOWN.items()
                     }
                     if len(margins["noise-free"]) >= 3:
@@ -183,7 +183,7 @@ def _parts(document: Document, frame: pd.DataFrame, cells: list[Result]) -> None
             row = {"task": task, "left out": label}
             for name, level in SHOWN.items():
                 row[name] = interval(at_level(chosen, level).accuracy)
-                lost = difference(at_level(chosen, level), at_level(whole, level))
+                lost = differences_by_seed(at_level(chosen, level), at_level(whole, level))
                 row[f"change, {name}"] = "" if label == "nothing" else interval(lost)
             rows.append(row)
     if rows:

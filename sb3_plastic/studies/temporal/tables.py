@@ -6,7 +6,7 @@ import pandas as pd
 
 from sb3_plastic.studies.temporal.analysis import LESIONS
 from sb3_plastic.studies.temporal.figures import tasks_of
-from sb3_plastic.studies.temporal.records import at_level, difference, interval, select
+from sb3_plastic.studies.temporal.records import at_level, differences_by_seed, interval, select
 from sb3_plastic.studies.temporal.settings import ABLATIONS, ANALYSED, CONTROLS, HEADLINE, LONGER, STRONG
 
 
@@ -53,7 +53,7 @@ def parts(frame: pd.DataFrame) -> list[str]:
             chosen = select(frame, task, network, 1, ablation, lesion)
             if chosen.empty:
                 continue
-            lost = [difference(at_level(chosen, level), at_level(whole, level)) for level in (0, STRONG)]
+            lost = [differences_by_seed(at_level(chosen, level), at_level(whole, level)) for level in (0, STRONG)]
             cells = [f"{task}, {where}", label, *(interval(change) for change in lost), str(len(lost[0]))]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
