@@ -212,13 +212,15 @@ def test_of_episodes_that_end_before_it_there_is_no_removal_and_no_switch(static
     assert set(evaluate_adaptation(static_model, **settings, steps=30).records.protocol) == {"static"}
 
 
-def test_an_agent_with_an_lstm_remembers_in_each_row_what_has_acted_there():
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_an_agent_with_an_lstm_remembers_in_each_row_what_has_acted_there(n_layers):
     class Other:
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             return np.zeros((len(observation), 1)), tuple(np.full_like(part, 7.0) for part in state)
 
     env = make_vec_env("Pendulum-v1", 3, seed=0)
-    model = RecurrentPPO("MlpLstmPolicy", env, n_steps=8, batch_size=8, policy_kwargs={**LSTM})
+    kwargs = {**LSTM, "n_lstm_layers": n_layers}
+    model = RecurrentPPO("MlpLstmPolicy", env, n_steps=8, batch_size=8, policy_kwargs=kwargs)
     player = Player(model, later=Other())
     for perturbed in ([False] * 3, [False, True, False]):
         player.act(env.reset(), np.zeros(3, bool), np.array(perturbed))

@@ -106,6 +106,8 @@ class Player:
     ) -> None:
         self.model, self.control, self.deterministic = model, control, deterministic
         self.plastic = controls_of(model)
+        agent = getattr(model, "agent", model)  # within a layer
+        self._has_lstm = hasattr(getattr(agent, "policy", agent), "lstm_actor")
         if self.plastic is None and control in WITHIN[1:]:
             raise UserError(f"{type(model).__name__} has no plasticity, so there is no control {control!r} of it.")
         self.state: Any = None
@@ -162,10 +164,12 @@ class Player:
         torch.set_rng_state(drawn)  # both draw the same noise, as if there were one
         later_actions = self._predict(later, observations, starts)
         if state is not None:
-            self.state = tuple(_choose(perturbed, a, b) for a, b in zip(self.state, state, strict=True))
+            axes = [0] * len(state)
+            if self._has_lstm:  # of sb3-contrib: its two arrays are the last, and have its layers first
+                axes[-2:] = 1, 1
+            self.state = tuple(_choose(perturbed, *pair) for pair in zip(self.state, state, axes, strict=True))
         return _choose(perturbed, later_actions, actions)
 
 
-def _choose(rows: Array, a: Array, b: Array) -> Array:
-    axis = a.shape.index(len(rows))  # the first, but of sb3-contrib's LSTM, whose layers come first, the second
+def _choose(rows: Array, a: Array, b: Array, axis: int = 0) -> Array:
     return np.where(rows.reshape(-1, *[1] * (a.ndim - 1 - axis)), a, b)

@@ -34,7 +34,6 @@ from sb3_plastic.studies.options import add_out, add_running, parser_of, place_o
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
-from sb3_plastic.zoo import rl_zoo_file
 
 LOGS = Path("logs/learning")
 ENVS = ["HalfCheetah-v5", "Ant-v5", "Hopper-v5", "Walker2d-v5"]
@@ -245,6 +244,8 @@ def write_rl_zoo_config(path: Path) -> Path:
     :param path: of the file
     :return: the path
     """
+    from sb3_plastic.zoo import rl_zoo_file
+
     tuned = yaml.safe_load(rl_zoo_file("ppo").read_text())
     entries = {name: tuned[name.replace("v5", "v4")] for name in ENVS}
     replace_file(path, yaml.safe_dump(entries))

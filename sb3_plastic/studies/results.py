@@ -55,8 +55,7 @@ def read_results(out: Path) -> dict[str, Result]:
             raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     table = out / "results.csv"
     try:
-        text = table.read_text() if table.is_file() else ""
-        results = {result["cell"]: result for result in from_csv(text)}
+        results = {row["cell"]: row for row in from_csv(table.read_text() if table.is_file() else "")}
     except (TypeError, KeyError, ValueError) as error:
         raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
     return dict(sorted((results | single).items()))
@@ -69,10 +68,9 @@ def required_results(out: Path) -> dict[str, Result]:
     :param out: folder of the study
     :raises UserError: if there are none
     """
-    results = read_results(out)
-    if not results:
-        raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
-    return results
+    if results := read_results(out):
+        return results
+    raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
 
 
 def gather(out: Path) -> dict[str, Result]:
