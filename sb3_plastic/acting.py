@@ -162,7 +162,7 @@ class ActingPolicy(ActorCriticPolicy):
         # Views, so that a change in place is one of the policy. A population decoder has [outputs, neurons of each].
         weight, bias = (self.action_net.get_parameter(name) for name in ("weight", "bias"))
         head = weight.view(-1, 1) if isinstance(self.action_net, PopulationDecoder) else weight.T
-        return [*(layer.synapses() for layer in self.snn.layers), (head, None, bias, 0, False)]
+        return [*(layer.synapses() for layer in self.snn.layers), (head, None, bias, 0, False, None)]
 
     def export(self, folder: str | Path, normalization: VecEnv | Normalization | None = None) -> Path:
         """

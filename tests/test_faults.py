@@ -146,6 +146,25 @@ def test_fast_weights_reset_every_step_are_no_fast_weights() -> None:
     assert np.abs(often - never).max() > 1e-3
 
 
+def test_an_ablated_neuron_is_one_that_does_not_fire_also_to_the_neuromodulator() -> None:
+    model = lively(plastic(modulation="simple", net_arch=[12, 12]))
+    with torch.no_grad():
+        for synapses in synapses_of(model.policy)[:-1]:
+            synapses.strengths.fill_(0.5)
+            synapses.modulator.fill_(2.0)
+        for name, parameter in model.policy.named_parameters():
+            if name.endswith(".a"):  # what the modulator makes of it
+                parameter.fill_(2.0)
+    whole, ablated = play(model), FaultyModel(model, Fault("neurons_ablated", 0.5), 0)
+    with torch.no_grad():
+        for dead, now in zip(synapses_of(model.policy)[:-1], ablated._layers[:-1], strict=True):
+            lost = now.modulator == 0
+            assert 0 < lost.sum() < 12
+            dead.weights[:, lost], dead.strengths[:, lost], dead.biases[lost] = 0, 0, -10
+    np.testing.assert_allclose(play(ablated), play(model), atol=1e-6)
+    assert np.abs(play(model) - whole).max() > 1e-3
+
+
 def test_all_neurons_ablated_leave_the_bias_of_the_actions() -> None:
     model = mlp()
     with torch.no_grad():

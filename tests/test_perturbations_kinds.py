@@ -166,6 +166,17 @@ def test_a_robot_stands_on_rough_ground() -> None:
     assert env.data.qpos[2] > env.robot.ground(*env.data.qpos[:2]) + 0.2  # of the torso, a sphere of 0.25 m
 
 
+def test_the_height_of_rough_ground_is_where_mujocos_ray_meets_it() -> None:
+    env = begun("Ant", {"kind": "terrain", "value": 0.5, "params": {"seed": 0, "flat": 0.0}})
+    env.data.qpos[2] = 100.0  # out of the ray's way
+    mujoco.mj_forward(env.model, env.data)
+    rng, down, met = np.random.default_rng(0), np.array([0.0, 0.0, -1.0]), np.zeros(1, np.int32)
+    for x, y in rng.uniform(-8, 8, (50, 2)):
+        far = mujoco.mj_ray(env.model, env.data, np.array([x, y, 5.0]), down, None, 1, -1, met)
+        assert met[0] == env.model.geom("terrain").id
+        assert 5.0 - far == pytest.approx(env.robot.ground(x, y), abs=1e-5)
+
+
 def test_where_rough_ground_is_level_nothing_but_it_is_touched() -> None:
     env = begun("Ant", {"kind": "terrain", "value": 0.5, "params": {"flat": 8.0}})
     touched = set()

@@ -70,6 +70,7 @@ def test_equals_share_their_rank():
 def test_fitness_is_standardised_to_mean_zero_and_deviation_one():
     assert standardised(torch.tensor([1.0, 5.0, 1.0, 5.0])).tolist() == [-1, 1, -1, 1]
     assert standardised(torch.ones(4)).tolist() == [0] * 4
+    assert standardised(torch.full((10,), 6904.123456)).tolist() == [0] * 10  # whose mean is not exact
 
 
 def test_individuals_come_in_pairs_on_either_side_of_the_mean():

@@ -71,7 +71,9 @@ def standardised(fitness: Tensor) -> Tensor:
     :param fitness: [P]
     :return: [P]
     """
-    return (fitness - fitness.mean()) / fitness.std(correction=0).clamp(min=1e-12)
+    if fitness.max() == fitness.min():  # the mean of equal numbers is rounded, and need not be one of them
+        return torch.zeros_like(fitness)
+    return (fitness - fitness.mean()) / fitness.std(correction=0)
 
 
 SHAPINGS: dict[str, Callable[[Tensor], Tensor]] = {

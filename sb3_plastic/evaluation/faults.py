@@ -39,6 +39,7 @@ class ActorLayer(NamedTuple):
     :param biases: [outputs]; None without
     :param recurrent: how many of the inputs are the layer's own neurons
     :param spiking: whether the outputs are neurons with a threshold
+    :param modulator: what the outputs add to the layer's neuromodulator, [outputs]; None without
     """
 
     weights: Tensor
@@ -46,13 +47,14 @@ class ActorLayer(NamedTuple):
     biases: Tensor | None
     recurrent: int = 0
     spiking: bool = False
+    modulator: Tensor | None = None
 
 
 @runtime_checkable
 class ActorSynapses(Protocol):
     """What a policy with networks of its own offers."""
 
-    def actor_synapses(self) -> Sequence[tuple[Tensor, Tensor | None, Tensor | None, int, bool]]:
+    def actor_synapses(self) -> Sequence[tuple[Tensor, Tensor | None, Tensor | None, int, bool, Tensor | None]]:
         """Layer by layer, the fields of `ActorLayer`; the last layer computes the actions."""
 
 
@@ -159,7 +161,7 @@ def quantise(layers: Sequence[ActorLayer], bits: int) -> None:
 
 def ablate(layers: Sequence[ActorLayer], probability: float, rng: np.random.Generator) -> None:
     """
-    Silence hidden neurons: what they send, to the next layer and within their own, is 0.
+    Silence hidden neurons: what they send, to the next layer, within their own and to its neuromodulator, is 0.
 
     :param layers: changed in place
     :param probability: of each neuron
@@ -172,6 +174,8 @@ def ablate(layers: Sequence[ActorLayer], probability: float, rng: np.random.Gene
             for tensor in (to.weights, to.strengths):
                 if tensor is not None and first < len(tensor):
                     tensor[first : first + n][lost] = 0
+        if layer.modulator is not None:
+            layer.modulator[lost] = 0
 
 
 def drift_thresholds(layers: Sequence[ActorLayer], std: float, rng: np.random.Generator) -> None:
@@ -224,8 +228,8 @@ class FaultyModel:
             "thresholds_drift": lambda: drift_thresholds(layers, value, self._rng),
         }
         self._layers = layers
-        tensors = [tensor for layer in layers for tensor in layer[:2] if tensor is not None]
-        self._whole = [(tensor, tensor.detach().clone()) for tensor in tensors]
+        sending = [tensor for layer in layers for tensor in (layer.weights, layer.strengths, layer.modulator)]
+        self._whole = [(tensor, tensor.detach().clone()) for tensor in sending if tensor is not None]
         if fault.kind == "fast_weights_reset" and controls_of(self._policy) is None:
             raise UserError("fast_weights_reset needs fast weights; this policy has none.")
         if fault.kind in ("neurons_ablated", "spikes_dropped") and len(layers) < 2:

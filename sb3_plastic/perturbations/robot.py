@@ -182,7 +182,8 @@ class Robot:
 
     def ground(self, x: float, y: float) -> float:
         """
-        Height of the ground, in metres; 0 without terrain.
+        Height of the ground, in metres; 0 without terrain. As MuJoCo has it: a square between four heights is two
+        triangles, divided along the diagonal from the smallest to the largest coordinates.
 
         :param x: forward, in metres
         :param y: to the left, in metres
@@ -195,7 +196,7 @@ class Robot:
         i, j = int(r), int(c)
         u, v = r - i, c - j
         (a, b), (d, e) = self.heights[i : i + 2, j : j + 2]
-        return float((1 - u) * ((1 - v) * a + v * b) + u * ((1 - v) * d + v * e))
+        return float(a + v * (b - a) + u * (e - b) if v > u else a + u * (d - a) + v * (e - d))
 
     @cached_property
     def planes(self) -> NDArray[np.intp]:

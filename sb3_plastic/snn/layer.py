@@ -12,9 +12,10 @@ from sb3_plastic.snn.rules import RULES
 from sb3_plastic.snn.scan import LayerConfig, LayerParameters
 from sb3_plastic.snn.state import LayerState
 
-Synapses = tuple[Tensor, Tensor | None, Tensor | None, int, bool]
+Synapses = tuple[Tensor, Tensor | None, Tensor | None, int, bool, Tensor | None]
 """Weights and strengths of fast weights (None: without), [inputs, outputs] both; biases; how many of the inputs, the
-last ones, are the layer's own neurons; whether the outputs spike."""
+last ones, are the layer's own neurons; whether the outputs spike; their weights in the neuromodulator (None: without),
+[outputs]."""
 
 
 def logit(p: float) -> float:
@@ -91,7 +92,7 @@ class PlasticLayer(nn.Module):
     def synapses(self) -> Synapses:
         """The parameters themselves, to be read or changed in place."""
         alpha = self.alpha if self.config.rule != "none" else None
-        return self.w, alpha, self.b, len(self.w) - self.n_inputs, True
+        return self.w, alpha, self.b, len(self.w) - self.n_inputs, True, getattr(self, "u", None)
 
     def external_modulator(self, features: Tensor) -> Tensor | None:
         """
