@@ -56,9 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--to", required=True, type=Path, metavar="FILE", help="file to write")
     parser.add_argument("--env", help="environment; by default as noted down with the model")
-    parser.add_argument("--after", type=int, default=0, metavar="STEPS", help="snntorch, nir: freeze after these steps")
-    parser.add_argument("--check", type=int, default=200, metavar="STEPS", help="compare over these steps; 0: do not")
-    parser.add_argument("--seed", type=int, default=0, help="of the episodes")
+    parser.add_argument(
+        "--after",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="snntorch, nir: freeze after these steps (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--check",
+        type=int,
+        default=200,
+        metavar="STEPS",
+        help="compare over these steps; 0: do not (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes (default: %(default)s)")
     parser.add_argument("--algo", choices=ALGORITHMS, help="by default recognised from the file")
     parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     args = parser.parse_args(argv)

@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--env", help="environment; by default as noted down with the model")
     parser.add_argument("--episodes", type=int, default=5, help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode; the others count on")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first episode; the others count on (default: %(default)s)"
+    )
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
     parser.add_argument("--no-render", action="store_true", help="show nothing, only print returns")
     parser.add_argument("--algo", choices=ALGORITHMS, help="by default recognised from the file")

@@ -167,8 +167,9 @@ FORMS: dict[str, dict[str, float | None]] = {
 @dataclass(frozen=True)
 class Schedule:
     """
-    When a perturbation acts. Times are environment steps since the reset; the step with index ``at`` is the first
-    perturbed one. Times may be distributions. The *activation* goes from 0, nothing, to 1, all of the perturbation.
+    When a perturbation acts. Times are environment steps since the reset, or distributions of them. The step with index
+    ``at`` is the first perturbed one; of ``"drift"`` and ``"periodic"`` it is the one after, since they begin at 0. The
+    *activation* goes from 0, nothing, to 1, all of the perturbation.
 
     :param form: ``"episode"``: from reset to end. ``"onset"``: from ``at``, rising over ``ramp`` steps, until ``end``.
         ``"switch"``: from ``at``; value and target are drawn anew after each ``every`` steps. ``"drift"``: rises

@@ -39,7 +39,7 @@ def write_report(
     :param title: None: from the suite and the robots
     :param formats: ``"md"``, ``"html"``, or both
     :param oracle: label of the policy that observes the context; None: the one with "oracle" in its label
-    :param baseline: label of the static policy to compare with; None: the only one without plasticity, if it is one
+    :param baseline: label of the static policy to compare with; None: the only one without controls, if it is one
     :param progress_bar: show progress (needs tqdm)
     :return: the documents written
     :raises ReportError: if the folders cannot be reported, or not together

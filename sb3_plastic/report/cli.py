@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         "--oracle", help='label of the policy that observes the context (default: "oracle" in its name)'
     )
     parser.add_argument(
-        "--baseline", help="label of the static policy to compare with (default: the only one without plasticity)"
+        "--baseline",
+        help="label of the static policy to compare with (default: the only one that was evaluated without controls; a "
+        "plastic agent run with --controls intact alone passes for static: then name the right label)",
     )
     return parser

@@ -109,7 +109,7 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
 
     :param folders: of `sb3-plastic evaluate`, or folders that contain such folders
     :param oracle: label of the policy that observes the context; None: the one whose label contains "oracle"
-    :param baseline: label of the static policy to compare with; None: the only label without plasticity, if it is one
+    :param baseline: label of the static policy to compare with; None: the only label without controls, if it is one
     :raises ReportError: if a folder holds no finished evaluation, if they are of different suites, seeds or versions,
         if a model is there twice, if nothing nominal is in them, or if a label is not there
     """

@@ -1,4 +1,4 @@
-"""Does the adaptive layer pay? Trained agents with it, without it, told the truth, and with rival estimators.
+"""Studies of trained agents: does the adaptive layer pay, and how sturdy are agents as they are?
 
 sb3-plastic study adaptation --out study --agents plastic=docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1
 sb3-plastic study robustness --out study --agents plastic=logs/a,logs/b "static SNN=logs/c" MLP=logs/d
@@ -36,22 +36,36 @@ from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Trial, Watch, 
 
 class Preset(NamedTuple):
     """
-    What a study does unless it is told otherwise.
+    What a study asks, and what it does unless it is told otherwise.
 
+    :param question: the first sentence of its help
     :param arms: keys of ``ARMS``
     :param suites: names of suites
     :param tier: of the suites
     :param report: prints and draws the results
     """
 
+    question: str
     arms: tuple[str, ...]
     suites: tuple[str, ...]
     tier: str
     report: Callable[[Sequence[Result], Path], list[Path]]
 
 
-ADAPTATION = Preset(("frozen", "adaptive", "told", *RIVALS), ("nda-v2",), "quick", report_adaptation)
-ROBUSTNESS = Preset(("controls",), ("nda-v1", "noise-v1", OF_THE_AGENT), "full", report_robustness)
+ADAPTATION = Preset(
+    "Does the adaptive layer pay? Trained agents with it, without it, told the truth, and with rival estimators.",
+    ("frozen", "adaptive", "told", *RIVALS),
+    ("nda-v2",),
+    "quick",
+    report_adaptation,
+)
+ROBUSTNESS = Preset(
+    "How sturdy are trained agents as they are, on robots and networks with faults?",
+    ("controls",),
+    ("nda-v1", "noise-v1", OF_THE_AGENT),
+    "full",
+    report_robustness,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -191,7 +205,7 @@ def watches(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Watch
 
 
 def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
-    parser = parser_of(name, __doc__)
+    parser = parser_of(name, preset.question + "\n" + (__doc__ or "").partition("\n")[2])
     add_out(parser)
     add = parser.add_argument
     add("--agents", nargs="+", metavar="LABEL=FOLDER,...", help="trained agents, one folder per trained seed")

@@ -1,4 +1,5 @@
-"""`sb3-plastic study`: whole studies with one command each. A study that was stopped goes on where it was.
+"""`sb3-plastic study`: whole studies with one command each. A study that was stopped goes on where it was; `severity`
+alone writes no folder, and begins anew.
 
 sb3-plastic study temporal --out results --jobs 2
 sb3-plastic study temporal --help
@@ -16,7 +17,7 @@ STUDIES = {
     "temporal": ("sb3_plastic.studies.temporal.cli:main", "temporal tasks: plastic and static networks under noise"),
     "learning": (
         "sb3_plastic.studies.learning:main",
-        "four robots: plastic, static and MLP, a million steps; distilled",
+        "HalfCheetah and Ant (others: --envs): plastic, static, MLP, a million steps; distilled",
     ),
     "adaptation": (
         "sb3_plastic.studies.adaptation:main",

@@ -16,7 +16,8 @@ LEAST = 1e-9
 """The smallest probability: nothing is impossible."""
 
 BALANCES = 8
-"""How often rows and columns are balanced: less than a thousandth is left."""
+"""How often rows and columns are balanced: mostly less than a thousandth is left, where cables contradict each other up
+to about a tenth."""
 
 RIDGE = 1e-2
 """What is added to B' W B: a motor that shows nothing has a variance of 100."""
