@@ -14,6 +14,7 @@ from toy_robots import Counting
 
 from sb3_plastic.adaptive import fit as fitting
 from sb3_plastic.adaptive import kernels
+from sb3_plastic.adaptive.activation import tanh_of
 from sb3_plastic.adaptive.collect import Transitions, collect
 from sb3_plastic.adaptive.fit import fit, set_scales, train, train_member, unexplained
 from sb3_plastic.adaptive.forward_model import ForwardModel
@@ -310,6 +311,14 @@ def test_the_forward_model_knows_what_a_wrong_sensor_does_to_its_prediction(body
     assert np.corrcoef(expected.ravel(), (high - low).ravel())[0, 1] > (0.95 if body == "mlp" else 0.7)
     p = predictor.predict(o[0], a[0])
     assert p.f + (p.B @ a[0][..., None])[..., 0] == pytest.approx(predictor.linearise(o[0], a[0])[0], abs=1e-4)
+
+
+def test_the_compiled_tanh_is_numpys_to_float32s_precision():
+    h = np.linspace(-12, 12, 3 * 5 * 801, dtype=np.float32).reshape(3, 5, 801)
+    for bias in (np.full((3, 1, 801), 0.3, np.float32), h[:, ::-1].copy()):
+        assert tanh_of(h.copy(), bias) == pytest.approx(np.tanh(h.astype(np.float64) + bias), abs=5e-7)
+    odd = np.array([[[np.nan, np.inf, -3e38, 1e-30]]], np.float32)
+    assert tanh_of(odd, np.zeros_like(odd)) == pytest.approx(np.array([[[np.nan, 1, -1, 1e-30]]]), nan_ok=True)
 
 
 @pytest.mark.parametrize("body", ["mlp", "spiking"])

@@ -52,11 +52,11 @@ class Bank:
 
     def _judge_fixed(self) -> None:
         """Those that have nothing to learn: they differ by their delays alone, and are judged at once, everywhere."""
-        fixed = [k for k, hypothesis in enumerate(self.hypotheses) if hypothesis.fixed]
+        fixed = [(k, hypothesis.delay) for k, hypothesis in enumerate(self.hypotheses) if hypothesis.fixed]
+        of, delays = np.array(fixed).T
         p = self.t.expected
-        commands = self.t.commands.take([self.hypotheses[k].delay for k in fixed], 1)
-        e = (self.t.y - p.f)[:, None] - commands @ p.B.transpose(0, 2, 1)
-        kernels.judge(self.said, np.array(fixed), e, p.R, self.noise)
+        e = _innovations(self.t.y, p.f, p.B, self.t.commands, delays)
+        kernels.judge(self.said, of, e, p.R, self.noise)
 
     def learn(self, k: int, rows: Array) -> None:
         """
@@ -91,8 +91,8 @@ class Bank:
         return tuple(self.said[TRACES, acting, np.arange(len(acting))])
 
     def least_error(self) -> Array:
-        """Mean squared innovation of the hypothesis that has predicted best, in units of R, [B]."""
-        return -2 * np.where(self.learned, self.said[MISFIT], -np.inf).max(0) / self.t.y.shape[1]
+        """Of a closed step: mean squared innovation of the hypothesis that predicted best, in units of R, [B]."""
+        return -2 * self.said[MISFIT].max(0) / self.t.y.shape[1]
 
     def finish(self, acting: Array) -> tuple[tuple[Synapses, ...], Array, Array]:
         """
@@ -101,11 +101,44 @@ class Bank:
         :param acting: the hypothesis that has acted, [B]
         :return: synapses after, and what the step says for each hypothesis against nominal: evidence and hint, [B, K]
         """
-        of_acting = self.said[TRACES, None, acting, np.arange(len(acting))]
-        surprise, noise = np.where(self.learned, self.said[TRACES], of_acting)
-        likelihoods, misfits = np.where(self.learned, self.said[LIKELIHOOD:], self.said[LIKELIHOOD:, :1])
+        _fill_in(self.said, self.learned, acting)
+        surprise, noise, likelihoods, misfits = self.said
         synapses = tuple(Synapses(*s[:2], *traces) for s, *traces in zip(self.synapses, surprise, noise, strict=True))
         return synapses, against_nominal(misfits / self.noise), against_nominal(likelihoods)
+
+
+@kernels.compiled
+def _fill_in(said: Array, learned: Array, acting: Array) -> None:
+    """What those say that have not learned: the traces of the one that acts, and what nominal says."""
+    for k in range(learned.shape[0]):
+        for b in range(learned.shape[1]):
+            if not learned[k, b]:
+                said[:LIKELIHOOD, k, b] = said[:LIKELIHOOD, acting[b], b]
+                said[LIKELIHOOD:, k, b] = said[LIKELIHOOD:, 0, b]
+
+
+@kernels.compiled
+def _innovations(y: Array, f: Array, B: Array, commands: Array, delays: Array) -> Array:
+    """
+    What the forward model did not expect, if commands arrived late: ``y - f - B a``.
+
+    :param y: change of the observation, [B, C]
+    :param f: expected without a command, [B, C]
+    :param B: effect of each motor, [B, C, A]
+    :param commands: sent so far, the last one first, [B, D, A]
+    :param delays: steps, K' of them
+    :return: [B, K', C]
+    """
+    n_envs, C, A = B.shape
+    e = np.empty((n_envs, len(delays), C))
+    for b in range(n_envs):
+        for j in range(len(delays)):
+            for i in range(C):
+                moved = 0.0
+                for k in range(A):
+                    moved += B[b, i, k] * commands[b, delays[j], k]
+                e[b, j, i] = y[b, i] - f[b, i] - moved
+    return e
 
 
 def rows_of(t: Transition, rows: Array) -> Transition:

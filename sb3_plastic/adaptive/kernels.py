@@ -197,7 +197,7 @@ def _learn_alone(
     """
     n_envs, C, n = H.shape
     information, K, L = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    drive, solved, variance = np.empty(n), np.empty(n), np.empty(C)
+    drive, solved, root, variance = np.empty(n), np.empty(n), np.empty(n), np.empty(C)
     for b in range(n_envs):
         for i in range(C):
             variance[i] = 0.0
@@ -211,20 +211,25 @@ def _learn_alone(
             p[b, j] = min(p[b, j] + process_noise + opened * inflation[j], max_variance)
         information[:] = 0.0
         drive[:] = 0.0
-        squares = logs = 0.0
+        squares, logs, product = 0.0, 0.0, 1.0
         for i in range(C):
-            squares += e[b, i] * e[b, i] / R[b, i]
-            logs += np.log(R[b, i])
+            inverse = 1 / R[b, i]
+            squares += e[b, i] * e[b, i] * inverse
+            product *= R[b, i]
+            if i % 4 == 3:  # as in _judge
+                logs += np.log(product)
+                product = 1.0
             for j in range(n):
-                scaled = H[b, i, j] / R[b, i]
+                scaled = H[b, i, j] * inverse
                 drive[j] += scaled * e[b, i]
                 for k in range(j + 1):
                     information[j, k] += scaled * H[b, i, k]
+        logs += np.log(product)
         for j in range(n):
-            root = np.sqrt(p[b, j])
-            drive[j] *= root
+            root[j] = np.sqrt(p[b, j])
+            drive[j] *= root[j]
             for k in range(j + 1):
-                information[j, k] *= root * np.sqrt(p[b, k])
+                information[j, k] *= root[j] * root[k]
         r = common_noise[b]
         _whiten(information, drive, r, K, L, solved)
         likelihood[b] = -0.5 * (squares / r + C * np.log(r) + logs)
@@ -238,7 +243,7 @@ def _learn_alone(
             for i in range(j, n):
                 left += L[i, j] * L[i, j]
                 moved += L[i, j] * solved[i]
-            mean[b, j] += np.sqrt(p[b, j]) * moved / r
+            mean[b, j] += root[j] * moved / r
             p[b, j] *= left
 
 

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sb3_plastic.adaptive.activation import tanh_of
+
 Array = NDArray[Any]
 
 
@@ -62,7 +64,7 @@ class SideBySide:
         """The observations, which enter the first layer of each, then what each layer makes of them, [M, B, ...]."""
         activations = [z]
         for weight, bias in self.layers:
-            activations.append(np.tanh(activations[-1] @ weight + bias))
+            activations.append(tanh_of(activations[-1] @ weight, bias))
         return activations
 
     def _of_each(self, h: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive.activation import tanh_of
 from sb3_plastic.adaptive.examples import Examples
 from sb3_plastic.adaptive.forward_model import FAR, ForwardModel
 from sb3_plastic.adaptive.member import LOG_NOISE
@@ -63,7 +64,7 @@ class Predictor:
         h = self.bodies(self._standardised(o))
         (w1, b1), (w2, b2) = self.noise
         n = h.shape[2]
-        log_R = np.tanh(h @ w1[:, :n] + (a @ w1[:, n:] + b1)) @ w2 + b2
+        log_R = tanh_of(h @ w1[:, :n], a @ w1[:, n:] + b1) @ w2 + b2
         return Prediction(*self._effects(h), np.exp(log_R.clip(*LOG_NOISE)).mean(0))
 
     def advance(self, o: Array, a: Array) -> Array:

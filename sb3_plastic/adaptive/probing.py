@@ -59,7 +59,9 @@ def varied(
     rows = (odds.any(1) & (acting > 0)).nonzero()[0]
     if not len(rows):
         return commands
-    doubt = np.stack([doubt_of(k, rows) for k in asking])
+    doubt = np.zeros((len(asking), len(rows), commands.shape[1]))
+    for i in odds[rows].any(0).nonzero()[0]:
+        doubt[i] = doubt_of(asking[i], rows)
     some = ((doubt > LEAST_DOUBT) & odds[rows].T[:, :, None]).any((0, 2)).nonzero()[0]
     if not len(some):
         return commands

@@ -7,23 +7,20 @@ Responsibilities: which hypothesis explains what happens (multiple-model adaptiv
     l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, N)
     J_k <- .5 max( J_k, -5 ) + ( l_k - l_nominal if N < 1.5 )     hint: it can explain what has just happened
 
-Both count; N in them is that of the step before. The hint comes one or two steps before anything can have been
-predicted. It pays for all that the hypothesis could have explained beside, and counts for its cases: wires explain any
-first step, plugs know the cables soon after. In noise that lasts nothing is hinted, since open variances explain
-anything, and more evidence is asked for. A step says at most 40 against one, compared with the best: against nominal,
-all would reach it where a robot goes wild. The hypothesis with the most evidence acts; nominal has a head start, and
-whoever acts has a lead, so that nothing flickers. Without the leak one that was right for long could not be left;
-without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while nothing happens.
+Both count; N is that of the step before. The hint comes a step or two before any prediction. It pays for all that it
+could have explained beside, and counts for its cases: wires explain any first step, plugs know the cables soon after.
+In noise that lasts open variances explain anything: the hint is silent then. A step says at most 40 against one,
+compared with the best: against nominal, all would reach it where a robot goes wild. The one with the most evidence
+acts; nominal has a head start, whoever acts has a lead, against flicker. Without the leak who was long right could not
+be left; without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while nothing
+happens.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from sb3_plastic.adaptive.kernels import Array, compiled
 
 LEAK, HINT_LEAK, FLOOR = 0.9, 0.5, -5.0
 
@@ -37,6 +34,7 @@ STEP_BOUND = 40.0
 """What one step can say against a hypothesis, at most: a single collision must not decide."""
 
 
+@compiled
 def against_nominal(likelihoods: Array) -> Array:
     """
     How much better each hypothesis predicted than the first, which is nominal.
@@ -44,8 +42,10 @@ def against_nominal(likelihoods: Array) -> Array:
     :param likelihoods: log-likelihood of each one's innovation, [K, B]
     :return: [B, K]
     """
-    bounded = np.maximum(likelihoods - likelihoods.max(0), -STEP_BOUND)
-    return (bounded - bounded[0]).T
+    ratios = np.empty(likelihoods.T.shape)
+    for b in range(len(ratios)):
+        ratios[b] = np.maximum(likelihoods[:, b] - likelihoods[:, b].max(), -STEP_BOUND)
+    return ratios - ratios[:, :1]
 
 
 def accumulate(evidence: Array, ratios: Array, leak: float = LEAK, floor: float = FLOOR) -> Array:
@@ -79,6 +79,7 @@ def needed(head_start: float, noise: Array) -> Array:
     return head_start * (1 + np.maximum(noise - AT_EASE, 0))
 
 
+@compiled
 def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Array:
     """
     Which hypothesis acts.
@@ -89,9 +90,13 @@ def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Ar
     :param lead: what a rival needs more than the one that acts
     :return: index [B]
     """
-    score = _score(evidence, head_start)
-    held = score[np.arange(len(acting)), acting] + lead
-    return np.where(score.max(1) > held, score.argmax(1), acting)
+    chosen = acting.copy()
+    for b in range(len(acting)):
+        score = evidence[b].copy()
+        score[1:] -= head_start[b]
+        if score.max() > score[acting[b]] + lead:
+            chosen[b] = score.argmax()
+    return chosen
 
 
 def probabilities(evidence: Array, head_start: Array) -> Array:
@@ -101,10 +106,6 @@ def probabilities(evidence: Array, head_start: Array) -> Array:
     :param evidence: [B, K]
     :param head_start: as for :func:`choose`
     """
-    score = _score(evidence, head_start)
+    score = np.concatenate([evidence[:, :1], evidence[:, 1:] - head_start[:, None]], 1)
     weight = np.exp(score - score.max(1, keepdims=True))
     return weight / weight.sum(1, keepdims=True)
-
-
-def _score(evidence: Array, head_start: Array) -> Array:
-    return np.concatenate([evidence[:, :1], evidence[:, 1:] - head_start[:, None]], 1)
