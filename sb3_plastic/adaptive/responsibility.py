@@ -11,9 +11,8 @@ Both count; N is that of the step before. The hint comes a step or two before an
 could have explained beside, and counts for its cases: wires explain any first step, plugs know the cables soon after.
 In noise that lasts open variances explain anything: the hint is silent then. A step says at most 40 against one,
 compared with the best: against nominal, all would reach it where a robot goes wild. The one with the most evidence
-acts; nominal has a head start, whoever acts has a lead, against flicker. Without the leak who was long right could not
-be left; without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while nothing
-happens.
+acts; nominal has a head start, whoever acts a lead, against flicker. Without the leak who was long right could not be
+left; without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while all is well.
 """
 
 from __future__ import annotations
