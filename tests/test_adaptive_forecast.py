@@ -72,6 +72,12 @@ def test_where_nobody_walks_long_enough_nothing_is_said():
     assert forecast(layer_for(NOISE), robots(4, length=5)) == {}
 
 
+def test_a_layer_that_knows_no_motors_is_not_asked_and_the_robot_stays_where_it_is():
+    venv = robots(1)
+    assert forecast(layer_for(NOISE).with_hypotheses("sensor_bias"), venv) == {}
+    assert venv.envs[0].told == []
+
+
 def test_a_layer_inside_a_policy_is_refused():
     p = layer_for(NOISE)  # one inside observes what is normalised, and knows where its sensors' zero is
     inside = AdaptivePolicy(p.agent, AdaptiveLayer(p.layer.model, replace(p.layer.settings, sensor_zero=(0.0,) * 3)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+LAYER = SCRIPTS.parent / "docs/results/adaptive/HalfCheetah-v5"
 AGENT = SCRIPTS.parent / "docs/results/learning/agents/exported/HalfCheetah-v5-seed0"
 
 
@@ -28,6 +29,7 @@ AGENT = SCRIPTS.parent / "docs/results/learning/agents/exported/HalfCheetah-v5-s
         pytest.param(
             "bench/es.py --only speed --repeats 1 --population 4 --steps 20", "PlasticES is", marks=pytest.mark.slow
         ),
+        pytest.param(f"bench/adaptive.py {LAYER} --n-envs 1", "motors reversed", marks=pytest.mark.slow),
         pytest.param(f"gait_in_mlp.py {AGENT} --steps 4096 --out mlp", "student: ", marks=pytest.mark.slow),
         pytest.param(
             "analog_actor.py --neurons analog lif --ticks 2 --readout leaky --steps 2048",

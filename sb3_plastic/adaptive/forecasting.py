@@ -55,10 +55,13 @@ def forecast(policy: AdaptivePolicy, env: VecEnv | gym.Env[Any, Any], seed: int 
     if policy.features_at is not None or policy.layer.settings.sensor_zero:
         raise UserError("A forecast is made of a layer that AdaptivePolicy.fit put around a model, not of one inside.")
     layer, venv, rng = policy.layer, raw(vectorised(env)), np.random.default_rng(seed)
+    asked = [name for name in ASKED if name in layer.names]
+    if not asked:
+        return {}
     steps = int(np.clip(WALK // venv.num_envs, LEAST, MOST))
     with Progress(False) as progress:
         walk = nominal_transitions(policy.agent, venv, steps * venv.num_envs, seed, progress, excited=False)
-    right = {name: _right(layer, name, walk, rng) for name in ASKED if name in layer.names}
+    right = {name: _right(layer, name, walk, rng) for name in asked}
     return {name: round(float(of_it.mean()), 3) for name, of_it in right.items() if len(of_it)}
 
 

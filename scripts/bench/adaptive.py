@@ -1,10 +1,10 @@
 """What the adaptive layer costs: ``predict`` with it against the agent's own, in turns in one run, and a fit.
 
-    OMP_NUM_THREADS=1 python scripts/bench/adaptive.py adaptive/cheetah --n-envs 1 64
+    OMP_NUM_THREADS=1 python scripts/bench/adaptive.py adaptive/cheetah --n-envs 1 64 --runs 5
     python scripts/bench/adaptive.py --fit MODEL.zip --steps 400000
 
 Times of ``predict`` are processor time of the thread, medians over steps, before and after all motors have been drawn
-reversed or not at step 150. A fit is split into stepping, training and calibration.
+reversed or not at step 150; then the median over runs. A fit is split into stepping, training and calibration.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive import policy as fitting
+from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
@@ -30,12 +31,12 @@ from sb3_plastic.seeding import seed_each
 ONSET, STEPS = 150, 450
 
 
-def predict_cost(folder: str, n_envs: int, perturbation: dict[str, Any]) -> None:
-    """Print the ratio of the two, before the onset and from 50 steps after it."""
-    policy = AdaptivePolicy.load(folder)
-    events = parse([{**perturbation, "schedule": {"form": "onset", "at": ONSET}}])
+def predict_cost(policy: AdaptivePolicy, folder: str, n_envs: int, seed: int) -> dict[str, tuple[float, float]]:
+    """Seconds of the agent and with the layer, before the onset and from 50 steps after it."""
+    reversal = {"kind": "motors_reversed", "value": 1 / 3, "params": {"patterns": "even"}}
+    events = parse([{**reversal, "schedule": {"form": "onset", "at": ONSET}}])
     with closing(make_env(find_training(model_file(folder), ModelSettings()), n_envs, STEPS)) as venv:
-        seed_each(venv, range(n_envs))
+        seed_each(venv, range(seed, seed + n_envs))
         venv.set_options([{"perturbations": list(events)}] * n_envs)
         starts, alone, state = np.ones(n_envs, bool), None, None
         o: Any = venv.reset()
@@ -47,12 +48,20 @@ def predict_cost(folder: str, n_envs: int, perturbation: dict[str, Any]) -> None
             actions, state = policy.predict(o, state, starts, deterministic=True)
             seconds.append((middle - begun, time.thread_time() - middle))
             o, _, starts, _ = venv.step(actions)
-    for name, steps in (("nothing is wrong", slice(50, ONSET)), ("motors reversed", slice(ONSET + 50, None))):
-        agent, layer = np.median(seconds[steps], 0)
-        mean = np.sum(seconds[steps], 0)
+    steps = {"nothing is wrong": slice(50, ONSET), "motors reversed": slice(ONSET + 50, None)}
+    return {name: tuple(np.median(seconds[of_it], 0)) for name, of_it in steps.items()}
+
+
+def report(policy: AdaptivePolicy, folder: str, n_envs: int, runs: int) -> None:
+    """Print the ratio of the two, the median over runs, and each run's."""
+    times = [predict_cost(policy, folder, n_envs, 100 * run) for run in range(runs)]
+    for name in times[0]:
+        seconds = np.array([run[name] for run in times])
+        ratios = seconds[:, 1] / seconds[:, 0]
+        agent, layer = np.median(seconds, 0) * 1e6
         print(
-            f"{n_envs:>4} environments, {name:<18}agent {agent * 1e6:6.0f} us, with the layer {layer * 1e6:6.0f} us: "
-            f"{layer / agent:.2f} times (of the means {mean[1] / mean[0]:.2f})",
+            f"{n_envs:>4} environments, {name:<18}agent {agent:6.0f} us, with the layer {layer:6.0f} us: "
+            f"{np.median(ratios):.2f} times ({', '.join(f'{ratio:.2f}' for ratio in sorted(ratios))})",
             flush=True,
         )
 
@@ -88,6 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="of sb3-plastic adapt")
     parser.add_argument("--n-envs", type=int, nargs="+", default=[1, 64])
+    parser.add_argument("--runs", type=int, default=1, help="of each number of environments, on seeds of their own")
+    parser.add_argument("--hypotheses", nargs="+", default=[*DEFAULT], help="that the layer has (default: fit's)")
     parser.add_argument("--fit", metavar="MODEL", help="fit this model instead")
     parser.add_argument("--steps", type=int, default=400_000)
     parser.add_argument("--forward-model", default="mlp")
@@ -96,8 +107,9 @@ def main() -> None:
         fit_cost(args.fit, args.steps, args.forward_model)
         return
     torch.set_num_threads(1)
+    policy = AdaptivePolicy.load(args.folder).with_hypotheses(*args.hypotheses)
     for n_envs in args.n_envs:
-        predict_cost(args.folder, n_envs, {"kind": "motors_reversed", "value": 1 / 3, "params": {"patterns": "even"}})
+        report(policy, args.folder, n_envs, args.runs)
 
 
 if __name__ == "__main__":
