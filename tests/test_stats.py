@@ -116,6 +116,8 @@ def test_a_band_is_the_interval_of_each_point():
     assert (low[1], high[1]) == (5, 5)
     assert np.isnan([low[2], high[2]]).all()  # some resamples hold nothing but the seed without a value
     assert np.isnan(bootstrap_band(curves[:1])).all()
+    still = np.full((1, 3), np.nan)  # a seed without any value takes no band away
+    assert np.array_equal(bootstrap_band(np.concatenate([curves[:2], still])), bootstrap_band(curves[:2]), True)
 
 
 def test_a_profile_is_the_share_above_each_threshold():
