@@ -32,6 +32,7 @@ from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.es.evaluator import environment_seeds, reset_options
 from sb3_plastic.es.evolved import get_vector, set_vector
+from sb3_plastic.es.logs import generation_statistics
 from sb3_plastic.es.population import Population
 from sb3_plastic.export import export_policy
 
@@ -445,6 +446,11 @@ def test_the_log_tells_how_each_scenario_went():
     for i, column in enumerate(fitness.seen.T):
         logged = [written.last[f"scenario/{i}_{what}"] for what in ("best", "mean", "worst")]
         assert logged == pytest.approx([column.max(), column.mean(), column.min()])
+
+
+def test_the_log_tells_the_spread_of_the_fitness():
+    logged = generation_statistics(np.array([0.0, 4.0]), np.array([[0.0], [4.0]]), None)
+    assert [logged[f"train/fitness_{name}"] for name in ("best", "mean", "worst", "std")] == [4, 2, 0, 2]
 
 
 def test_all_of_a_generation_meet_the_same_seed_in_each_scenario_and_the_next_generation_another():

@@ -124,6 +124,7 @@ def test_curves_are_aligned_at_the_onset():
     assert cut[1, :3].tolist() == [7, 8, 9]
     assert np.isnan(cut[1, 3:]).all()
     assert np.isnan(cut[2]).all()
+    assert aligned(trace[None], np.array([2]), before=2, after=1).tolist() == [[0, 1, 2]]
 
 
 def test_the_gain_over_time_is_zero_until_the_onset_and_opens_after_it():
@@ -135,6 +136,7 @@ def test_the_gain_over_time_is_zero_until_the_onset_and_opens_after_it():
 def test_the_gap_closed_needs_a_gap():
     assert gap_closed(6, baseline=4, oracle=8) == 0.5
     assert np.isnan(gap_closed(6, baseline=4, oracle=4))
+    assert np.isnan(gap_closed(6, baseline=4, oracle=2))
 
 
 def test_who_adapts_by_construction_is_recognised_and_who_is_better_but_static_is_not(tmp_path):
@@ -211,6 +213,31 @@ def test_a_switch_is_measured_over_all_of_its_whole_stretches():
     assert m["adaptation_gain"] == pytest.approx((200 * 0.5 + 400 * 0.2) / 800 / 2)
     cut = episode_measures(pieces((2, 200), *[(1, 100), (1.5, 100)] * 4, (1, 100)), 200, switch_every=200)
     assert cut["switch_gain"] == pytest.approx(0.25)  # the last stretch is no whole one
+
+
+def test_until_the_next_switch_nothing_else_counts():
+    rising = 1 + np.arange(200) * 0.001
+    f = np.concatenate([pieces((2, 200)), rising, pieces((2, 200))])
+    m = episode_measures(f, 200, switch_every=200)
+    assert m["slope"] == pytest.approx(0.001 * 100 / 2)
+    assert (m["recovery_time"], m["recovered"], m["steps_to_recovery"]) == (200, 0, 200)
+    short = episode_measures(pieces((2, 200), (1, 50), (1.5, 100)), 200, switch_every=200)  # ends before a switch
+    assert short["plateau"] == pytest.approx(0.75)
+
+
+def test_a_hundred_steps_before_an_onset_are_enough_and_who_falls_in_it_has_met_it():
+    f = np.where(np.arange(500) < 100, 2.0, np.nan)
+    assert (episode_measures(f, 100)["before"], episode_measures(f, 100)["drop"]) == (2, 1)
+    assert gain_curve(pieces((2, 600))[None], pieces((2, 100), (1, 500))[None], np.array([100]))[0, -1] == 0.5
+
+
+def test_regret_is_to_the_intact_model_whatever_else_was_run():
+    onset = Cell("onset", "mass", "intact", "extrap1", "mass", 2, "nominal")
+    nominal = Cell("static", "nominal", "intact", "nominal", "none", 0)
+    traces = {onset: make_trace(pieces((4, 300), (3, 200))[None], 300)}
+    for cell, level in ((nominal, 4.0), (dataclasses.replace(nominal, control="off"), 1.0)):
+        traces[cell] = make_trace(np.full((1, 500), level), -1)
+    assert records_of(traces, {}).regret[0] == pytest.approx(0.25)
 
 
 def test_the_end_is_the_last_hundred_steps_of_what_is_perturbed():

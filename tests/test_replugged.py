@@ -9,6 +9,8 @@ from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
+from sb3_plastic.errors import UserError
+from sb3_plastic.studies import replugged
 from sb3_plastic.studies.replugged import SIZES, changes_of, permuted, play, reversed_motors, table
 
 
@@ -50,6 +52,8 @@ def test_episodes_are_played_side_by_side_and_scored_from_the_onset_on():
     assert rewards.shape == (3,)
     assert rewards[0] == again[0]
     assert rewards[0] != rewards[1]
+    whole, start = (play(alone, "Pendulum-v1", [{"at": 0}], steps, seed=3)[0] for steps in (15, 5))
+    assert rewards[0] == pytest.approx((15 * whole - 5 * start) / 10)
 
 
 def test_the_table_has_a_row_for_each_change():
@@ -59,6 +63,22 @@ def test_the_table_has_a_row_for_each_change():
         for i in range(2)
     }
     assert table(rows)[2:] == ["| Pendulum-v1 | SAC | reversed | -4.00 (-4.00, -4.00) | -1.00 (-1.00, -1.00) |"]
+
+
+def test_agents_that_are_judged_on_other_episodes_are_not_trained_again(tmp_path, monkeypatch):
+    agents = []
+
+    def agent_of(cell, path):
+        agents.append(path)
+        raise UserError("enough")
+
+    monkeypatch.setattr(replugged, "agent_of", agent_of)
+    cells = [replugged.Cell("Pendulum-v1", "sac", 0, episodes=episodes) for episodes in (2, 20)]
+    for cell in cells:
+        with pytest.raises(UserError, match="enough"):
+            replugged.run(cell, tmp_path)
+    assert agents[0] == agents[1]
+    assert [cell.name for cell in cells] == [f"Pendulum_v1-sac-seed0-scale1-{n}" for n in (2, 20)]
 
 
 @pytest.mark.parametrize("scale", ["0", "-1", "nan", "much"])

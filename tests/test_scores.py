@@ -57,6 +57,14 @@ def test_the_speed_kept_from_an_onset_on_is_a_ratio_of_means():
     assert table.kept.mean() == pytest.approx(0.9)
 
 
+def test_what_is_slow_from_the_start_keeps_its_share_of_the_speed_of_the_intact_model():
+    # The intact model runs at 4, and at 3 from the onset on; without plasticity at 2 throughout, 2 less than at 4.
+    rows = dict(intact=dict(before=4.0, regret=1 / 4), off=dict(before=2.0, regret=2 / 2))
+    table = scored(*(episode("a", 1.0, protocol="onset", control=c, **values) for c, values in rows.items()))
+    assert table.kept.tolist() == [0.75, 0.5]
+    assert scored(episode("a", 1.0, protocol="onset", control="off", **rows["off"])).kept[0] == 0  # there is no other
+
+
 def test_the_net_gain_is_the_raw_gain_minus_that_of_the_sham_with_the_same_seed_and_onset():
     table = scored(gain("sham", 0.1, 0), gain("sham", 0.3, 1), gain("a", 0.5, 0), gain("a", 0.5, 1))
     assert table.net.tolist() == [pytest.approx(np.nan, nan_ok=True)] * 2 + [pytest.approx(0.4), pytest.approx(0.2)]
@@ -66,6 +74,7 @@ def test_the_net_gain_is_the_raw_gain_minus_that_of_the_sham_with_the_same_seed_
 
 def test_without_a_sham_of_the_same_onset_there_is_no_net_gain():
     assert scored(gain("sham", 0.1, onset=250), gain("a", 0.5)).net.isna().all()
+    assert scored(gain("sham", 0.1), gain("a", 0.5) | {"protocol": "removal"}).net.isna().all()  # it ends earlier
 
 
 def test_an_episode_whose_simulation_broke_counts_nowhere():

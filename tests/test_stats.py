@@ -114,8 +114,12 @@ def test_a_band_is_the_interval_of_each_point():
     low, high = bootstrap_band(curves)
     assert (low[0], high[0]) == bootstrap_interval(curves[:, :1]) == (0, 2)
     assert (low[1], high[1]) == (5, 5)
+    narrow = np.transpose(bootstrap_band(X, confidence=0.8))[0]
+    assert narrow == pytest.approx(bootstrap_interval(X[:, :1], confidence=0.8), abs=1e-12)
     assert np.isnan([low[2], high[2]]).all()  # some resamples hold nothing but the seed without a value
     assert np.isnan(bootstrap_band(curves[:1])).all()
+    still = np.full((1, 3), np.nan)  # a seed without any value takes no band away
+    assert np.array_equal(bootstrap_band(np.concatenate([curves[:2], still])), bootstrap_band(curves[:2]), True)
 
 
 def test_a_profile_is_the_share_above_each_threshold():

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from toy_robots import policy
 
 from sb3_plastic import PlasticPPO
+from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
@@ -26,7 +27,7 @@ from sb3_plastic.studies.agents import Agent, read_agents
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.layers import Fit, check_fitted
 from sb3_plastic.studies.results import keep, read_results
-from sb3_plastic.studies.trial_figures import onset_figure
+from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, curves_of, scenarios_of, scores_of
@@ -184,6 +185,13 @@ def test_a_layer_that_was_fitted_to_something_else_is_refused(tmp_path):
     for folder, steps in ((one, "4800"), (other, "2400")):
         with pytest.raises(UserError, match=f"than a of seed 0 with --steps {steps} asks for"):
             judge(folder, steps, "refused")
+    (layer,) = (tmp_path / "logs").glob("*-layer0")
+    judge(layer, "2400", "out")  # the same, named
+    policy = AdaptivePolicy.load(layer)
+    policy.layer.model.mean.add_(1)
+    policy.save(tmp_path / "another")
+    with pytest.raises(UserError, match="a of seed 0 is in the results already with another layer of seed 0 than "):
+        judge(tmp_path / "another", "2400", "out")
 
 
 def test_a_tier_is_run_on_any_robot():
@@ -451,6 +459,12 @@ def test_speeds_of_several_families_are_an_interquartile_mean():
     )
     assert over_seeds(frame, "speed").value == 2
     assert over_seeds(frame, "net").value == 26
+
+
+def test_a_bar_of_the_figure_is_the_interval_over_seeds():
+    frame = frame_of([result("frozen", kept=kept, agent_seed=seed) for seed, kept in enumerate((0.0, 0.0, 0.9))])
+    ((start, end),) = robustness_figure(frame).axes[0].collections[0].get_segments()
+    assert (start[0], end[0]) == pytest.approx((0, 0.9))  # the mean is 0.3
 
 
 def test_the_curve_of_a_scenario_is_of_the_intact_agent_around_the_onset():

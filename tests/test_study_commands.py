@@ -18,8 +18,10 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime, meta
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.curves import read_curve
+from sb3_plastic.studies.differences import beside
 from sb3_plastic.studies.learning import ENVS
-from sb3_plastic.studies.learning_report import report
+from sb3_plastic.studies.learning_report import report, summary
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.severity import crossing
@@ -216,6 +218,7 @@ def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, ca
     results = [trained("ours", 0, 100.0), trained("ours", 1, 150.0), trained("theirs", 0, 100.0)]
     distilled = trained("distilled", 0, 100.0) | {"training": {"steps": [], "returns": []}, "exploring": []}
     results += [trained("theirs", 1, 100.0), trained("alone", 0, 50.0), distilled]
+    results += [trained("ours", 2, 900.0) | {"candidate": "of a search"}]
     taught = {"distilled": lambda env_id: "alone"}
     report(results, ["ours", "theirs", "alone", "distilled"], tmp_path, taught)
     output = capsys.readouterr().out
@@ -224,6 +227,23 @@ def test_agents_differ_by_a_share_with_an_interval_over_their_seeds(tmp_path, ca
     assert "| distilled |  |  | 100 | 100 (0) |" in output
     assert "| distilled |  |  | +25% |" in output
     assert "| alone | +100% | 100 and 50 (0) |" in output
+
+
+def test_pupils_are_compared_with_the_teachers_of_their_own_seeds():
+    # Each is twice as good as its teacher, and the pupil of seed 2 has none.
+    shown = beside({2: 300.0, 0: 100.0, 1: 400.0}, {1: 200.0, 0: 50.0})
+    assert shown == "+100% [+100%, +100%] | 100 and 50 (0), 400 and 200 (1)"
+
+
+def test_the_return_in_training_is_that_of_the_last_tenth_of_the_steps():
+    curve = {"steps": [*range(50)], "returns": [0.0] * 45 + [7.0] * 5}
+    assert summary([{"training": curve, "exploring": [], "deterministic": [1.0, 2.0]}])[0] == 7
+
+
+def test_a_point_of_a_curve_is_the_mean_of_the_episodes_that_ended_up_to_it(tmp_path):
+    for name, rows in (("0", "1.0,6,0.1\n7.0,5,0.3\n"), ("1", "3.0,4,0.2\n")):  # the second ends in between
+        (tmp_path / f"{name}.monitor.csv").write_text('#{"t_start": 0.0, "env_id": "Toy-v0"}\nr,l,t\n' + rows)
+    assert read_curve(tmp_path, 10) == {"steps": [10, 20], "returns": [2.0, 7.0]}
 
 
 def processes_about(folder):
@@ -356,16 +376,17 @@ def test_what_was_trained_or_judged_otherwise_is_no_other_seed(tmp_path, capsys)
     assert {path.name for path in tmp_path.glob("*.png")} == {"Ant-v5.png", "Ant-v5-300-2.png", "Ant-v5-1000-1.png"}
 
 
-def test_of_two_evaluations_of_a_training_the_larger_counts_and_nominal_is_none_of_all():
+def test_of_two_evaluations_of_a_training_the_larger_counts_and_the_unperturbed_robot_is_none_of_all():
     def score(split, scenario, relative):
         return dict(protocol="static", split=split, scenario=scenario, control="intact", relative=relative)
 
     one = {"robot": "Ant", "agent": "hebb", "seed": 0, "steps": 10}
-    large = {**one, "scores": [score("nominal", "n", 1.0), score("novel", "a", 0.4), score("novel", "b", 0.6)]}
-    small = {**one, "scores": [score("novel", "a", 0.0)]}
+    novel = [score("novel", name, relative) for name, relative in dict(a=0.0, b=0.4, c=0.6, d=9.0).items()]
+    large = {**one, "scores": [score("nominal", "n", 1.0), score("sham", "s", 1.0), *novel]}
+    small = {**one, "scores": [score("novel", "a", 5.0)]}
     for order in ([large, small], [small, large]):
         found = meta_estimates(order).set_index(["split", "score"])["value"]
-        assert found["novel", "relative"] == found["all", "relative"] == 0.5
+        assert found["novel", "relative"] == found["all", "relative"] == 0.5, "the interquartile mean"
 
 
 def test_a_level_is_crossed_between_two_factors():

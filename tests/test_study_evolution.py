@@ -1,10 +1,14 @@
 """The study of evolution: trainings go on from their checkpoints, and the tables compare what can be compared."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
+from sb3_plastic.errors import UserError
+from sb3_plastic.studies import evolution
 from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.commands import alone
 from sb3_plastic.studies.damage import SEEN, UNSEEN, scenarios
 from sb3_plastic.studies.evolution_report import apart, damage_table, learning_table, report, share
 from sb3_plastic.studies.evolution_training import newest, recipe, train
@@ -30,6 +34,23 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path):
 def test_a_training_ends_when_its_processor_time_is_used_up(tmp_path):
     trained = train(small("ars"), tmp_path, 10**9, 0, 1e-3, 10, 1)
     assert 0 < int(trained.name.removeprefix("steps_")) < 10**6
+
+
+def test_a_training_waits_until_another_process_is_done_with_its_folder(tmp_path, monkeypatch):
+    begun = []
+
+    def train(how, folder, *_):
+        begun.append(folder)
+        raise UserError("enough")
+
+    monkeypatch.setattr(evolution, "train", train)
+    cell = evolution.Cell("learning", "Pendulum-v1", "ARS", 1600, 0, 0.0)
+    folder = tmp_path / cell.training_name
+    with ThreadPoolExecutor() as pool, alone(folder):
+        training = pool.submit(evolution.run_cell, cell, tmp_path)
+        wait([training], 0.2)
+        assert not begun
+    assert begun == [folder]
 
 
 def test_the_study_trains_judges_and_reports(tmp_path, capsys):

@@ -203,7 +203,7 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
     for cell, trace in traces.items():
         unchanged = cell.split in ("nominal", "reference")  # they are their own; others may have none among the cells
         compared = cell.scenario if unchanged else cell.reference
-        nominal = static.get(compared) if compared and cell.protocol != "horizon" else None
+        nominal = static.get(compared) if compared else None
         frozen = by_key.get((cell.protocol, cell.scenario, "frozen_at_onset")) if cell.control == "intact" else None
         for i in range(len(trace.onset)):
             rows.append(

@@ -6,9 +6,10 @@ measures.py), S that of the sham: same seed, same onset, nothing perturbed.
 
     relative = F / mean of N over E     relative forward reward. Its mean over E is a ratio of means: a mean of ratios
                                         would be ruled by the few unperturbed episodes that fell early
-    kept     = 1 - r b / mean of b      speed kept from an onset on: r is the regret of an episode and b its speed
-                                        before the onset (measures.py). 1 minus what is lost over the perturbed steps,
-                                        against the same steps unperturbed, as a ratio of means
+    kept     = 1 - r b / mean of i      speed kept from an onset on: r is the regret of an episode, b its speed before
+                                        the onset (measures.py) and i that of the intact model in the same episode,
+                                        which is b but for what is off from the start. 1 minus what is lost over the
+                                        perturbed steps, against the same steps unperturbed, as a ratio of means
     net      = G - S                    net adaptation gain: freezing costs S where there is nothing to adapt to
 
 A score of several scenarios is taken over their means: the interquartile mean (`iqm`) of ``relative`` and ``kept``, the
@@ -32,6 +33,7 @@ NET = {"adaptation_gain": "net", "adaptation_gain_early": "net_early", "adaptati
 
 MODEL = ["label", "train_seed", "env_id", "suite"]
 CELL = [*MODEL, "protocol", "scenario", "control"]
+EPISODE = [*MODEL, "protocol", "scenario", "eval_seed", "episode"]
 
 
 def with_scores(records: pd.DataFrame) -> pd.DataFrame:
@@ -62,16 +64,17 @@ def _with_relative(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_kept(records: pd.DataFrame) -> pd.DataFrame:
-    before = records["before"].where(records["regret"].notna())
+    of_intact = records[records["control"] == "intact"].set_index(EPISODE)["before"]
+    before = pd.Series(of_intact.reindex(pd.MultiIndex.from_frame(records[EPISODE])).to_numpy())
+    before = before.fillna(records["before"]).where(records["regret"].notna())
     mean_before = before.groupby([records[name] for name in CELL]).transform("mean")
-    return records.assign(kept=1 - records["regret"] * before / mean_before)
+    return records.assign(kept=1 - records["regret"] * records["before"] / mean_before)
 
 
 def _with_net(records: pd.DataFrame, broken: pd.DataFrame) -> pd.DataFrame:
     # An episode has no gain, raw or net, if its simulation broke while frozen.
-    episode = [*MODEL, "protocol", "scenario", "eval_seed", "episode"]
-    frozen = broken.loc[broken["control"] == "frozen_at_onset", episode]
-    lost = pd.MultiIndex.from_frame(records[episode]).isin(pd.MultiIndex.from_frame(frozen))
+    frozen = broken.loc[broken["control"] == "frozen_at_onset", EPISODE]
+    lost = pd.MultiIndex.from_frame(records[EPISODE]).isin(pd.MultiIndex.from_frame(frozen))
     gains = records[list(NET)].mask(pd.Series(lost))
     pair = pd.MultiIndex.from_frame(records[[*MODEL, "protocol", "eval_seed", "onset"]])
     sham = (records["split"] == "sham") & (records["control"] == "intact")

@@ -105,7 +105,6 @@ def curve(onsets: Iterable[Onset], value: Callable[[Onset], Array | None]) -> Cu
     seeds = np.array([mean(scenarios) for scenarios in by_seed.values()])
     if np.isnan(seeds).all():  # of no seed, too
         return None
-    seeds = seeds[~np.isnan(seeds).all(1)]  # a seed without any value is none
     return Curve(TIME, mean(seeds), *stats.bootstrap_band(seeds))
 
 

@@ -169,13 +169,14 @@ def bootstrap_band(
     """
     Pointwise bootstrap interval of the mean of curves, over trained seeds.
 
-    :param curves: [S, N], one per seed; NaN is left out
+    :param curves: [S, N], one per seed; NaN is left out, and a seed without any value is none
     :param confidence: share inside of the interval, at each point
     :param n_resamples: resamples
     :param seed: of the resampling
     :return: low and high [N]; NaN with fewer than two seeds, and where a resample may be without any value
     """
     curves = np.asarray(curves, dtype=np.float64)
+    curves = curves[~np.isnan(curves).all(1)]
     if len(curves) < 2:
         return np.full(curves.shape[1], np.nan), np.full(curves.shape[1], np.nan)
     drawn = np.random.default_rng(seed).integers(len(curves), size=(n_resamples, len(curves)))

@@ -8,7 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
         raise RuntimeError(f"sb3-plastic {shlex.join(arguments)} failed:\n{log.read_text()[-2000:]}")
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside this context no other process is, nor thread, with the same folder. :param folder: need not be there"""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -> Path:
     """
     Train an agent with ``sb3-plastic train``, unless that is done. Where another process is at it, wait for that.
@@ -51,9 +61,7 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     """
     name = env_id.replace("/", "-")
     trained = folder / algo / f"{name}_1"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # Two cells may need one agent: a student its teacher, which is a cell, too.
+    with alone(folder):  # Two cells may need one agent: a student its teacher, which is a cell, too.
         if not is_trained(trained / f"{name}.zip", arguments):
             shutil.rmtree(folder, ignore_errors=True)
             run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")

@@ -25,6 +25,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.studies import damage
+from sb3_plastic.studies.commands import alone
 from sb3_plastic.studies.evolution_report import report
 from sb3_plastic.studies.evolution_training import FIRST_FINAL, file_stem, recipe, returns_of, statistics, train
 from sb3_plastic.studies.options import add_out, add_running, from_zero, parser_of, place_of, whole
@@ -164,7 +165,9 @@ def run_cell(cell: Cell, logs: Path) -> Result:
     agent = PARTS[cell.part][cell.agent]
     algorithm: type[BaseAlgorithm] = PlasticES if agent.algo == "plastic_es" else ARS
     how = recipe(agent.algo, cell.environment, agent.changes)
-    trained = train(how, logs / cell.training_name, cell.steps, cell.seed, cell.minutes, N_POINTS, OF_A_POINT)
+    folder = logs / cell.training_name
+    with alone(folder):  # or another process would remove its checkpoints
+        trained = train(how, folder, cell.steps, cell.seed, cell.minutes, N_POINTS, OF_A_POINT)
     model_file, normalize = trained / f"{file_stem(how)}.zip", statistics(how, trained)
     venv = VecNormalize.load(str(normalize), make_vec_env(cell.environment, min(cell.episodes, 10)))
     venv.training = venv.norm_reward = False

@@ -108,7 +108,12 @@ class Cell:
     @property
     def name(self) -> str:
         """Unique within the study."""
-        return file_name(self.env, self.algo, f"seed{self.seed}", f"scale{self.scale:g}", self.episodes)
+        return f"{self.training_name}-{self.episodes}"
+
+    @property
+    def training_name(self) -> str:
+        """The name of the training, however it is judged."""
+        return file_name(self.env, self.algo, f"seed{self.seed}", f"scale{self.scale:g}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -146,7 +151,7 @@ def run(cell: Cell, out: Path) -> Result:
     :return: ``rewards``: for each change the mean reward of a step from the onset on, alone and with the layer
     """
     n_motors, steps, onset, *_ = SIZES[cell.env]
-    model, venv = agent_of(cell, out / "agents" / cell.name)
+    model, venv = agent_of(cell, out / "agents" / cell.training_name)
     n_transitions = round(N_TRANSITIONS * cell.scale)
     policy = AdaptivePolicy.fit(model, venv, n_steps=n_transitions, seed=cell.seed, net_arch=NET_ARCH)
     venv.close()

@@ -147,20 +147,23 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     :param agents: of the study
     :param logs: where the layers are
     :return: ``scores``, one row of ``SCORES`` per condition; ``curves``: by scenario of ``SHOWN``, forward reward
-        around the onset, the mean of the episodes and their quartiles; ``model_sha256``: see :func:`checksum_of`
+        around the onset, the mean of the episodes and their quartiles; ``model_sha256``: see :func:`checksum_of`, and
+        of a layer around it ``layer_sha256``
     """
     agent, arm = agent_of(cell, agents), ARMS[cell.arm]
     trained = find_training(agent.model)
     wrappers = [*trained.wrappers, *trained.vec_wrappers, *arm.wrappers]
     about = ModelSettings(wrappers=wrappers, label=cell.agent, train_seed=cell.agent_seed)
     model: Any = agent.model
+    checksums = {"model_sha256": checksum_of(agent)}
     if agent.layer_inside and arm.layer is None and arm.controls is not None:
         model = _WithoutLayer(layer_inside(agent))
         about = dataclasses.replace(
             about, env=trained.env_id, env_kwargs=trained.env_kwargs, vec_normalize=trained.vec_normalize
         )
     elif cell.layer_seed is not None and not agent.layer_inside:  # a policy that normalises by itself
-        model = layer_of(layer_folder(agent, cell.layer_seed, logs), arm, trained, cell.layer_seed)
+        folder = layer_folder(agent, cell.layer_seed, logs)
+        model, checksums["layer_sha256"] = layer_of(folder, arm, trained, cell.layer_seed), checksum_of_layer(folder)
         about = dataclasses.replace(about, env=trained.env_id, env_kwargs=trained.env_kwargs, algo="adaptive")
     of_agent = cell.suite == OF_THE_AGENT
     trials = TrialSettings(
@@ -173,7 +176,7 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
         faults=possible_faults(agent.model) if of_agent else (),
     )
     records, traces = evaluate_adaptation(model, None, about, trials)
-    return {"scores": scores_of(records), "curves": curves_of(traces), "model_sha256": checksum_of(agent)}
+    return {"scores": scores_of(records), "curves": curves_of(traces), **checksums}
 
 
 def checksum_of(agent: Agent) -> str:
@@ -181,13 +184,19 @@ def checksum_of(agent: Agent) -> str:
     return str(checksum_of_model(load_model(agent.model)[0], None))
 
 
+def checksum_of_layer(folder: Path) -> str:
+    """Likewise, of a layer and the agent within. :param folder: of an adaptive policy"""
+    return str(checksum_of_model(AdaptivePolicy.load(folder), None))
+
+
 def check_judged(agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
     """
-    Refuse agents of whom there are results under the label and seed of another model.
+    Refuse agents of whom there are results under the label and seed of another model, or with another layer than they
+    are named with.
 
     :param agents: of the study
     :param known: results of former runs; those that tell no checksum are taken as they are
-    :raises UserError: if a result is of another model
+    :raises UserError: if a result is of another model or layer
     """
     for agent in agents:
         of_it = [r for r in known.values() if agent_of_result(r) == (agent.robot, agent.label, agent.seed)]
@@ -197,6 +206,13 @@ def check_judged(agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
                 f"{agent.label} of seed {agent.seed} is in the results already, another model than {agent.model}. Name "
                 "another label or --out."
             )
+        for seed, folder in agent.layers.items():
+            around = {r["layer_sha256"] for r in of_it if "layer_sha256" in r and r["layer_seed"] == seed}
+            if around and around != {checksum_of_layer(folder)}:
+                raise UserError(
+                    f"{agent.label} of seed {agent.seed} is in the results already with another layer of seed {seed} "
+                    f"than {folder}. Name another label or --out."
+                )
 
 
 def agent_of_result(result: Result) -> tuple[Any, ...]:

@@ -68,8 +68,7 @@ def damages(journal: Journal, jobs: dict[str, Job], work: Path, seed: int, wante
     torch.set_grad_enabled(False)
     made = {name: work / f"{name}_to_damage" for name in ("export", "evaluate")}
     for name, folder in made.items():
-        if not folder.is_dir():
-            complete(jobs[name].command(folder), work / f"{name}.log")
+        complete(jobs[name].command(folder), work / f"{name}.log")  # goes on, if it was stopped
     kinds: dict[str, tuple[Path, str, Callable[[Path], str]]] = {
         "model zip": (CHEETAH, "HalfCheetah-v5.zip", model),
         "export, config.json": (made["export"], "config.json", export),

@@ -94,8 +94,7 @@ class Disks:
         self.job, self.work, self.seed = job, work, seed
         self.log = work / f"{job.name}.log"
         self.whole = work / f"{job.name}_on_a_good_disk"
-        if not self.whole.is_dir():
-            complete(job.command(self.whole), self.log)
+        complete(job.command(self.whole), self.log)  # goes on, if it was stopped
         self.size = sum(-(-path.stat().st_size // 4096) * 4096 for path in self.whole.rglob("*") if path.is_file())
 
     def full(self, index: int) -> tuple[bool, int, Details]:

@@ -34,8 +34,7 @@ def pairs(
         job = jobs[name]
         log = work / f"{name}.log"
         whole = work / f"{name}_alone"
-        if not whole.is_dir():
-            complete(job.command(whole), log)
+        complete(job.command(whole), log)  # goes on, if it was stopped
 
         def trial(index: int, job: Job = job, log: Path = log, whole: Path = whole) -> tuple[bool, int, Details]:
             out = work / f"{job.name}_pair"
