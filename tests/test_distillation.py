@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from envs import BOX, random_vec_env
+from envs import BOX, RandomEnv, WholeEnds, random_vec_env
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -336,6 +336,14 @@ def test_a_teacher_is_told_where_episodes_start_and_acts_within_the_bounds():
     student, _ = student_of(Notes(), length=3)
     told = student.go_on(16, 1.0, ticks.append)
     assert noted == [i % 3 == 0 for i in range(16)] == told.starts[:, 0].tolist()
+
+
+def test_a_student_takes_ends_that_are_whole_numbers():
+    env = normalized(make_vec_env(lambda: RandomEnv(BOX, BOX, 3), 2, seed=0, vec_env_cls=WholeEnds), None)
+    policy = PlasticPPO("PlasticPolicy", env, seed=0, policy_kwargs=SMALL).policy
+    student = Student(policy, env, Teacher(swing).lessons(BOX), 0.0, np.random.default_rng(0))
+    starts = student.go_on(16, 0.0, lambda n: None).starts
+    assert starts[:, 0].tolist() == [i % 3 == 0 for i in range(16)]
 
 
 def test_a_step_of_the_optimiser_has_a_bounded_gradient_which_is_not_added_to_the_last():

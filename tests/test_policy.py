@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from sb3_plastic import PlasticPolicy, PlasticPPO
 from sb3_plastic.snn.rules import RULES, Rule
+from sb3_plastic.stepper import unvalidated_distributions
 
 SPACES = {
     "box": BOX,
@@ -218,6 +219,16 @@ def test_a_policy_whose_parameters_have_diverged_is_stopped_in_its_rollout():
     with pytest.raises(ValueError, match=r"parameter 'action_net.bias' are not finite"):
         model.learn(96)
     assert torch.distributions.Distribution._validate_args  # torch checks again
+
+
+def test_torch_checks_again_when_the_last_of_two_threads_has_acted():
+    first, second = unvalidated_distributions(), unvalidated_distributions()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.distributions.Distribution._validate_args
+    second.__exit__(None, None, None)
+    assert torch.distributions.Distribution._validate_args
 
 
 def test_a_nan_in_a_dict_observation_is_named_by_its_key():

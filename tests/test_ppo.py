@@ -127,6 +127,16 @@ def test_each_rollout_is_learned_from_in_its_turn():
         np.testing.assert_array_equal(np.sort(batch.returns), np.sort(model.rollout_buffer.returns, axis=None))
 
 
+def test_what_a_callback_makes_of_returns_is_learned_though_another_has_looked_at_chunks():
+    model = small_ppo()
+    collect(model)
+    buffer = model.rollout_buffer
+    buffer.sequences(torch.arange(2))  # as PlasticityCallback does
+    buffer.returns += 100
+    (batch,) = buffer.get()
+    np.testing.assert_array_equal(np.sort(batch.returns), np.sort(buffer.returns, axis=None))
+
+
 def test_chunks_come_in_another_order_in_each_epoch():
     model = small_ppo()
     collect(model)
