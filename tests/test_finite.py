@@ -14,6 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import NotFiniteError, UserError
+from sb3_plastic.finite import check_rewards
+from sb3_plastic.observations import check_observation
 
 AGENTS = Path(__file__).parent.parent / "docs/results/learning/agents"
 NAN, INF = float("nan"), float("inf")
@@ -62,6 +64,13 @@ def test_a_reward_stops_training_in_its_rollout(value, normalized):
 def test_an_observation_stops_training_in_its_rollout(fault, normalized):
     with pytest.raises(NotFiniteError, match="observation of environment 1 is nan at index"):
         small_ppo(faulty_env(fault, normalized=normalized)).learn(96)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_numbers_whose_sum_alone_overflows_are_numbers():
+    large = np.full((3, 4), 3e38, np.float32)
+    check_observation(large)
+    check_rewards(large[:, 0])
 
 
 def test_after_a_last_observation_that_is_not_finite_all_environments_start_anew():

@@ -126,6 +126,27 @@ def test_the_distribution_of_actions_is_that_of_the_state_that_it_is_asked_for()
     assert not np.allclose(expected[0], expected[1])
 
 
+def test_a_step_of_all_networks_gives_what_each_of_them_gives_alone():
+    model = small_ppo(policy_kwargs=dict(critic="plastic"))
+    policy, (_, state), starts = model.policy, run(model), np.array([False, True, False])
+    given = torch.as_tensor(OBSERVATIONS), tuple(map(torch.as_tensor, state)), torch.as_tensor(starts)
+    with torch.no_grad():
+        actions, values, log_probs, after = policy(*given, deterministic=True)
+        torch.testing.assert_close(values, policy.predict_values(*given))
+        torch.testing.assert_close(log_probs, policy.get_distribution(*given).log_prob(actions))
+    predicted, _ = model.predict(OBSERVATIONS, state, starts, deterministic=True)
+    np.testing.assert_allclose(actions, predicted, rtol=1e-6)
+    assert not torch.equal(policy(*given)[0], actions)  # but for the noise
+    assert [tensor.shape for tensor in after] == [array.shape for array in state]
+
+
+def test_random_spikes_are_others_each_time_and_the_same_for_the_most_likely_action():
+    model = small_ppo(policy_kwargs=dict(encoder="population", encoder_kwargs=dict(bernoulli=True)))
+    for deterministic in (True, False):
+        (one, *_), (two, *_) = (model.predict(OBSERVATIONS, deterministic=deterministic)[1] for _ in range(2))
+        assert np.array_equal(one, two) == deterministic
+
+
 @pytest.mark.parametrize("kwargs", [{}, dict(use_sde=True, policy_kwargs=dict(squash_output=True))])
 def test_predicted_actions_reach_the_bounds_of_the_action_space_and_no_further(kwargs):
     model = small_ppo(**kwargs)
