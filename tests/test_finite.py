@@ -184,6 +184,15 @@ def test_a_state_that_is_not_finite_stops_prediction():
     model.predict(np.zeros((3, 4), np.float32), spoiled, np.array([False, False, True]))  # a new episode clears it
 
 
+def test_a_membrane_of_the_critic_is_named_as_such():
+    model = small_ppo(policy_kwargs=dict(critic="plastic"))
+    _, state = model.predict(np.zeros((3, 4), np.float32))
+    own = len(state) // 2
+    spoiled = (*state[:own], *(np.where(True, NAN, array) for array in state[own:]))
+    with pytest.raises(NotFiniteError, match="membranes of layer 0 of the critic are not finite in environment 0"):
+        model.predict(np.zeros((3, 4), np.float32), spoiled)
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [

@@ -112,6 +112,11 @@ def test_actions_and_their_noise_begin_as_large_as_they_are_asked_to(kwargs):
     assert policy.log_std.tolist() == [kwargs.get("log_std_init", -1.0)] * 4
 
 
+def test_without_orthogonal_initialisation_the_decoder_begins_as_torchs_layers_do():
+    policy = small_ppo(policy_kwargs=dict(ortho_init=False)).policy
+    assert policy.action_net.weight.norm() > 0.5  # orthogonal with a gain of 0.1, it would be 0.2
+
+
 def test_the_distribution_of_actions_is_that_of_the_state_that_it_is_asked_for():
     model = small_ppo()
     _, state = run(model)
