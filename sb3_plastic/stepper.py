@@ -180,7 +180,7 @@ class PolicyStepper:
         latent_pi, latent_vf, state = self.latents(obs, episode_starts.unsqueeze(0), state)
         with unvalidated_distributions():
             actions = self.policy._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
-        if not math.isfinite(actions.sum()):
+        if not math.isfinite(actions.detach().sum()):
             check_parameters(self.policy.named_parameters(), "There is no action")
             raise NotFiniteError(
                 f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters "
