@@ -228,7 +228,7 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         :param batch_size: transitions per minibatch, a multiple of the chunk length; None for all at once
         """
         assert self.full, "The rollout is not complete yet."
-        if not self.generator_ready:
+        if not self._n_epochs:  # anew, though a callback has looked at chunks: another may have changed rewards since
             self._prepare()
         if self._n_epochs and self.refresh is not None:
             observations = map_obs(self.to_torch, self.observations)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from sb3_plastic.snn.state import SNNState, masked_reset, tensors_from_arrays
 State = tuple[Tensor, ...]
 """The state of all networks of a policy, one after the other: tensors with the environment axis first."""
 
+_LOCK, _before = Lock(), list[bool]()  # whether torch's distributions checked, once for each thread that is inside
+
 
 @contextmanager
 def unvalidated_distributions() -> Iterator[None]:
@@ -31,12 +34,17 @@ def unvalidated_distributions() -> Iterator[None]:
     Inside, torch's distributions do not check their arguments, which takes a tenth of a step's time. The caller checks
     the outcome.
     """
-    before = torch.distributions.Distribution._validate_args
-    torch.distributions.Distribution.set_default_validate_args(False)
+    distribution = torch.distributions.Distribution
+    with _LOCK:
+        _before.append(_before[0] if _before else distribution._validate_args)
+        distribution.set_default_validate_args(False)
     try:
         yield
     finally:
-        torch.distributions.Distribution.set_default_validate_args(before)
+        with _LOCK:
+            before = _before.pop()
+            if not _before:
+                distribution.set_default_validate_args(before)
 
 
 @contextmanager
@@ -172,7 +180,7 @@ class PolicyStepper:
         latent_pi, latent_vf, state = self.latents(obs, episode_starts.unsqueeze(0), state)
         with unvalidated_distributions():
             actions = self.policy._get_action_dist_from_latent(latent_pi).get_actions(deterministic=deterministic)
-        if not math.isfinite(actions.sum()):
+        if not math.isfinite(actions.detach().sum()):
             check_parameters(self.policy.named_parameters(), "There is no action")
             raise NotFiniteError(
                 f"The policy's actions are not finite: {actions[~actions.isfinite()][:3].tolist()}. Its parameters "

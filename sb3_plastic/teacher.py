@@ -148,7 +148,8 @@ class Lessons:
         :raises NotFiniteError: if one is not finite
         """
         # A copy: a function may write over what it is given, which is the student's.
-        obs = map_obs(np.copy, obs) if self.normalization is None else self.normalization(obs)
+        obs = map_obs(np.copy, obs)
+        obs = obs if self.normalization is None else self.normalization(obs)
         actions, self.state = self.predict(obs, state=self.state, episode_start=episode_starts, deterministic=True)
         actions = np.asarray(actions)
         expected = (len(episode_starts), *self.shape)

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_plastic import PlasticPPO
 
@@ -40,6 +40,14 @@ class Ending(RandomEnv):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, _, is_over, info = super().step(action)
         return observation, reward, is_over, False, info
+
+
+class WholeEnds(DummyVecEnv):
+    """Tells ends by 0 and 1: as SubprocVecEnv, which casts nothing, where environments do so."""
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = super().step_wait()
+        return obs, rewards, dones.astype(int), infos
 
 
 class Dropping(BaseFeaturesExtractor):

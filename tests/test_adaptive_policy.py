@@ -210,6 +210,26 @@ def test_a_state_is_a_tuple_of_arrays_with_the_environment_axis_first():
     assert all(len(array) == 5 for array in play(p, Robots(5), 3))
 
 
+def test_the_agent_explores_where_it_is_asked_to():
+    asked = []
+
+    class Notes(Wanderer):
+        def predict(self, *args, deterministic=False, **kwargs):
+            asked.append(deterministic)
+            return super().predict(*args, deterministic=deterministic, **kwargs)
+
+    for deterministic in (True, False):
+        policy(agent=Notes()).predict(np.zeros((2, 3)), deterministic=deterministic)
+    assert asked == [True, False]
+
+
+def test_a_state_keeps_its_observation_where_the_caller_writes_another_over_it():
+    o = np.zeros((2, 3))
+    state = policy().split_state(policy().predict(o)[1])[0]
+    o[:] = 9
+    assert not state.observation.any()
+
+
 def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     monkeypatch.setattr(hindsight, "UPDATES", 8)
     model, venv = pendulums

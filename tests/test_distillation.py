@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from envs import BOX, random_vec_env
+from envs import BOX, Dropping, RandomEnv, WholeEnds, random_vec_env
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -298,11 +298,11 @@ def test_a_student_that_goes_on_has_its_rewards_normalised():
     assert env.norm_reward
 
 
-def student_of(teacher, length=7):
+def student_of(teacher, length=7, **kwargs):
     """A student at its start, and the list of what it will send to its environments."""
     env, got = normalized(random_vec_env(length=length), None), []
     env.step = lambda actions: got.append(actions) or VecNormalize.step(env, actions)
-    policy = PlasticPPO("PlasticPolicy", env, seed=0, policy_kwargs=SMALL).policy
+    policy = PlasticPPO("PlasticPolicy", env, seed=0, policy_kwargs=SMALL | kwargs).policy
     return Student(policy, env, Teacher(teacher).lessons(BOX), 0.0, np.random.default_rng(0)), got
 
 
@@ -336,6 +336,35 @@ def test_a_teacher_is_told_where_episodes_start_and_acts_within_the_bounds():
     student, _ = student_of(Notes(), length=3)
     told = student.go_on(16, 1.0, ticks.append)
     assert noted == [i % 3 == 0 for i in range(16)] == told.starts[:, 0].tolist()
+
+
+def test_a_student_acts_without_what_its_features_extractor_drops_in_a_training():
+    student, got = student_of(swing, features_extractor_class=Dropping)
+    expected, _ = student.policy.predict(student.obs, deterministic=True)
+    student.policy.set_training_mode(True)
+    student.go_on(16, 0.0, lambda n: None)
+    np.testing.assert_allclose(got[0], expected, rtol=1e-6)
+    assert student.policy.training
+
+
+def test_the_learning_rate_of_a_student_falls_from_round_to_round(monkeypatch):
+    rates = []
+
+    def learn(policy, optimizer, told):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return 0.0
+
+    monkeypatch.setattr("sb3_plastic.distillation.distilling.update", learn)
+    distill(dict(model=swing), random_vec_env(), 8192, policy_kwargs=SMALL)
+    assert list(dict.fromkeys(rates)) == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3])
+
+
+def test_a_student_takes_ends_that_are_whole_numbers():
+    env = normalized(make_vec_env(lambda: RandomEnv(BOX, BOX, 3), 2, seed=0, vec_env_cls=WholeEnds), None)
+    policy = PlasticPPO("PlasticPolicy", env, seed=0, policy_kwargs=SMALL).policy
+    student = Student(policy, env, Teacher(swing).lessons(BOX), 0.0, np.random.default_rng(0))
+    starts = student.go_on(16, 0.0, lambda n: None).starts
+    assert starts[:, 0].tolist() == [i % 3 == 0 for i in range(16)]
 
 
 def test_a_step_of_the_optimiser_has_a_bounded_gradient_which_is_not_added_to_the_last():

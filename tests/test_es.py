@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import answer
-from envs import BOX, Dropping, RandomEnv, random_vec_env, small_ppo
+from envs import BOX, Dropping, RandomEnv, WholeEnds, random_vec_env, small_ppo
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 from stable_baselines3 import PPO
@@ -210,6 +210,11 @@ def test_fitness_is_the_mean_return_plus_the_offset_of_the_alive_bonus():
     _, offset = evaluate(small_es(alive_bonus_offset=-2.0))
     np.testing.assert_allclose(offset, fitness - 6, atol=1e-5)
     assert np.std(fitness) > 0.1
+
+
+def test_an_end_may_be_a_whole_number():
+    fitness = [evaluate(small_es(cls([lambda: Monitor(Paid())] * 8)))[1] for cls in (DummyVecEnv, WholeEnds)]
+    np.testing.assert_array_equal(*fitness)
 
 
 @pytest.mark.parametrize("monitored", [True, False])

@@ -14,6 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import NotFiniteError, UserError
+from sb3_plastic.finite import check_rewards
+from sb3_plastic.observations import check_observation
 
 AGENTS = Path(__file__).parent.parent / "docs/results/learning/agents"
 NAN, INF = float("nan"), float("inf")
@@ -62,6 +64,13 @@ def test_a_reward_stops_training_in_its_rollout(value, normalized):
 def test_an_observation_stops_training_in_its_rollout(fault, normalized):
     with pytest.raises(NotFiniteError, match="observation of environment 1 is nan at index"):
         small_ppo(faulty_env(fault, normalized=normalized)).learn(96)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_numbers_whose_sum_alone_overflows_are_numbers():
+    large = np.full((3, 4), 3e38, np.float32)
+    check_observation(large)
+    check_rewards(large[:, 0])
 
 
 def test_after_a_last_observation_that_is_not_finite_all_environments_start_anew():
@@ -173,6 +182,15 @@ def test_a_state_that_is_not_finite_stops_prediction():
     with pytest.raises(NotFiniteError, match="membranes of layer 0 of the actor are not finite in environment 2"):
         model.predict(np.zeros((3, 4), np.float32), spoiled)
     model.predict(np.zeros((3, 4), np.float32), spoiled, np.array([False, False, True]))  # a new episode clears it
+
+
+def test_a_membrane_of_the_critic_is_named_as_such():
+    model = small_ppo(policy_kwargs=dict(critic="plastic"))
+    _, state = model.predict(np.zeros((3, 4), np.float32))
+    own = len(state) // 2
+    spoiled = (*state[:own], *(np.where(True, NAN, array) for array in state[own:]))
+    with pytest.raises(NotFiniteError, match="membranes of layer 0 of the critic are not finite in environment 0"):
+        model.predict(np.zeros((3, 4), np.float32), spoiled)
 
 
 @pytest.mark.parametrize(

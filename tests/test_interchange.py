@@ -354,6 +354,17 @@ def test_a_static_layer_is_frozen_as_it_is():
         torch.testing.assert_close(frozen.weights, layer.w.detach())
 
 
+def test_a_frozen_policy_begins_as_an_episode_does_but_for_what_was_learned():
+    policy, state = small_ppo(policy_kwargs=dict(eta_init=0.5, alpha_init=1.0)).policy, None
+    observations = np.random.default_rng(0).normal(size=(9, 1, 4)).astype(np.float32)
+    for observation in observations:
+        _, state = policy.predict(observation, state)
+    frozen = FrozenPolicy(policy, state)
+    action, after = frozen.predict(observations[0])
+    np.testing.assert_array_equal(action, frozen.predict(observations[0], after, np.array([True]))[0])
+    assert not np.array_equal(action, policy.predict(observations[0], deterministic=True)[0])
+
+
 def test_a_frozen_policy_keeps_what_it_learned_over_episodes():
     policy = policy_of(rule="oja")
     state = learned_state(policy)

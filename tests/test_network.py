@@ -284,3 +284,13 @@ def test_each_output_of_the_population_decoder_sees_its_own_neurons_only():
 def test_an_external_modulator_is_one_at_the_start():
     layer = make_snn(rule="oja", external_modulation=True).layers[0]
     assert torch.equal(layer.external_modulator(torch.randn(2, 3, F)), torch.ones(2, 3, 11))
+
+
+def test_the_modulator_that_is_shown_is_that_of_the_last_step_the_external_one_included():
+    snn = make_snn(rule="oja", modulation="simple", external_modulation=True)
+    layer, (features, starts) = snn.layers[0], make_sequence()
+    with torch.no_grad():
+        layer.external.normal_()
+    signals = snn.prepared().signals(features, starts, snn.initial_state(B))[0]
+    own = layer.a * torch.tanh(signals.state.y_trace @ layer.u + layer.c).unsqueeze(1) + layer.d
+    torch.testing.assert_close(signals.modulator, (1 + torch.tanh(features[-1] @ layer.external)) * own)

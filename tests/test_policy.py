@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from sb3_plastic import PlasticPolicy, PlasticPPO
 from sb3_plastic.snn.rules import RULES, Rule
+from sb3_plastic.stepper import unvalidated_distributions
 
 SPACES = {
     "box": BOX,
@@ -111,6 +112,11 @@ def test_actions_and_their_noise_begin_as_large_as_they_are_asked_to(kwargs):
     assert policy.log_std.tolist() == [kwargs.get("log_std_init", -1.0)] * 4
 
 
+def test_without_orthogonal_initialisation_the_decoder_begins_as_torchs_layers_do():
+    policy = small_ppo(policy_kwargs=dict(ortho_init=False)).policy
+    assert policy.action_net.weight.norm() > 0.5  # orthogonal with a gain of 0.1, it would be 0.2
+
+
 def test_the_distribution_of_actions_is_that_of_the_state_that_it_is_asked_for():
     model = small_ppo()
     _, state = run(model)
@@ -123,6 +129,27 @@ def test_the_distribution_of_actions_is_that_of_the_state_that_it_is_asked_for()
     expected = [model.predict(OBSERVATIONS, *given, deterministic=True)[0] for given in ((), (state,), (state, starts))]
     np.testing.assert_allclose(modes, expected, rtol=1e-5, atol=1e-6)
     assert not np.allclose(expected[0], expected[1])
+
+
+def test_a_step_of_all_networks_gives_what_each_of_them_gives_alone():
+    model = small_ppo(policy_kwargs=dict(critic="plastic"))
+    policy, (_, state), starts = model.policy, run(model), np.array([False, True, False])
+    given = torch.as_tensor(OBSERVATIONS), tuple(map(torch.as_tensor, state)), torch.as_tensor(starts)
+    with torch.no_grad():
+        actions, values, log_probs, after = policy(*given, deterministic=True)
+        torch.testing.assert_close(values, policy.predict_values(*given))
+        torch.testing.assert_close(log_probs, policy.get_distribution(*given).log_prob(actions))
+    predicted, _ = model.predict(OBSERVATIONS, state, starts, deterministic=True)
+    np.testing.assert_allclose(actions, predicted, rtol=1e-6)
+    assert not torch.equal(policy(*given)[0], actions)  # but for the noise
+    assert [tensor.shape for tensor in after] == [array.shape for array in state]
+
+
+def test_random_spikes_are_others_each_time_and_the_same_for_the_most_likely_action():
+    model = small_ppo(policy_kwargs=dict(encoder="population", encoder_kwargs=dict(bernoulli=True)))
+    for deterministic in (True, False):
+        (one, *_), (two, *_) = (model.predict(OBSERVATIONS, deterministic=deterministic)[1] for _ in range(2))
+        assert np.array_equal(one, two) == deterministic
 
 
 @pytest.mark.parametrize("kwargs", [{}, dict(use_sde=True, policy_kwargs=dict(squash_output=True))])
@@ -218,6 +245,16 @@ def test_a_policy_whose_parameters_have_diverged_is_stopped_in_its_rollout():
     with pytest.raises(ValueError, match=r"parameter 'action_net.bias' are not finite"):
         model.learn(96)
     assert torch.distributions.Distribution._validate_args  # torch checks again
+
+
+def test_torch_checks_again_when_the_last_of_two_threads_has_acted():
+    first, second = unvalidated_distributions(), unvalidated_distributions()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert not torch.distributions.Distribution._validate_args
+    second.__exit__(None, None, None)
+    assert torch.distributions.Distribution._validate_args
 
 
 def test_a_nan_in_a_dict_observation_is_named_by_its_key():

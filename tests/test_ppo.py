@@ -13,6 +13,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -127,6 +128,16 @@ def test_each_rollout_is_learned_from_in_its_turn():
         np.testing.assert_array_equal(np.sort(batch.returns), np.sort(model.rollout_buffer.returns, axis=None))
 
 
+def test_what_a_callback_makes_of_returns_is_learned_though_another_has_looked_at_chunks():
+    model = small_ppo()
+    collect(model)
+    buffer = model.rollout_buffer
+    buffer.sequences(torch.arange(2))  # as PlasticityCallback does
+    buffer.returns += 100
+    (batch,) = buffer.get()
+    np.testing.assert_array_equal(np.sort(batch.returns), np.sort(buffer.returns, axis=None))
+
+
 def test_chunks_come_in_another_order_in_each_epoch():
     model = small_ppo()
     collect(model)
@@ -194,16 +205,19 @@ def test_each_parameter_group_has_its_learning_rate_and_its_gradient_norm_in_the
     assert rates == pytest.approx({"actor": base, "plasticity": 3 * base, "critic": 2 * base})
 
 
-def test_gradients_are_clipped_for_each_group_apart():
-    model = small_ppo(max_grad_norm=1e-3)
+def test_gradients_are_clipped_for_each_group_apart_and_by_the_bound_of_this_training():
+    model = small_ppo()
     norms = []
 
     def read(optimizer, args, kwargs):
         norms.append([torch.cat([p.grad.flatten() for p in g["params"]]).norm().item() for g in optimizer.param_groups])
 
     model.policy.optimizer.register_step_post_hook(read)
-    model.learn(96)
-    np.testing.assert_allclose(norms, 1e-3, rtol=1e-3)
+    for bound in (5e-4, 1e-3):
+        model.max_grad_norm = bound
+        model.learn(96)
+        np.testing.assert_allclose(norms, bound, rtol=1e-3)
+        norms.clear()
     assert model.max_grad_norm == 1e-3
 
 
@@ -354,6 +368,14 @@ def test_sizes_that_do_not_divide_are_refused(kwargs, message):
         small_ppo(**kwargs)
 
 
+def test_a_log_is_written_after_as_many_rollouts_as_asked():
+    model, written = small_ppo(), []
+    model.set_logger(configure(None, []))
+    model.logger.dump = lambda step: written.append(step)
+    model.learn(4 * 96, log_interval=2)
+    assert written == [2 * 96, 4 * 96]
+
+
 def test_a_log_every_zero_iterations_is_refused():
     with pytest.raises(ValueError, match="log_interval must be a whole number at least 1, got 0"):
         small_ppo().learn(64, log_interval=0)
@@ -483,6 +505,36 @@ def test_only_chunk_start_states_are_stored():
     h = max(tensor.numel() for tensor in model.policy.initial_state(3))
     held = [value for value in vars(model.rollout_buffer).values() if isinstance(value, list)]
     assert max(tensor.numel() for tensors in held for tensor in tensors) == 4 * h
+
+
+def test_images_are_kept_as_bytes():
+    model = small_ppo(random_vec_env(spaces.Box(0, 255, (3, 36, 36), np.uint8)), "CnnPolicy")
+    collect(model)
+    assert model.rollout_buffer.observations.dtype == np.uint8
+
+
+def test_the_entropy_in_the_loss_is_that_of_the_distribution():
+    model = small_ppo(policy_kwargs=dict(log_std_init=-0.5))
+    collect(model)
+    (batch,) = model.rollout_buffer.get()
+    entropy = model.policy.evaluate_actions(batch.observations, batch.actions)[2]
+    np.testing.assert_allclose(entropy.detach(), 4 * (-0.5 + 0.5 * np.log(2 * np.pi * np.e)), rtol=1e-5)
+
+
+def test_at_the_end_of_a_rollout_callbacks_find_the_values_of_what_follows():
+    found = []
+
+    class Look(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            found.append(
+                (self.locals["values"], self.model.policy.predict_values(torch.as_tensor(self.model._last_obs)))
+            )
+
+    small_ppo().learn(96, callback=Look())
+    torch.testing.assert_close(*found[0])
 
 
 def test_dict_observations_are_chunked_entry_by_entry():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from envs import RandomEnv
+from envs import RandomEnv, WholeEnds
 from evaluation_helpers import episode, make_trace
 from gymnasium import spaces
 from stable_baselines3 import PPO
@@ -411,6 +411,14 @@ def test_a_low_pass_filter_sends_half_of_a_jump_and_starts_anew_with_the_episode
     for _ in range(4):
         env.step(np.ones((1, 2), np.float32))
     assert sent == [0.5, 0.75, 0.875, 0.5]
+
+
+def test_a_low_pass_filter_starts_anew_where_an_episode_ends_told_by_0_and_1_too():
+    env = LowPass(WholeEnds([lambda n=n: RandomEnv(BOX, BOX, n) for n in (3, 2)]))
+    env.reset()
+    for _ in range(2):
+        env.step(np.ones((2, 2), np.float32))
+    np.testing.assert_array_equal(env._sent, [[0.75] * 2, [0] * 2])
 
 
 def test_a_low_pass_filter_needs_actions_that_can_be_smoothed():

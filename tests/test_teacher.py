@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import NotFiniteError, UserError
+from sb3_plastic.export import Normalization
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.teacher import Teacher, divergence, with_loss
 
@@ -156,13 +157,15 @@ def test_a_teacher_that_acts_beyond_the_bound_is_taken_to_act_at_it():
     assert losses[0].tolist() == losses[1].tolist() == [4.0]
 
 
-def test_a_teacher_that_writes_over_its_observations_leaves_the_students_alone():
+@pytest.mark.parametrize("normalization", [None, Normalization()])
+def test_a_teacher_that_writes_over_its_observations_leaves_the_students_alone(normalization):
     def careless(obs):
         obs[:] = 0.0
         return np.zeros((len(obs), 2))
 
     observation = np.ones((3, 4))
-    Teacher(careless).lessons(spaces.Box(-1, 1, (2,))).actions(observation, np.zeros(3, bool))
+    lessons = Teacher(careless, normalization=normalization).lessons(spaces.Box(-1, 1, (2,)))
+    lessons.actions(observation, np.zeros(3, bool))
     assert observation.all()
 
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 from sb3_plastic import PlasticPPO, PreviousActionReward, VecPreviousActionReward
 from sb3_plastic.errors import UserError
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+from sb3_plastic.perturbations.wrapper import PerturbSignals
 from sb3_plastic.safe.wrappers import check_wrapper
 from sb3_plastic.wrappers import MidRunChange, SplitObservation
 
@@ -241,3 +242,16 @@ def test_an_episode_begins_in_an_environment_that_is_unchanged_again():
         assert env.reset()[0].tolist() == [1.0] * 4
         env.step(np.zeros(4, np.float32))
         assert placed.place == 2.0
+
+
+@pytest.mark.parametrize("wrapper", [PreviousActionReward, MidRunChange, PerturbSignals])
+def test_seed_and_options_of_a_reset_reach_the_environment(wrapper):
+    given = []
+
+    class Notes(RandomEnv):
+        def reset(self, *, seed=None, options=None):
+            given.append((seed, options))
+            return super().reset(seed=seed, options=options)
+
+    wrapper(Notes(BOX, BOX)).reset(seed=3, options={"place": 1})
+    assert given == [(3, {"place": 1})]

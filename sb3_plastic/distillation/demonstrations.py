@@ -103,6 +103,7 @@ class Student:
         applied[led] = teachers[led]
         if isinstance(space, spaces.Box):
             applied = applied + self.noise * (space.high - space.low) / 2 * self.rng.standard_normal(own.shape)
-        self.obs, _, self.starts, _ = self.env.step(applicable(applied, space))
+        self.obs, _, dones, _ = self.env.step(applicable(applied, space))
+        self.starts = np.asarray(dones, bool)  # whole numbers, where SubprocVecEnv steps environments that return them
         tick(n)
         return obs, starts, torch.from_numpy(teachers.reshape(n, -1)).float().to(device)

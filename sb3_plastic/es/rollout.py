@@ -152,7 +152,7 @@ class SubBatchPlayer:
             actions[rows] = self.population.act(map_obs(itemgetter(rows), obs), starts[rows])
             with held(self.normalize):
                 obs, rewards, dones, infos = self.env.step(actions)
-            dones = dones & plays  # some vector environments step also those that no individual plays
+            dones = np.asarray(dones, bool) & plays  # some vector environments step also those that no individual plays
             observed.observe(plays)
             lengths += plays
             returns += np.where(plays, original_rewards(self.normalize, rewards) + generation.alive_bonus_offset, 0)

@@ -48,5 +48,5 @@ class LowPass(VecEnvWrapper):
     def step_wait(self) -> Any:
         """As in SB3."""
         obs, rewards, dones, infos = self.venv.step_wait()
-        self._sent[dones] = 0
+        self._sent[np.asarray(dones, bool)] = 0
         return obs, rewards, dones, infos
