@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
+import numpy as np
+
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDisturbance, MotorsAndDrift
 from sb3_plastic.adaptive.hypotheses.l1 import L1
@@ -68,13 +70,17 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     """
     :param names: in ``HYPOTHESES``; nominal comes first, whether it is named or not
     :param sizes: of the robot
-    :raises UserError: on an unknown name, one that is there twice, or one that its class does not have
+    :raises UserError: on an unknown name, one that is there twice, or one that its class does not have; on
+        an inflation that is not one number per synapse
     """
     check_hypotheses(names)
     made = {name: HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))}
     for name, hypothesis in made.items():
         if hypothesis.name != name:
             raise UserError(f"HYPOTHESES[{name!r}] calls itself {hypothesis.name!r}: give its class name = {name!r}.")
+        n, inflated = len(hypothesis.start()), np.shape(hypothesis.inflation())
+        if inflated not in ((), (n,)):
+            raise UserError(f"{name} starts with {n} synapses, but inflation() has the shape {inflated}, not ({n},).")
     return list(made.values())
 
 
