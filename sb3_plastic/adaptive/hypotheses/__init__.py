@@ -53,8 +53,8 @@ OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_an
 def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
     """
     :param names: of hypotheses
-    :param allowed: those that there are
-    :raises UserError: on something that is no name, an unknown one, or one that is there twice
+    :param allowed: those that the forward model serves
+    :raises UserError: on something that is no name, an unknown one, one that is there twice, or is not served
     """
     if isinstance(names, str):
         raise UserError(f"Hypotheses are a list of names, got {names!r}: write [{names!r}].")
@@ -63,7 +63,12 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
     if len({*names}) < len(names):
         raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
     for name in names:
-        check_choice("hypothesis", name, allowed)
+        check_choice("hypothesis", name, HYPOTHESES)
+        if name not in allowed:
+            raise UserError(
+                f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows the "
+                "observation that there is, and no other. Those of `forward_model: mlp` and `spiking` serve all."
+            )
 
 
 def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
