@@ -23,6 +23,11 @@ REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write to."),
 }
 
+OWN = re.compile(
+    "Unknown (plasticity rule|neuron|surrogate|encoder|readout|strategy|hypothesis|forward model|kind|suite) "
+)
+"""An error about the name of something that a user can add."""
+
 
 def is_users(error: Exception) -> bool:
     """Whether an error is a check's answer to the user, to whom its traceback says nothing."""
@@ -108,11 +113,13 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
         return []  # it names the package
     if isinstance(error, gymnasium.error.NamespaceNotFound):
         return ["An environment of your own is named with the module that registers it: --env module:Env-v0."]
+    if OWN.match(str(error)):
+        return ["If it is one of your own, name the module that adds it: --import MODULE."]
     by_name = isinstance(error, ImportError | ValueError) and is_importer(files_of(error)[-1])
     if by_name or isinstance(error, AttributeError):
         return [
-            "What --gym-packages, environments (as module:Env-v0), wrappers and callbacks (as module.Class) name is "
-            "imported: from what is installed, and from the folders of PYTHONPATH."
+            "What --import and --gym-packages, environments (as module:Env-v0), wrappers and callbacks (as "
+            "module.Class) name is imported: from what is installed, and from the folders of PYTHONPATH."
         ]
     if isinstance(error, ImportError):
         return ['RL Zoo needs all of: pip install "sb3_plastic[zoo]"']

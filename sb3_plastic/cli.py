@@ -19,6 +19,7 @@ from typing import Any
 import sb3_plastic
 from sb3_plastic.answers import hints, is_users, nobody_reads, worded
 from sb3_plastic.errors import UserError
+from sb3_plastic.extensions import import_extensions
 from sb3_plastic.files import replacing
 from sb3_plastic.help import HELP
 from sb3_plastic.simulator import hush_mujoco, is_headless, render_off_screen
@@ -73,12 +74,24 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sb3_plastic {sb3_plastic.__version__}")
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="of yours, that adds a rule, an encoder, a hypothesis, a kind of perturbation, ...; with any command",
+    )
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="see below")
+    ours = argparse.ArgumentParser(prog="sb3-plastic", add_help=False, allow_abbrev=False)
+    ours.add_argument("--import", dest="modules", action="append", default=[])
+    args, argv = ours.parse_known_args(argv)  # before the command or after it
     command = parser.parse_args(argv[:1]).command
     arguments = argv[1:]
     if command in HELP and {"-h", "--help"} & {*arguments}:
         print(HELP[command])
     try:
+        import_extensions(args.modules)
         code = pkgutil.resolve_name(COMMANDS[command][0])(arguments)
     except KeyboardInterrupt:
         return 130

@@ -342,7 +342,7 @@ def test_the_actors_own_spikes_can_be_the_features():
     assert set(adaptive.acting(state)) <= {"motors", "wires"}
     assert adaptive.estimates(state)["motors"].mean.mean(0) == pytest.approx([-1, 0.5], abs=0.25)
     assert adaptive.with_hypotheses("motors").predict(np.zeros((2, 3)))[0].shape == (2, 2)
-    with pytest.raises(UserError, match="Unknown hypothesis 'sensor_bias'"):
+    with pytest.raises(UserError, match="actor's spikes cannot serve 'sensor_bias', but nominal, motors"):
         adaptive.with_hypotheses("sensor_bias")
     with pytest.raises(ValueError, match="save or export that one"):
         adaptive.save("nowhere")
@@ -350,7 +350,7 @@ def test_the_actors_own_spikes_can_be_the_features():
         adaptive.with_settings(adaptive.layer.settings, model.get_env())
     with pytest.raises(ValueError, match="leaky readout"):
         small_ppo(policy_kwargs=dict(readout="rate", adaptive={"forward_model": "actor"}))
-    with pytest.raises(ValueError, match="Unknown hypothesis 'late_1'"):
+    with pytest.raises(ValueError, match="actor's spikes cannot serve 'late_1'"):
         LayerOptions.of({"forward_model": "actor", "hypotheses": ["late_1"]})
 
 

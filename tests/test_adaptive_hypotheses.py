@@ -59,3 +59,17 @@ def test_a_class_that_has_another_name_than_it_is_entered_under_is_refused(monke
     monkeypatch.setitem(HYPOTHESES, "weak", Nameless)
     with pytest.raises(UserError, match=r"HYPOTHESES\['weak'\] calls itself 'nominal': give its class name = 'weak'"):
         policy(("weak",))
+
+
+def test_an_inflation_of_other_synapses_than_there_are_is_refused(monkeypatch):
+    class Slip(Motors):
+        name = "slip"
+
+        def inflation(self):
+            return np.full(3, 0.3)
+
+    monkeypatch.setitem(HYPOTHESES, "slip", Slip)
+    with pytest.raises(
+        UserError, match=r"slip starts with 2 synapses, but inflation\(\) has the shape \(3,\), not \(2,\)"
+    ):
+        policy(("slip",))

@@ -13,6 +13,7 @@ ALLOWED = {
     "errors": "",
     "algorithms": "errors",
     "answers": "errors",
+    "extensions": "",
     "files": "",
     "seals": "",
     "versions": "",
@@ -55,12 +56,13 @@ ALLOWED = {
     "tuning": "",
     "help": "",
     "zoo": "errors algorithms evaluation tuning yaml_numbers",
-    "studies": "adaptive wrappers export safe seals seeding errors es snn tasks files perturbations evaluation report "
-    "ppo zoo versions undisturbed",
+    "studies": "adaptive extensions wrappers export safe seals seeding errors es snn tasks files perturbations "
+    "evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
     "observations snn",
-    "cli": "answers artefacts adapt distill errors files help simulator zoo perturbations evaluation report studies",
+    "cli": "answers artefacts adapt distill errors extensions files help simulator zoo perturbations evaluation report "
+    "studies",
     "__main__": "cli",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""

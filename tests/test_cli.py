@@ -15,6 +15,8 @@ from zoo_commands import ENV, ROOT, run, zoo
 from sb3_plastic import PlasticPPO, cli, files
 from sb3_plastic.answers import is_users
 from sb3_plastic.errors import UserError
+from sb3_plastic.extensions import VARIABLE
+from sb3_plastic.snn.rules import RULES
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,25 @@ def test_errors_teach(arguments, message, tmp_path, monkeypatch):
     assert message in output
     assert f"sb3-plastic {arguments[0]}: error: " in output
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_command_imports_the_module_that_adds_what_a_model_names(before, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"rules_{before}"
+    Path(f"{name}.py").write_text(f"from sb3_plastic.snn.rules import RULES\nRULES['{name}'] = RULES['oja']\n")
+    monkeypatch.setitem(RULES, name, RULES["oja"])
+    network = dict(net_arch=[4], rule=name)
+    PlasticPPO("PlasticPolicy", "CartPole-v1", n_steps=32, policy_kwargs=network).save("m.zip")
+    monkeypatch.delitem(RULES, name)
+
+    export, module = ["export", "m.zip", "--to", "exported"], ["--import", name]
+    assert "name the module that adds it: --import MODULE" in answer(export, code=2)
+    answer([*module, *export] if before else [*export, *module])
+    assert Path("exported/config.json").is_file()
+    assert "No module named 'nothing'" in answer(["--import", "nothing", "inspect", "m.zip"], code=2)
 
 
 def test_a_run_that_rl_zoo_does_not_find_again_is_named_by_its_folder(tmp_path, monkeypatch):

@@ -11,10 +11,15 @@ import pytest
 from command_line import answer
 
 from sb3_plastic import cli
+from sb3_plastic.adaptive.hypotheses import HYPOTHESES
 from sb3_plastic.es.strategies import STRATEGIES
+from sb3_plastic.perturbations.kinds import KINDS
+from sb3_plastic.snn.encoders import ENCODERS
 from sb3_plastic.snn.neurons import NEURONS
+from sb3_plastic.snn.readouts import READOUTS
 from sb3_plastic.snn.rules import RULES
 
+REGISTRIES: tuple[dict[str, Any], ...] = (RULES, NEURONS, ENCODERS, READOUTS, STRATEGIES, HYPOTHESES, KINDS)
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [
@@ -64,11 +69,11 @@ def test_the_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if not code.startswith(LONG):
         code = re.sub(r"\.learn\(\d+_000\)", ".learn(2000)", code)  # whether it learns, slow tests see
-    before = dict(RULES), dict(NEURONS), dict(STRATEGIES)
+    before = [dict(registry) for registry in REGISTRIES]
     try:
         exec(compile(code, "example", "exec"), {})
     finally:
-        for registry, entries in zip((RULES, NEURONS, STRATEGIES), before, strict=True):
+        for registry, entries in zip(REGISTRIES, before, strict=True):
             registry.clear()
             registry.update(entries)
 
@@ -89,6 +94,9 @@ NESTED = ("study", "perturbations")
     "words", [pytest.param(words, id=f"{page.stem}-{i}") for i, (page, words) in enumerate(commands())]
 )
 def test_the_command_and_its_options_exist(words):
+    if words[0] == "--import":
+        assert words.pop(0) in help_of("")
+        del words[0]
     depth = 2 if words[0] in NESTED else 1
     if words[0].startswith("-"):
         depth = 0

@@ -19,6 +19,7 @@ from sb3_plastic import PlasticES
 from sb3_plastic.es import workers
 from sb3_plastic.es.environments import pack, unpack
 from sb3_plastic.es.evolved import get_vector
+from sb3_plastic.snn.rules import RULES
 from sb3_plastic.studies.ray_tasks import RayTasks
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.runner import run_cells
@@ -132,6 +133,15 @@ def test_a_worker_plays_what_this_process_would_and_reports_the_same(monkeypatch
     assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in models))
     assert [*worked.ep_success_buffer] == [*alone.ep_success_buffer]
     assert len({*alone.ep_success_buffer}) == 2
+
+
+def test_a_worker_has_a_rule_that_this_process_has_added(monkeypatch):
+    monkeypatch.setitem(RULES, "mine", RULES["hebb"])
+    model = cartpole_es(policy_kwargs=dict(net_arch=[6], rule="mine"))
+    packed = pack(model.env), workers.pack_policy(model.policy, model.evolve, model.fixed)
+    monkeypatch.delitem(RULES, "mine")  # as in a process of its own
+    workers.Worker(*packed)
+    assert "mine" in RULES
 
 
 def test_a_callback_stops_the_training_that_workers_play(monkeypatch):

@@ -10,7 +10,8 @@ from sb3_plastic import PlasticSNN, SNNState
 from sb3_plastic.errors import UserError
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.decoders import PopulationDecoder
-from sb3_plastic.snn.encoders import PopulationEncoder, counter_uniform
+from sb3_plastic.snn.encoders import ENCODERS, PopulationEncoder, counter_uniform
+from sb3_plastic.snn.readouts import READOUTS
 
 RULES = ("none", "hebb", "oja", "bcm")
 MODULATIONS = ("none", "simple", "retroactive")
@@ -294,3 +295,37 @@ def test_the_modulator_that_is_shown_is_that_of_the_last_step_the_external_one_i
     signals = snn.prepared().signals(features, starts, snn.initial_state(B))[0]
     own = layer.a * torch.tanh(signals.state.y_trace @ layer.u + layer.c).unsqueeze(1) + layer.d
     torch.testing.assert_close(signals.modulator, (1 + torch.tanh(features[-1] @ layer.external)) * own)
+
+
+class Silent(torch.nn.Module):
+    """An encoder and readout that is right, but for what a test changes."""
+
+    n_outputs = F
+
+    def __init__(self, n_inputs, n_ticks):
+        super().__init__()
+        self.n_ticks = n_ticks
+
+    def initial_state(self, n_envs, random=True):
+        return torch.zeros(n_envs, 0)
+
+    def forward(self, x, episode_start, state):
+        return x.unsqueeze(1).expand(-1, self.n_ticks, -1, -1) if x.ndim == 3 else x[:, -1], state
+
+
+@pytest.mark.parametrize("part", ["encoder", "readout"])
+@pytest.mark.parametrize(
+    ("method", "function", "message"),
+    [
+        ("initial_state", lambda *_: (), r"its state is a tensor \[n_envs, ...\], without memory .*; got \(\) for 3"),
+        ("initial_state", lambda *_: torch.zeros(0), r"its state is a tensor .*; got \(0,\) for 3"),
+        ("forward", lambda self, x, _, state: (x, state), r"of \(2, .*3, \d\) it has to make \(2, .*3, \d\)"),
+        ("forward", lambda self, x, _, state: (x, state[:1]), r"and of a state another of its shape, \(3, 0\)"),
+    ],
+)
+def test_an_encoder_or_readout_of_other_shapes_is_refused(part, method, function, message, monkeypatch):
+    monkeypatch.setitem(ENCODERS if part == "encoder" else READOUTS, "silent", Silent)
+    assert make_snn(**{part: "silent"}).initial_state(2)
+    monkeypatch.setattr(Silent, method, function)
+    with pytest.raises(UserError, match=f"The {part} 'silent'.*{message}"):
+        make_snn(**{part: "silent"})

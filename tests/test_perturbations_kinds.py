@@ -11,6 +11,7 @@ from perturbation_helpers import make, model_bytes
 
 from sb3_plastic.perturbations import PerturbationError
 from sb3_plastic.perturbations.envs import make_perturbable
+from sb3_plastic.perturbations.kinds import kind
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -268,3 +269,8 @@ def test_an_oracle_on_terrain_survives_cloudpickle() -> None:
 def test_an_index_of_a_sensor_is_from_0_to_the_last(index) -> None:
     with pytest.raises(PerturbationError, match=rf"Unknown component: {index}.*an index from 0 to 10"):
         make("Hopper", perturbations=[{"kind": "obs_bias", "value": 1.0, "target": [0, index]}])
+
+
+def test_a_kind_that_edits_the_model_names_what_it_writes() -> None:
+    with pytest.raises(PerturbationError, match=r"names the fields of the MjModel that it writes, fields=\(\.\.\.\)"):
+        kind("model", "rust", "factor", ops=("scale",), limits={"scale": (1, 2)})

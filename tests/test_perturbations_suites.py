@@ -13,7 +13,7 @@ from perturbation_helpers import rollout
 
 from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id
 from sb3_plastic.perturbations.spec import Distribution
-from sb3_plastic.perturbations.suites import SPLITS, _draws, find_scenario, load_suite, suite_names
+from sb3_plastic.perturbations.suites import SPLITS, SUITES, _draws, find_scenario, load_suite, suite_names
 
 DIGESTS = {
     "noise-v1": "c513c0f6c6c5e1be1b5cba8961d1cf14bbd711ccbc901076740241af3ee85ee1",
@@ -55,6 +55,16 @@ def test_a_family_may_be_drawn_log_uniformly_so_that_nominal_lies_in_the_middle(
     assert abs((drawn < 1.5).mean() - 0.604) < 0.04
     (gap,) = find_scenario("nda-v1/interp/mass", "Ant").perturbations
     assert gap.value == Distribution("log_uniform", (1.5, 2.5))
+
+
+def test_a_suite_of_a_user_is_known_by_its_name(tmp_path, monkeypatch) -> None:
+    text = (resources.files("sb3_plastic.perturbations") / "data/noise-v1.yaml").read_text().replace("0.5}", "0.7}")
+    (tmp_path / "mine.yaml").write_text(text)
+    monkeypatch.setitem(SUITES, "mine-v1", tmp_path / "mine.yaml")
+    assert "mine-v1" in suite_names()
+    (noise,) = find_scenario("mine-v1/novel/action_noise", "Ant").perturbations
+    assert noise.value == 0.7
+    assert gym.make(env_id("Ant"), scenario="mine-v1/novel/action_noise").reset(seed=0)
 
 
 def test_an_unknown_law_of_a_family_is_answered_with_those_that_exist() -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.extensions import VARIABLE
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.snn.rules import RULES
 from sb3_plastic.studies import results
 from sb3_plastic.studies.results import gather, keep, origin, read_results
 from sb3_plastic.studies.runner import LocalProcesses, file_name, in_turns, run_cells, timed
@@ -73,6 +75,19 @@ def test_results_say_where_they_come_from(tmp_path):
     assert result["seed"] == 3
     assert "numpy" in result["versions"]
     assert {"commit", "seconds", "cpu_seconds"} <= set(result)
+
+
+def tell_rules(cell):
+    return {"rules": [*RULES]}
+
+
+def test_processes_import_what_the_command_was_told_to_import(tmp_path, monkeypatch):
+    code = "from sb3_plastic.snn.rules import RULES\nRULES['mine'] = RULES['oja']\n"
+    (tmp_path / "rules_of_mine.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(VARIABLE, "rules_of_mine")
+    ((_, told),) = LocalProcesses(2).map(tell_rules, [Cell(0)])
+    assert "mine" in told["rules"]
 
 
 def test_processes_give_the_results_of_one_process(tmp_path):

@@ -20,11 +20,19 @@ from sb3_plastic.es.evolved import Evolved
 from sb3_plastic.es.population import Population
 from sb3_plastic.es.rollout import Generation, Outcome, Step, SubBatch, SubBatchPlayer
 from sb3_plastic.policies import PlasticPolicy
+from sb3_plastic.snn.encoders import ENCODERS
+from sb3_plastic.snn.neurons import NEURONS
+from sb3_plastic.snn.readouts import READOUTS
+from sb3_plastic.snn.rules import RULES
 from sb3_plastic.snn.scan import set_num_threads
+from sb3_plastic.snn.surrogate import SURROGATES
 from sb3_plastic.versions import versions
 
 ATTEMPTS = 3
 """How often a sub-batch is played before the loss of its workers is an error."""
+
+REGISTRIES: tuple[dict[str, Any], ...] = (RULES, NEURONS, SURROGATES, ENCODERS, READOUTS)
+"""What a policy names parts from. A worker has those that a user has added only if they are sent."""
 
 
 class WorkerError(UserError):
@@ -73,7 +81,9 @@ class Worker:
     def __init__(self, packed_env: bytes, packed_policy: bytes) -> None:
         torch.set_num_threads(1)
         set_num_threads(1)
-        policy_class, arguments, state, evolve, fixed = cloudpickle.loads(packed_policy)
+        registries, policy_class, arguments, state, evolve, fixed = cloudpickle.loads(packed_policy)
+        for here, theirs in zip(REGISTRIES, registries, strict=True):
+            here.update(theirs)
         policy = policy_class(**arguments)
         policy.load_state_dict(state)
         policy.set_training_mode(False)
@@ -114,7 +124,7 @@ def pack_policy(policy: PlasticPolicy, evolve: str | Sequence[str], fixed: str) 
     :return: for a :class:`Worker`
     """
     state = {name: tensor.cpu() for name, tensor in policy.state_dict().items()}
-    return cloudpickle.dumps((type(policy), policy._get_constructor_parameters(), state, evolve, fixed))
+    return cloudpickle.dumps((REGISTRIES, type(policy), policy._get_constructor_parameters(), state, evolve, fixed))
 
 
 def check_versions(theirs: dict[str, str], mine: dict[str, str]) -> None:

@@ -21,10 +21,11 @@ from sb3_plastic.perturbations.spec import (
     to_json,
     to_yaml,
 )
-from sb3_plastic.perturbations.suites import Scenario, Suite, find_scenario, load_suite, suite_names
+from sb3_plastic.perturbations.suites import SUITES, Scenario, Suite, find_scenario, load_suite, suite_names
 
 __all__ = [
     "ROBOTS",
+    "SUITES",
     "Distribution",
     "Perturbation",
     "PerturbationError",

@@ -37,6 +37,9 @@ Steps between draws, for each of four families on its own: in (15/18)^4 = 48 % o
 OUTSIDE = {"uniform": "outside", "log_uniform": "log_outside"}
 """The laws of a family, each with the one that leaves an inner interval out."""
 
+SUITES: dict[str, Path] = {}
+"""Suites of a user: the file of each by name, in the format of ``data/nda-v2.yaml``."""
+
 SPLITS = ("nominal", "train", "id", "interp", "extrap1", "extrap2", "novel", "anchor")
 
 
@@ -137,9 +140,10 @@ class Suite:
 
 
 def suite_names() -> tuple[str, ...]:
-    """Names of the suites that are shipped."""
+    """Names of the suites that are shipped, and of those in ``SUITES``."""
     files = resources.files("sb3_plastic.perturbations").joinpath("data").iterdir()
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+    shipped = sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return (*shipped, *SUITES)
 
 
 @cache
@@ -152,7 +156,7 @@ def load_suite(name: str) -> Suite:
     """
     if name not in suite_names():
         raise unknown("suite", name, suite_names())
-    file = resources.files("sb3_plastic.perturbations").joinpath("data", f"{name}.yaml")
+    file = SUITES.get(name) or resources.files("sb3_plastic.perturbations").joinpath("data", f"{name}.yaml")
     data = yaml.safe_load(file.read_text(encoding="utf-8"))
     scenarios: list[Scenario] = []
     for robot, part in data["robots"].items():

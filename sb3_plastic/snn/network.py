@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sb3_plastic.errors import UserError, check_names, check_number
+from sb3_plastic.snn import encoders, readouts
 from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.encoders import ENCODERS, Encoder
 from sb3_plastic.snn.layer import PlasticLayer, without_plasticity
@@ -75,6 +76,9 @@ class PlasticSNN(nn.Module):
         )
         self.n_outputs = sizes[-1]
         self.readout: Readout = make_readout(self.n_outputs, n_ticks, **(config.readout_kwargs or {}))
+        K, B, M = n_ticks, 3, sizes[0]
+        _check_shapes(f"The encoder {config.encoder!r}", self.encoder, (2, B, n_inputs), (2, K, B, M))
+        _check_shapes(f"The readout {config.readout!r}", self.readout, (2, K, B, sizes[-1]), (2, B, sizes[-1]))
 
     def initial_state(self, n_envs: int, random: bool = True) -> SNNState:
         """
@@ -245,6 +249,24 @@ def _scan(
     trains, state = _spike_trains(snn, run, features, episode_start, state)
     latent, readout_state = snn.readout(trains[-1], episode_start, state.readout)
     return latent, state._replace(readout=readout_state)
+
+
+@torch.no_grad()
+def _check_shapes(owner: str, part: Encoder | Readout, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Refuse an encoder or readout of a user with other shapes than ``encoders`` and ``readouts`` say: T = 2, B = 3."""
+    B = wanted[-2]
+    if type(part).__module__ in (encoders.__name__, readouts.__name__):
+        return
+    state: Any = part.initial_state(B, False)
+    if not isinstance(state, Tensor) or state.shape[:1] != (B,):
+        got = tuple(state.shape) if isinstance(state, Tensor) else repr(state)
+        raise UserError(f"{owner}: its state is a tensor [n_envs, ...], without memory [n_envs, 0]; got {got} for {B}.")
+    output, after = part(torch.zeros(given), torch.zeros(2, B, dtype=torch.bool), state)
+    if output.shape != wanted or after.shape != state.shape:
+        raise UserError(
+            f"{owner}: of {given} it has to make {wanted}, and of a state another of its shape, {tuple(state.shape)}; "
+            f"got {tuple(output.shape)} and {tuple(after.shape)}."
+        )
 
 
 def _check_arguments(owner: str, make: Callable[..., Any], given: Mapping[str, Any] | None) -> None:

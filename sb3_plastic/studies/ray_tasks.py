@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from sb3_plastic.es.workers import connect
+from sb3_plastic.extensions import import_extensions
 from sb3_plastic.studies.runner import C, in_turns, one_thread
 from sb3_plastic.studies.table import Result
 
 
 def run_alone(run: Callable[[C], Result], cell: C) -> Result:
     """Run one cell on one thread. :param run: runs one cell  :param cell: which  :return: its result"""
+    import_extensions()
     one_thread()
     return run(cell)
 

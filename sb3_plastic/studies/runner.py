@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.extensions import import_extensions
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.studies.lifetime import end_with_parent
 from sb3_plastic.studies.results import gather, keep, read_results
@@ -232,8 +233,9 @@ def file_name(*parts: object) -> str:
 
 
 def begin_worker(parent: int) -> None:
-    """In a process that runs cells: one thread, and an end with the study's. :param parent: id of its process"""
+    """In a process that runs cells: an end with the study's, and what that has. :param parent: id of its process"""
     end_with_parent(parent)
+    import_extensions()
     one_thread()
 
 

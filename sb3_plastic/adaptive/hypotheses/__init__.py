@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
+import numpy as np
+
 from sb3_plastic.adaptive.hypotheses.base import Hypothesis, Sizes, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDisturbance, MotorsAndDrift
 from sb3_plastic.adaptive.hypotheses.l1 import L1
@@ -51,8 +53,8 @@ OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_an
 def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
     """
     :param names: of hypotheses
-    :param allowed: those that there are
-    :raises UserError: on something that is no name, an unknown one, or one that is there twice
+    :param allowed: those that the forward model serves
+    :raises UserError: on something that is no name, an unknown one, one that is there twice, or is not served
     """
     if isinstance(names, str):
         raise UserError(f"Hypotheses are a list of names, got {names!r}: write [{names!r}].")
@@ -61,20 +63,29 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
     if len({*names}) < len(names):
         raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
     for name in names:
-        check_choice("hypothesis", name, allowed)
+        check_choice("hypothesis", name, HYPOTHESES)
+        if name not in allowed:
+            raise UserError(
+                f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows the "
+                "observation that there is, and no other. Those of `forward_model: mlp` and `spiking` serve all."
+            )
 
 
 def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     """
     :param names: in ``HYPOTHESES``; nominal comes first, whether it is named or not
     :param sizes: of the robot
-    :raises UserError: on an unknown name, one that is there twice, or one that its class does not have
+    :raises UserError: on an unknown name, one that is there twice, or one that its class does not have; on
+        an inflation that is not one number per synapse
     """
     check_hypotheses(names)
     made = {name: HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))}
     for name, hypothesis in made.items():
         if hypothesis.name != name:
             raise UserError(f"HYPOTHESES[{name!r}] calls itself {hypothesis.name!r}: give its class name = {name!r}.")
+        n, inflated = len(hypothesis.start()), np.shape(hypothesis.inflation())
+        if inflated not in ((), (n,)):
+            raise UserError(f"{name} starts with {n} synapses, but inflation() has the shape {inflated}, not ({n},).")
     return list(made.values())
 
 

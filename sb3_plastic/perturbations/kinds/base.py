@@ -1,9 +1,10 @@
 """What a kind of perturbation is: one function with its metadata.
 
 The function of a kind gets the `Active` perturbation and edits `active.robot.model`, which has been restored to its
-nominal values just before: it never has to undo anything. To add a kind, write such a function under the decorator
-`kind` in `bodies.py` or `world.py`, or a filter of commands or observations in `signals.py` or `wiring.py`. Listing,
-checks, documentation and the guard against perturbations without effect follow from the metadata.
+nominal values just before: it never has to undo anything. A kind is such a function under the decorator `kind`, here in
+`bodies.py` or `world.py`, or a filter of commands or observations, here in `signals.py` or `wiring.py`; a user's stands
+in any module that is imported. Listing, checks, documentation and the guard against perturbations without effect follow
+from the metadata.
 """
 
 from __future__ import annotations
@@ -156,11 +157,17 @@ def kind(layer: str, law: str, unit: str, **metadata: Any) -> Callable[[Callable
     :param law: likewise
     :param unit: likewise
     :param metadata: its other fields
+    :raises PerturbationError: on an unknown layer or target, a name that there is, or a model's kind without fields
     """
     if layer not in LAYERS:
         raise unknown("layer", layer, LAYERS)
     if metadata.get("target") not in (None, *TARGETS):
         raise unknown("target", metadata["target"], TARGETS)
+
+    if layer == "model" and not metadata.get("fields"):
+        raise PerturbationError(
+            "A kind of the layer 'model' names the fields of the MjModel that it writes, fields=(...)."
+        )
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         name = function.__name__
