@@ -41,7 +41,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
-from sb3_plastic.evaluation.zoo_files import statistics_of_checkpoint
 from sb3_plastic.yaml_numbers import NUMBER
 
 Params = dict[str, Any]
@@ -228,6 +227,10 @@ class ExperimentManager(HostManager):
                 callback.save_vecnormalize = True
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
+        if not self.trained_agent:
+            return super()._maybe_normalize(env, eval_env)
+        from sb3_plastic.evaluation.zoo_files import statistics_of_checkpoint  # a second, for who goes on with a model
+
         beside = statistics_of_checkpoint(Path(self.trained_agent))
         if not beside.is_file():
             return super()._maybe_normalize(env, eval_env)
@@ -281,6 +284,7 @@ class ExperimentManager(HostManager):
                 raise UserError(f"All trials were pruned: there is no best one; {why}") from error
         finally:
             print(tuning.winner(study, wanted, self._train_command), flush=True)
+            self._scratch.cleanup()
 
     def _train_command(self, trial: FrozenTrial) -> list[str]:
         """What trains with a trial. What was drawn wins over what was given, as it did in the search."""

@@ -21,11 +21,10 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 work=${COMPAT_DIR:-$(mktemp -d)}
 # The network, its training, saved models, perturbations, the adaptive layer, evaluation, and RL Zoo's commands.
 zoo=tests/test_zoo.py::test
-enjoy=tests/test_zoo_enjoy.py::test
 selection=(tests/test_{golden,reference,policy,ppo,finite,export,normalization,safe,properties}.py
     tests/test_{perturbations_envs,perturbations_kinds,adaptive_layer,adaptive_policy,adaptive_beside,evaluation}.py
-    "${zoo}_train_writes_what_rl_zoo_reads" "${zoo}_train_logs_the_network_to_tensorboard" "${enjoy}_enjoy_prints_returns"
-    "${zoo}_training_continues_from_a_checkpoint_with_its_statistics" "${enjoy}_the_agents_in_the_repository_walk"
+    "${zoo}_train_writes_what_rl_zoo_reads" "${zoo}_train_logs_the_network_to_tensorboard" "${zoo}_enjoy_prints_returns"
+    "${zoo}_training_continues_from_a_checkpoint_with_its_statistics" "${zoo}_the_agents_in_the_repository_walk"
     "${zoo}_every_configuration_makes_a_model")
 tests=${TESTS:-${selection[*]}}
 test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100)

@@ -1,5 +1,6 @@
 """Shared by all tests: one thread each, so that results are the same everywhere and tests can run side by side."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,12 @@ import torch  # noqa: E402
 from zoo_commands import ENV, SMALL, zoo  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, so the garbage collector need not look through all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

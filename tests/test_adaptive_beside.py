@@ -87,8 +87,14 @@ def test_nothing_happens_on_the_robot_of_the_training(trained):
     assert trained.policy.adaptive_policy().acting(state).count("nominal") >= 5
 
 
-def test_training_is_bit_for_bit_the_same_with_it_and_without():
-    plain, layered = (toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, SMALL))
+@pytest.fixture(scope="module")
+def plain_and_layered():
+    """Two short trainings that differ by the layer alone."""
+    return [toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, SMALL)]
+
+
+def test_training_is_bit_for_bit_the_same_with_it_and_without(plain_and_layered):
+    plain, layered = plain_and_layered
     with_layer = dict(layered.policy.named_parameters())
     for name, parameter in plain.policy.named_parameters():
         assert parameter.equal(with_layer[name]), name
@@ -185,8 +191,8 @@ def test_the_layer_alone_can_be_off_and_the_policys_own_plasticity_goes_on(train
     assert not np.array_equal(runs["off"], runs["layer_off"])
 
 
-def test_with_the_layer_off_a_policy_is_the_one_that_was_trained_without():
-    plain, layered = (toy_ppo(adaptive=a).learn(8 * 64 * 2) for a in (False, SMALL))
+def test_with_the_layer_off_a_policy_is_the_one_that_was_trained_without(plain_and_layered):
+    plain, layered = plain_and_layered
     runs = []
     for predictor in (plain, without_layer(layered)):
         torch.manual_seed(0)

@@ -25,7 +25,8 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.loading import load_model
 
-SMALL = dict(n_steps=3200, epochs=8, net_arch=(32,))
+SMALL = dict(n_steps=3200, epochs=8, net_arch=(32,), members=2)
+QUICK = dict(n_steps=800, epochs=20, net_arch=(8,), members=1)  # where it does not matter how well it is fitted
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +151,7 @@ def test_numbers_of_numpy_are_numbers_and_what_is_none_leaves_a_folder_as_it_was
 
 def test_a_policy_alone_gets_the_normalisation_of_the_environments(pendulums, fitted):
     model, venv = pendulums
-    policy, obs = AdaptivePolicy.fit(model.policy, venv, **SMALL), np.ones((2, 3))
+    policy, obs = AdaptivePolicy.fit(model.policy, venv, **QUICK), np.ones((2, 3))
     alone = [p.prepared(frozen=True).predict(obs, deterministic=True)[0] for p in (policy, fitted)]
     assert np.array_equal(*alone)
     with pytest.raises(UserError, match="Wanderer is no model of SB3"):
@@ -320,7 +321,7 @@ def test_a_frozen_policy_is_frozen_under_other_settings_too(pendulums, fitted):
 
 def test_a_policy_alone_is_fitted_and_written(pendulums, tmp_path):
     model, venv = pendulums
-    AdaptivePolicy.fit(model.policy, venv.venv, **SMALL).save(tmp_path / "a")
+    AdaptivePolicy.fit(model.policy, venv.venv, **QUICK).save(tmp_path / "a")
     loaded = AdaptivePolicy.load(tmp_path / "a")
     observation = venv.venv.reset()
     expected, _ = model.policy.predict(observation, deterministic=True)
@@ -337,7 +338,7 @@ def test_motors_without_bounds_are_refused():
 
 def test_a_model_brings_the_normalisation_of_its_own_environment(pendulums, fitted):
     model, venv = pendulums
-    policy = AdaptivePolicy.fit(model, venv.venv, **SMALL)
+    policy = AdaptivePolicy.fit(model, venv.venv, **QUICK)
     (own,), (given,) = (p.agent.normalization.mean.values() for p in (policy, fitted))
     assert np.array_equal(own, given)
 

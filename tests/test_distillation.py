@@ -72,13 +72,18 @@ def difference(student: PlasticPPO, teacher: Function, venv: VecEnv) -> float:
     ],
     ids=["box", "dict", "discrete"],
 )
-def test_a_student_acts_as_its_teacher(
-    teacher: Function, observations: spaces.Space, actions: spaces.Space, policy: str
+def test_a_student_acts_as_its_teacher_and_tensorboard_shows_that_it_learns(
+    teacher: Function, observations: spaces.Space, actions: spaces.Space, policy: str, tmp_path: Path
 ) -> None:
     """Always 0, or tossing a coin, would give .7 to .9."""
-    venv = random_vec_env(observations, actions)
-    student = distill(dict(model=teacher), venv, 8192, policy=policy, policy_kwargs=SMALL)
+    venv, logs = random_vec_env(observations, actions), str(tmp_path)
+    student = distill(dict(model=teacher), venv, 8192, policy=policy, policy_kwargs=SMALL, tensorboard_log=logs)
     assert difference(student, teacher, venv) < 0.4
+    events = EventAccumulator(str(tmp_path / "distill_1")).Reload()
+    (first, *_, last), leads = events.Scalars("distill/loss"), events.Scalars("distill/lead")
+    assert last.value < first.value
+    assert (first.step, last.step) == (4032, 8064), "the teacher's round, which is not learned from, counts"
+    assert [event.value for event in leads] == pytest.approx([1, 0.8, 0.6])
 
 
 def brighter(obs: np.ndarray) -> np.ndarray:
@@ -89,7 +94,7 @@ def brighter(obs: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def few_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Updates by images take seconds. For tests that ask for what goes in and comes out, not whether it learns."""
-    monkeypatch.setattr("sb3_plastic.distillation.distilling.UPDATES", 6)
+    monkeypatch.setattr("sb3_plastic.distillation.distilling.UPDATES", 2)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,7 @@ def test_what_cannot_be_normalised_is_seen_as_it_is(space: spaces.Space[Any], te
     assert actions.shape == (venv.num_envs,)
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_what_hardly_changes_while_its_teacher_acts_a_student_sees_with_its_teachers_statistics() -> None:
     variance = np.array([1000.0, *[1.0] * (BOX.shape[0] - 1)])
     known = Normalization({"": np.full(BOX.shape, 5.0)}, {"": variance})
@@ -121,6 +127,7 @@ def test_what_hardly_changes_while_its_teacher_acts_a_student_sees_with_its_teac
     assert (settled.mean[""][0], settled.variance[""][0]) == (5, 1000)
     np.testing.assert_allclose(settled.mean[""][1:], 0, atol=0.2)
     np.testing.assert_allclose(settled.variance[""][1:], 4 / 3, rtol=0.1)
+    student.n_epochs = 1
     student.learn(96)  # a rollout of 6144 steps; what was settled counts 4096
     assert Normalization.of(env).mean[""][0] == pytest.approx(5 * 0.4, abs=0.1)
 
@@ -136,12 +143,14 @@ def test_images_beside_numbers_are_turned_with_a_teachers_statistics_too() -> No
     assert student.observation_space["i"].shape == (1, 36, 36)
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_the_same_seed_gives_the_same_student() -> None:
     students = [distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL) for _ in range(2)]
     first, second = (list(student.policy.parameters()) for student in students)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_a_student_goes_on_with_ppo() -> None:
     student = distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL)
     assert student.policy.snn_config.n_ticks == SMALL["n_ticks"], "not the default"
@@ -149,24 +158,18 @@ def test_a_student_goes_on_with_ppo() -> None:
     env = student.get_vec_normalize_env()
     assert env is not None
     mean = env.obs_rms.mean.copy()
+    student.n_epochs = 1
     student.learn(student.n_steps * student.n_envs)
     assert not torch.equal(before, student.policy.action_net.weight)
     assert not np.array_equal(env.obs_rms.mean, mean), "statistics go on, too"
 
 
-def test_tensorboard_shows_that_the_student_learns(tmp_path: Path) -> None:
-    distill(dict(model=swing), random_vec_env(), 8192, policy_kwargs=SMALL, tensorboard_log=str(tmp_path))
-    events = EventAccumulator(str(tmp_path / "distill_1")).Reload()
-    (first, *_, last), leads = events.Scalars("distill/loss"), events.Scalars("distill/lead")
-    assert last.value < first.value
-    assert (first.step, last.step) == (4032, 8064), "the teacher's round, which is not learned from, counts"
-    assert [event.value for event in leads] == pytest.approx([1, 0.8, 0.6])
-
-
+@pytest.mark.usefixtures("few_updates")
 def test_noise_stays_within_the_bounds_of_the_actions() -> None:
     distill(dict(model=swing), random_vec_env(), 4096, noise=5.0, policy_kwargs=SMALL)  # the environment checks
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_the_steps_are_those_of_all_environments_whatever_their_number(tmp_path: Path) -> None:
     venv = random_vec_env(n_envs=200)
     distill(dict(model=swing), venv, 10_000, policy_kwargs=SMALL, tensorboard_log=str(tmp_path))
@@ -203,6 +206,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_the_command_writes_a_run_that_others_read(
     taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,6 +296,7 @@ def test_noise_is_in_units_of_half_the_range():
     assert abs(got.std() / half - 0.1) < 0.01
 
 
+@pytest.mark.usefixtures("few_updates")
 def test_a_student_that_goes_on_has_its_rewards_normalised():
     env = distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL).get_vec_normalize_env()
     assert env.training

@@ -26,7 +26,6 @@ from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from stray_lines import stray_lines
-from zoo_commands import zoo
 
 from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import UserError
@@ -945,7 +944,8 @@ def test_observations_that_sb3_does_not_support_are_refused_as_sb3_does():
 def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path, monkeypatch):
     es = ["--algo", "plastic_es", "--env", "CartPole-v1"]
     small = ["--eval-freq", "20", "--eval-episodes", "1", "-params", "n_envs:4", "population_size:4"]
-    output = zoo("train", *es, "-n", "100", *small, "policy_kwargs:dict(n_ticks=1)", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    output = answer(["train", *es, "-n", "100", *small, "policy_kwargs:dict(n_ticks=1)"])
     assert "train/" in output
     assert stray_lines(output) == []
     folder = tmp_path / "logs" / "plastic_es" / "CartPole-v1_1"
@@ -953,7 +953,6 @@ def test_rl_zoo_trains_it_continues_and_watches_it(tmp_path, monkeypatch):
     assert trained.policy_kwargs["n_ticks"] == 1
     assert trained.policy_kwargs["rule"] == "oja"  # as configured
     assert (folder / "best_model.zip").exists()
-    monkeypatch.chdir(tmp_path)
     answer(["train", *es, "-n", "50", "-i", folder / "CartPole-v1.zip", *small[:4]])
     assert "Mean reward" in answer(["enjoy", *es, "--no-render", "-n", "600"])
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import gymnasium as gym
@@ -171,9 +172,10 @@ def test_a_worker_that_is_killed_in_a_generation_costs_time_alone(cluster, tmp_p
     def fatal_once(env):
         class Fatal(gym.Wrapper):
             def step(self, action):
-                if os.getpid() != here and not killed.exists():
-                    killed.touch()
-                    os.kill(os.getpid(), signal.SIGKILL)
+                if os.getpid() != here:
+                    with suppress(FileExistsError):
+                        killed.touch(exist_ok=False)
+                        os.kill(os.getpid(), signal.SIGKILL)
                 return self.env.step(action)
 
         return Fatal(env)
@@ -184,7 +186,7 @@ def test_a_worker_that_is_killed_in_a_generation_costs_time_alone(cluster, tmp_p
     many.learn(1, keep)
     logged = keep.evaluator.statistics()
     assert logged["workers"] == 2
-    assert logged["workers_lost"] >= 1  # both, where the second looked before the first had left its mark
+    assert logged["workers_lost"] == 1
     assert 0 < logged["worker_utilisation"] <= 1
     assert torch.equal(*(get_vector(model.policy.actor_parameters()) for model in (alone, many)))
 
@@ -254,7 +256,7 @@ def test_more_workers_than_sub_batches_are_refused():
 
 
 def test_an_environment_that_cannot_be_copied_is_refused():
-    env = SubprocVecEnv([lambda: __import__("gymnasium").make("CartPole-v1")])
+    env = SubprocVecEnv([lambda: gym.make("CartPole-v1")], start_method="fork")
     with pytest.raises(ValueError, match="Workers cannot copy a SubprocVecEnv"):
         pack(env)
     env.close()

@@ -113,6 +113,15 @@ def pair(evaluations, tmp_path):
     return [shutil.copytree(evaluations / name, tmp_path / name) for name in ("adapting_0", "static_0")]
 
 
+@pytest.fixture
+def brief(pair):
+    """A folder of the static policy with one perturbation from the start: a report of few figures."""
+    records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
+    kept = records["scenario"].isin(["nda-v1/nominal", "nda-v1/novel/slope"]) & (records["protocol"] == "static")
+    records[kept].to_csv(pair[1] / "records.csv", index=False)
+    return pair[1]
+
+
 class TestThePage:
     def test_every_figure_is_there_to_be_printed_and_is_shown(self, report):
         names = {path.stem for path in (report / "figures").glob("*.svg")}
@@ -165,12 +174,12 @@ class TestThePage:
         assert "From left to right: HalfCheetah, nothing perturbed; " in text
         assert text.index("halfcheetah-robot-1.png") < text.index("halfcheetah-gallery.svg") < text.index("how well")
 
-    def test_where_nothing_can_be_drawn_a_line_says_so(self, pair, tmp_path, monkeypatch):
+    def test_where_nothing_can_be_drawn_a_line_says_so(self, brief, tmp_path, monkeypatch):
         def fails(*_):
             raise RuntimeError("no renderer")
 
         monkeypatch.setattr(pictures, "_drawn", fails)
-        text = write_report(pair[1:], tmp_path / "out", formats=["md"])[0].read_text()
+        text = write_report(brief, tmp_path / "out", formats=["md"])[0].read_text()
         assert "There is no picture, since nothing can be drawn here (RuntimeError)." in text
         assert "robot-0" not in text
 
@@ -494,13 +503,15 @@ class TestRobots:
         assert "No oracle" in text
         assert "No intact model fell after an onset" in text
         assert not (tmp_path / "out" / "report.html").exists()
-        write_report(pair[1], tmp_path / "page", formats="html")
-        assert [path.name for path in (tmp_path / "page").iterdir()] == ["report.html"]
         with pytest.raises(ValueError, match="Formats of a document are md and html, not pdf"):
             write_report("nowhere", tmp_path, formats=["pdf"])
 
-    def test_a_terminal_sees_how_long_it_will_take(self, pair, tmp_path, monkeypatch, capsys):
-        words = ["report", str(pair[1]), "--out", str(tmp_path / "out"), "--format", "md"]
+    def test_a_page_alone_has_no_other_files(self, brief, tmp_path):
+        write_report(brief, tmp_path / "page", formats="html")
+        assert [path.name for path in (tmp_path / "page").iterdir()] == ["report.html"]
+
+    def test_a_terminal_sees_how_long_it_will_take(self, brief, tmp_path, monkeypatch, capsys):
+        words = ["report", str(brief), "--out", str(tmp_path / "out"), "--format", "md"]
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         assert cli.main(words) == 0
         assert re.search(r"report: 100%.* 6/6 \[\d\d:\d\d<\d\d:\d\d", capsys.readouterr().err)

@@ -1,8 +1,5 @@
 """The study of temporal tasks: what plasticity is worth, and its command."""
 
-import os
-import subprocess
-import sys
 from dataclasses import asdict, replace
 
 import pandas as pd
@@ -137,13 +134,6 @@ def test_records_stand_beside_the_reference_and_are_compared_by_seed():
     assert differences_by_seed(hebb, static).to_dict() == pytest.approx({0: 0.5, 1: 0.3})
 
 
-def study(*arguments):
-    command = [sys.executable, "-m", "sb3_plastic.cli", "study", "temporal", *map(str, arguments)]
-    return subprocess.run(
-        command, check=True, text=True, capture_output=True, env={**os.environ, "NUMBA_NUM_THREADS": "1"}
-    ).stdout
-
-
 def test_the_conclusion_compares_the_best_networks_with_the_reference():
     accuracies = {("reference", 0): 0.8, ("hebb", 400): 0.8, ("bcm + simple", 400): 0.6, ("static", 400): 0.4}
     frame = pd.DataFrame(
@@ -162,7 +152,8 @@ def test_the_conclusion_compares_the_best_networks_with_the_reference():
 
 
 def test_the_command_goes_on_with_what_is_missing_and_reports_on_all(tmp_path):
-    printed = study("--smoke", "--out", tmp_path, "--tasks", "association")
+    command = ["study", "temporal", "--smoke", "--out", tmp_path, "--tasks", "association"]
+    printed = answer(command)
     assert "[6/6]" in printed
     assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "figures", "report.html", "report.md"}
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png"}
@@ -170,7 +161,7 @@ def test_the_command_goes_on_with_what_is_missing_and_reports_on_all(tmp_path):
     assert len({result["network"] for result in before.values()}) == 5
     removed, *kept = before
     (tmp_path / "results.csv").write_text(to_csv([before[name] for name in kept]))  # as if stopped before it
-    printed = answer(["study", "temporal", "--smoke", "--out", tmp_path, "--tasks", "association"])
+    printed = answer(command)
     assert f"[6/6] {removed}" in printed
     assert "[5/6]" not in printed
     after = read_results(tmp_path)

@@ -123,13 +123,13 @@ def test_an_arm_in_which_nothing_would_be_judged_is_refused_before_a_layer_is_fi
         main(["adaptation", *arguments, "--arms", "frozen", "adaptive"])
 
 
-def with_a_layer_inside(folder, epochs):
+def with_a_layer_inside(folder, epochs, steps):
     register_envs()
     env = make_vec_env(env_id("HalfCheetah", latent=True), 2, seed=0)
     layer = dict(net_arch=[16], hypotheses=["sensor_bias"], epochs=epochs, batch_size=64)
     options = dict(net_arch=[8], adaptive=layer)
     model = PlasticPPO("PlasticPolicy", env, n_steps=256, batch_size=256, n_epochs=1, seed=3, policy_kwargs=options)
-    model.learn(4096)
+    model.learn(steps)
     (folder / "HalfCheetah").mkdir(parents=True)
     (folder / "HalfCheetah" / "args.yml").write_text(f"env: {env_id('HalfCheetah', latent=True)}")
     model.save(folder / "HalfCheetah.zip")
@@ -137,7 +137,7 @@ def with_a_layer_inside(folder, epochs):
 
 
 def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys):
-    run = with_a_layer_inside(tmp_path / "run", epochs=20)
+    run = with_a_layer_inside(tmp_path / "run", epochs=40, steps=2048)
     scenarios = ["nominal", "novel/sensors_far_off/onset"]
     arguments = ["--agents", f"inside={run}", "--out", str(tmp_path / "out"), "--episodes", "1"]
     main(["adaptation", *arguments, "--scenarios", *scenarios])  # fits no layer, and has no rivals
@@ -162,7 +162,7 @@ def test_a_layer_inside_the_policy_is_judged_as_it_was_trained(tmp_path, capsys)
 
 @pytest.mark.filterwarnings("ignore:The forward model predicts no component")
 def test_a_policy_without_the_layer_that_it_was_trained_with_is_refused(tmp_path):
-    run = with_a_layer_inside(tmp_path / "run", epochs=1)
+    run = with_a_layer_inside(tmp_path / "run", epochs=1, steps=512)
     arguments = ["--agents", f"inside={run}", "--out", str(tmp_path / "out"), "--episodes", "1", "--arms", "frozen"]
     with pytest.raises(UserError, match="but has no layer"):
         main(["adaptation", *arguments, "--scenarios", "nominal"])

@@ -1,5 +1,7 @@
 """PreviousActionReward: the network sees what it did and what came of it."""
 
+from functools import partial
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -93,7 +95,7 @@ def test_a_policy_learns_with_it():
     ("env_id", "kwargs", "vec_env_cls"),
     [
         ("CartPole-v1", {}, DummyVecEnv),
-        ("CartPole-v1", {}, SubprocVecEnv),
+        ("CartPole-v1", {}, partial(SubprocVecEnv, start_method="fork")),
         ("sb3_plastic/PerturbedHopperLatent-v0", {"scenario": "nda-v1/train"}, LocomotionVecEnv),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 import optuna
 import pytest
 import yaml
+from command_line import answer
 from optuna.logging import get_verbosity
 from optuna.trial import TrialState
 from stray_lines import stray_lines
@@ -16,7 +17,7 @@ from sb3_plastic import PlasticES
 from sb3_plastic.tuning import budget, n_finished, not_called_existing, open_study, seed_of, winner
 
 
-def test_tune_searches_around_the_configuration(tmp_path):
+def test_tune_searches_around_the_configuration(tmp_path, monkeypatch):
     import pandas
 
     arguments = ["-n", "512", "--n-evaluations", "1", "--eval-episodes", "1"]
@@ -25,18 +26,18 @@ def test_tune_searches_around_the_configuration(tmp_path):
     output = zoo("tune", "--env", ENV, "--n-trials", "1", *arguments, cwd=tmp_path)
     assert output.index("Budget: 1 trials of 512 training steps, at most 512 steps in all") < output.index("Trial 0")
     assert all("max_episode_steps" in line for line in stray_lines(output))  # RL Zoo repeats what it was given
-    output = zoo("tune", "--env", ENV, "--n-trials", "3", *arguments, cwd=tmp_path)
-    assert "at most 1,024 steps still to do" in output
+    for report in (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv"):
+        report.unlink()
+    output = zoo("tune", "--env", ENV, "--n-trials", "2", *arguments, cwd=tmp_path)
+    assert "at most 512 steps still to do" in output
     assert "1 trials are finished" in output
     (line,) = (line for line in stray_lines(output) if "max_episode_steps" not in line)
     assert "Using an existing study" in line  # which is now true
-    for report in (tmp_path / "logs" / "plastic_ppo").glob("report_*1-trials*.csv"):
-        report.unlink()
     assert [path.name for path in (tmp_path / "logs" / "plastic_ppo").iterdir() if path.is_dir()] == []
     (report,) = (tmp_path / "logs" / "plastic_ppo").glob("report_*.csv")
     trials = pandas.read_csv(report)
-    assert list(trials.state) == ["COMPLETE"] * 3
-    assert trials["params_policy.alpha_init"].nunique() == 3
+    assert list(trials.state) == ["COMPLETE"] * 2
+    assert trials["params_policy.alpha_init"].nunique() == 2
     configured = yaml.safe_load((ROOT / "zoo_configs" / "plastic_ppo.yml").read_text())[ENV]["policy_kwargs"]
     for i, trial in trials.iterrows():
         tried = saved(tmp_path / "trials" / f"trial_{i}" / "best_model.zip")["policy_kwargs"]
@@ -49,16 +50,18 @@ def test_tune_searches_around_the_configuration(tmp_path):
     _, *command = shlex.split(output.strip().splitlines()[-1])
     assert command[-2:] == ["--trial-id", str(best)]
     small = ["-n", "32", "--eval-freq", "-1", *SMALL[:2], "n_steps:16", "batch_size:32", "chunk_len:16", "n_epochs:1"]
-    zoo(*command, *small, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    answer([*command, *small])
     tried = saved(tmp_path / "trials" / f"trial_{best}" / "best_model.zip")["policy_kwargs"]
     assert saved(tmp_path / RUN / f"{ENV}.zip")["policy_kwargs"] == tried
 
 
-def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_drawn(tmp_path):
+def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_drawn(tmp_path, monkeypatch):
     given = ["--env-kwargs", "sutton_barto_reward:True", "-params", "learning_rate:0.5", "n_epochs:1"]
     given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)"]
     arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
-    output = zoo("tune", *arguments, "--pruner", "none", *given, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    output = answer(["tune", *arguments, "--pruner", "none", *given])
     command = shlex.split(output.strip().splitlines()[-1])
     assert command[-2:] == ["--trial-id", "0"]
     assert command[command.index("--env-kwargs") + 1] == "sutton_barto_reward:True"
@@ -81,11 +84,12 @@ def test_two_processes_search_together(tmp_path):
     assert len({trial.params["sigma"] for trial in trials}) == len(trials)
 
 
-def test_a_search_whose_trials_all_fail_says_why(tmp_path):
+def test_a_search_whose_trials_all_fail_says_why(tmp_path, monkeypatch):
     entries = "{policy: PlasticPolicy, n_timesteps: 64, callback: [sb3_plastic.callbacks.PlasticityCallback]}"
     (tmp_path / "mine.yml").write_text(f"CartPole-v1: {entries}")
     arguments = ["--algo", "plastic_es", "--env", "CartPole-v1", "-conf", "mine.yml", "-n", "64", "--n-trials", "1"]
-    output = zoo("tune", *arguments, "--n-evaluations", "1", cwd=tmp_path, code=2)
+    monkeypatch.chdir(tmp_path)
+    output = answer(["tune", *arguments, "--n-evaluations", "1"], code=2)
     assert "there is no best one; the last by an error: PlasticityCallback" in output
     assert "the same command goes on" not in output.split("Study:")[1].split("\n", 1)[1]
 
