@@ -22,3 +22,8 @@ def import_extensions(modules: Sequence[str] = ()) -> None:
         importlib.import_module(module)
     if named:
         os.environ[VARIABLE] = " ".join(named)
+
+
+def import_flags() -> list[str]:
+    """What names these modules on a command line: of a command that another prints, say."""
+    return [word for module in os.environ.get(VARIABLE, "").split() for word in ("--import", module)]

@@ -41,6 +41,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
+from sb3_plastic.extensions import import_flags
 from sb3_plastic.yaml_numbers import NUMBER
 
 Params = dict[str, Any]
@@ -289,7 +290,8 @@ class ExperimentManager(HostManager):
     def _train_command(self, trial: FrozenTrial) -> list[str]:
         """What trains with a trial. What was drawn wins over what was given, as it did in the search."""
         drawn: Params = HYPERPARAMS_CONVERTER[self.algo](trial.params)
-        command = ["sb3-plastic", "train", "--algo", self.algo, "--env", self.env_name.gym_id, "-f", self.log_folder]
+        command = ["sb3-plastic", "train", *import_flags(), "--algo", self.algo, "--env", self.env_name.gym_id]
+        command += ["-f", self.log_folder]
         if self.args.conf_file is not None:
             command += ["-conf", self.config]
         command += ["--storage", str(self.storage), "--study-name", str(self.study_name)]

@@ -486,8 +486,10 @@ def test_the_nominal_robot_is_the_one_without_the_perturbations_of_the_training(
         (CHEETAH, ["evaluate", "--model", "my runs/a", "--out", "results/a"]),
     ],
 )
-def test_the_command_to_go_on_with_can_be_pasted_into_a_shell(env, arguments):
+def test_the_command_to_go_on_with_can_be_pasted_into_a_shell(env, arguments, monkeypatch):
     assert shlex.split(what_next(Path("my runs/a"), TrainedIn(env))) == arguments
+    monkeypatch.setenv("SB3_PLASTIC_IMPORT", "my_rules")
+    assert shlex.split(what_next(Path("my runs/a"), TrainedIn(env)))[3:5] == ["--import", "my_rules"]
 
 
 @pytest.mark.parametrize(

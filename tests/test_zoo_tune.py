@@ -61,8 +61,10 @@ def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_
     given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)"]
     arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
     monkeypatch.chdir(tmp_path)
-    output = answer(["tune", *arguments, "--pruner", "none", *given])
+    monkeypatch.setenv("SB3_PLASTIC_IMPORT", "")  # is put back
+    output = answer(["tune", "--import", "json", *arguments, "--pruner", "none", *given])
     command = shlex.split(output.strip().splitlines()[-1])
+    assert command[:4] == ["sb3-plastic", "train", "--import", "json"]
     assert command[-2:] == ["--trial-id", "0"]
     assert command[command.index("--env-kwargs") + 1] == "sutton_barto_reward:True"
     assert command[command.index("-params") + 1 : -2] == ["policy_kwargs:{'net_arch': [9]}"]

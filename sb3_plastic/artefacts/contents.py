@@ -221,7 +221,7 @@ def _of_model(path: Path) -> Contents:
         "updates": values.get("_n_updates"),
         "seed": values.get("seed"),
         "environments": values.get("n_envs"),
-        "digest of the configuration": _digest(values.get("stamp")),
+        "configuration digest": _digest(values.get("stamp")),
     }
     found = Contents(
         "model",

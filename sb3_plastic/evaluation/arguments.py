@@ -14,6 +14,7 @@ from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn, robot_of
 from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.extensions import import_flags
 from sb3_plastic.yaml_numbers import Loader
 
 
@@ -88,8 +89,9 @@ def what_next(folder: Path, trained: TrainedIn, options: str = "") -> str:
     :param trained: its environment
     :param options: of the evaluation
     """
-    model, results = (shlex.quote(str(path)) for path in (folder, Path("results") / folder.name))
+    results = shlex.quote(str(Path("results") / folder.name))
+    model = shlex.join(["--model", str(folder), *import_flags()])
     if robot_of(trained.env_id):
-        return f"evaluate --model {model} {options}--out {results}"
+        return f"evaluate {model} {options}--out {results}"
     # A file may have no module imported, so the environment that is named with one is named again.
-    return f"enjoy --model {model}" + (f" --env {trained.env_id}" if ":" in trained.env_id else "")
+    return f"enjoy {model}" + (f" --env {trained.env_id}" if ":" in trained.env_id else "")
