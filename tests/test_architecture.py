@@ -32,7 +32,7 @@ ALLOWED = {
     "registration": "perturbations",
     "undisturbed": "",
     "adaptive": "errors files seals progress safe export snn undisturbed",
-    "evaluation": "copying seeding errors finite algorithms files seals versions safe export observations wrappers "
+    "evaluation": "copying extensions seeding errors finite algorithms files seals versions safe export observations wrappers "
     "perturbations adaptive simulator progress undisturbed yaml_numbers",
     "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
@@ -55,7 +55,7 @@ ALLOWED = {
     "es": "buffers copying seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",
-    "zoo": "errors algorithms evaluation tuning yaml_numbers",
+    "zoo": "errors extensions algorithms evaluation tuning yaml_numbers",
     "studies": "adaptive extensions wrappers export safe seals seeding errors es snn tasks files perturbations "
     "evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
