@@ -237,7 +237,7 @@ def test_results_that_are_cut_are_answered(tmp_path):
     keep(tmp_path, {"cell": "a", "square": 4})
     gather(tmp_path)
     whole = (tmp_path / "results.csv").read_text()
-    for text in (whole[:-2], "nothing\nx\n"):
+    for text in (whole[:-2], "nothing\nx\n", whole[:5], ""):
         (tmp_path / "results.csv").write_text(text)
         with pytest.raises(DamagedError, match=r"results\.csv is damaged"):
             read_results(tmp_path)

@@ -195,6 +195,9 @@ def test_curves_say_what_is_missing(tmp_path, capsys):
     (tmp_path / "0.monitor.csv").write_text('#{"t_start": 1.0, "env_id": "Toy-v0"}\nr,l,t\n')
     assert cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path}"]) == 2
     assert "no episode has ended yet" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path},{tmp_path}"])
+    assert "one folder for each seed, each once" in capsys.readouterr().err
 
 
 @pytest.mark.slow

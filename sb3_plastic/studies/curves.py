@@ -46,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows = []
         for group in args.groups:
             label, _, folders = group.rpartition("=")
-            if not label:
-                parser.error(f"{group!r} is not LABEL=FOLDER,FOLDER,...")
-            for folder in map(Path, folders.split(",")):
+            seeds = [*map(Path, folders.split(","))]
+            if not label or len({*seeds}) < len(seeds):
+                parser.error(f"{group!r} is not LABEL=FOLDER,FOLDER,..., one folder for each seed, each once.")
+            for folder in seeds:
                 curve = read_curve(folder, args.bin_size)
                 if not curve["returns"]:
                     raise UserError(f"In {folder} no episode has ended yet: there is no return to show.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def draw(env_id: str, groups: Groups, path: Path) -> Path:
     with plot_style():
         figure = new_figure(PAGE, 2.6)
         by_steps, by_time = figure.subplots(1, 2, sharey=True)
-        for (agent, runs), color in zip(sorted(groups.items(), reverse=True), COLORS, strict=False):
+        for (agent, runs), color in zip(sorted(groups.items(), reverse=True), cycle(COLORS), strict=False):
             for i, run in enumerate(runs):
                 points, label = run["points"], f"{agent} ({len(runs)} seeds)" if i == 0 else None
                 by_steps.plot(np.array(points["steps"]) / 1e6, points["returns"], color=color, lw=1.1, label=label)

@@ -21,7 +21,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn, make_env
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.studies.agents import Agent, Arm
-from sb3_plastic.studies.commands import run_command
+from sb3_plastic.studies.commands import alone, run_command
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 
@@ -90,9 +90,10 @@ def run_fit(cell: Fit, agents: Sequence[Agent], logs: Path) -> Result:
     """
     agent = agent_of(cell, agents)
     folder = layer_folder(agent, cell.layer_seed, logs)
-    if not is_adaptive_folder(folder):  # its configuration is written last
-        arguments = ["adapt", "--model", str(agent.model), "--steps", str(cell.steps), "--seed", str(cell.layer_seed)]
-        run_command([*arguments, "--out", str(folder)], folder.with_suffix(".log"))
+    arguments = ["adapt", "--model", str(agent.model), "--steps", str(cell.steps), "--seed", str(cell.layer_seed)]
+    with alone(folder):
+        if not is_adaptive_folder(folder):  # its configuration is written last
+            run_command([*arguments, "--out", str(folder)], folder.with_suffix(".log"))
     report = read_config(folder)["report"]
     shares = list(report["unexplained"].values())
     return {"fitted_steps": report["n_steps"], "unexplained": [round(float(np.mean(shares)), 5), max(shares)]}

@@ -27,7 +27,7 @@ from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedule
-from sb3_plastic.studies.commands import configuration, run_command, train_once
+from sb3_plastic.studies.commands import alone, configuration, run_command, train_once
 from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
@@ -192,8 +192,9 @@ def distilled(cell: Cell, logs: Path) -> Result:
     folder = logs / cell.training_name
     arguments = ["--model", str(teacher), "--steps", str(N_DISTILLED), "--seed", str(cell.seed), "--out", str(folder)]
     model = folder / f"{cell.environment}.zip"
-    if not model.is_file():  # written last
-        run_command(["distill", *arguments], folder / "distill.log")
+    with alone(folder):
+        if not model.is_file():  # written last
+            run_command(["distill", *arguments], folder / "distill.log")
     return {
         "changes": [],
         "command": _told("distill", arguments, logs),

@@ -55,7 +55,9 @@ def read_results(out: Path) -> dict[str, Result]:
             raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     table = out / "results.csv"
     try:
-        results = {row["cell"]: row for row in from_csv(table.read_text() if table.is_file() else "")}
+        results = {row["cell"]: row for row in from_csv(table.read_text())} if table.is_file() else {}
+        if table.is_file() and not results:
+            raise ValueError("no table is written without rows")
     except (TypeError, KeyError, ValueError) as error:
         raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
     return dict(sorted((results | single).items()))
