@@ -5,12 +5,16 @@ import json
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 from perturbation_helpers import rollout
+from stable_baselines3 import PPO
 
+from sb3_plastic.cli import main
 from sb3_plastic.perturbations import ROBOTS, PerturbationError, env_id
 from sb3_plastic.perturbations.spec import Distribution
 from sb3_plastic.perturbations.suites import SPLITS, SUITES, _draws, find_scenario, load_suite, suite_names
@@ -65,6 +69,23 @@ def test_a_suite_of_a_user_is_known_by_its_name(tmp_path, monkeypatch) -> None:
     (noise,) = find_scenario("mine-v1/novel/action_noise", "Ant").perturbations
     assert noise.value == 0.7
     assert gym.make(env_id("Ant"), scenario="mine-v1/novel/action_noise").reset(seed=0)
+
+
+def test_a_suite_of_a_user_may_change_another_environment(tmp_path, monkeypatch, capsys) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "perturbations.md").read_text()
+    (tmp_path / "swing.yaml").write_text(
+        next(text for text in page.split("```yaml") if "swing-v1" in text).split("```")[0]
+    )
+    monkeypatch.setitem(SUITES, "swing-v1", tmp_path / "swing.yaml")
+    monkeypatch.chdir(tmp_path)
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=64).save("m.zip")
+    command = "evaluate --model m.zip --env Pendulum-v1 --suite swing-v1 --tier quick --episodes 1 --out results"
+    assert main(command.split()) == 2
+    assert "not in PerturbSignals (--wrapper" in capsys.readouterr().err
+    assert main([*command.split(), "--wrapper", "sb3_plastic.perturbations.wrapper.PerturbSignals"]) == 0
+    returns = pd.read_csv("results/records.csv").set_index(["protocol", "split"])["return"]
+    assert len(returns) == 3
+    assert returns["static", "nominal"] != returns["static", "novel"] != returns["onset", "novel"]
 
 
 def test_an_unknown_law_of_a_family_is_answered_with_those_that_exist() -> None:

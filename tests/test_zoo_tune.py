@@ -62,7 +62,7 @@ def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_
     arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SB3_PLASTIC_IMPORT", "")  # is put back
-    output = answer(["tune", "--import", "json", *arguments, "--pruner", "none", *given])
+    output = answer(["tune", "--import", "json", *arguments, "--pruner", "none", "--seed", "1", *given])
     command = shlex.split(output.strip().splitlines()[-1])
     assert command[:4] == ["sb3-plastic", "train", "--import", "json"]
     assert command[-2:] == ["--trial-id", "0"]

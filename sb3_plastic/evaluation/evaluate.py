@@ -168,13 +168,14 @@ def _completed(
     patterns = None if given is None else sorted({name for name in given if isinstance(name, str)})
     scenarios = [scenario for scenario in given or () if isinstance(scenario, Scenario)]
     if given is None or patterns:
-        suite, robot = load_suite(trials.suite), robot_of(trained.env_id)
-        found = suite.select(trials.tier, robot, patterns=patterns) if robot else ()
+        suite = load_suite(trials.suite)
+        robot = robot_of(trained.env_id) or trained.env_id.split(":")[-1]
+        robots = sorted({s.robot for s in suite.scenarios})
+        found = suite.select(trials.tier, robot, patterns=patterns) if robot in robots else ()
         if not found:
-            robots = ", ".join(sorted({s.robot for s in suite.scenarios}))
             raise UserError(
-                f"{trained.env_id} is none of the robots that {trials.suite} changes ({robots}). For other "
-                "environments pass scenarios to evaluate_adaptation()."
+                f"{trained.env_id} is none of the robots that {trials.suite} changes ({', '.join(robots)}). For other "
+                "environments name a suite of your own, or pass scenarios to evaluate_adaptation()."
             )
         scenarios += found
         tier = " ".join(patterns) if patterns else tier

@@ -116,12 +116,14 @@ class Suite:
         Scenarios to run.
 
         :param tier: ``"smoke"`` (seconds), ``"quick"`` (minutes) or ``"full"``
-        :param robot: this robot, whether it is one of the tier's or not; None: those of the tier
+        :param robot: this robot, whether it is one of the tier's or not, or the id of another environment, as the suite
+            names it; None: those of the tier
         :param split: only this split
         :param patterns: these instead of the tier's, and of any robot: names without the suite's, with wildcards
         :raises PerturbationError: on an unknown name, listing those that exist
         """
-        for what, name, allowed in (("tier", tier, self.tiers), ("robot", robot, ROBOTS), ("split", split, SPLITS)):
+        all_robots = tuple(dict.fromkeys((*ROBOTS, *(s.robot for s in self.scenarios))))
+        for what, name, allowed in (("tier", tier, self.tiers), ("robot", robot, all_robots), ("split", split, SPLITS)):
             if name is not None and name not in allowed:
                 raise unknown(what, name, allowed)
         there = self.names(robot)
@@ -129,7 +131,7 @@ class Suite:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in there):
                 raise unknown(f"scenario of {self.name}{f' for {robot}' if robot else ''}:", pattern, there)
         chosen = self.tiers[tier]
-        robots, patterns = (chosen.robots, chosen.patterns) if patterns is None else (ROBOTS, patterns)
+        robots, patterns = (chosen.robots, chosen.patterns) if patterns is None else (all_robots, patterns)
         return tuple(
             s
             for s in self.scenarios
