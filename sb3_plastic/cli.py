@@ -65,16 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     :return: exit code
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="sb3-plastic",
-        description="Plastic spiking policies for Stable-Baselines3, through RL Zoo.",
-        epilog="commands:\n"
-        + "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
-        + "\n\n`sb3-plastic <command> --help` says what a command does, with examples and its arguments.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"sb3_plastic {sb3_plastic.__version__}")
-    parser.add_argument(
+    common = argparse.ArgumentParser(prog="sb3-plastic", add_help=False, allow_abbrev=False)
+    common.add_argument(
         "--import",
         dest="modules",
         action="append",
@@ -82,10 +74,18 @@ def main(argv: list[str] | None = None) -> int:
         metavar="MODULE",
         help="of yours, that adds a rule, an encoder, a hypothesis, a kind of perturbation, ...; with any command",
     )
+    parser = argparse.ArgumentParser(
+        prog="sb3-plastic",
+        parents=[common],
+        description="Plastic spiking policies for Stable-Baselines3, through RL Zoo.",
+        epilog="commands:\n"
+        + "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
+        + "\n\n`sb3-plastic <command> --help` says what a command does, with examples and its arguments.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sb3_plastic {sb3_plastic.__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="see below")
-    ours = argparse.ArgumentParser(prog="sb3-plastic", add_help=False, allow_abbrev=False)
-    ours.add_argument("--import", dest="modules", action="append", default=[])
-    args, argv = ours.parse_known_args(argv)  # before the command or after it
+    args, argv = common.parse_known_args(argv)  # before the command or after it
     command = parser.parse_args(argv[:1]).command
     arguments = argv[1:]
     if command in HELP and {"-h", "--help"} & {*arguments}:
