@@ -52,6 +52,7 @@ ALLOWED = {
     "distill": "distillation errors evaluation export files progress safe",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
+    "learning_rate": "errors",
     "es": "buffers copying seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "",
     "help": "",

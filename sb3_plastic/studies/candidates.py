@@ -128,6 +128,9 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         # Spikes come and go with the smallest change of a weight. So in an update the policy moves five times as far as
         # an MLP, and half of the samples are clipped: stop it, let it, or give it smaller steps.
         "target_kl": changed("", "target_kl:0.05"),
+        "kl_rate": changed(
+            "", "callback:[{'sb3_plastic.learning_rate.KLAdaptiveRate': dict(target=0.03)}]"
+        ),  # an MLP's
         "clip_0.4": changed("", "clip_range:0.4"),
         "half_rate": changed(rate=half),
     } | {name: changed("", noise_by_schedule(name)) for name in NOISE}
