@@ -38,12 +38,12 @@ def ppo(**kwargs):
 @pytest.mark.parametrize(("algorithm", "target"), [(small_ppo, 0.01), (ppo, 0.03)])
 def test_after_an_update_that_moved_the_policy_far_steps_are_smaller_and_after_a_short_one_larger(algorithm, target):
     model, seen = algorithm(learning_rate=3e-2), Rates()
-    model.learn(8 * ROLLOUT, callback=[KLAdaptiveRate(target, low=1e-4, high=2e-2, factor=3), seen])
+    model.learn(6 * ROLLOUT, callback=[KLAdaptiveRate(target, low=1e-5, high=2e-2, factor=10), seen])
     rates, kl = np.array(seen.rates), np.array(seen.kl)
     assert rates[0] == 2e-2  # the model's own, but for the bound
-    steps = np.where(kl > 2 * target, 1 / 3, np.where(kl < target / 2, 3, 1))[:-1]
-    assert {1 / 3, 3} <= set(steps)
-    np.testing.assert_allclose(rates[1:], np.clip(rates[:-1] * steps, 1e-4, 2e-2))
+    steps = np.where(kl > 2 * target, 0.1, np.where(kl < target / 2, 10, 1))[:-1]
+    assert {0.1, 10} <= set(steps)
+    np.testing.assert_allclose(rates[1:], np.clip(rates[:-1] * steps, 1e-5, 2e-2))
 
 
 def test_a_model_is_saved_with_its_own_schedule_and_follows_it_without_the_callback(tmp_path):
