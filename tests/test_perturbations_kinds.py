@@ -281,3 +281,11 @@ def test_a_field_that_the_model_lacks_is_refused_with_the_one_meant(monkeypatch)
     monkeypatch.setitem(KINDS, "friction", dataclasses.replace(KINDS["friction"], fields=("geom_frictoin",)))
     with pytest.raises(PerturbationError, match=r"'friction' names: 'geom_frictoin'\. Did you mean 'geom_friction'\?"):
         make("Hopper", perturbations=[{"kind": "friction", "value": 2.0}])
+
+
+@pytest.mark.parametrize("name", ["action_bias", "obs_bias"])
+@pytest.mark.parametrize("returned", [None, np.zeros(1)])
+def test_a_filter_that_returns_no_such_vector_is_refused_at_once(name, returned, monkeypatch) -> None:
+    monkeypatch.setitem(KINDS, name, dataclasses.replace(KINDS[name], apply=lambda active, x: returned))
+    with pytest.raises(PerturbationError, match=rf"'{name}' must return .*shape \(\d+,\),.* returned (None|array)"):
+        begun("Hopper", {"kind": name, "value": 0.1}).step(np.zeros(3))
