@@ -345,6 +345,17 @@ def test_estimates_are_means_over_trainings_of_their_means_over_scenarios():
     assert found.loc[("novel", "net_gain"), ["low", "high"]].tolist() == [0.5, 1.5]
 
 
+def test_seeds_that_were_judged_in_other_scenarios_than_others_are_told():
+    def judged(seed, *scenarios):
+        where = {"protocol": "onset", "split": "novel", "control": "intact", "relative": 1.0}
+        scores = [{**where, "scenario": name} for name in scenarios]
+        return {"robot": "Ant", "agent": "hebb", "seed": seed, "scores": scores}
+
+    meta_estimates([judged(0, "a", "b"), judged(1, "a"), judged(1, "b")])  # in two runs
+    with pytest.warns(UserWarning, match=r"Ant, hebb: some seeds were judged in 1 scenarios, others in 2.*seeds alike"):
+        meta_estimates([judged(0, "a", "b"), judged(1, "a")])
+
+
 @pytest.mark.parametrize("study", ["learning", "meta", "temporal"])
 def test_a_report_without_results_says_what_to_do(study, tmp_path):
     with pytest.raises(UserError, match="run the study first"):
