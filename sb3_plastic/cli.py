@@ -240,6 +240,7 @@ def plot(arguments: list[str]) -> None:
             raise UserError(f"--save takes a file that ends in .{', .'.join(sorted(formats))}; got {save}.")
     import rl_zoo3.plots
     from matplotlib import pyplot as plt
+    from numpy.exceptions import AxisError
 
     if save is not None:
         plt.show = lambda *_, **__: None  # instead of a warning that there is nothing to look at
@@ -251,6 +252,10 @@ def plot(arguments: list[str]) -> None:
     try:
         with nullcontext() if save is None else redirect_stdout(printed):
             call(pipeline, f"plot {arguments[0]}", [*defaults, *rest])
+    except AxisError as error:
+        raise UserError(
+            "RL Zoo plots one run only if each evaluation has two episodes or more: train with --eval-episodes 2."
+        ) from error
     finally:
         text = printed.getvalue()
         # RL Zoo's table of nothing has a score, 0.0.

@@ -13,13 +13,14 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, new: bool = False) -> Iterator[Path]:
     """
     Write a file under a temporary name, and move it to its own name once it is complete. Without an error, that is:
     otherwise the old file stays.
 
     :param path: the file; its folder is made. What a link points to is written, and what is no file, a pipe or
         ``/dev/null``, as it is
+    :param new: leave a file that is there by then: of two that write one at once, the second gets a FileExistsError
     :return: the temporary name, beside it, hidden, with the same suffix, which tells many libraries the format
     :raises OSError: naming the file, for instance on a full disk
     """
@@ -33,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.replace(path)
+        _link(temporary, path) if new else temporary.replace(path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
@@ -41,6 +42,16 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # whose reason would hide the first
             temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its own name too, unless there is one."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        temporary.replace(path)  # file systems without links, such as those of USB sticks: in a moment, not at once
 
 
 def replace_file(path: Path, content: bytes | str) -> None:

@@ -161,16 +161,16 @@ class PlasticPPO(WholeFiles, PPO):
     def _check_arguments(self) -> None:
         check_choice("chunk_states", self.chunk_states, ("stored", "refresh"))
         check_number("n_epochs", self.n_epochs, at_least=1, integer=True)
-        if self.chunk_len is not None:
-            check_number("chunk_len", self.chunk_len, at_least=1, integer=True)
+        check_number("chunk_len", 1 if self.chunk_len is None else self.chunk_len, at_least=1, integer=True)
         for name in ("gamma", "gae_lambda"):
             check_number(name, getattr(self, name), at_least=0, at_most=1)
         for name in ("ent_coef", "vf_coef"):
             check_number(name, getattr(self, name))
         if self.max_grad_norm != math.inf:  # which says: no clipping
             check_number("max_grad_norm", self.max_grad_norm, above=0)
-        if self.target_kl is not None:
-            check_number("target_kl", self.target_kl, above=0)
+        check_number("target_kl", 1 if self.target_kl is None else self.target_kl, above=0)
+        if isinstance(self.clip_range_vf, int | float):
+            check_number("clip_range_vf, unless None,", self.clip_range_vf, above=0)
         self._check_schedules(1.0)
 
     def _check_schedules(self, remaining: float) -> None:

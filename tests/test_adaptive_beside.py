@@ -19,6 +19,8 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.beside import LayerBeside
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import echoes
+from sb3_plastic.adaptive.hypotheses import HYPOTHESES, OF_COMMANDS
+from sb3_plastic.adaptive.hypotheses.motors import Motors
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.adaptive.rollouts import split, transitions_of
 from sb3_plastic.errors import UserError
@@ -358,6 +360,15 @@ def test_the_actors_own_spikes_can_be_the_features():
         small_ppo(policy_kwargs=dict(readout="rate", adaptive={"forward_model": "actor"}))
     with pytest.raises(ValueError, match="actor's spikes cannot serve 'late_1'"):
         LayerOptions.of({"forward_model": "actor", "hypotheses": ["late_1"]})
+
+
+def test_the_actors_spikes_serve_a_hypothesis_of_ones_own_that_says_so(monkeypatch, request):
+    monkeypatch.setitem(HYPOTHESES, "mine", Motors)
+    with pytest.raises(UserError, match=r"cannot serve 'mine'.* Append one of your own to OF_COMMANDS"):
+        LayerOptions.of({"forward_model": "actor", "hypotheses": ["mine"]})
+    OF_COMMANDS.append("mine")
+    request.addfinalizer(lambda: OF_COMMANDS.remove("mine"))
+    assert LayerOptions.of({"forward_model": "actor", "hypotheses": ["mine"]}).names() == ("mine",)
 
 
 def test_evolution_refuses_a_layer_that_could_not_learn():

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -29,7 +30,14 @@ from sb3_plastic.adaptive import AdaptivePolicy as LayeredPolicy
 from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
 from sb3_plastic.errors import NotFiniteError, UserError
-from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, load_traces, read_records
+from sb3_plastic.evaluation import (
+    ModelSettings,
+    TrialSettings,
+    evaluate_adaptation,
+    load_traces,
+    provenance,
+    read_records,
+)
 from sb3_plastic.evaluation.arguments import add_model, model_settings, what_next
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
@@ -693,6 +701,21 @@ def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_pat
     (tmp_path / ".settings.4f1d2a3b.json").write_text('{"seed"')
     claim(tmp_path, {"seed": 1})
     assert json.loads((tmp_path / "settings.json").read_text()) == {"seed": 1}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_evaluations_that_begin_at_once_the_second_is_refused(links, tmp_path, monkeypatch):
+    def meanwhile(folder):  # between the first look at the folder and the writing
+        monkeypatch.setattr(provenance, "is_taken", lambda folder: False)
+        claim(folder, {"seed": 1})
+        return False
+
+    monkeypatch.setattr(provenance, "is_taken", meanwhile)
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: Path("/no/links").stat())
+    with pytest.raises(UserError, match="seed: 1 there, 2 now"):
+        claim(tmp_path, {"seed": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
 @pytest.mark.parametrize(

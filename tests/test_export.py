@@ -129,7 +129,9 @@ def test_an_exported_policy_explores_with_the_noise_of_its_training(algorithm, t
     for name, parameter in model.policy.named_parameters():
         if name.endswith("log_std"):
             torch.nn.init.constant_(parameter, -9.0)
-    agent = load_policy(export_policy(model.policy, tmp_path / "exported"))
+    exported, before = export_policy(model.policy, tmp_path / "exported"), torch.get_rng_state()
+    agent = load_policy(exported)
+    assert torch.equal(torch.get_rng_state(), before), "who loads it has random numbers of their own"
     likely, drawn = (agent.predict(np.ones((1, 3)), deterministic=chosen)[0] for chosen in (True, False))
     assert 0 < np.abs(drawn - likely).max() < 0.01
 

@@ -1,6 +1,7 @@
 """What single kinds of perturbation do to body, ground and forces, by numbers; and what they leave alone."""
 
 import copy
+import dataclasses
 
 import cloudpickle
 import mujoco
@@ -11,7 +12,7 @@ from perturbation_helpers import make, model_bytes
 
 from sb3_plastic.perturbations import PerturbationError
 from sb3_plastic.perturbations.envs import make_perturbable
-from sb3_plastic.perturbations.kinds import kind
+from sb3_plastic.perturbations.kinds import KINDS, kind
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -274,3 +275,17 @@ def test_an_index_of_a_sensor_is_from_0_to_the_last(index) -> None:
 def test_a_kind_that_edits_the_model_names_what_it_writes() -> None:
     with pytest.raises(PerturbationError, match=r"names the fields of the MjModel that it writes, fields=\(\.\.\.\)"):
         kind("model", "rust", "factor", ops=("scale",), limits={"scale": (1, 2)})
+
+
+def test_a_field_that_the_model_lacks_is_refused_with_the_one_meant(monkeypatch) -> None:
+    monkeypatch.setitem(KINDS, "friction", dataclasses.replace(KINDS["friction"], fields=("geom_frictoin",)))
+    with pytest.raises(PerturbationError, match=r"'friction' names: 'geom_frictoin'\. Did you mean 'geom_friction'\?"):
+        make("Hopper", perturbations=[{"kind": "friction", "value": 2.0}])
+
+
+@pytest.mark.parametrize("name", ["action_bias", "obs_bias"])
+@pytest.mark.parametrize("returned", [None, np.zeros(1)])
+def test_a_filter_that_returns_no_such_vector_is_refused_at_once(name, returned, monkeypatch) -> None:
+    monkeypatch.setitem(KINDS, name, dataclasses.replace(KINDS[name], apply=lambda active, x: returned))
+    with pytest.raises(PerturbationError, match=rf"'{name}' must return .*shape \(\d+,\),.* returned (None|array)"):
+        begun("Hopper", {"kind": name, "value": 0.1}).step(np.zeros(3))

@@ -262,6 +262,14 @@ def test_the_largest_trial_of_a_condition_counts_alone():
     assert chosen(frame_of([trials[0], former, trials[3]]), arm="adaptive", split="novel")["speed"].tolist() == [0.9]
 
 
+def test_agents_that_were_judged_in_other_scenarios_than_others_are_told():
+    both, one = result("frozen"), result("frozen", agent_seed=1)
+    one = one | {"scores": one["scores"][:1]}
+    frame_of([both, one | {"agent": "another"}])
+    with pytest.warns(UserWarning, match="plastic, frozen, nda-v2: some seeds were judged in 1 scenarios, others in 2"):
+        frame_of([both, one])
+
+
 def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around():
     results = [result("frozen", kept=0.2, agent_seed=seed) for seed in (0, 1)]
     results += [

@@ -239,8 +239,14 @@ def test_pupils_are_compared_with_the_teachers_of_their_own_seeds():
 
 
 def test_the_return_in_training_is_that_of_the_last_tenth_of_the_steps():
-    curve = {"steps": [*range(50)], "returns": [0.0] * 45 + [7.0] * 5}
-    assert summary([{"training": curve, "exploring": [], "deterministic": [1.0, 2.0]}])[0] == 7
+    def told(steps, returns):
+        curve = {"steps": steps, "returns": returns}
+        return summary([{"steps": 500, "training": curve, "exploring": [], "deterministic": [1.0, 2.0]}])[0]
+
+    assert told([*range(10, 510, 10)], [0.0] * 45 + [7.0] * 5) == 7
+    assert told([*range(10, 520, 10)], [0.0] * 46 + [7.0] * 5) == 7, "the last rollout goes beyond the steps"
+    assert told([100, 200, 300, 460, 500], [0.0, 0.0, 0.0, 6.0, 8.0]) == 7, "in most bins no episode has ended"
+    assert np.isnan(told([100, 450], [0.0, 0.0]))
 
 
 def test_a_point_of_a_curve_is_the_mean_of_the_episodes_that_ended_up_to_it(tmp_path):
@@ -339,6 +345,17 @@ def test_estimates_are_means_over_trainings_of_their_means_over_scenarios():
     assert found.loc[("novel", "net_gain"), ["low", "high"]].tolist() == [0.5, 1.5]
 
 
+def test_seeds_that_were_judged_in_other_scenarios_than_others_are_told():
+    def judged(seed, *scenarios):
+        where = {"protocol": "onset", "split": "novel", "control": "intact", "relative": 1.0}
+        scores = [{**where, "scenario": name} for name in scenarios]
+        return {"robot": "Ant", "agent": "hebb", "seed": seed, "scores": scores}
+
+    meta_estimates([judged(0, "a", "b"), judged(1, "a"), judged(1, "b")])  # in two runs
+    with pytest.warns(UserWarning, match=r"Ant, hebb: some seeds were judged in 1 scenarios, others in 2.*seeds alike"):
+        meta_estimates([judged(0, "a", "b"), judged(1, "a")])
+
+
 @pytest.mark.parametrize("study", ["learning", "meta", "temporal"])
 def test_a_report_without_results_says_what_to_do(study, tmp_path):
     with pytest.raises(UserError, match="run the study first"):
@@ -363,7 +380,7 @@ def test_agents_have_as_many_candidates_as_each_other():
 
 def test_what_was_trained_or_judged_otherwise_is_no_other_seed(tmp_path, capsys):
     def run_of(steps, episodes, value):
-        curve = dict(steps=[1, 2], returns=[value] * 2)
+        curve = dict(steps=[1, steps], returns=[value] * 2)
         played = dict.fromkeys(("exploring", "deterministic"), [value] * episodes)
         return dict(environment="Ant-v5", agent="MLP", steps=steps, seed=0, training=curve, **played)
 

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
+import torch
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.studies import evolution
@@ -29,6 +30,24 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path):
     points, again = (json.loads((path / "progress.json").read_text())["points"] for path in (whole, resumed))
     assert points["steps"] == again["steps"] == [0, 400, 800, 1200]
     assert points["returns"] == again["returns"]
+
+
+def test_an_ars_that_goes_on_draws_other_noise_than_at_its_start(tmp_path, monkeypatch):
+    drawn = []
+
+    def noted(*args, **kwargs):
+        drawn.append(normal(*args, **kwargs))
+        return drawn[-1]
+
+    normal = torch.normal
+    monkeypatch.setattr(torch, "normal", noted)
+    first = train(small("ars"), tmp_path, 1, 3, 0, 1, 1)
+    begun = len(drawn)
+    steps = int(first.name.removeprefix("steps_"))
+    train(small("ars"), tmp_path, steps + 1, 3, 0, 1, 1)
+    assert len(drawn) > begun > 0
+    assert drawn[begun].shape == drawn[0].shape
+    assert not torch.equal(drawn[begun], drawn[0])
 
 
 def test_a_training_ends_when_its_processor_time_is_used_up(tmp_path):

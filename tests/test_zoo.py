@@ -392,6 +392,15 @@ def test_where_nothing_can_be_plotted_it_is_said_and_no_file_is_left(trained, mo
     assert not (trained / "empty.png").exists()
 
 
+def test_a_run_whose_evaluations_have_one_episode_is_answered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "logs" / "plastic_ppo" / f"{ENV}_1"
+    run.mkdir(parents=True)
+    np.savez(run / "evaluations.npz", timesteps=[1, 2], results=np.zeros((2, 1)), ep_lengths=np.ones((2, 1)))
+    output = answer(["plot", "all", "-e", ENV, "--save", "x.png"], code=2)
+    assert "each evaluation has two episodes or more: train with --eval-episodes 2" in output
+
+
 def test_missing_model_names_those_there_are(trained, monkeypatch):
     monkeypatch.chdir(trained)
     output = answer(["enjoy", "--env", "Hopper-v5", "--no-render"], code=2)

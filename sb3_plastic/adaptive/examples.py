@@ -12,6 +12,11 @@ from sb3_plastic.adaptive.forward_model import FAR
 Array = NDArray[Any]
 
 
+def standardised(o: Array, mean: Array, std: Array) -> Array:
+    """Observations as the body reads them: in standard deviations from their mean, bounded, in single precision."""
+    return ((o.astype(np.float32) - mean) / std).clip(-FAR, FAR)
+
+
 class Examples:
     """
     Observations to look up. Each is compared with all, which takes a product of matrices: some thousands are cheap.
@@ -23,7 +28,7 @@ class Examples:
 
     def __init__(self, observed: Array, mean: Array, std: Array) -> None:
         self.observed, self.mean, self.std = observed, mean, std
-        z = self._standardised(observed)
+        z = standardised(observed, mean, std)
         self._z, self._squared = z.T.copy(), (z * z).sum(1)
 
     def nearest(self, o: Array) -> Array:
@@ -33,7 +38,5 @@ class Examples:
         :param o: such as predicted ones, [B, C]
         :return: [B, C]
         """
-        return self.observed[(self._squared - 2 * self._standardised(o) @ self._z).argmin(1)]
-
-    def _standardised(self, o: Array) -> Array:
-        return ((o.astype(np.float32) - self.mean) / self.std).clip(-FAR, FAR)
+        z = standardised(o, self.mean, self.std)
+        return self.observed[(self._squared - 2 * z @ self._z).argmin(1)]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.activation import tanh_of
-from sb3_plastic.adaptive.examples import Examples
+from sb3_plastic.adaptive.examples import Examples, standardised
 from sb3_plastic.adaptive.forward_model import FAR, ForwardModel
 from sb3_plastic.adaptive.member import LOG_NOISE
 from sb3_plastic.adaptive.mlp_body import stacked
@@ -98,7 +98,7 @@ class Predictor:
         return bias + (weight @ h[..., None])[..., 0].sum(0), slopes.sum(0) * seen[:, None, :]
 
     def _standardised(self, o: Array) -> Array:
-        return ((o.astype(np.float32) - self.mean) / self.std).clip(-FAR, FAR)
+        return standardised(o, self.mean, self.std)
 
     def _effects(self, h: Array) -> tuple[Array, Array]:
         effects = h.transpose(1, 0, 2).reshape(h.shape[1], -1) @ self.weight + self.bias

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--model", required=True, help="an exported folder, a model's zip file, a run of RL Zoo, or a folder of `adapt`"
     )
     parser.add_argument("--env", help="environment; by default as noted down with the model")
-    parser.add_argument("--episodes", type=int, default=5, help="how many (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=5, help="how many (default: 5); RL Zoo's -n is of steps")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first episode; the others count on (default: %(default)s)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sb3_plastic.evaluation.protocols import Condition
 from sb3_plastic.evaluation.reading import read_json
 from sb3_plastic.evaluation.records import SETTINGS
 from sb3_plastic.evaluation.settings import TrialSettings
-from sb3_plastic.files import is_taken, write_json
+from sb3_plastic.files import is_taken, replacing, write_json
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.versions import commit, versions
 
@@ -87,11 +88,13 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
     :raises UserError: if it holds results of other settings, or perhaps of another model, or something else
     """
     file = folder / SETTINGS
+    if is_taken(folder) and not file.is_file():  # in this order: the settings are the first file of an evaluation
+        raise UserError(f"{folder} is not empty, and no results folder. Choose another for the results.")
     if not file.is_file():
-        if is_taken(folder):
-            raise UserError(f"{folder} is not empty, and no results folder. Choose another for the results.")
-        write_json(file, settings)
-        return
+        with suppress(FileExistsError):  # another evaluation has begun here meanwhile
+            with replacing(file, new=True) as temporary:
+                write_json(temporary, settings)
+            return
     before = read_json(file)
     changed = [key for key in sorted({*before, *settings}) if before.get(key) != settings.get(key)]
     if changed:

@@ -79,12 +79,12 @@ def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, dev
     if not isinstance(cls, type) or not issubclass(cls, BasePolicy):
         raise RefusedError(where, f"a policy of {cls!r}")
     try:
-        with torch.random.fork_rng(devices=[]):  # the weights that are drawn only to be replaced
+        with torch.random.fork_rng(devices=[]):  # of who loads it: weights are drawn only to be replaced
             if _takes_schedule(cls):
                 arguments["lr_schedule"] = constant_zero
             policy = cls(*spaces_of, **arguments)
-        policy.load_state_dict(dict(tensors), strict=True)
-        draw_noise(policy)  # by the standard deviation of the training, not of its start
+            policy.load_state_dict(dict(tensors), strict=True)
+            draw_noise(policy)  # by the standard deviation of the training, not of its start
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
         raise DamagedError(where, f"the arguments of {cls.__name__} and its tensors do not fit ({error})") from error
     policy.set_training_mode(False)

@@ -54,6 +54,10 @@ def check(p: Perturbation, plant: Plant) -> None:
         raise PerturbationError(f"without access to the model only these kinds are possible: {', '.join(usable)}.")
     if p.kind == "terrain" and plant.robot is not None and not plant.robot.terrain:
         raise PerturbationError("the model was compiled without terrain; make the environment with terrain=True.")
+    fields = () if plant.robot is None else plant.robot.fields
+    for name in kind.fields:
+        if fields and name not in fields:
+            raise unknown(f"field of the MjModel that {kind.name!r} names:", name, fields)
     _check_schedule(p, kind)
     op = _check_value(p, kind, plant)
     for name, value in p.params.items():

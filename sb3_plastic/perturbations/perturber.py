@@ -170,7 +170,7 @@ class Perturber:
         ctrl = np.array(ctrl, dtype=np.float64)
         for active in self.filters_actions:
             if active.activation != 0 or active.kind.records:
-                ctrl = active.kind.apply(active, ctrl)
+                ctrl = _filtered(active, ctrl)
         return ctrl
 
     def observe(self, obs: NDArray[Any]) -> NDArray[Any]:
@@ -180,7 +180,7 @@ class Perturber:
             seen = seen.astype(np.float64)
         for active in self.filters_observations:
             if active.activation != 0 or active.kind.records:
-                seen = active.kind.apply(active, seen)
+                seen = _filtered(active, seen)
         return seen
 
     def steps_since_onset(self) -> int:
@@ -304,6 +304,17 @@ class Perturber:
             return 1
         n = len(find_ids(KINDS[p.kind], p.target, self.plant))
         return n if pattern is None else pattern.nothing(n).size
+
+
+def _filtered(active: Active, x: NDArray[Any]) -> NDArray[Any]:
+    """What a filter makes of a vector; refused if it is no such vector: MuJoCo would go on with NaN."""
+    filtered = active.kind.apply(active, x)
+    if not isinstance(filtered, np.ndarray) or filtered.shape != x.shape:
+        raise PerturbationError(
+            f"The kind {active.kind.name!r} must return the vector that it got, an array of shape {x.shape}, changed "
+            f"or not; it returned {filtered!r}. Is its last line 'return x'?"
+        )
+    return filtered
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ def _arrays(model: mujoco.MjModel) -> Arrays:
     names = (name for name in dir(model) if not name.startswith(("_", "tex_", "mesh_", "skin_")))
     views = {name: getattr(model, name) for name in names if isinstance(getattr(model, name), np.ndarray)}
     views |= {f"opt.{name}": getattr(model.opt, name) for name in ("gravity", "wind")}
-    return {name: view for name, view in views.items() if view.size and view.flags.writeable}
+    return {name: view for name, view in views.items() if view.flags.writeable}
 
 
 class Robot:
@@ -51,7 +51,9 @@ class Robot:
         self._frame = (width, height)
         self._mass_factor = 1.0  # what the XML's settotalmass scales masses by
         self.model = self._compile({})
-        self.live = _arrays(self.model)
+        views = _arrays(self.model)
+        self.fields = tuple(views)  # what perturbations may write; much of it is empty, such as tendons and sites
+        self.live = {key: view for key, view in views.items() if view.size}
         self.nominal: Arrays = {key: view.copy() for key, view in self.live.items()}
         self._variants: dict[tuple[tuple[int, float], ...], Arrays] = {}
         self._density = float(self.model.opt.density)
@@ -76,7 +78,7 @@ class Robot:
         :param base: as in `restore`
         """
         source = self.nominal if base is None else base
-        for key in fields:
+        for key in self.live.keys() & set(fields):
             np.copyto(self.live[key], source[key])
         if "opt.wind" in fields:
             self.model.opt.density = self._density

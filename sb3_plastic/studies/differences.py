@@ -1,12 +1,35 @@
-"""By how much the returns of two agents differ, with intervals over seeds, as cells of a table."""
+"""Seeds beside each other: whether they were judged alike, and by how much the returns of two agents differ."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
 from sb3_plastic.report.stats import joint_interval
+
+
+def warn_of_gaps(frame: pd.DataFrame, agent: list[str], seed: list[str]) -> None:
+    """
+    Warn of an agent whose seeds were judged in different scenarios: a score of several weighs those seeds differently.
+
+    :param frame: a row for each condition of a seed: ``protocol, scenario, control``, and the columns below
+    :param agent: columns that name one
+    :param seed: columns that name one of its seeds
+    """
+    intact = frame[frame["control"] == "intact"]
+    judged = intact.drop_duplicates([*agent, *seed, "protocol", "scenario"])
+    sizes = judged.groupby([*agent, *seed], sort=False).size()
+    spread = sizes.groupby(level=agent, sort=False).agg(["min", "max"]).reset_index()
+    for *name, least, most in spread.itertuples(index=False):
+        if least < most:
+            warnings.warn(
+                f"{', '.join(map(str, name))}: some seeds were judged in {least} scenarios, others in {most}, so that "
+                "scores of several scenarios weigh them differently. Judge all seeds alike.",
+                stacklevel=2,
+            )
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> str:

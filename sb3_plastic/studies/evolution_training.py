@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -248,4 +249,6 @@ def _model(how: Recipe, scratch: Path, saved: Path | None, seed: int) -> BaseAlg
     model: Any = made[0]
     if saved is not None and how.algo == "ars":  # which starts anew from where load() does not set it
         model.weights = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
+        # And from its first random numbers: it would play the noise and the episodes of its first generations again.
+        model.set_random_seed(int(np.random.SeedSequence([seed, model.num_timesteps]).generate_state(1)[0]))
     return model

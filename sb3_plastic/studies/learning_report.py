@@ -23,10 +23,17 @@ def summary(results: Sequence[Result]) -> list[float]:
         exploration noise
     """
     columns = [
-        [result["training"]["returns"][-5:] for result in results],
+        [_last_tenth(result) for result in results],
         *([result[kind] for result in results] for kind in ("exploring", "deterministic")),
     ]  # NaN: no episode has ended, or there are none
     return [round(float(np.mean([np.mean(values or np.nan) for values in column])), 1) for column in columns]
+
+
+def _last_tenth(result: Result) -> list[float]:
+    """Returns of the bins in the last tenth of a training, in which no episode may have ended."""
+    points = list(zip(result["training"]["steps"], result["training"]["returns"], strict=True))
+    end = max([result["steps"], *result["training"]["steps"]])  # the last rollout may go beyond
+    return [value for step, value in points if step > end - result["steps"] / 10]
 
 
 def report(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sb3_plastic.report import stats
 from sb3_plastic.report.scores import estimate
+from sb3_plastic.studies.differences import warn_of_gaps
 from sb3_plastic.studies.table import Result
 
 CONDITION = ("protocol", "split", "scenario", "control")
@@ -41,6 +42,7 @@ def estimates(results: Sequence[Result]) -> pd.DataFrame:
     counted.sort(key=lambda r: len(r["scores"]))
     frame = pd.DataFrame([{name: r[name] for name in shared} | score for r in counted for score in r["scores"]])
     frame = frame.drop_duplicates([*shared, "protocol", "split", "scenario", "control"], keep="last")
+    warn_of_gaps(frame, ["robot", "agent"], ["seed"])
     perturbed = frame[~frame["split"].isin(["nominal", "reference", "sham"])]
     frame = pd.concat([frame, perturbed.assign(split="all")])
     rows = []

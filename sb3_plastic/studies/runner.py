@@ -172,7 +172,8 @@ def run_cells(
     # disable=None: no bar where the output is no terminal.
     with tqdm(total=len(cells), initial=there, unit="cell", disable=None) as bar:
         for i, (cell, result) in enumerate(place.map(partial(timed, run), waiting), start=there + 1):
-            keep(out, {"cell": cell.name, **asdict(cell), **result, **source})
+            result = {"cell": cell.name, **asdict(cell), **result, **source}
+            keep(out, result)
             tqdm.write(f"[{i}/{len(cells)}] {cell.name}: {summary(result)}")
             bar.update()
     return gather(out)

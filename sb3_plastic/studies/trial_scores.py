@@ -11,6 +11,7 @@ import pandas as pd
 from sb3_plastic.evaluation.scores import iqm, mean
 from sb3_plastic.report.scores import Estimate, estimate, joint
 from sb3_plastic.studies.agents import ARMS
+from sb3_plastic.studies.differences import warn_of_gaps
 from sb3_plastic.studies.layers import FITTED_STEPS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trials import SCORES
@@ -41,6 +42,7 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
         return frame
     frame["layer_seed"] = frame["layer_seed"].astype(float).fillna(-1).astype(int)
     frame = _largest(frame, list(named))
+    warn_of_gaps(frame, ["robot", "agent", "arm", "suite"], ["agent_seed", "layer_seed"])
     families = [
         scenario.removeprefix(f"{suite}/").removesuffix("/onset")
         for scenario, suite in zip(frame["scenario"], frame["suite"], strict=True)

@@ -21,7 +21,6 @@ import json
 import os
 import platform
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +31,7 @@ import gymnasium
 import mujoco
 import stable_baselines3
 import torch
+from common import CLOCKS
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -44,7 +44,6 @@ from sb3_plastic.files import replace_file
 from sb3_plastic.snn.scan import get_num_threads, set_num_threads
 
 N_ENVS = 8
-CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 PARTS = ("physics", "environment", "policy", "update")
 
 

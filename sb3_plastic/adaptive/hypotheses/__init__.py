@@ -46,8 +46,8 @@ Those that run by default; nominal always does. A constant disturbance is left t
 served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptation/tried.md).
 """
 
-OF_COMMANDS = ("motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires")
-"""Those that ask the forward model about the observation that there is, and no other."""
+OF_COMMANDS = ["motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires"]
+"""Those that ask the forward model about the observation that there is, and no other. Append your own, if it does."""
 
 
 def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
@@ -67,7 +67,8 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
         if name not in allowed:
             raise UserError(
                 f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows the "
-                "observation that there is, and no other. Those of `forward_model: mlp` and `spiking` serve all."
+                "observation that there is, and no other. Those of `forward_model: mlp` and `spiking` serve all. "
+                "Append one of your own to OF_COMMANDS, beside HYPOTHESES, if it asks about no other."
             )
 
 
