@@ -19,6 +19,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.adapt import summary
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.adaptive.agents import as_actions, box
+from sb3_plastic.adaptive.forecasting import forecast
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
@@ -256,6 +257,29 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert "right after 5 steps: motors reversed" in out
     assert main(["inspect", str(tmp_path / "a")]) == 0
     assert "right after five steps, in hindsight" in capsys.readouterr().out
+
+
+def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendulums):
+    model, venv = pendulums
+    model.save(tmp_path / "m.zip")
+    venv.save(str(tmp_path / "v.pkl"))
+    arguments = "--seed 4 --steps 1600 --n-envs 4 --episode-steps 30 --forward-model spiking --net-arch 16 --members 2"
+    arguments += " --epochs 15 --hypotheses wires motors --always wires --lifetime --probing 0.2"
+    arguments += " --env Pendulum-v1 --wrapper gymnasium.wrappers.ClipAction"
+    arguments += " --env-kwargs g:9.8 scenario:nda-v1/train"  # of the training, which is not that of the fit
+    paths = ["--model", str(tmp_path / "m.zip"), "--vecnorm", str(tmp_path / "v.pkl"), "--out", str(tmp_path / "a")]
+    assert main(["adapt", *paths, *arguments.split()]) == 0
+    found, _ = load_model(tmp_path / "a")
+
+    env_kwargs = dict(g=9.8, max_episode_steps=30)
+    robots = VecNormalize.load(str(tmp_path / "v.pkl"), make_vec_env("Pendulum-v1", 4, env_kwargs=env_kwargs))
+    settings = dict(forward_model="spiking", net_arch=(16,), members=2, epochs=15, always="wires", probing=0.2)
+    expected = AdaptivePolicy.fit(model, robots, 1600, seed=4, hypotheses=("wires", "motors"), **settings)
+    assert found.layer.settings == expected.layer.settings
+    assert found.report == expected.report | {"forecast": forecast(expected, robots, seed=5)}
+    assert found.lifetime
+    about = dict(env_id="Pendulum-v1", env_kwargs={"g": 9.8}, env_wrapper=["gymnasium.wrappers.ClipAction"])
+    assert found.agent.training == expected.agent.training | about
 
 
 def test_loading_draws_no_random_numbers(tmp_path, fitted):
