@@ -404,6 +404,7 @@ def test_evolution_refuses_a_layer_that_could_not_learn():
         ({"hypotheses": []}, "hypotheses of `adaptive` are none"),
         ({"hypotheses": ["motors", "motors"]}, "Each hypothesis is named once, got motors, motors"),
         ({"lifetime": "no"}, "lifetime of `adaptive` is true or false"),
+        *(({name: 0}, f"{name} must be") for name in ("members", "batch_size", "window", "learning_rate")),
     ],
 )
 def test_options_that_are_none_are_refused(given, message):
@@ -412,7 +413,7 @@ def test_options_that_are_none_are_refused(given, message):
 
 
 def test_an_empty_mapping_of_options_is_a_layer_with_the_defaults():
-    assert toy_ppo(adaptive={}).policy.beside.options == LayerOptions()
+    assert toy_ppo(adaptive={}).policy.beside.options == LayerOptions() == LayerOptions.of({"hypotheses": None})
     with pytest.raises(UserError, match="true, false or a mapping"):
         toy_ppo(adaptive=None)
 

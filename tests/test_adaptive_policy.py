@@ -334,7 +334,8 @@ def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):
 
 def test_a_frozen_policy_is_frozen_under_other_settings_too(pendulums, fitted):
     raw = pendulums[1].venv
-    frozen = fitted.prepared(frozen=True).with_settings(fitted.layer.settings, raw, 3200)
+    frozen = fitted.prepared(frozen=True, keep_fast_weights=True).with_settings(fitted.layer.settings, raw, 3200)
+    assert (frozen.lifetime, frozen.report) == (True, fitted.report)
     first, state = frozen.predict(raw.reset())
     _, state = frozen.predict(raw.step(-first)[0], state)
     assert not frozen.split_state(state, raw.num_envs)[0].evidence.any()
@@ -472,5 +473,6 @@ def test_a_seed_of_numpy_seeds_a_calibration_too():
         def step(self, action):
             return self.np_random.normal(size=3), 0.0, False, False, {}
 
-    one, other = (policy().with_settings(policy().layer.settings, Still(), 100, seed=seed) for seed in (3, np.int64(3)))
-    assert one.layer.settings == other.layer.settings
+    found = [policy().with_settings(policy().layer.settings, Still(), 100, seed=s) for s in (3, np.int64(3), 4)]
+    one, same, other = (p.layer.settings for p in found)
+    assert one == same != other
