@@ -163,11 +163,22 @@ class Own(ActorCriticPolicy):
     """A class that tells no algorithm."""
 
 
-@pytest.mark.parametrize("command", [["record"], ["perturbations", "render", "mine.yaml"]])
-def test_a_model_whose_file_tells_no_algorithm_is_filmed_if_that_is_named(command, capsys) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "record --output p.png --steps 1",
+        "perturbations render mine.yaml --output p.png --steps 1",
+        "enjoy --no-render --episodes 1",
+        "evaluate --out r --scenarios nominal --protocols static --episodes 1 --steps 5",
+    ],
+)
+def test_a_model_whose_file_tells_no_algorithm_is_used_if_that_is_named_and_trusted(command, capsys) -> None:
     PPO(Own, gym.make(CHEETAH), n_steps=8, batch_size=8).save("p.zip")
     Path("mine.yaml").write_text("- {kind: mass, value: 2}\n")
-    argv = [*command, "--model", "p.zip", "--env", CHEETAH, "--trust", "--output", "p.png", "--steps", "1"]
+    argv = [*command.split(), "--model", "p.zip", "--env", CHEETAH]
+    assert cli.main([*argv, "--algo", "ppo"]) == 2
+    assert "--trust" in capsys.readouterr().err
+    argv.append("--trust")
     assert cli.main(argv) == 2
     assert "Name it: --algo" in capsys.readouterr().err
     assert cli.main([*argv, "--algo", "ppo"]) == 0
