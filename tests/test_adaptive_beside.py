@@ -298,7 +298,7 @@ def test_a_command_that_is_repeated_normalised_is_no_evidence_either():
 
 
 def test_a_spiking_forward_model_learns_beside_too():
-    options = LayerOptions.of({**SMALL, "forward_model": "spiking", "members": 2, "probing": 0.2})
+    options = LayerOptions.of({**SMALL, "forward_model": "spiking", "epochs": 10, "members": 2, "probing": 0.2})
     env = random_vec_env()
     beside = LayerBeside(env.observation_space, env.action_space, options)
     rng = np.random.default_rng(0)

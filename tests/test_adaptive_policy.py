@@ -263,8 +263,8 @@ def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendul
     model, venv = pendulums
     model.save(tmp_path / "m.zip")
     venv.save(str(tmp_path / "v.pkl"))
-    arguments = "--seed 4 --steps 1600 --n-envs 4 --episode-steps 30 --forward-model spiking --net-arch 16 --members 2"
-    arguments += " --epochs 15 --hypotheses wires motors --always wires --lifetime --probing 0.2"
+    arguments = "--seed 4 --steps 800 --n-envs 4 --episode-steps 30 --forward-model spiking --net-arch 16 --members 1"
+    arguments += " --epochs 10 --hypotheses wires motors --always wires --lifetime --probing 0.2"
     arguments += " --env Pendulum-v1 --wrapper gymnasium.wrappers.ClipAction"
     arguments += " --env-kwargs g:9.8 scenario:nda-v1/train"  # of the training, which is not that of the fit
     paths = ["--model", str(tmp_path / "m.zip"), "--vecnorm", str(tmp_path / "v.pkl"), "--out", str(tmp_path / "a")]
@@ -273,8 +273,8 @@ def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendul
 
     env_kwargs = dict(g=9.8, max_episode_steps=30)
     robots = VecNormalize.load(str(tmp_path / "v.pkl"), make_vec_env("Pendulum-v1", 4, env_kwargs=env_kwargs))
-    settings = dict(forward_model="spiking", net_arch=(16,), members=2, epochs=15, always="wires", probing=0.2)
-    expected = AdaptivePolicy.fit(model, robots, 1600, seed=4, hypotheses=("wires", "motors"), **settings)
+    settings = dict(forward_model="spiking", net_arch=(16,), members=1, epochs=10, always="wires", probing=0.2)
+    expected = AdaptivePolicy.fit(model, robots, 800, seed=4, hypotheses=("wires", "motors"), **settings)
     assert found.layer.settings == expected.layer.settings
     assert found.report == expected.report | {"forecast": forecast(expected, robots, seed=5)}
     assert found.lifetime
