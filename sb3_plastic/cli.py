@@ -244,7 +244,7 @@ def plot(arguments: list[str]) -> None:
 
     if save is not None:
         plt.show = lambda *_, **__: None  # instead of a warning that there is nothing to look at
-    warn_of_files(rest, always=name == "file")
+    warn_of_files(rest, always=arguments[0] == "file")
     pipeline = getattr(rl_zoo3.plots, name)
     describe_parsers(sys.modules[pipeline.__module__], f"sb3-plastic plot {arguments[0]}")
     warnings.filterwarnings("ignore", "No artists with labels found")  # what is empty is told below

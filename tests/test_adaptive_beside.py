@@ -202,6 +202,30 @@ def test_with_the_layer_off_a_policy_is_the_one_that_was_trained_without(plain_a
     assert np.array_equal(*runs)
 
 
+def test_a_lifetime_and_a_control_keep_what_a_layer_inside_has_found(trained):
+    for lifetime, control, kept in (
+        (False, None, False),
+        (True, None, True),
+        (False, True, True),
+        (True, False, False),
+    ):
+        model = toy_ppo(SMALL | dict(lifetime=lifetime))
+        model.set_parameters(trained.get_parameters())
+        predictor = model.policy.prepared(keep_fast_weights=control)
+        state, _ = play(model, 40, np.array([-1.0, 0.5]), predictor)
+        _, state = predictor.predict(np.zeros((6, 3), np.float32), state, np.ones(6, bool))
+        assert (model.policy.adaptive_policy().estimates(state)["motors"].mean[:, 0] < 0).all() == kept
+
+
+def test_parameters_that_are_set_bring_their_layer(trained, plain_and_layered):
+    model = toy_ppo()
+    for other in (trained, plain_and_layered[1]):
+        model.set_parameters(other.get_parameters())
+        layer, expected = (m.policy.adaptive_policy().layer for m in (model, other))
+        assert layer.settings == expected.settings
+        assert torch.equal(layer.model.members[0].f.weight, expected.model.members[0].f.weight)
+
+
 def test_a_model_that_has_not_both_has_no_such_control(trained):
     static = toy_ppo(rule="none").learn(8 * 64 * 2)
     assert static.policy.adaptive_policy() is not None
@@ -216,14 +240,14 @@ def test_while_it_learns_there_is_no_layer_and_a_save_calibrates_it(tmp_path):
 
     def watch(local, _):
         seen.append(model.policy.adaptive_policy())
-        if model.num_timesteps == 8 * 64 * 2 + 8:
+        if model.num_timesteps == 8 * 64 + 8:
             model.save(tmp_path / "best")
         return True
 
     model.learn(8 * 64 * 3, callback=watch)
-    assert seen[0] is None
-    assert PlasticPPO.load(tmp_path / "best").policy.adaptive_policy() is not None
-    assert model.policy.adaptive_policy() is not None
+    assert [layer is None for layer in seen] == [True] * 65 + [False] * 63 + [True] * 64
+    best, last = (m.policy.adaptive_policy().layer for m in (PlasticPPO.load(tmp_path / "best"), model))
+    assert best.settings.surprise_threshold != last.settings.surprise_threshold
 
 
 @pytest.mark.parametrize(
@@ -276,7 +300,7 @@ def test_a_command_that_is_repeated_normalised_is_no_evidence_either():
 
 
 def test_a_spiking_forward_model_learns_beside_too():
-    options = LayerOptions.of({**SMALL, "forward_model": "spiking"})
+    options = LayerOptions.of({**SMALL, "forward_model": "spiking", "epochs": 10, "members": 2, "probing": 0.2})
     env = random_vec_env()
     beside = LayerBeside(env.observation_space, env.action_space, options)
     rng = np.random.default_rng(0)
@@ -286,6 +310,9 @@ def test_a_spiking_forward_model_learns_beside_too():
         beside.learn(transitions_of(o, a, np.zeros((65, 8))), 1.0)
     assert beside.settle()["surprise"] > 0
     assert beside.is_settled()
+    layer = beside.layer()
+    assert (layer.model.kind, layer.model.net_arch, len(layer.model.members)) == ("spiking", (32,), 2)
+    assert layer.settings.probing == 0.2
 
 
 def test_a_body_that_cannot_be_predicted_gets_no_layer_and_a_warning():
@@ -388,6 +415,7 @@ def test_evolution_refuses_a_layer_that_could_not_learn():
         ({"hypotheses": []}, "hypotheses of `adaptive` are none"),
         ({"hypotheses": ["motors", "motors"]}, "Each hypothesis is named once, got motors, motors"),
         ({"lifetime": "no"}, "lifetime of `adaptive` is true or false"),
+        *(({name: 0}, f"{name} must be") for name in ("members", "batch_size", "window", "learning_rate")),
     ],
 )
 def test_options_that_are_none_are_refused(given, message):
@@ -396,7 +424,7 @@ def test_options_that_are_none_are_refused(given, message):
 
 
 def test_an_empty_mapping_of_options_is_a_layer_with_the_defaults():
-    assert toy_ppo(adaptive={}).policy.beside.options == LayerOptions()
+    assert toy_ppo(adaptive={}).policy.beside.options == LayerOptions() == LayerOptions.of({"hypotheses": None})
     with pytest.raises(UserError, match="true, false or a mapping"):
         toy_ppo(adaptive=None)
 
@@ -421,17 +449,25 @@ def rollout_of(n_steps=16, n=2, value=None):
 
 
 def small_layer(**options):
-    options = beside.LayerOptions.of(dict(net_arch=[4], epochs=1, batch_size=8, **options))
+    options = beside.LayerOptions.of(dict(net_arch=[4], epochs=1, batch_size=8) | options)
     return beside.LayerBeside(spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)), options)
 
 
-def test_beside_a_training_the_learning_rate_falls_with_it():
+def test_beside_a_training_the_learning_rate_falls_with_it(trained):
+    assert trained.policy.beside._optimizer.param_groups[0]["lr"] == 0  # as at the end of each training
     layer, rollout = small_layer(learning_rate=0.1), rollout_of(value=1.0)
     rates = []
     for remaining in (1.0, 0.25, -0.1):
         layer.learn(rollout, remaining)
         rates.append(layer._optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.025, 0.0])
+
+
+@pytest.mark.parametrize(("epochs", "batch_size", "updates"), [(3, 8, 6), (2, 5, 6), (1, 99, 1)])
+def test_each_transition_is_learned_from_as_often_as_asked(epochs, batch_size, updates):
+    layer = small_layer(epochs=epochs, batch_size=batch_size)
+    layer.learn(rollout_of(value=1.0), 1.0)  # 16 transitions, of one environment
+    assert {int(of["step"]) for of in layer._optimizer.state.values()} == {updates}
 
 
 def test_what_is_held_out_is_not_learned_from_and_the_window_forgets():

@@ -19,6 +19,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.adapt import summary
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.adaptive.agents import as_actions, box
+from sb3_plastic.adaptive.forecasting import forecast
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
@@ -258,6 +259,29 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert "right after five steps, in hindsight" in capsys.readouterr().out
 
 
+def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendulums):
+    model, venv = pendulums
+    model.save(tmp_path / "m.zip")
+    venv.save(str(tmp_path / "v.pkl"))
+    arguments = "--seed 4 --steps 800 --n-envs 4 --episode-steps 30 --forward-model spiking --net-arch 16 --members 1"
+    arguments += " --epochs 10 --hypotheses wires motors --always wires --lifetime --probing 0.2"
+    arguments += " --env Pendulum-v1 --wrapper gymnasium.wrappers.ClipAction"
+    arguments += " --env-kwargs g:9.8 scenario:nda-v1/train"  # of the training, which is not that of the fit
+    paths = ["--model", str(tmp_path / "m.zip"), "--vecnorm", str(tmp_path / "v.pkl"), "--out", str(tmp_path / "a")]
+    assert main(["adapt", *paths, *arguments.split()]) == 0
+    found, _ = load_model(tmp_path / "a")
+
+    env_kwargs = dict(g=9.8, max_episode_steps=30)
+    robots = VecNormalize.load(str(tmp_path / "v.pkl"), make_vec_env("Pendulum-v1", 4, env_kwargs=env_kwargs))
+    settings = dict(forward_model="spiking", net_arch=(16,), members=1, epochs=10, always="wires", probing=0.2)
+    expected = AdaptivePolicy.fit(model, robots, 800, seed=4, hypotheses=("wires", "motors"), **settings)
+    assert found.layer.settings == expected.layer.settings
+    assert found.report == expected.report | {"forecast": forecast(expected, robots, seed=5)}
+    assert found.lifetime
+    about = dict(env_id="Pendulum-v1", env_kwargs={"g": 9.8}, env_wrapper=["gymnasium.wrappers.ClipAction"])
+    assert found.agent.training == expected.agent.training | about
+
+
 def test_loading_draws_no_random_numbers(tmp_path, fitted):
     fitted.save(tmp_path)
     torch.manual_seed(3)
@@ -310,7 +334,8 @@ def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):
 
 def test_a_frozen_policy_is_frozen_under_other_settings_too(pendulums, fitted):
     raw = pendulums[1].venv
-    frozen = fitted.prepared(frozen=True).with_settings(fitted.layer.settings, raw, 3200)
+    frozen = fitted.prepared(frozen=True, keep_fast_weights=True).with_settings(fitted.layer.settings, raw, 3200)
+    assert (frozen.lifetime, frozen.report) == (True, fitted.report)
     first, state = frozen.predict(raw.reset())
     _, state = frozen.predict(raw.step(-first)[0], state)
     assert not frozen.split_state(state, raw.num_envs)[0].evidence.any()
@@ -448,5 +473,6 @@ def test_a_seed_of_numpy_seeds_a_calibration_too():
         def step(self, action):
             return self.np_random.normal(size=3), 0.0, False, False, {}
 
-    one, other = (policy().with_settings(policy().layer.settings, Still(), 100, seed=seed) for seed in (3, np.int64(3)))
-    assert one.layer.settings == other.layer.settings
+    found = [policy().with_settings(policy().layer.settings, Still(), 100, seed=s) for s in (3, np.int64(3), 4)]
+    one, same, other = (p.layer.settings for p in found)
+    assert one == same != other

@@ -277,22 +277,30 @@ def test_beliefs_about_plugs_are_kept_as_a_mean_and_a_variance_each():
 def test_what_cannot_be_predicted_is_found_early_and_left_out_of_the_training(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(fitting, "ENOUGH_TO_SIFT", 50)
-    trained = []
-    monkeypatch.setattr(
-        fitting,
-        "train",
-        lambda model, *args, **kwargs: trained.append(len(model.components)) or train(model, *args, **kwargs),
-    )
+    trained, ticks = [], []
+
+    def noted(model, *args, **kwargs):
+        trained.append((len(model.members), len(model.components)))
+        train(model, *args, **kwargs)
+
+    monkeypatch.setattr(fitting, "train", noted)
     rng = np.random.default_rng(0)
     o, a = rng.normal(size=(40, 50, 3)), rng.uniform(-1, 1, (40, 50, 2))
     after = o + a @ rng.normal(size=(2, 3))
     after[..., 1] = rng.normal(size=(40, 50))  # noise
     transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
-    model = ForwardModel(3, 2, net_arch=(16,))
-    shares = fit(model, transitions, transitions, epochs=20)
-    assert trained == [3, 2]
+    model = ForwardModel(3, 2, net_arch=(16,), members=2)
+    shares = fit(model, transitions, transitions, epochs=20, tick=ticks.append)
+    assert trained == [(1, 3), (2, 2)]
     assert model.components.tolist() == [0, 2]
     assert shares.max() < 0.1
+    assert sum(ticks) == 2000 * (4 + 16 * 2) == fitting.work_of(20, 2000, 2)
+
+
+def test_few_transitions_are_learned_from_in_small_batches_and_sifted_if_there_are_enough():
+    assert [fitting.batch_size_of(20, n) for n in (3_200, 50_000, 400_000)] == [32, 200, 512]
+    assert [fitting.sifting_of(20, n) for n in (3_200, 400_000)] == [0, 4]
+    assert fitting.sifting_of(4, 10**6) == 0
 
 
 @pytest.mark.parametrize(("body", "members"), [("mlp", 1), ("mlp", 2), ("spiking", 1)])

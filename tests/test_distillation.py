@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -14,11 +15,12 @@ from envs import BOX, Dropping, RandomEnv, WholeEnds, random_vec_env
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.cli import main
+from sb3_plastic.distill import judge
 from sb3_plastic.distillation import distill
 from sb3_plastic.distillation.demonstrations import Student
 from sb3_plastic.distillation.distilling import normalized, update, watch
@@ -242,6 +244,23 @@ def test_the_command_writes_a_run_that_others_read(
     assert main([*zoo, "--exp-id", "1"]) == 0
     assert "Loading running average" in capsys.readouterr().out, "of VecNormalize"
     assert main(["export", str(run), "--to", str(tmp_path / "exported")]) == 0
+
+
+@pytest.mark.usefixtures("few_updates")
+def test_the_command_distills_as_distill_does_with_the_same_arguments(
+    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = "--seed 3 --steps 4096 --noise 0.4 --n-envs 4 --episode-steps 50 --episodes 3 --env Pendulum-v1"
+    paths = ["--model", str(taught / "m.zip"), "--out", str(tmp_path / "run"), "--policy-kwargs", "dict(net_arch=[8])"]
+    assert main(["distill", *paths, *arguments.split()]) == 0
+    venv = DummyVecEnv([lambda: gym.make("Pendulum-v1", max_episode_steps=50)] * 4)
+    teacher = dict(model=PPO.load(taught / "m.zip"), normalization=taught / "m.pkl")
+    expected = distill(teacher, venv, 4096, seed=3, noise=0.4, policy_kwargs=dict(net_arch=[8]))
+    found, _ = load_model(tmp_path / "run")
+    for ours, theirs in zip(found.policy.parameters(), expected.policy.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    returns = judge(expected, Normalization.of(expected.get_vec_normalize_env()).around(venv), 3, 1003)
+    assert f"student: {np.mean(returns):.6g} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kwargs", ["3", "open('x')"])

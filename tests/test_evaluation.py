@@ -657,10 +657,16 @@ def test_a_model_is_not_given_what_belongs_to_another(tmp_path):
 def test_the_command_judges_the_scenarios_that_it_is_told(static_model, tmp_path, capsys):
     static_model.save(tmp_path / "m.zip")
     arguments = ["evaluate", "--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--steps", "20", "--episodes", "1"]
-    arguments += ["--no-progress", "--suite", "nda-v2", "--out", str(tmp_path / "r"), "--scenarios"]
+    words = "--seed 5 --label mine --train-seed 7 --stochastic --horizon 2 --faults weight_noise=0.3"
+    arguments += [*words.split(), "--no-progress", "--suite", "nda-v2", "--out", str(tmp_path / "r"), "--scenarios"]
     assert main([*arguments, "nominal", "id/reversed", "novel/wires_s*d/onset"]) == 0
     names = {"nominal", "id/reversed", "novel/wires_swapped/onset", "novel/wires_signed/onset"}
-    assert set(read_records(tmp_path / "r").scenario) == {f"nda-v2/{name}" for name in names}
+    faults = {f"faults/weight_noise=0.3{late}" for late in ("", "/onset")}
+    assert set(read_records(tmp_path / "r").scenario) == faults | {f"nda-v2/{name}" for name in names}
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    asked = dict(label="mine", train_seed=7, base_seed=5, episodes=1, deterministic=False, steps=20, horizon=2)
+    assert summary["settings"] == summary["settings"] | asked
+    assert words in summary["command"]
     assert main([*arguments, "nominal"]) == 2
     assert "results of other settings" in capsys.readouterr().err
     assert main([*arguments, "nominal", "novel/wings"]) == 2

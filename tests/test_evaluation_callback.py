@@ -55,9 +55,10 @@ def test_training_is_the_same_with_and_without(tmp_path):
         return model.policy.parameters_to_vector(), venv.obs_rms.mean
 
     plain = parameters(None)
-    watched = parameters(AdaptationEvalCallback(16, steps=20, protocols=("static",)))
+    watched = parameters(AdaptationEvalCallback(16, steps=20, protocols=("static",), out=tmp_path / "results"))
     assert np.array_equal(plain[0], watched[0])
     assert np.array_equal(plain[1], watched[1])
+    assert {path.parent.name for path in tmp_path.glob("results/*/records.csv")} == {"32_steps", "64_steps"}
 
 
 def test_of_an_adaptive_layer_surprise_who_acts_and_estimates_come_to_tensorboard(tmp_path):

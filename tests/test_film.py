@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from PIL import Image
 from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_plastic import cli
 from sb3_plastic.adaptive import AdaptivePolicy
@@ -145,25 +146,54 @@ def test_videos_are_written_as_mp4_too(adaptive) -> None:
 
 
 def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys, monkeypatch) -> None:
-    PPO("MlpPolicy", "InvertedPendulum-v5").save("p.zip")
-    argv = ["record", "--model", "p.zip", "--env", "InvertedPendulum-v5", "--output", "p.gif", "--steps", "3"]
+    Path("run/InvertedPendulum-v5").mkdir(parents=True)
+    PPO("MlpPolicy", "InvertedPendulum-v5").save("run/InvertedPendulum-v5.zip")
+    Path("run/InvertedPendulum-v5/args.yml").write_text("{env: InvertedPendulum-v5, env_kwargs: {frame_skip: 5}}")
+    argv = ["record", "--model", "run", "--output", "p.gif", "--steps", "3"]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert cli.main(argv) == 0
     assert "film: 100%" in capsys.readouterr().err
     assert _frames("p.gif")[0].size == (480, 480 + STRIP)
+    assert [frame.info["duration"] for frame in _frames("p.gif")] == [100] * 3, "a step is of five times .02 s"
     assert cli.main([*argv, "--perturb", "nda-v2/novel/late_1/onset"]) == 2
     assert "Only perturbable robots" in capsys.readouterr().err
 
 
+class Own(ActorCriticPolicy):
+    """A class that tells no algorithm."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "record --output p.png --steps 1",
+        "perturbations render mine.yaml --output p.png --steps 1",
+        "enjoy --no-render --episodes 1",
+        "evaluate --out r --scenarios nominal --protocols static --episodes 1 --steps 5",
+    ],
+)
+def test_a_model_whose_file_tells_no_algorithm_is_used_if_that_is_named_and_trusted(command, capsys) -> None:
+    PPO(Own, gym.make(CHEETAH), n_steps=8, batch_size=8).save("p.zip")
+    Path("mine.yaml").write_text("- {kind: mass, value: 2}\n")
+    argv = [*command.split(), "--model", "p.zip", "--env", CHEETAH]
+    assert cli.main([*argv, "--algo", "ppo"]) == 2
+    assert "--trust" in capsys.readouterr().err
+    argv.append("--trust")
+    assert cli.main(argv) == 2
+    assert "Name it: --algo" in capsys.readouterr().err
+    assert cli.main([*argv, "--algo", "ppo"]) == 0
+
+
 def test_a_film_may_begin_at_the_onset_and_show_every_other_step_at_the_same_speed(capsys) -> None:
     PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8).save("p.zip")
-    Path("mine.yaml").write_text("- {kind: mass, value: 2, schedule: {form: onset, at: 6}}\n")
+    Path("mine.yaml").write_text("- {kind: mass, value: 2, schedule: {form: onset, at: {uniform: [6, 99]}}}\n")
     argv = ["record", "--model", "p.zip", "--env", "HalfCheetah-v5", "--perturb", "mine.yaml", "--output", "p.gif"]
-    size = ["--width", "64", "--height", "64"]
+    size = ["--width", "64", "--height", "64", "--seed", "3"]
     assert cli.main([*argv, *size, "--before", "0", "--steps", "4", "--every", "2"]) == 0
-    assert "steps 6 to 10, p\n" in capsys.readouterr().out
-    assert [frame.info["duration"] for frame in _frames("p.gif")] == [100, 100]  # of the cheetah's 20 steps in a second
     late = perturbations_of("mine.yaml", "HalfCheetah")[0]
+    onset = find_onset(TrainedIn(CHEETAH), [late], seed=3)
+    assert f"steps {onset} to {onset + 4}, p\n" in capsys.readouterr().out
+    assert [frame.info["duration"] for frame in _frames("p.gif")] == [100, 100]  # of the cheetah's 20 steps in a second
     late = replace(late, schedule=replace(late.schedule, at=2000))
     assert find_onset(TrainedIn(CHEETAH), [late], seed=0) == 0, "one that never comes: the film begins with the episode"
 
@@ -343,7 +373,7 @@ def test_the_onset_is_that_of_the_environment() -> None:
     assert since == [-1] * onset + [0]
 
 
-def test_a_model_is_found_where_rl_zoo_puts_it() -> None:
+def test_a_model_is_found_where_rl_zoo_puts_it(capsys) -> None:
     assert find_model(AGENTS, "plastic_ppo", "Ant-v5").name == "Ant-v5.zip"
     with pytest.raises(UserError, match=r"(?s)no model of ppo for Ant-v5.*HalfCheetah-v5\.zip"):
         find_model(AGENTS, "ppo", "Ant-v5")
@@ -351,6 +381,9 @@ def test_a_model_is_found_where_rl_zoo_puts_it() -> None:
         Path("ppo", run).mkdir(parents=True)
         Path("ppo", run, "Ant-v5.zip").touch()
     assert find_model(Path(), "ppo", "Ant-v5").parent.name == "Ant-v5_10"
+    assert find_model(Path(), "ppo", "Ant-v5", 2).parent.name == "Ant-v5_2"
+    assert cli.main(["record", "--perturb", "x.yaml", "--env", "Ant-v5", "-f", str(AGENTS), "--exp-id", "3"]) == 2
+    assert "There is no model of plastic_ppo for Ant-v5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -315,11 +315,14 @@ def test_what_a_command_converts_sees_normalised_observations_as_the_policy_does
 def test_a_network_is_frozen_after_the_steps_that_are_asked_for(exported, tmp_path):
     import nir
 
-    files = {steps: tmp_path / f"{steps}.nir" for steps in (0, 30)}
-    for steps, file in files.items():
-        convert_model(exported, "nir", file, env="Pendulum-v1", after=steps, check=0)
-    before, after = (nir.read(file).nodes["weights0"].weight for file in files.values())
+    weights = []
+    for words in ("", "--after 30", "--after 30 --seed 1"):
+        command = ["convert", str(exported), "--format", "nir", "--to", str(tmp_path / "x.nir"), "--env", "Pendulum-v1"]
+        assert main([*command, "--check", "0", *words.split()]) == 0
+        weights.append(nir.read(tmp_path / "x.nir").nodes["weights0"].weight)
+    before, after, otherwise = weights
     assert np.abs(after - before).max() > 0.01
+    assert np.abs(after - otherwise).max() > 0.01
 
 
 def test_a_comparison_has_the_steps_and_the_seed_that_are_asked_for(exported, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO, export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
@@ -147,7 +148,9 @@ def test_where_nothing_can_be_drawn_the_error_names_the_way_out(tmp_path, capsys
     assert main(argv) == 2
     assert "Without one: --no-video" in capsys.readouterr().err
     assert not (tmp_path / "hub" / "README.md").exists()
-    assert main([*argv, "--no-video"]) == 0
+    VecNormalize(make_vec_env(env)).save(str(tmp_path / "v.pkl"))
+    assert main([*argv, "--no-video", "--vecnorm", str(tmp_path / "v.pkl")]) == 0
+    assert load_policy(tmp_path / "hub").normalization.mean
     assert main(argv) == 2
     assert not (tmp_path / "hub" / "README.md").exists(), "the card of the former package"
 

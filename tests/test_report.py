@@ -611,9 +611,10 @@ class TestErrors:
         records[records["split"] != "nominal"].to_csv(pair[0] / "records.csv", index=False)
         self.refuse(pair, capsys, "No nominal episodes of 'adapting', seed 0")
 
-    def test_a_label_that_is_not_there(self, pair):
-        with pytest.raises(ReportError, match=r"--baseline 'statik'.*There are adapting, static"):
-            write_report(pair, pair[0] / "out", baseline="statik")
+    @pytest.mark.parametrize("option", ["--baseline", "--oracle"])
+    def test_a_label_that_is_not_there(self, option, pair, capsys):
+        assert cli.main(["report", *map(str, pair), "--out", str(pair[0] / "out"), option, "statik"]) == 2
+        assert re.search(rf"{option} 'statik'.*There are adapting, static", capsys.readouterr().err)
 
     def test_one_label_in_two_environments(self, pair, capsys):
         records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)

@@ -1,5 +1,6 @@
 """The studies that train agents with `sb3-plastic train`, at their smallest size."""
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from stable_baselines3 import PPO
 
 from sb3_plastic.cli import main as cli
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime, meta
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
@@ -24,7 +26,7 @@ from sb3_plastic.studies.learning import ENVS
 from sb3_plastic.studies.learning_report import report, summary
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
-from sb3_plastic.studies.severity import crossing
+from sb3_plastic.studies.severity import crossing, forward_rewards
 
 RUN = Path(__file__).parents[1] / "docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1"
 
@@ -413,3 +415,12 @@ def test_a_level_is_crossed_between_two_factors():
     assert crossing([1.2, 2.0], [0.8, 0.4], 0.5) == pytest.approx(1.2 * (2.0 / 1.2) ** 0.75)
     assert crossing([0.5], [0.2], 0.6) == pytest.approx(0.5**0.5)
     assert np.isnan(crossing([1.2, 2.0], [0.8, 0.6], 0.5))
+
+
+def test_a_plastic_agent_has_its_state_from_step_to_step_where_severities_are_measured():
+    asked = dict(episodes=2, seed=3, steps=60)
+    args = argparse.Namespace(robot="HalfCheetah", **asked)
+    (found,) = forward_rewards(RUN / "HalfCheetah-v5.zip", [{"perturbations": []}], args)
+    settings = dict(scenarios="nominal", protocols="static", controls="intact", **asked)
+    expected = evaluate_adaptation(RUN, **settings).records.forward_reward
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -58,15 +58,24 @@ def test_tune_searches_around_the_configuration(tmp_path, monkeypatch):
 
 def test_what_a_search_was_given_is_given_to_the_training_but_not_over_what_was_drawn(tmp_path, monkeypatch):
     given = ["--env-kwargs", "sutton_barto_reward:True", "-params", "learning_rate:0.5", "n_epochs:1"]
-    given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)"]
+    given += ["policy_kwargs:dict(net_arch=[9], alpha_init=0.3)", "--eval-env-kwargs", "sutton_barto_reward:False"]
+    given += ["--gym-packages", "json", "csv", "-conf", "mine.yml"]
     arguments = ["--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1", "--n-trials", "1"]
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yml").write_text("CartPole-v1: {policy: PlasticPolicy, n_timesteps: 64}")
     monkeypatch.setenv("SB3_PLASTIC_IMPORT", "")  # is put back
     output = answer(["tune", "--import", "json", *arguments, "--pruner", "none", "--seed", "1", *given])
     command = shlex.split(output.strip().splitlines()[-1])
     assert command[:4] == ["sb3-plastic", "train", "--import", "json"]
     assert command[-2:] == ["--trial-id", "0"]
-    assert command[command.index("--env-kwargs") + 1] == "sutton_barto_reward:True"
+    for flag, values in {
+        "--env-kwargs": ["sutton_barto_reward:True"],
+        "--eval-env-kwargs": ["sutton_barto_reward:False"],
+        "--gym-packages": ["json", "csv"],
+        "-conf": ["mine.yml"],
+        "-f": ["logs"],
+    }.items():
+        assert command[command.index(flag) + 1 :][: len(values)] == values
     assert command[command.index("-params") + 1 : -2] == ["policy_kwargs:{'net_arch': [9]}"]
 
 

@@ -59,7 +59,8 @@ class AdaptationEvalCallback(BaseCallback):
     :param tier: ``smoke``: 4 scenarios of 2 episodes, some seconds
     :param controls: None: the model as it is, and frozen at the onset where it has plasticity
     :param watched: scenario with an onset, in an episode of which an adaptive layer is watched
-    :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`
+    :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`; each evaluation has a
+        folder of its own in ``out``, named after the steps of the training
     :raises UserError: at the start of training, on what the evaluation refuses
     """
 
@@ -138,7 +139,10 @@ class AdaptationEvalCallback(BaseCallback):
         return ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
 
     def _given(self, statistics: Path | None) -> dict[str, Any]:
-        return self.settings if statistics is None else {**self.settings, "vec_normalize": statistics}
+        given = self.settings if statistics is None else {**self.settings, "vec_normalize": statistics}
+        if given.get("out") is not None:  # the model of each is another, and results are not mixed
+            given = {**given, "out": Path(given["out"]) / f"{self.num_timesteps}_steps"}
+        return given
 
     def _layer_signals(self, statistics: Path | None) -> dict[str, float]:
         if layer_around(self.model.policy) is None:

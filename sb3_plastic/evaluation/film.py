@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -164,10 +163,10 @@ def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: 
     return 0
 
 
-def fps_of(env_id: str) -> float:
-    """Steps of an environment in a second of its own time. :param env_id: its id"""
-    with closing(gym.make(env_id)) as env:
-        return float(env.metadata.get("render_fps", 30))
+def fps_of(trained: TrainedIn) -> float:
+    """Steps of an environment in a second of its own time. :param trained: the environment"""
+    with closing(make_env(replace(trained, vec_normalize=None), 1, 1)) as venv:
+        return float(venv.get_attr("metadata")[0].get("render_fps", 30))
 
 
 def shoot_all(

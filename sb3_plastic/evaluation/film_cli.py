@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not args.model:
         if args.env is None:
             parser.error("name the model: --model FILE, or --env ID -f FOLDER for one that RL Zoo trained")
-        args.model = [find_model(args.folder, args.algo, args.env, args.exp_id)]
-        args.env = None  # as RL Zoo wrote beside the model
+        args.model = [find_model(args.folder, args.algo or "plastic_ppo", args.env, args.exp_id)]
+        args.env = args.algo = None  # as RL Zoo wrote beside the model, and as its file tells
     return _film(args, args.perturb)
 
 
@@ -52,9 +52,12 @@ def record_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--perturb", metavar="SCENARIO", help="a scenario, or a YAML file of perturbations; without, nothing happens"
     )
-    parser.add_argument("--algo", default="plastic_ppo", help="of the model in FOLDER (default: %(default)s)")
     parser.add_argument(
-        "-f", "--folder", type=Path, default=Path("logs"), help="where trained agents are (default: logs)"
+        "-f",
+        "--folder",
+        type=Path,
+        default=Path("logs"),
+        help="where trained agents are, those of --algo plastic_ppo unless it is given (default: logs)",
     )
     parser.add_argument("--exp-id", type=int, default=0, help="number of the run; 0: the latest (default)")
     return parser
@@ -87,6 +90,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one model, intact and frozen; or several side by side: zips, exports, or folders of `sb3-plastic adapt`",
     )
     add("--env", help="environment, if nothing beside the model tells")
+    add("--algo", help="algorithm; by default recognised from the model's file")
     add("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     add("--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
     add("--steps", type=int, default=200, help="steps to film (default: %(default)s)")
@@ -126,7 +130,7 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
         check_number(f"--{name}", getattr(args, name), at_least=least, integer=True)
     arms: dict[str, tuple[Player, TrainedIn]] = {}
     for path in args.model:
-        model, algorithm = load_model(path, trust=args.trust)
+        model, algorithm = load_model(path, args.algo, args.trust)
         trained = find_training(model_file(path), ModelSettings(env=args.env, trust=args.trust))
         called = path.absolute().name.removesuffix(".zip")  # the folder `.` has a name, too; `hebb-0.5` no suffix
         if len(args.model) > 1:
@@ -138,10 +142,10 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
         arms[name] = Player(model), trained
         if plastic and scenario is not None:
             arms["frozen"] = Player(model, "frozen_at_onset"), trained
-    env_id = next(iter(arms.values()))[1].env_id
-    robot = robot_of(env_id)
+    _, trained = next(iter(arms.values()))
+    robot = robot_of(trained.env_id)
     if scenario is not None and not robot:
-        raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {env_id}.")
+        raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
     with undisturbed_torch():
         shots, first = shoot_all(
             arms,
@@ -156,7 +160,7 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
         )
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
     frames = compose(shots, first, title, args.every, "m/s" if robot else "reward")
-    save(frames, fps_of(f"{robot}-v5" if robot else env_id) / args.every, args.output)
+    save(frames, fps_of(trained) / args.every, args.output)
     last = max(map(len, shots.values()))
     print(f"Saved {args.output}: steps {first} to {last}, {', '.join(arms)}")
     return 0

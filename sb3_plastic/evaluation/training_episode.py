@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Array, Player, State
-from sb3_plastic.evaluation.environment import find_training
+from sb3_plastic.evaluation.environment import TrainedIn, find_training
 from sb3_plastic.evaluation.film import Shot, interval, shoot
 from sb3_plastic.evaluation.running_training import spec_of, statistics_of
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
@@ -22,13 +22,13 @@ class Episode(NamedTuple):
     """
     An episode of a model in training, or the first steps of one.
 
-    :param env_id: where
+    :param trained: where
     :param shots: what happened in each step
     :param observations: what the policy saw before each step, [1, ...] each
     :param states: the policy's own after each step, as ``predict`` returns them
     """
 
-    env_id: str
+    trained: TrainedIn
     shots: list[Shot]
     observations: list[Any]
     states: list[State]
@@ -80,4 +80,4 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
                 f"{spec.id} cannot be {'filmed' if video else 'played'} here ({type(error).__name__}: {error}). If the "
                 "training wraps its environments, name the wrappers, too."
             ) from error
-    return Episode(trained.env_id, shots, player.observations[: len(shots)], player.states[: len(shots)])
+    return Episode(trained, shots, player.observations[: len(shots)], player.states[: len(shots)])

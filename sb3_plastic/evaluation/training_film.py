@@ -19,8 +19,8 @@ def film_of(episode: Episode, n_steps: int) -> bytes | None:
     """
     if not episode.shots:
         return None
-    every, robot = interval(n_steps), robot_of(episode.env_id)
+    every, robot = interval(n_steps), robot_of(episode.trained.env_id)
     frames = compose({"": episode.shots[:n_steps]}, 0, every=every, unit="m/s" if robot else "reward")
     with tempfile.TemporaryDirectory() as folder:
-        save_gif(frames, fps_of(episode.env_id) / every, Path(folder) / "film.gif")
+        save_gif(frames, fps_of(episode.trained) / every, Path(folder) / "film.gif")
         return (Path(folder) / "film.gif").read_bytes()

@@ -88,9 +88,10 @@ def forward_rewards(path: Path, conditions: Sequence[dict[str, Any]], args: argp
     venv.set_options([condition for condition in conditions for _ in range(args.episodes)])
     seed_each(venv, (args.seed + i for _ in conditions for i in range(args.episodes)))
     obs: Any = env.reset()
+    state, dones = None, np.ones(n, dtype=bool)
     forward, running = np.zeros(n), np.ones(n, dtype=bool)
     while running.any():
-        actions, _ = model.predict(obs, deterministic=True)
+        actions, state = model.predict(obs, state, dones, deterministic=True)
         obs, _, dones, infos = env.step(actions)
         for i in np.flatnonzero(running):
             forward[i] += np.nan if infos[i]["sim_unstable"] else infos[i]["reward_forward"]
