@@ -78,8 +78,9 @@ class Robot:
         :param base: as in `restore`
         """
         source = self.nominal if base is None else base
-        for key in self.live.keys() & set(fields):
-            np.copyto(self.live[key], source[key])
+        for key in fields:
+            if key in self.live:
+                np.copyto(self.live[key], source[key])
         if "opt.wind" in fields:
             self.model.opt.density = self._density
 
