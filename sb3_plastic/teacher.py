@@ -53,7 +53,8 @@ class Teacher:
     :param weight: of the KL term at the start, above 0
     :param until: fraction of the training, above 0, after which the weight is 0
     :param normalization: the VecNormalize of the teacher's own training, its file or an exported folder, which are read
-        as data. A saved model is unpickled: use only one that you trust
+        as data; None: that of the model's own environments, if it has one. A saved model is unpickled: use only one
+        that you trust
     """
 
     model: Any
@@ -111,6 +112,8 @@ class Teacher:
             normalization = Normalization.load(Path(normalization))
         elif isinstance(normalization, VecNormalize):
             normalization = Normalization.of(normalization)
+        elif normalization is None:
+            normalization = Normalization.of_training(model, "their file, or these, as normalization.")
         return Lessons(model, normalization, action_space)
 
 

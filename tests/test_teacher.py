@@ -103,6 +103,18 @@ def test_a_teachers_observations_are_normalised_by_the_statistics_in_its_file(tm
         np.testing.assert_array_equal(lessons.actions(env.get_original_obs(), np.zeros(3, bool)), observations)
 
 
+def test_a_teacher_brings_the_normalisation_of_its_own_environments(tmp_path):
+    env = VecNormalize(random_vec_env())
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=24, device="cpu").learn(24)
+    env.obs_rms.mean = env.obs_rms.mean + 3  # whoever does without acts otherwise
+    raw = env.get_original_obs()
+    expected = model.predict(env.normalize_obs(raw), deterministic=True)[0]
+    np.testing.assert_array_equal(Teacher(model).lessons(FOUR).actions(raw, np.zeros(3, bool)), expected)
+    model.save(tmp_path / "teacher.zip")
+    with pytest.raises(UserError, match=r"acts at random without its statistics: .* normalization"):
+        Teacher(tmp_path / "teacher.zip").lessons(FOUR)
+
+
 def test_a_teachers_statistics_that_ask_to_run_code_are_refused(tmp_path):
     (tmp_path / "statistics.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(RefusedError, match=r"os\.system"):

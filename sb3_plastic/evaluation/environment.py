@@ -35,7 +35,7 @@ class TrainedIn:
     :param wrappers: of each environment, ``module.name`` or ``{module.name: arguments}``, the first innermost: RL Zoo's
         ``env_wrapper``
     :param vec_wrappers: of the vector environment, likewise: ``vec_env_wrapper``
-    :param vec_normalize: file with the statistics of VecNormalize, or None
+    :param vec_normalize: file with the statistics of VecNormalize, or these, or None
     :param trust: unpickle that file, whatever it runs; else only data is read from it
     """
 
@@ -43,7 +43,7 @@ class TrainedIn:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: Sequence[WrapperSpec] = ()
     vec_wrappers: Sequence[WrapperSpec] = ()
-    vec_normalize: Path | None = None
+    vec_normalize: Path | Normalization | None = None
     trust: bool = False
 
     @property
@@ -51,6 +51,12 @@ class TrainedIn:
         """Steps of an episode: as it was made or is registered; 1000 where nothing limits them."""
         steps = self.env_kwargs.get("max_episode_steps") or registered(self.env_id).max_episode_steps or -1
         return int(steps) if steps > 0 else 1000  # gymnasium takes -1 for no limit
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """The statistics of VecNormalize, read from their file."""
+        known = self.vec_normalize
+        return Normalization.load(known, self.trust) if isinstance(known, Path) else known
 
     def unperturbed(self) -> TrainedIn:
         """Without the perturbations of the training, but for an oracle, which sees their context."""
@@ -70,8 +76,9 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
     :raises UserError: if no environment is known, or a file is missing
     """
     about = about or ModelSettings()
-    vec_normalize = None if about.vec_normalize is None else Path(about.vec_normalize)
-    if vec_normalize is not None and not vec_normalize.is_file():
+    given = about.vec_normalize
+    vec_normalize = Path(given) if isinstance(given, str) else given
+    if isinstance(vec_normalize, Path) and not vec_normalize.is_file():
         raise UserError(f"There are no statistics of VecNormalize in {vec_normalize}.")
     zoo = zoo_files(path)
     known = about.env or zoo.env_id(about.trust)
@@ -142,9 +149,8 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
     else:
         venv = DummyVecEnv([wrapped] * n_envs)
     venv = wrapped_by(venv, trained.vec_wrappers)
-    if trained.vec_normalize is not None:
-        venv = Normalization.load(trained.vec_normalize, trained.trust).around(venv)
-    return venv
+    normalization = trained.normalization
+    return venv if normalization is None else normalization.around(venv)
 
 
 def perturb(venv: VecEnv, entries: Sequence[Sequence[Perturbation]]) -> None:

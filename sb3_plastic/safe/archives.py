@@ -40,6 +40,7 @@ NOT_NEEDED: dict[str, Any] = {
     "buffer_size": 1,
     "replay_buffer_class": None,
     "replay_buffer_kwargs": {},
+    "optimize_memory_usage": False,
     "rollout_buffer_class": None,
     "rollout_buffer_kwargs": {},
     "tensorboard_log": None,
