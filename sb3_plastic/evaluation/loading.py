@@ -18,7 +18,7 @@ from sb3_plastic.algorithms import ALGORITHMS, algorithm_class
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import ExportedPolicy, Normalization, is_export, load_policy
 from sb3_plastic.export.folder import CONFIG
-from sb3_plastic.safe import DamagedError, RefusedError, raw_data, safe_objects
+from sb3_plastic.safe import NO_REPLAY, DamagedError, RefusedError, raw_data, safe_objects
 from sb3_plastic.safe.archives import NOT_NEEDED
 
 
@@ -118,11 +118,8 @@ def taken_apart(model: Any) -> tuple[Any, Normalization | None]:
     return model, Normalization.of_training(model, "their file, or these, as vec_normalize.")
 
 
-REPLAY = ("buffer_size", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage")
-
-TRAINING = (*REPLAY, "learning_rate", "lr_schedule", "clip_range", "verbose")
-"""What is left out of a trusted model, too: nothing is trained, so there need be no replay buffer, of which that of HER
-asks for environments, and no schedules."""
+TRAINING = (*NO_REPLAY, "learning_rate", "lr_schedule", "clip_range", "verbose")
+"""What is left out of a trusted model, too: nothing is trained, so there need be no replay buffer and no schedules."""
 
 
 def checksum_of_model(model: Any, path: Path | None) -> str | None:

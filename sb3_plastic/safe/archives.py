@@ -58,6 +58,12 @@ NOT_NEEDED: dict[str, Any] = {
 looked at (of the last observations :func:`was_normalised` reads the types, as data): schedules are functions, which
 nobody can tell from an attack."""
 
+NO_REPLAY: dict[str, Any] = {
+    name: NOT_NEEDED[name]
+    for name in ("buffer_size", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage")
+}
+"""What is left out of a model that is unpickled as well, if it only acts: the buffer of HER asks for environments."""
+
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What a damaged archive raises, by its compression; bzip2 raises an OSError."""
 
