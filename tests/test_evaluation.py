@@ -772,6 +772,7 @@ def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_pat
         ),
         (["--wrapper", "sb3_plastic.wrappers.NoSuch"], "There is no wrapper 'sb3_plastic.wrappers.NoSuch'"),
         (["--wrapper", "nosuch.X"], "There is no wrapper 'nosuch.X'"),
+        (["--wrapper", "gymnasium.wrappers.RescaleAction"], "with the arguments {}: missing a required argument"),
         (["--env", "Pendulum-v1"], "Pendulum-v1 is none of the robots that nda-v1 changes (Ant, "),
     ],
 )
@@ -916,6 +917,17 @@ def test_the_folder_that_one_is_in_is_a_run_as_well(tmp_path, monkeypatch):
         model_file(".")
     Path("Ant-v5.zip").touch()
     assert model_file(".") == Path("Ant-v5.zip")
+
+
+def test_wrappers_on_the_command_line_take_arguments_as_in_rl_zoos_yaml(capsys):
+    parser = argparse.ArgumentParser()
+    add_model(parser, "")
+    args = parser.parse_args(["--model", "m", "--wrapper", "a.B: {x: 1e-1}", "c.D"])
+    assert model_settings(args).wrappers == [{"a.B": {"x": 0.1}}, "c.D"]
+    for wrong in ("{a", "a.B: 1, c.D: 2", "{a.B: {}, c.D: {}}"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--model", "m", "--wrapper", wrong])
+        assert repr(wrong) in capsys.readouterr().err
 
 
 def test_numbers_in_yaml_are_those_of_json_too(tmp_path):

@@ -43,13 +43,14 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
     if not callable(getattr(model, "predict", None)):
         raise UserError(f"The model is a {type(model).__name__}, without `predict`: load it first, as PPO.load(...).")
     if normalize is not None:
-        fresh = normalize.norm_obs and getattr(normalize.obs_rms, "count", 1) < 1
-        if fresh and getattr(model, "num_timesteps", 0):
+        normalization = Normalization.of(normalize)
+        parts = normalization.mean.items()
+        fresh = any(not mean.any() and (normalization.variance[key] == 1).all() for key, mean in parts)
+        if fresh and getattr(model, "num_timesteps", 0) > 0:
             raise UserError(
                 "The VecNormalize of the environments has seen no observation yet, and the model was trained with "
                 "another, or none: give environments in that one, VecNormalize.load('statistics.pkl', env), or in none."
             )
-        normalization = Normalization.of(normalize)
     else:
         remedy = "environments in it, VecNormalize.load('statistics.pkl', env)."
         normalization = Normalization.of_training(model, remedy) or Normalization()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,8 +203,12 @@ def _is_for_vec_env(wrapper: WrapperSpec) -> bool:
 
 
 def _wrapper(wrapper: WrapperSpec) -> Callable[[Any], Any]:
-    kwargs = {} if isinstance(wrapper, str) else next(iter(wrapper.values()))
-    return partial(_named(wrapper), **(kwargs or {}))
+    cls, kwargs = _named(wrapper), {} if isinstance(wrapper, str) else dict(next(iter(wrapper.values())) or {})
+    try:
+        inspect.signature(cls).bind(None, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{_name(wrapper)} cannot wrap an environment with the arguments {kwargs}: {error}.") from error
+    return partial(cls, **kwargs)
 
 
 def split_wrappers(wrappers: Sequence[WrapperSpec]) -> tuple[list[WrapperSpec], list[WrapperSpec]]:
