@@ -14,8 +14,9 @@ def copied(policy: P) -> P:
     """
     A copy with parameters of its own, also just after a training. It shares the distribution of its last actions.
 
-    :param policy: of an on-policy algorithm; of others, too, if they do not explore with gSDE
+    :param policy: of any algorithm
     """
-    # The distribution of its last actions may carry a graph, and a graph cannot be copied.
-    distribution = getattr(policy, "action_dist", None)
-    return deepcopy(policy, {id(distribution): distribution})
+    # The distribution of its last actions, of off-policy algorithms in the actor, may carry a graph, which cannot be
+    # copied.
+    distributions = [getattr(module, "action_dist", None) for module in policy.modules()]
+    return deepcopy(policy, {id(distribution): distribution for distribution in distributions})

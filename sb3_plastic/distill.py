@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     trained = find_training(path, model_settings(args))
     episode_steps = trained.time_limit if args.episode_steps is None else args.episode_steps
     check_number("--episode-steps", episode_steps, at_least=1, integer=True)
-    normalization = None if trained.vec_normalize is None else Normalization.load(trained.vec_normalize, args.trust)
+    normalization = trained.normalization
     try:
         kwargs = read_literal(args.policy_kwargs, "--policy-kwargs")
     except RefusedError:

@@ -34,8 +34,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeI
 from torch import Tensor
 
 from sb3_plastic.errors import NotFiniteError, UserError, check_names, check_number
-from sb3_plastic.export import Normalization
+from sb3_plastic.export import Normalization, is_export, load_policy
 from sb3_plastic.observations import map_obs
+from sb3_plastic.safe import NO_REPLAY
 
 LIBRARIES = ("stable_baselines3", "sb3_contrib", "sb3_plastic")
 """Where the class of a saved teacher is looked up, by its name."""
@@ -46,14 +47,16 @@ class Teacher:
     """
     The teacher, and how long it teaches.
 
-    :param model: a model with SB3's ``predict``; the path of a saved one; or a function of the observations [B, ...]
-        that returns actions [B, ...]. Observations are as the environment returned them, before any VecNormalize of the
-        student's, with all keys of a Dict; of images the channels come first where SB3 turns them
+    :param model: a model with SB3's ``predict``; the path of a saved one, or of an exported folder; or a function of
+        the observations [B, ...] that returns actions [B, ...]. Observations are as the environment returned them,
+        before any VecNormalize of the student's, with all keys of a Dict; of images the channels come first where SB3
+        turns them
     :param algo: class of a saved model: ``PPO``, ``SAC``, ``PlasticPPO``, ...
     :param weight: of the KL term at the start, above 0
     :param until: fraction of the training, above 0, after which the weight is 0
     :param normalization: the VecNormalize of the teacher's own training, its file or an exported folder, which are read
-        as data. A saved model is unpickled: use only one that you trust
+        as data; None: that of the model's own environments, if it has one. A saved model is unpickled: use only one
+        that you trust
     """
 
     model: Any
@@ -94,7 +97,9 @@ class Teacher:
         :param action_space: of the student
         """
         model, normalization = self.model, self.normalization
-        if isinstance(model, str | Path):
+        if isinstance(model, str | Path) and is_export(Path(model)):
+            model = load_policy(model)
+        elif isinstance(model, str | Path):
             found = [getattr(_library(name), self.algo, None) for name in LIBRARIES]
             classes = [c for c in found if isinstance(c, type) and issubclass(c, BaseAlgorithm)]
             if not classes:
@@ -102,7 +107,7 @@ class Teacher:
                     f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}: name its class, such as PPO."
                 )
             try:
-                model = classes[0].load(model, device="cpu")
+                model = classes[0].load(model, device="cpu", custom_objects={**NO_REPLAY})
             except UserError:  # of a file that is damaged, for instance
                 raise
             except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -111,6 +116,8 @@ class Teacher:
             normalization = Normalization.load(Path(normalization))
         elif isinstance(normalization, VecNormalize):
             normalization = Normalization.of(normalization)
+        elif normalization is None:
+            normalization = Normalization.of_training(model, "their file, or these, as normalization.")
         return Lessons(model, normalization, action_space)
 
 

@@ -49,9 +49,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    statistics = find_training(args.teacher).vec_normalize
-    assert statistics is not None
-    teacher, normalization = load_model(args.teacher)[0], Normalization.load(statistics)
+    teacher, normalization = load_model(args.teacher)[0], find_training(args.teacher).normalization
+    assert normalization is not None
     with closing(make_vec_env(ENV, n_envs=N_ENVS, seed=args.seed)) as venv:
         env = VecNormalize(venv, norm_reward=False)
         student = distilled(Teacher(teacher, normalization=normalization), env, args.steps, args.seed)

@@ -183,6 +183,8 @@ def test_what_cannot_be_fitted_or_saved_is_refused_in_words(tmp_path, pendulums,
     model.save(tmp_path / "model.zip")
     with pytest.raises(UserError, match="acts at random without its statistics"):
         AdaptivePolicy.fit(PPO.load(tmp_path / "model.zip"), make_vec_env("Pendulum-v1", 1), **SMALL)
+    with pytest.raises(UserError, match=r"seen no observation yet.*VecNormalize\.load"):
+        AdaptivePolicy.fit(model, VecNormalize(make_vec_env("Pendulum-v1", 1)), **SMALL)
     with pytest.raises(UserError, match=r"The model is a str, .*load it first"):
         AdaptivePolicy.fit("m.zip", venv, **SMALL)
     with pytest.raises(UserError, match="The environment is 'Pendulum-v1': make it first"):

@@ -40,7 +40,7 @@ ALLOWED = {
     "finite": "errors observations",
     "stamp": "errors versions",
     "asymmetric": "errors",
-    "teacher": "errors export observations",
+    "teacher": "errors export observations safe",
     "clipping": "errors",
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",

@@ -18,14 +18,15 @@ import torch
 import yaml
 from command_line import answer
 from evaluation_helpers import AdaptivePolicy, StaticPolicy, tracking_scenarios
-from sb3_contrib import ARS, TQC, TRPO, CrossQ, RecurrentPPO
-from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
+from sb3_contrib import ARS, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor, VecNormalize
 from stray_lines import stray_lines
 
-from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
+from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward, export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy as LayeredPolicy
 from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
@@ -41,7 +42,7 @@ from sb3_plastic.evaluation import (
 from sb3_plastic.evaluation.arguments import add_model, model_settings, what_next
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
-from sb3_plastic.evaluation.loading import detect_algorithm, model_file
+from sb3_plastic.evaluation.loading import detect_algorithm, load_model, model_file
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.evaluation.rollout import Row, rollout
@@ -335,6 +336,38 @@ def test_every_algorithm_is_recognised_and_judged(name, model, tmp_path):
     assert ("carried" in set(records.control)) == has_memory
 
 
+LESS_MEMORY = dict(optimize_memory_usage=True, replay_buffer_kwargs=dict(handle_timeout_termination=False))
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: SAC("MlpPolicy", CHEETAH, buffer_size=10, policy_kwargs={**TINY}, **LESS_MEMORY),
+        lambda: SAC(
+            "MultiInputPolicy",
+            BitFlippingEnv(n_bits=4, continuous=True, max_steps=4),
+            replay_buffer_class=HerReplayBuffer,
+            buffer_size=10,
+            policy_kwargs={**TINY},
+        ),
+    ],
+)
+def test_a_model_is_read_whatever_its_replay_buffer_was(model, trust, tmp_path):
+    trained = model()
+    trained.save(tmp_path / "m.zip")
+    loaded, _ = load_model(tmp_path / "m.zip", trust=trust)
+    observation = trained.observation_space.sample()
+    actions = (m.predict(observation, deterministic=True)[0] for m in (trained, loaded))
+    np.testing.assert_array_equal(*actions)
+
+
+def test_a_model_of_an_algorithm_that_is_not_read_is_told_so(tmp_path):
+    MaskablePPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8).save(tmp_path / "m.zip")
+    with pytest.raises(UserError, match=r"none of the algorithms that are read here: .* a class of your own"):
+        load_model(tmp_path / "m.zip")
+
+
 def test_a_model_of_rl_zoo_is_evaluated_as_it_was_trained(tmp_path):
     venv = VecNormalize(DummyVecEnv([lambda: PreviousActionReward(gym.make(CHEETAH))] * 2))
     model = PPO("MlpPolicy", venv, n_steps=32, batch_size=32, policy_kwargs={**TINY}).learn(64)
@@ -411,6 +444,36 @@ def test_statistics_beside_a_model_that_was_normalised_are_found(tmp_path):
     PPO("MlpPolicy", venv, n_steps=8, batch_size=8).learn(8).save(tmp_path / "m.zip")
     venv.save(str(tmp_path / "m.pkl"))
     assert find_training(tmp_path / "m.zip", ModelSettings(env="Pendulum-v1")).vec_normalize == tmp_path / "m.pkl"
+
+
+def test_a_model_in_memory_is_judged_with_its_normalisation_as_its_files_are(tmp_path):
+    venv = VecNormalize(make_vec_env(CHEETAH, 1))
+    small = dict(n_steps=16, batch_size=16, seed=0, policy_kwargs={**TINY})
+    settings = dict(env=CHEETAH, scenarios="nominal", protocols="static", controls="intact", steps=10)
+    settings["faults"] = "weight_noise=0"
+    for model in (PlasticPPO("MlpPolicy", venv, **small).learn(16), PPO("MlpPolicy", venv, **small).learn(16)):
+        venv.obs_rms.mean = venv.obs_rms.mean + 3  # whoever does without acts otherwise
+        model.save(tmp_path / "m.zip")
+        venv.save(str(tmp_path / "m.pkl"))
+        export_policy(model.policy, tmp_path / model.policy.__class__.__name__, venv)
+        expected = evaluate_adaptation(tmp_path / "m.zip", **settings).records["return"].tolist()
+        for other in (model, load_policy(tmp_path / model.policy.__class__.__name__)):
+            assert evaluate_adaptation(other, **settings).records["return"].tolist() == expected
+    with pytest.raises(UserError, match=r"acts at random without its statistics: .* vec_normalize"):
+        evaluate_adaptation(PPO.load(tmp_path / "m.zip"), **settings)
+    found = evaluate_adaptation(PPO.load(tmp_path / "m.zip"), vec_normalize=tmp_path / "m.pkl", **settings)
+    assert found.records["return"].tolist() == expected
+
+
+def test_results_of_one_normalisation_are_not_taken_for_those_of_another(tmp_path):
+    venv = VecNormalize(make_vec_env(CHEETAH, 1))
+    model = PPO("MlpPolicy", venv, n_steps=16, batch_size=16, policy_kwargs={**TINY})
+    settings = dict(env=CHEETAH, scenarios="nominal", protocols="static", steps=5, out=tmp_path)
+    evaluate_adaptation(model, **settings)
+    evaluate_adaptation(model, **settings)  # goes on
+    venv.obs_rms.mean = venv.obs_rms.mean + 3
+    with pytest.raises(UserError, match="vec_normalize_sha256"):
+        evaluate_adaptation(model, **settings)
 
 
 def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
@@ -738,6 +801,7 @@ def test_of_two_evaluations_that_begin_at_once_the_second_is_refused(links, tmp_
         ),
         (["--wrapper", "sb3_plastic.wrappers.NoSuch"], "There is no wrapper 'sb3_plastic.wrappers.NoSuch'"),
         (["--wrapper", "nosuch.X"], "There is no wrapper 'nosuch.X'"),
+        (["--wrapper", "gymnasium.wrappers.RescaleAction"], "with the arguments {}: missing a required argument"),
         (["--env", "Pendulum-v1"], "Pendulum-v1 is none of the robots that nda-v1 changes (Ant, "),
     ],
 )
@@ -882,6 +946,17 @@ def test_the_folder_that_one_is_in_is_a_run_as_well(tmp_path, monkeypatch):
         model_file(".")
     Path("Ant-v5.zip").touch()
     assert model_file(".") == Path("Ant-v5.zip")
+
+
+def test_wrappers_on_the_command_line_take_arguments_as_in_rl_zoos_yaml(capsys):
+    parser = argparse.ArgumentParser()
+    add_model(parser, "")
+    args = parser.parse_args(["--model", "m", "--wrapper", "a.B: {x: 1e-1}", "c.D"])
+    assert model_settings(args).wrappers == [{"a.B": {"x": 0.1}}, "c.D"]
+    for wrong in ("{a", "a.B: 1, c.D: 2", "{a.B: {}, c.D: {}}"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--model", "m", "--wrapper", wrong])
+        assert repr(wrong) in capsys.readouterr().err
 
 
 def test_numbers_in_yaml_are_those_of_json_too(tmp_path):

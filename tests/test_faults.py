@@ -1,5 +1,7 @@
 """Faults of the agent: what they do to weights, by hand, and to the actions of policies."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -172,7 +174,7 @@ def test_all_neurons_ablated_leave_the_bias_of_the_actions() -> None:
     np.testing.assert_allclose(play(FaultyModel(model, Fault("neurons_ablated", 1), 0)), 0.25)
 
 
-@pytest.mark.parametrize("algorithm", [SAC, TD3])
+@pytest.mark.parametrize("algorithm", [SAC, TD3, partial(SAC, use_sde=True)])
 def test_actors_of_off_policy_algorithms_have_faults_too(algorithm) -> None:
     model = algorithm("MlpPolicy", "Pendulum-v1", buffer_size=10, policy_kwargs={"net_arch": [8, 8]}, seed=0)
     assert [tuple(s.weights.shape) for s in synapses_of(model.policy)] == [(3, 8), (8, 8), (8, 1)]

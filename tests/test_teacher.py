@@ -5,16 +5,17 @@ import pytest
 import torch
 from envs import random_vec_env, small_ppo
 from gymnasium import spaces
-from stable_baselines3 import PPO, SAC
+from stable_baselines3 import PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     StateDependentNoiseDistribution,
     make_proba_distribution,
 )
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
-from sb3_plastic import PlasticPPO
+from sb3_plastic import PlasticPPO, export_policy
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.safe import RefusedError
@@ -101,6 +102,18 @@ def test_a_teachers_observations_are_normalised_by_the_statistics_in_its_file(tm
     for given in (env, str(tmp_path / "statistics.pkl"), tmp_path / "statistics.pkl"):
         lessons = Teacher(model=lambda obs: obs, normalization=given).lessons(FOUR)
         np.testing.assert_array_equal(lessons.actions(env.get_original_obs(), np.zeros(3, bool)), observations)
+
+
+def test_a_teacher_brings_the_normalisation_of_its_own_environments(tmp_path):
+    env = VecNormalize(random_vec_env())
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=24, device="cpu").learn(24)
+    env.obs_rms.mean = env.obs_rms.mean + 3  # whoever does without acts otherwise
+    raw = env.get_original_obs()
+    expected = model.predict(env.normalize_obs(raw), deterministic=True)[0]
+    np.testing.assert_array_equal(Teacher(model).lessons(FOUR).actions(raw, np.zeros(3, bool)), expected)
+    model.save(tmp_path / "teacher.zip")
+    with pytest.raises(UserError, match=r"acts at random without its statistics: .* normalization"):
+        Teacher(tmp_path / "teacher.zip").lessons(FOUR)
 
 
 def test_a_teachers_statistics_that_ask_to_run_code_are_refused(tmp_path):
@@ -243,6 +256,25 @@ def test_a_saved_teacher_of_another_class_is_answered(tmp_path):
     SAC("MlpPolicy", random_vec_env(), policy_kwargs=dict(net_arch=[4])).save(tmp_path / "sac")
     with pytest.raises(UserError, match=r"sac is no model of PPO: name its class as 'algo'"):
         small_ppo(teacher=dict(model=tmp_path / "sac"))
+
+
+def test_a_saved_teacher_of_goals_needs_no_environments(tmp_path):
+    env = BitFlippingEnv(n_bits=4, continuous=True, max_steps=4)
+    model = SAC("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, policy_kwargs=dict(net_arch=[4]))
+    model.save(tmp_path / "sac")
+    lessons = Teacher(tmp_path / "sac", algo="SAC").lessons(env.action_space)
+    observation = {key: value[None] for key, value in env.reset()[0].items()}
+    expected, _ = model.predict(observation, deterministic=True)
+    np.testing.assert_array_equal(lessons.actions(observation, np.ones(1, bool)), expected)
+
+
+def test_an_exported_folder_teaches_with_its_own_normalisation(tmp_path):
+    env = VecNormalize(random_vec_env())
+    model = PPO("MlpPolicy", env, n_steps=8, batch_size=24, device="cpu").learn(24)
+    export_policy(model.policy, tmp_path / "exported", env)
+    found = [Teacher(teacher).lessons(FOUR) for teacher in (model, str(tmp_path / "exported"))]
+    raw = env.get_original_obs()
+    np.testing.assert_array_equal(*(lessons.actions(raw, np.zeros(3, bool)) for lessons in found))
 
 
 def test_a_saved_teacher_that_is_damaged_is_no_model_of_another_class(tmp_path):

@@ -8,13 +8,11 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import ExportedPolicy, Normalization
-from sb3_plastic.safe import normalised
 
 Array = NDArray[Any]
 
@@ -44,15 +42,18 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
         raise UserError("The model adapts by itself: it has an adaptive layer already. Use it as it is.")
     if not callable(getattr(model, "predict", None)):
         raise UserError(f"The model is a {type(model).__name__}, without `predict`: load it first, as PPO.load(...).")
-    if normalize is None and isinstance(model, BaseAlgorithm):
-        normalize = model.get_vec_normalize_env()
-        off_policy = isinstance(model, OffPolicyAlgorithm)
-        if normalize is None and normalised(model._last_obs, model._last_original_obs, off_policy):
+    if normalize is not None:
+        normalization = Normalization.of(normalize)
+        parts = normalization.mean.items()
+        fresh = any(not mean.any() and (normalization.variance[key] == 1).all() for key, mean in parts)
+        if fresh and getattr(model, "num_timesteps", 0) > 0:
             raise UserError(
-                "The model was trained with VecNormalize, and acts at random without its statistics: give environments "
-                "in it, VecNormalize.load('statistics.pkl', env)."
+                "The VecNormalize of the environments has seen no observation yet, and the model was trained with "
+                "another, or none: give environments in that one, VecNormalize.load('statistics.pkl', env), or in none."
             )
-    normalization = Normalization() if normalize is None else Normalization.of(normalize)
+    else:
+        remedy = "environments in it, VecNormalize.load('statistics.pkl', env)."
+        normalization = Normalization.of_training(model, remedy) or Normalization()
     if isinstance(model, ExportedPolicy):
         return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
     if isinstance(model, BasePolicy):

@@ -36,7 +36,7 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="KEY:VALUE",
         help="arguments of it, as YAML: observe_context:true scenario:nda-v1/train",
     )
-    add("--wrapper", nargs="*", help="wrappers, the first innermost: sb3_plastic.wrappers.PreviousActionReward")
+    add("--wrapper", nargs="*", type=_wrapper, help="module.Class or 'module.Class: {argument: 1}', innermost first")
     add("--algo", choices=ALGORITHMS, help="its algorithm; by default recognised from the file")
     add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
 
@@ -75,10 +75,21 @@ def _pair(text: str) -> tuple[str, Any]:
     key, colon, value = text.partition(":")
     if not colon:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY:VALUE, such as observe_context:true")
+    return key, _yaml(value, f"the value of {text!r}")
+
+
+def _yaml(text: str, what: str) -> Any:
     try:
-        return key, yaml.load(value, Loader)
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"the value of {text!r} is no YAML") from error
+        raise argparse.ArgumentTypeError(f"{what} is no YAML") from error
+
+
+def _wrapper(text: str) -> Any:
+    found = _yaml(text, repr(text))
+    if not isinstance(found, str) and not (isinstance(found, dict) and len(found) == 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither module.Class nor 'module.Class: {{argument: value}}'")
+    return found
 
 
 def what_next(folder: Path, trained: TrainedIn, options: str = "") -> str:

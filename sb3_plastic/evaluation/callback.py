@@ -17,9 +17,10 @@ from sb3_plastic.evaluation.controls import controls_of
 from sb3_plastic.evaluation.environment import find_training, perturbable, robot_of
 from sb3_plastic.evaluation.evaluate import check_evaluation, evaluate_adaptation
 from sb3_plastic.evaluation.layer_signals import signals_around_onset
+from sb3_plastic.evaluation.loading import taken_apart
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
-from sb3_plastic.evaluation.running_training import spec_of, statistics_of
+from sb3_plastic.evaluation.running_training import spec_of
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.suites import find_scenario
@@ -100,10 +101,9 @@ class AdaptationEvalCallback(BaseCallback):
                 self.settings["env_kwargs"] = spec.kwargs
         if self._learns_layer():
             find_scenario(self.watched, robot_of(perturbable(self.settings["env"])))
-        with statistics_of(self.model) as file:
-            # What a layer will be able to do is known once it has learned.
-            controls = ("intact",) if self._learns_layer() else self._controls()
-            check_evaluation(self.model, controls=controls, **self._given(file))
+        # What a layer will be able to do is known once it has learned.
+        controls = ("intact",) if self._learns_layer() else self._controls()
+        check_evaluation(self.model, controls=controls, **self.settings)
 
     def _on_step(self) -> bool:
         if self.n_calls % self.eval_freq == 0:
@@ -114,11 +114,9 @@ class AdaptationEvalCallback(BaseCallback):
         """Evaluate now, and log."""
         if isinstance(self.model, Settles):
             self.model.settle()
-        with statistics_of(self.model) as file:
-            records, traces = evaluate_adaptation(self.model, controls=self._controls(), **self._given(file))
-            signals = self._layer_signals(file)
+        records, traces = evaluate_adaptation(self.model, controls=self._controls(), **self._given())
         self.records = records
-        for name, value in signals.items():
+        for name, value in self._layer_signals().items():
             self.logger.record(f"adaptive/{name}", value, exclude="stdout")
         for name, value in adaptation_scalars(records).items():
             self.logger.record(f"adaptation/{name}", value)
@@ -138,17 +136,15 @@ class AdaptationEvalCallback(BaseCallback):
             return self.controls
         return ("intact", "frozen_at_onset") if controls_of(self.model) else ("intact",)
 
-    def _given(self, statistics: Path | None) -> dict[str, Any]:
-        given = self.settings if statistics is None else {**self.settings, "vec_normalize": statistics}
-        if given.get("out") is not None:  # the model of each is another, and results are not mixed
-            given = {**given, "out": Path(given["out"]) / f"{self.num_timesteps}_steps"}
-        return given
+    def _given(self) -> dict[str, Any]:
+        out = self.settings.get("out")  # the model of each evaluation is another, and results are not mixed
+        return self.settings if out is None else {**self.settings, "out": Path(out) / f"{self.num_timesteps}_steps"}
 
-    def _layer_signals(self, statistics: Path | None) -> dict[str, float]:
+    def _layer_signals(self) -> dict[str, float]:
         if layer_around(self.model.policy) is None:
             return {}
         given = {name: self.settings[name] for name in ("env", "env_kwargs", "wrappers")}
-        trained = find_training(None, ModelSettings(**given, vec_normalize=statistics))
+        trained = find_training(None, ModelSettings(**given, vec_normalize=taken_apart(self.model)[1]))
         perturbations = find_scenario(self.watched, robot_of(trained.env_id)).perturbations
         return signals_around_onset(self.model, trained, perturbations)
 

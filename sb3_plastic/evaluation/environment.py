@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,7 @@ class TrainedIn:
     :param wrappers: of each environment, ``module.name`` or ``{module.name: arguments}``, the first innermost: RL Zoo's
         ``env_wrapper``
     :param vec_wrappers: of the vector environment, likewise: ``vec_env_wrapper``
-    :param vec_normalize: file with the statistics of VecNormalize, or None
+    :param vec_normalize: file with the statistics of VecNormalize, or these, or None
     :param trust: unpickle that file, whatever it runs; else only data is read from it
     """
 
@@ -43,7 +44,7 @@ class TrainedIn:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: Sequence[WrapperSpec] = ()
     vec_wrappers: Sequence[WrapperSpec] = ()
-    vec_normalize: Path | None = None
+    vec_normalize: Path | Normalization | None = None
     trust: bool = False
 
     @property
@@ -51,6 +52,12 @@ class TrainedIn:
         """Steps of an episode: as it was made or is registered; 1000 where nothing limits them."""
         steps = self.env_kwargs.get("max_episode_steps") or registered(self.env_id).max_episode_steps or -1
         return int(steps) if steps > 0 else 1000  # gymnasium takes -1 for no limit
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """The statistics of VecNormalize, read from their file."""
+        known = self.vec_normalize
+        return Normalization.load(known, self.trust) if isinstance(known, Path) else known
 
     def unperturbed(self) -> TrainedIn:
         """Without the perturbations of the training, but for an oracle, which sees their context."""
@@ -70,8 +77,9 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
     :raises UserError: if no environment is known, or a file is missing
     """
     about = about or ModelSettings()
-    vec_normalize = None if about.vec_normalize is None else Path(about.vec_normalize)
-    if vec_normalize is not None and not vec_normalize.is_file():
+    given = about.vec_normalize
+    vec_normalize = Path(given) if isinstance(given, str) else given
+    if isinstance(vec_normalize, Path) and not vec_normalize.is_file():
         raise UserError(f"There are no statistics of VecNormalize in {vec_normalize}.")
     zoo = zoo_files(path)
     known = about.env or zoo.env_id(about.trust)
@@ -142,9 +150,8 @@ def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = Fa
     else:
         venv = DummyVecEnv([wrapped] * n_envs)
     venv = wrapped_by(venv, trained.vec_wrappers)
-    if trained.vec_normalize is not None:
-        venv = Normalization.load(trained.vec_normalize, trained.trust).around(venv)
-    return venv
+    normalization = trained.normalization
+    return venv if normalization is None else normalization.around(venv)
 
 
 def perturb(venv: VecEnv, entries: Sequence[Sequence[Perturbation]]) -> None:
@@ -196,8 +203,12 @@ def _is_for_vec_env(wrapper: WrapperSpec) -> bool:
 
 
 def _wrapper(wrapper: WrapperSpec) -> Callable[[Any], Any]:
-    kwargs = {} if isinstance(wrapper, str) else next(iter(wrapper.values()))
-    return partial(_named(wrapper), **(kwargs or {}))
+    cls, kwargs = _named(wrapper), {} if isinstance(wrapper, str) else dict(next(iter(wrapper.values())) or {})
+    try:
+        inspect.signature(cls).bind(None, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{_name(wrapper)} cannot wrap an environment with the arguments {kwargs}: {error}.") from error
+    return partial(cls, **kwargs)
 
 
 def split_wrappers(wrappers: Sequence[WrapperSpec]) -> tuple[list[WrapperSpec], list[WrapperSpec]]:

@@ -20,7 +20,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
 from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, find_training, make_env, perturb, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
-from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.loading import load_model, model_file, taken_apart
 from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
@@ -86,6 +86,8 @@ def evaluate_adaptation(
     algo = about.algo
     if path is not None:
         model, algo = load_model(path, algo, about.trust)
+    else:
+        model, about = _as_from_file(model, about)
     policy = getattr(model, "policy", None)
     if isinstance(policy, torch.nn.Module):
         check_parameters(policy.named_parameters(), "There is nothing to evaluate")
@@ -145,10 +147,19 @@ def check_evaluation(model: Any, **arguments: Any) -> None:
     about, trials = arguments.pop("about", None) or ModelSettings(), arguments.pop("trials", None) or TrialSettings()
     decides = {name: value for name, value in arguments.items() if name not in ("out", "progress_bar", "command")}
     about, trials = changed(about, trials, decides)
+    model, about = _as_from_file(model, about)
     trained = find_training(None, about)
     trials, scenarios = _completed(trials, model, type(model).__name__, trained)
     with undisturbed_torch(), closing(_Run(model, trained, trials, scenarios)) as run:
         run.open()
+
+
+def _as_from_file(model: Any, about: ModelSettings) -> tuple[Any, ModelSettings]:
+    """A model in memory, and what is known of it, as if both had been read."""
+    if about.vec_normalize is None:
+        model, known = taken_apart(model)
+        about = replace(about, vec_normalize=known)
+    return model, about
 
 
 def _path_of(model: Any) -> Path | None:

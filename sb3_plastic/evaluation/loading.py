@@ -18,7 +18,7 @@ from sb3_plastic.algorithms import ALGORITHMS, algorithm_class
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import ExportedPolicy, Normalization, is_export, load_policy
 from sb3_plastic.export.folder import CONFIG
-from sb3_plastic.safe import DamagedError, RefusedError, raw_data, safe_objects
+from sb3_plastic.safe import NO_REPLAY, DamagedError, RefusedError, raw_data, safe_objects
 from sb3_plastic.safe.archives import NOT_NEEDED
 
 
@@ -68,8 +68,8 @@ def detect_algorithm(path: Path) -> str:
         if module == algorithm.policies and algorithm.attribute in data:
             return name
     raise UserError(
-        f"The policy of {path} is from {module or 'an unknown module'}, which tells no algorithm. "
-        f"Name it: --algo, one of {', '.join(ALGORITHMS)}."
+        f"The policy of {path} is from {module or 'an unknown module'}, and of none of the algorithms that are read "
+        f"here: {', '.join(ALGORITHMS)}. If it is a class of your own, name the algorithm that trained it: --algo."
     )
 
 
@@ -88,9 +88,7 @@ def load_model(path: Path, algo: str | None = None, trust: bool = False) -> tupl
         return AdaptivePolicy.load(path), algo or "adaptive"
     if path.is_dir():
         exported = load_policy(path)
-        # Its normalisation is made a part of the environment, as that of other models is.
-        plain = ExportedPolicy(exported.policy, Normalization(), exported.config)
-        return plain, str(algo or exported.training.get("algo") or "exported")
+        return taken_apart(exported)[0], str(algo or exported.training.get("algo") or "exported")
     algo = detect_algorithm(path) if algo is None else algo
     cls = algorithm_class(algo)
     objects = {name: NOT_NEEDED[name] for name in TRAINING} if trust else safe_objects(path)
@@ -106,7 +104,21 @@ def load_model(path: Path, algo: str | None = None, trust: bool = False) -> tupl
         raise DamagedError(f"The model {path}", f"{type(error).__name__}: {error}") from error
 
 
-TRAINING = ("buffer_size", "learning_rate", "lr_schedule", "clip_range", "verbose")
+def taken_apart(model: Any) -> tuple[Any, Normalization | None]:
+    """
+    A model in memory as one from a file is: its normalisation is made a part of the environment.
+
+    :param model: with SB3's ``predict``
+    :return: the model, and what it wants done to observations first
+    :raises UserError: if that is not known
+    """
+    if isinstance(model, ExportedPolicy):
+        known = model.normalization if model.normalization.mean else None
+        return ExportedPolicy(model.policy, Normalization(), model.config), known
+    return model, Normalization.of_training(model, "their file, or these, as vec_normalize.")
+
+
+TRAINING = (*NO_REPLAY, "learning_rate", "lr_schedule", "clip_range", "verbose")
 """What is left out of a trusted model, too: nothing is trained, so there need be no replay buffer and no schedules."""
 
 

@@ -16,6 +16,7 @@ from sb3_plastic.evaluation.protocols import Condition
 from sb3_plastic.evaluation.reading import read_json
 from sb3_plastic.evaluation.records import SETTINGS
 from sb3_plastic.evaluation.settings import TrialSettings
+from sb3_plastic.export import Normalization
 from sb3_plastic.files import is_taken, replacing, write_json
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.versions import commit, versions
@@ -42,7 +43,7 @@ def settings_of(
     return {
         **common,
         "model_sha256": checksum_of_model(model, path),
-        "vec_normalize_sha256": checksum_of_model(None, trained.vec_normalize),
+        "vec_normalize_sha256": _checksum(trained.vec_normalize),
         "env_kwargs": _plain(trained.env_kwargs),
         "wrappers": _plain([*trained.wrappers, *trained.vec_wrappers]),
         "protocols": _plain(trials.protocols),
@@ -63,6 +64,12 @@ def settings_of(
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def _checksum(statistics: Path | Normalization | None) -> str | None:
+    if isinstance(statistics, Normalization):  # of a model in memory
+        return hashlib.sha256(json.dumps(statistics.to_plain(), sort_keys=True).encode()).hexdigest()
+    return checksum_of_model(None, statistics)
 
 
 def _digest(acting: Sequence[Sequence[Perturbation]]) -> str:

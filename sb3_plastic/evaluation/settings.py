@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_plastic.errors import check_number, unknown
+from sb3_plastic.export import Normalization
 from sb3_plastic.perturbations.suites import Scenario
 
 WrapperSpec = str | Mapping[str, Any]
@@ -24,7 +25,8 @@ class ModelSettings:
     :param env_kwargs: arguments of it, for instance ``observe_context=True`` and the ``scenario`` of the training: an
         oracle, which sees of other scenarios what they have in common with that
     :param wrappers: as RL Zoo's ``env_wrapper``; None: as it wrote beside the model
-    :param vec_normalize: file with the statistics of VecNormalize, which stay frozen; None: found beside the model
+    :param vec_normalize: file with the statistics of VecNormalize, which stay frozen, or these; None: found beside the
+        model, or in the environments of one in memory
     :param algo: a name in ``algorithms.ALGORITHMS``; None: recognised
     :param label: name of the method, which all its trained seeds share; None: the algorithm
     :param train_seed: the training's seed; None: the model's own
@@ -34,7 +36,7 @@ class ModelSettings:
     env: str | None = None
     env_kwargs: Mapping[str, Any] | None = None
     wrappers: Sequence[WrapperSpec] | None = None
-    vec_normalize: str | Path | None = None
+    vec_normalize: str | Path | Normalization | None = None
     algo: str | None = None
     label: str | None = None
     train_seed: int | None = None

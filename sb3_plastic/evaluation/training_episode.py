@@ -10,7 +10,8 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Array, Player, State
 from sb3_plastic.evaluation.environment import TrainedIn, find_training
 from sb3_plastic.evaluation.film import Shot, interval, shoot
-from sb3_plastic.evaluation.running_training import spec_of, statistics_of
+from sb3_plastic.evaluation.loading import taken_apart
+from sb3_plastic.evaluation.running_training import spec_of
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
@@ -68,7 +69,8 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
             "The training's environment is not registered with gymnasium, so an evaluation cannot make it anew."
         )
     player = Noting(model)
-    with statistics_of(model) as statistics, undisturbed_torch():
+    with undisturbed_torch():
+        statistics = taken_apart(model)[1]
         about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
         trained, size = find_training(None, about), {**SIZE, "every": interval(video)}
         try:

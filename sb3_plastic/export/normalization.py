@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.export.folder import read_config
 from sb3_plastic.export.plain import from_plain, to_plain
-from sb3_plastic.safe import DamagedError, Statistics, read_pickle
+from sb3_plastic.safe import DamagedError, Statistics, normalised, read_pickle
 
 WHOLE = ""
 """The key of an observation that is no dict."""
@@ -133,6 +135,27 @@ class Normalization:
             raise DamagedError(where, f"no statistics of VecNormalize ({type(error).__name__}: {error})") from error
         made.check(where)
         return made
+
+    @classmethod
+    def of_training(cls, model: Any, remedy: str) -> Normalization | None:
+        """
+        That of the environments in which a model in memory was trained, if it has them.
+
+        :param model: of SB3, sb3-contrib or sb3_plastic; anything else is taken to normalise by itself
+        :param remedy: what to do where they are missing, for the message
+        :return: None where observations stay as they are, or nobody knows
+        :raises UserError: if its observations were normalised, and nothing says how
+        """
+        if not isinstance(model, BaseAlgorithm):
+            return None
+        normalize = model.get_vec_normalize_env()
+        if normalize is not None:
+            return cls.of(normalize) if normalize.norm_obs else None
+        if normalised(model._last_obs, model._last_original_obs, isinstance(model, OffPolicyAlgorithm)):
+            raise UserError(
+                "The model was trained with VecNormalize, and acts at random without its statistics: give " + remedy
+            )
+        return None
 
     def check(self, where: str) -> None:
         """

@@ -1,6 +1,6 @@
 """Files from elsewhere: what they may ask for, and how they are read without running them. See docs/security.md."""
 
-from sb3_plastic.safe.archives import normalised, raw_data, safe_objects, was_normalised
+from sb3_plastic.safe.archives import NO_REPLAY, normalised, raw_data, safe_objects, was_normalised
 from sb3_plastic.safe.classes import CLASSES, class_named, name_of
 from sb3_plastic.safe.documents import read_literal, read_yaml
 from sb3_plastic.safe.errors import DamagedError, RefusedError
@@ -9,6 +9,7 @@ from sb3_plastic.safe.wrappers import WRAPPERS, check_wrapper, listed
 
 __all__ = [
     "CLASSES",
+    "NO_REPLAY",
     "WRAPPERS",
     "DamagedError",
     "RefusedError",

@@ -40,6 +40,7 @@ NOT_NEEDED: dict[str, Any] = {
     "buffer_size": 1,
     "replay_buffer_class": None,
     "replay_buffer_kwargs": {},
+    "optimize_memory_usage": False,
     "rollout_buffer_class": None,
     "rollout_buffer_kwargs": {},
     "tensorboard_log": None,
@@ -56,6 +57,12 @@ NOT_NEEDED: dict[str, Any] = {
 """What a model that only acts does without, and what stands in its place. Pickled entries of these names are not even
 looked at (of the last observations :func:`was_normalised` reads the types, as data): schedules are functions, which
 nobody can tell from an attack."""
+
+NO_REPLAY: dict[str, Any] = {
+    name: NOT_NEEDED[name]
+    for name in ("buffer_size", "replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage")
+}
+"""What is left out of a model that is unpickled as well, if it only acts: the buffer of HER asks for environments."""
 
 UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """What a damaged archive raises, by its compression; bzip2 raises an OSError."""
