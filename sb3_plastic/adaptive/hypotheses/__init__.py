@@ -66,8 +66,8 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
         check_choice("hypothesis", name, HYPOTHESES)
         if name not in allowed:
             raise UserError(
-                f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows the "
-                "observation that there is, and no other. Those of `forward_model: mlp` and `spiking` serve all."
+                f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows only "
+                "the observation that there is. Those of `forward_model: mlp` and `spiking` serve all."
             )
 
 
