@@ -6,8 +6,8 @@ Registration with RL Zoo: importing this module is all it takes, also in a scrip
 
     train()  # knows --algo plastic_ppo and plastic_es, and finds their configurations
 
-``policy_kwargs`` of our algorithms are *merged*: what ``-params "policy_kwargs:dict(rule='none')"`` or a trial of the
-hyperparameter search says changes just that, and the rest of the configuration's ``policy_kwargs`` stays. (RL Zoo
+``policy_kwargs`` of our algorithms are *merged*: ``-params "policy_kwargs:dict(rule='none')"``, or a trial of the
+hyperparameter search, changes only what it names; the rest of the configuration's ``policy_kwargs`` stays. (RL Zoo
 replaces the whole mapping, so a search would tune another network than the one that is trained.)
 """
 

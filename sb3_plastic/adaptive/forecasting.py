@@ -1,10 +1,10 @@
 """
 How soon a change of the motors will be known, asked of the agent's own gait before anything has changed.
 
-No robot is perturbed. The agent walks, and in hindsight (see :mod:`~sb3_plastic.adaptive.hindsight`) motors had been
-reversed from some step on, each with p = 1/3 and one at least, or all cables plugged in anew, too: the commands are
-those that would have led to what the motors did. One hypothesis learns from them, and says the next command. A gait in
-which it is often wrong tells little of its motors; a robot that falls within few wrong steps is then mostly lost.
+No robot is perturbed. The agent walks, and its walk is changed in hindsight (:mod:`~sb3_plastic.adaptive.hindsight`):
+as if from some step on motors were reversed, each with p = 1/3 and at least one, or all cables plugged in anew, too.
+The commands are those that would have led to what the motors did. One hypothesis learns from them and says the next. If
+it is often wrong, the gait tells little of its motors; a robot that falls within few wrong steps is then mostly lost.
 """
 
 from __future__ import annotations

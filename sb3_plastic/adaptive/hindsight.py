@@ -1,9 +1,9 @@
 """
 The rule, learned by gradient through adaptation, on nominal transitions alone.
 
-No robot has to be broken for it. What the motors did, a, is known. Had they had the effectiveness G and the error d,
+No robot has to be broken for it: what the motors did, a, is known. If they had had the effectiveness G and the error d,
 the command would have been ``c = G^-1 (a - d)``: a change in hindsight. The synapses learn from the commands c. The
-loss is what the body would have got, against what was intended, before the change, after it and where there is none:
+loss compares what the body would have got with what was meant, before the change, after it and where there is none:
 
     loss = mean | G clip(u) + d - a |^2 ,   u = decode(a, m, P)
 

@@ -7,12 +7,12 @@ Responsibilities: which hypothesis explains what happens (multiple-model adaptiv
     l_k  = -1/2 ( e' S_k^-1 e + log det S_k ),   S_k = H P_k H' + R max(1, N)
     J_k <- .5 max( J_k, -5 ) + ( l_k - l_nominal if N < 1.5 )     hint: it can explain what has just happened
 
-Both count; N is that of the step before. The hint comes a step or two before any prediction. It pays for all that it
-could have explained beside, and counts for its cases: wires explain any first step, plugs know the cables soon after.
-In noise that lasts open variances explain anything: the hint is silent then. A step says at most 40 against one,
-compared with the best: against nominal, all would reach it where a robot goes wild. The one with the most evidence
-acts; nominal has a head start, whoever acts a lead, against flicker. Without the leak who was long right could not be
-left; without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while all is well.
+The one with the largest L_k + J_k acts; nominal has a head start, the one that acts a lead. N is that of the step
+before. The hint comes a step or two sooner; what could explain much else pays for it. If it is for wires it counts for
+plugs, a case of them: wires explain any first step, plugs know the cables soon after. In noise that lasts open
+variances explain anything: there is no hint. A step says at most 40 against one, compared with the best: compared with
+nominal, all would reach that where a robot goes wild. Without the leak, what was right for long could not be left.
+Without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while all is well.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class PlasticES(WholeFiles):
         asked = vars(self).pop("strategy", None)  # an argument of load()
         if isinstance(asked, str) and asked != self.strategy_name:
             raise UserError(
-                f"The model was saved with strategy={self.strategy_name!r}, whose memory is none for {asked!r}. "
+                f"The model was saved with strategy={self.strategy_name!r}, whose memory does not serve {asked!r}. "
                 f"Start anew from its policy: PlasticES(..., strategy={asked!r}, start_from=FILE)."
             )
         saved = {} if self.stamp is None else self.stamp["configuration"]["algorithm"]

@@ -191,7 +191,7 @@ class MirroredSearch:
         if own - saved and saved - own:  # a version of torch may add some
             raise UserError(
                 f"The saved optimiser has {', '.join(sorted(saved - own))}, {type(self.optimizer).__name__} has "
-                f"{', '.join(sorted(own - saved))}: its memory is none for another optimiser. Start anew from the "
+                f"{', '.join(sorted(own - saved))}: its memory does not serve another one. Start anew from the "
                 "policy: PlasticES(..., strategy_kwargs=..., start_from=FILE)."
             )
         with torch.no_grad():

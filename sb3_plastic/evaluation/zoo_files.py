@@ -52,7 +52,7 @@ class ZooFiles(NamedTuple):
         """
         if self.config.get("frame_stack"):
             raise UserError(
-                f"{path} was trained with frame_stack, which RL Zoo's own commands alone play (`enjoy`, `record` with "
+                f"{path} was trained with frame_stack, which only RL Zoo's own commands play (`enjoy`, `record` with "
                 "--env). " + STACK_INSTEAD
             )
 

@@ -7,10 +7,9 @@
 A scenario is a name, a robot and a list of perturbations. In ``nda-v1`` the name is ``suite/split/family``, followed by
 ``/onset`` where it begins in mid-episode. Splits: ``train`` (all families at once, to train on), ``id`` (the same
 distribution, to test on), ``interp`` (in the gap that training leaves out), ``extrap1`` and ``extrap2`` (shells
-outside), ``novel`` (kinds never trained on), ``nominal``. ``train/switch`` is to learn adaptation from: a hidden
-variable that never changes within the life of fast weights teaches them nothing, nor do onsets in robots that have
-never walked unperturbed, and have fallen before. In ``nda-v2`` a family is a fault, and what is in ``id`` is also in
-``train``.
+outside), ``novel`` (kinds never trained on), ``nominal``. ``train/switch`` is for learning to adapt: fast weights learn
+nothing from a hidden variable that never changes within their life, nor from onsets in robots that have never walked
+unperturbed, and fall before them. In ``nda-v2`` a family is a fault, and what is in ``id`` is also in ``train``.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         for arm in args.arms:
             if any(agent.can_be_in(arm) for agent in agents) and all(trial.arm != arm for trial in judged):
                 raise UserError(
-                    f"Nothing is judged in the arm {arm}: faults of the network act on agents without a layer alone. "
+                    f"Nothing is judged in the arm {arm}: faults of the network act only on agents without a layer. "
                     f"Leave it out, or name another suite than {', '.join(args.suites)}."
                 )
         for fit in fitted:

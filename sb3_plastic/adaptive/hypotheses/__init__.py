@@ -66,9 +66,9 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
         check_choice("hypothesis", name, HYPOTHESES)
         if name not in allowed:
             raise UserError(
-                f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows the "
-                "observation that there is, and no other. Those of `forward_model: mlp` and `spiking` serve all. "
-                "Append one of your own to OF_COMMANDS, beside HYPOTHESES, if it asks about no other."
+                f"A forward model of the actor's spikes cannot serve {name!r}, but {', '.join(allowed)}: it knows only "
+                "the observation that there is. Those of `forward_model: mlp` and `spiking` serve all. Append one of "
+                "your own to OF_COMMANDS, beside HYPOTHESES, if it asks about no other."
             )
 
 
