@@ -180,7 +180,7 @@ def test_a_model_whose_file_tells_no_algorithm_is_used_if_that_is_named_and_trus
     assert "--trust" in capsys.readouterr().err
     argv.append("--trust")
     assert cli.main(argv) == 2
-    assert "Name it: --algo" in capsys.readouterr().err
+    assert "name the algorithm that trained it: --algo" in capsys.readouterr().err
     assert cli.main([*argv, "--algo", "ppo"]) == 0
 
 
