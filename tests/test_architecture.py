@@ -57,8 +57,8 @@ ALLOWED = {
     "tuning": "",
     "help": "",
     "zoo": "errors extensions algorithms evaluation tuning yaml_numbers",
-    "studies": "adaptive extensions wrappers export safe seals seeding errors es snn tasks files perturbations "
-    "evaluation report ppo zoo versions undisturbed",
+    "studies": "adaptive algorithms extensions wrappers export safe seals seeding errors es snn tasks files "
+    "perturbations evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
     "observations snn",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from stable_baselines3 import PPO
 
 from sb3_plastic.cli import main as cli
@@ -27,23 +28,16 @@ from sb3_plastic.studies.learning_report import report, summary
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.severity import crossing, forward_rewards
+from sb3_plastic.zoo import config_file
 
 RUN = Path(__file__).parents[1] / "docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1"
 
 
 @pytest.mark.slow
 def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
-    arguments = ["--envs", "HalfCheetah-v5", "--agents", "static SNN", "MLP (RL Zoo)", "--seeds", "0"]
-    arguments += [
-        "--steps",
-        "2048",
-        "--episodes",
-        "1",
-        "--logs",
-        str(tmp_path / "logs"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    logs, out = str(tmp_path / "logs"), str(tmp_path / "out")
+    arguments = ["--envs", "HalfCheetah-v5", "--agents", "hebb", "MLP (RL Zoo)", "RecurrentPPO", "--seeds", "0"]
+    arguments += ["--steps", "2048", "--episodes", "1", "--logs", logs, "--out", out]
     main(["learning", *arguments])
     first = capsys.readouterr().out
     results = read_results(tmp_path / "out")
@@ -52,6 +46,12 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     main(["learning", *arguments])
     assert capsys.readouterr().out.splitlines()[-4:] == first.splitlines()[-4:]
     assert read_results(tmp_path / "out") == results
+
+
+def test_each_agent_has_settings_for_each_robot(tmp_path):
+    for label, (algo, _) in learning.AGENTS.items():
+        path = learning.write_rl_zoo_config(tmp_path / "zoo.yml") if label == learning.RL_ZOO else config_file(algo)
+        assert set(learning.ENVS) <= set(yaml.safe_load(Path(path).read_text())), label
 
 
 def test_agents_that_are_judged_by_another_tier_are_not_trained_again(tmp_path, monkeypatch):

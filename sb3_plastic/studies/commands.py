@@ -84,6 +84,6 @@ def configuration(algo: str) -> list[str]:
     """
     Arguments of ``sb3-plastic train`` for an algorithm with our configuration.
 
-    :param algo: ``plastic_ppo``, ``plastic_es`` or ``ppo``
+    :param algo: ``plastic_ppo``, ``plastic_es``, ``ppo`` or ``ppo_lstm``
     """
     return ["--algo", algo, "--conf-file", os.path.relpath(config_file(algo))]

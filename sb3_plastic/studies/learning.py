@@ -1,4 +1,4 @@
-"""How well do they learn? Plastic networks, a static one, a distilled one and three PPOs with an MLP, side by side.
+"""How well do they learn? Plastic networks, a static one, a distilled one, three PPOs with an MLP and one with an LSTM.
 
 sb3-plastic study learning --out study --logs logs/learning --jobs 2
 sb3-plastic study learning --out study --search --seeds 100 --steps 300000   # candidate settings, other seeds
@@ -18,14 +18,12 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from stable_baselines3 import PPO
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
-from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedule
 from sb3_plastic.studies.commands import alone, configuration, run_command, train_once
 from sb3_plastic.studies.curves import read_curve
@@ -43,11 +41,14 @@ AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
     "oja + simple": ("plastic_ppo", []),
     "oja + simple, 4 ticks": ("plastic_ppo", ["policy_kwargs:dict(n_ticks=4)", "chunk_len:4"]),
+    "bcm + simple": ("plastic_ppo", ["policy_kwargs:dict(rule='bcm')"]),
+    "hebb": ("plastic_ppo", ["policy_kwargs:dict(rule='hebb', modulation='none')"]),
     "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),
     "MLP": ("ppo", []),
     # Its noise falls to where a spiking actor's does; left to PPO, it falls to a third of that.
     "MLP, noise by schedule": ("ppo", [noise_by_schedule("noise_of_snn")]),
     RL_ZOO: ("ppo", []),  # with RL Zoo's own configuration
+    "RecurrentPPO": ("ppo_lstm", []),
     DISTILLED: ("plastic_ppo", []),  # from the MLP of the same seed, in N_DISTILLED steps more
 }
 
@@ -216,7 +217,7 @@ def evaluate(
     """
     Returns of a trained agent's episodes, without its exploration noise and with it.
 
-    :param algo: ``plastic_ppo`` or ``ppo``
+    :param algo: RL Zoo's name of the algorithm
     :param path: file of the agent, with its VecNormalize beside it
     :param env_id: environment
     :param seed: of its training
@@ -225,8 +226,7 @@ def evaluate(
     """
     venv = make_vec_env(env_id, n_envs=min(5, n_episodes))
     env = Normalization.load(path.with_suffix("") / "vecnormalize.pkl").around(venv)
-    algorithm: type[BaseAlgorithm] = PlasticPPO if algo == "plastic_ppo" else PPO
-    model = algorithm.load(path, device="cpu")
+    model = algorithm_class(algo).load(path, device="cpu")
     returns: dict[str, list[float]] = {"deterministic": [], "exploring": []}
     for name, deterministic in (("deterministic", True), ("exploring", False))[: 1 + exploring]:
         env.seed(1000 + seed)
