@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         took = time.perf_counter() - begun
         normalize = student.get_vec_normalize_env()
         assert normalize is not None
-        known_as = args.env or zoo_files(path).env_id(args.trust) or trained.env_id
+        known_as = zoo_files(path).env_id(model_settings(args)) or trained.env_id
         write(student, normalize, replace(trained, env_id=known_as), Path(args.out))
         for name, agent, seen in (
             ("teacher", teacher, venv if normalization is None else normalization.around(venv)),

@@ -15,9 +15,10 @@ from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_plastic import export_policy, load_policy
+from sb3_plastic import PlasticPPO, export_policy, load_policy
 from sb3_plastic.artefacts import enjoying
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
@@ -394,6 +395,63 @@ def test_a_model_and_its_export_play_in_the_wrappers_of_the_training(tmp_path):
     (run / "Pendulum-v1" / "args.yml").write_text("env: Pendulum-v1\n")
     (run / "Pendulum-v1" / "config.yml").write_text("env_wrapper: sb3_plastic.wrappers.PreviousActionReward\n")
     assert play(export_model(run, tmp_path / "export"), episodes=1) == play(run, episodes=1)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A model beside which nothing lies, what its commands must be given, and the returns of two episodes."""
+    folder = tmp_path_factory.mktemp("alone")
+    venv = make_vec_env(lambda: PreviousActionReward(gym.make("Pendulum-v1", g=2.0)))
+    env, returns = VecNormalize(venv), []
+    model = PlasticPPO("PlasticPolicy", env, n_steps=32, batch_size=32, seed=0, policy_kwargs=dict(net_arch=[8]))
+    model.learn(64)
+    model.save(folder / "m.zip")
+    env.save(str(folder / "statistics.pkl"))
+    env.training = env.norm_reward = False
+    for seed in (10_000, 10_001):
+        env.seed(seed)
+        returns += evaluate_policy(model, env, 1, return_episode_rewards=True)[0]
+    given = ["--env", "Pendulum-v1", "--env-kwargs", "g:2.0", "--wrapper", "sb3_plastic.wrappers.PreviousActionReward"]
+    return str(folder / "m.zip"), [*given, "--vecnorm", str(folder / "statistics.pkl")], returns
+
+
+def test_a_model_beside_which_nothing_lies_plays_as_in_its_training_if_that_is_given(alone, capsys):
+    model, given, returns = alone
+    assert main(["enjoy", "--model", model, "--no-render", "--episodes", "2", "--seed", "10000", *given]) == 0
+    assert [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()[:2]] == pytest.approx(
+        returns, abs=0.06
+    )
+
+
+def test_an_export_notes_what_is_given_of_the_training(alone, tmp_path):
+    model, given, returns = alone
+    assert main(["export", model, "--to", str(tmp_path / "e"), *given]) == 0
+    assert play(str(tmp_path / "e"), episodes=2, seed=10_000) == pytest.approx(returns)
+
+
+def test_a_package_is_judged_in_the_environment_that_is_given(alone, tmp_path):
+    model, given, returns = alone
+    words = ["--to", str(tmp_path / "hub"), "--episodes", "2", "--video-steps", "2"]
+    assert main(["package", model, *words, *given]) == 0
+    assert json.loads((tmp_path / "hub" / "results.json").read_text())["returns"] == pytest.approx(returns)
+
+
+def test_a_model_beside_which_nothing_lies_is_converted_and_compared(alone, tmp_path, capsys):
+    model, given, _ = alone
+    words = ["--format", "onnx", "--to", str(tmp_path / "m.onnx"), "--check", "20"]
+    assert main(["convert", model, *words, *given]) == 0
+    assert "Over 20 steps the actions differ by" in capsys.readouterr().out
+
+
+def test_a_model_beside_which_nothing_lies_is_filmed(alone, tmp_path, capsys):
+    model, given, _ = alone
+    words = ["--output", str(tmp_path / "film.gif"), "--steps", "3"]
+    assert main(["record", "--model", model, *words, *given[:4], *given[6:]]) == 2
+    assert "or in other wrappers" in capsys.readouterr().err
+    assert main(["record", "--model", model, *words, *given]) == 0
+    assert (tmp_path / "film.gif").is_file()
+    assert main(["record", "--model", model, model, *words, *given]) == 2
+    assert "--vecnorm is of one model" in capsys.readouterr().err
 
 
 # What `inspect` tells

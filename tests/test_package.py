@@ -20,6 +20,7 @@ from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.packaging import _noted
 from sb3_plastic.cli import main
 from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.settings import ModelSettings
 
 RUN = Path(__file__).parents[1] / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
 
@@ -69,11 +70,11 @@ def test_the_code_of_the_card_gives_a_return_that_was_measured(cheetah, monkeypa
 
 
 def test_a_robot_that_is_not_perturbed_goes_by_its_stock_name(cheetah, tmp_path):
-    assert _noted(cheetah, trust=False) == "HalfCheetah-v5"
+    assert _noted(cheetah, ModelSettings()) == "HalfCheetah-v5"
     training = {"env_id": "sb3_plastic/PerturbedHalfCheetah-v0"}
     for kwargs, expected in (({}, "HalfCheetah-v5"), ({"scenario": "nda-v1/train"}, training["env_id"])):
         export_policy(load_policy(cheetah).policy, tmp_path / "other", training={**training, "env_kwargs": kwargs})
-        assert _noted(tmp_path / "other", trust=False) == expected
+        assert _noted(tmp_path / "other", ModelSettings()) == expected
 
 
 def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):

@@ -18,11 +18,11 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.adaptive import is_adaptive_folder
-from sb3_plastic.algorithms import ALGORITHMS
-from sb3_plastic.artefacts.environment import environment_of
+from sb3_plastic.artefacts.environment import environment_of, normalization_of
 from sb3_plastic.errors import UserError, check_choice, check_number
+from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
+from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.export import ExportedPolicy, Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.interchange import (
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", type=Path, help="a model's zip file, a run of RL Zoo, or an exported folder")
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument("--to", required=True, type=Path, metavar="FILE", help="file to write")
-    parser.add_argument("--env", help="environment; by default as noted down with the model")
+    add_about_model(parser)
     parser.add_argument(
         "--after",
         type=int,
@@ -71,12 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="compare over these steps; 0: do not (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the episodes (default: %(default)s)")
-    parser.add_argument("--algo", choices=ALGORITHMS, help="by default recognised from the file")
-    parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     args = parser.parse_args(argv)
-    found = convert_model(
-        args.model, args.format, args.to, args.env, args.after, args.check, args.seed, args.algo, args.trust
-    )
+    about = vars(model_settings(args))
+    found = convert_model(args.model, args.format, args.to, after=args.after, check=args.check, seed=args.seed, **about)
     print(f"Wrote {args.to}.")
     if found is not None:
         print(
@@ -94,8 +91,7 @@ def convert_model(
     after: int = 0,
     check: int = 200,
     seed: int = 0,
-    algo: str | None = None,
-    trust: bool = False,
+    **about: Any,
 ) -> Difference | None:
     """
     Write a model in another format.
@@ -109,8 +105,8 @@ def convert_model(
     :param check: steps of the comparison; 0 for none. NIR holds the spiking layers alone: all else of the copy is
         the policy's
     :param seed: of the episodes
-    :param algo: a name in ``ALGORITHMS``; None: recognised
-    :param trust: run what the model's files ask for
+    :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
+        ``vec_normalize``, ``algo``, ``trust``
     :return: largest difference between original and copy; None if not compared
     :raises UserError: if the format has no exact form for the policy, or no environment is known but needed; then
         nothing is written
@@ -121,18 +117,17 @@ def convert_model(
         check_number(name, number, at_least=0, integer=True)
     if after and format_name == "onnx":
         raise UserError("A graph of ONNX holds the whole state, which nothing freezes: --after is of snntorch and NIR.")
-    path = model_file(model)
-    agent, _ = load_model(path, algo, trust)
+    given, path = ModelSettings(env, **about), model_file(model)
+    agent, _ = load_model(path, given.algo, given.trust)
     if is_adaptive_folder(path):
         raise UserError(f"{path} is a policy with an adaptive layer, for which {FORMATS[format_name]} has no form.")
     policy = check_convertible(agent.policy, FORMATS[format_name])
-    statistics = statistics_beside(path, zoo_files(path))
-    normalization = Normalization() if statistics is None else Normalization.load(statistics, trust)
+    normalization = normalization_of(path, given) or Normalization()
     seeing = ExportedPolicy(policy, normalization, {})  # observations as the environment gives them
 
     with ExitStack() as opened:
         if check or (after and format_name != "onnx"):  # before anything is written
-            venv = opened.enter_context(closing(environment_of(path, agent, env, trust=trust)))
+            venv = opened.enter_context(closing(environment_of(path, agent, given)))
         if format_name == "onnx":
             if check:
                 import_runtime()

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from sb3_plastic.algorithms import ALGORITHMS
-from sb3_plastic.artefacts.environment import environment_of
+from sb3_plastic.artefacts.environment import environment_of, normalization_of
 from sb3_plastic.errors import check_number
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
-from sb3_plastic.export import Normalization
+from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.seeding import seed_actions
 from sb3_plastic.simulator import hush_mujoco
 
@@ -32,28 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sb3-plastic enjoy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", required=True, help="an exported folder, a model's zip file, a run of RL Zoo, or a folder of `adapt`"
-    )
-    parser.add_argument("--env", help="environment; by default as noted down with the model")
+    add_model(parser, "an exported folder, a model's zip file, a run of RL Zoo, or a folder of `adapt`")
     parser.add_argument("--episodes", type=int, default=5, help="how many (default: 5); RL Zoo's -n is of steps")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first episode; the others count on (default: %(default)s)"
     )
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
     parser.add_argument("--no-render", action="store_true", help="show nothing, only print returns")
-    parser.add_argument("--algo", choices=ALGORITHMS, help="by default recognised from the file")
-    parser.add_argument("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     args = parser.parse_args(argv)
     returns = play(
         args.model,
-        args.env,
-        args.episodes,
-        args.seed,
-        not args.stochastic,
-        not args.no_render,
-        algo=args.algo,
-        trust=args.trust,
+        episodes=args.episodes,
+        seed=args.seed,
+        deterministic=not args.stochastic,
+        render=not args.no_render,
+        **vars(model_settings(args)),
     )
     print(f"Mean return of {len(returns)} episodes: {np.mean(returns):.1f}")
     return 0
@@ -66,8 +59,7 @@ def play(
     seed: int = 0,
     deterministic: bool = True,
     render: bool = False,
-    algo: str | None = None,
-    trust: bool = False,
+    **about: Any,
 ) -> list[float]:
     """
     Run episodes, and print the return of each.
@@ -78,21 +70,20 @@ def play(
     :param seed: of the first episode; the others count on
     :param deterministic: take the most likely actions
     :param render: show them in a window
-    :param algo: a name in ``ALGORITHMS``; None: recognised
-    :param trust: run what the model's files ask for
+    :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
+        ``vec_normalize``, ``algo``, ``trust``
     :return: returns
     :raises UserError: if no environment is known, or a file is damaged or refused
     """
     hush_mujoco()
     check_number("episodes", episodes, at_least=1, integer=True)
-    path = model_file(model)
-    agent, _ = load_model(path, algo, trust)
-    venv = environment_of(path, agent, env, render, trust)
+    given, path = ModelSettings(env, **about), model_file(model)
+    agent, _ = load_model(path, given.algo, given.trust)
+    venv = environment_of(path, agent, given, render)
     returns = []
     try:
-        statistics = statistics_beside(path, zoo_files(path))
-        if statistics is not None:
-            venv = Normalization.load(statistics, trust).around(venv)
+        normalization = normalization_of(path, given)
+        venv = venv if normalization is None else normalization.around(venv)
         state = None  # an adaptive layer with `lifetime` keeps its estimates
         for episode in range(episodes):
             venv.seed(seed + episode)

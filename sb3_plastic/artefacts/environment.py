@@ -10,33 +10,45 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import as_seen_by, split_wrappers, wrapped_by
-from sb3_plastic.evaluation.zoo_files import zoo_files
+from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.zoo_files import statistics_of, zoo_files
+from sb3_plastic.export import Normalization
 
 
-def environment_of(path: Path, agent: Any, env: str | None = None, render: bool = False, trust: bool = False) -> VecEnv:
+def normalization_of(path: Path, about: ModelSettings) -> Normalization | None:
+    """
+    The statistics of VecNormalize that a model was trained with.
+
+    :param path: of the model
+    :param about: what is given, instead of what is beside it
+    :raises UserError: if they are missing or damaged, or ask to run code and are not trusted
+    """
+    found = statistics_of(path, zoo_files(path), about)
+    return Normalization.load(found, about.trust) if isinstance(found, Path) else found
+
+
+def environment_of(path: Path, agent: Any, about: ModelSettings, render: bool = False) -> VecEnv:
     """
     One environment in the wrappers that a model was trained with, without VecNormalize.
 
     :param path: of the model, beside which they are noted down
     :param agent: the model
-    :param env: environment; None: as noted down
+    :param about: what is given, instead of what is noted down
     :param render: show it in a window
-    :param trust: run what the model's files ask for
     :raises UserError: if no environment is known, or it is not the model's
     """
     zoo = zoo_files(path)
     zoo.check_frames(path)
-    env_id = env or zoo.env_id(trust)
+    env_id, kwargs = zoo.env_id(about), zoo.env_kwargs(about)
     if env_id is None:
         raise UserError(
             f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5; `convert` needs none "
             "with --check 0."
         )
-    of_env, of_vec_env = split_wrappers(zoo.wrappers(trust))
+    of_env, of_vec_env = split_wrappers(zoo.wrappers(about))
 
     def make() -> gym.Env[Any, Any]:
         shown: dict[str, Any] = {"render_mode": "human"} if render else {}  # not every environment has that argument
-        kwargs = zoo.env_kwargs()
         try:
             made = gym.make(env_id, **shown, **kwargs)
         except TypeError as error:

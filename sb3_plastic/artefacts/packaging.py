@@ -15,6 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,14 +27,15 @@ from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.adaptive.files import AGENT
 from sb3_plastic.adaptive.files import CONFIG as ADAPTIVE_CONFIG
 from sb3_plastic.adaptive.files import TENSORS as ADAPTIVE_TENSORS
-from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.artefacts.card import card
 from sb3_plastic.artefacts.contents import contents
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
@@ -61,15 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = package_model(
         args.model,
         args.to,
-        args.env,
-        args.episodes,
-        args.seed,
+        episodes=args.episodes,
+        seed=args.seed,
         video_steps=args.video_steps,
-        vec_normalize=args.vecnorm,
-        algo=args.algo,
-        trust=args.trust,
         # Paths without their folders: a card is published, and says nothing of the machine.
         command=shlex.join(["sb3-plastic", "package", *(re.sub(r"(^|=)/.*/(?=.)", r"\1", word) for word in argv)]),
+        **vars(model_settings(args)),
     )
     print(f"Mean return of {results['n_eval_episodes']} episodes: {_return(results)}")
     print(f"Wrote {args.to}. Nothing was sent. To send it: hf upload USER/NAME {shlex.quote(str(args.to))}")
@@ -83,14 +82,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", type=Path, help="a zip file, a run of RL Zoo, an exported folder, or one of `sb3-plastic adapt`")
     add("--to", required=True, type=Path, metavar="DIR", help="folder to write; replaces a package there")
-    add("--env", help="environment; by default as noted down with the model")
+    add_about_model(parser)
     add("--episodes", type=int, default=10, help="that are measured (default: %(default)s)")
     add("--seed", type=int, default=10_000, help="of the first; the others count on (default: %(default)s)")
     add("--video-steps", type=int, default=300, metavar="N", help="steps that are filmed (default: %(default)s)")
     add("--no-video", dest="video_steps", action="store_const", const=0, help="where nothing can be drawn")
-    add("--vecnorm", type=Path, help="file of VecNormalize; by default looked for beside the model")
-    add("--algo", choices=ALGORITHMS, help="by default recognised from the file")
-    add("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
     return parser
 
 
@@ -102,10 +98,8 @@ def package_model(
     seed: int = 10_000,
     *,
     video_steps: int = 300,
-    vec_normalize: str | Path | None = None,
-    algo: str | None = None,
-    trust: bool = False,
     command: str | None = None,
+    **about: Any,
 ) -> dict[str, Any]:
     """
     Write the folder that a model hub expects.
@@ -116,27 +110,27 @@ def package_model(
     :param episodes: how many are measured, with the most likely actions
     :param seed: of the first episode; the others count on
     :param video_steps: steps that are filmed; 0: no video
-    :param vec_normalize: file with the statistics of VecNormalize; None: looked for beside the model
-    :param algo: a name in ``ALGORITHMS``; None: recognised
-    :param trust: run what the model's files ask for
     :param command: command line to note down
+    :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
+        ``vec_normalize``, ``algo``, ``trust``
     :return: what ``results.json`` holds
     :raises UserError: if a file is missing or refused, no environment is known, or nothing can be drawn
     """
     render_off_screen()
     check_number("episodes", episodes, at_least=1, integer=True)
     check_number("video_steps", video_steps, at_least=0, integer=True)
-    folder, path = Path(to), model_file(model)
-    for name, value in (("vecnorm", vec_normalize), ("algo", algo)):
+    folder, path, given = Path(to), model_file(model), ModelSettings(env, **about)
+    for name, value in (("vecnorm", given.vec_normalize), ("algo", given.algo)):
         if value is not None and path.is_dir():
             raise UserError(f"{path} tells both statistics and policy: leave out --{name}, got {value}.")
-    env_id = env or _noted(path, trust)
+    env_id = env or _noted(path, given)
     if env_id is None:
         raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
-    _put_model(path, folder, vec_normalize, env, algo, trust)
-    returns = play(str(folder), env_id, episodes, seed, trust=trust)
+    _put_model(path, folder, given)
+    given = replace(given, vec_normalize=None, algo=None)  # the folder tells both
+    returns = play(str(folder), episodes=episodes, seed=seed, **vars(replace(given, env=env_id)))
     if video_steps:
-        _film(folder, env, seed, video_steps, trust)
+        _film(folder, given, seed, video_steps)
     results = {
         "env_id": env_id,
         "mean_reward": float(np.mean(returns)),
@@ -157,13 +151,11 @@ def package_model(
     return results
 
 
-def _put_model(
-    path: Path, folder: Path, vec_normalize: str | Path | None, env: str | None, algo: str | None, trust: bool
-) -> None:
+def _put_model(path: Path, folder: Path, given: ModelSettings) -> None:
     """The model as a folder without code: exported, or copied if it is such a folder already."""
     with TemporaryDirectory() as exported:
         if not path.is_dir():
-            path = export_model(path, exported, vec_normalize, env, algo, trust)
+            path = export_model(path, exported, **vars(given))
         load_model(path)  # refuses one that is damaged
         files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
         if is_taken(folder) and not (folder / files[1]).is_file():  # many a folder has a config.json
@@ -174,21 +166,19 @@ def _put_model(
             replace_file(folder / name, (path / name).read_bytes())
 
 
-def _noted(path: Path, trust: bool) -> str | None:
+def _noted(path: Path, given: ModelSettings) -> str | None:
     """The environment noted down; of a robot that could be perturbed, and is not, the stock one: a hub knows that."""
     zoo = zoo_files(path)
-    noted = zoo.env_id(trust)
-    robot = "" if noted is None or zoo.env_kwargs() else robot_of(noted)
+    noted = zoo.env_id(given)
+    robot = "" if noted is None or zoo.env_kwargs(given) else robot_of(noted)
     return f"{robot}-v5" if robot and noted == perturbable(f"{robot}-v5") else noted
 
 
-def _film(folder: Path, env: str | None, seed: int, steps: int, trust: bool) -> None:
-    from sb3_plastic.evaluation.film_cli import main as film
+def _film(folder: Path, given: ModelSettings, seed: int, steps: int) -> None:
+    from sb3_plastic.evaluation.film_cli import film
 
-    of_env = [*([] if env is None else ["--env", env]), *(["--trust"] if trust else [])]
-    arguments = ["--model", str(folder), "--output", str(folder / VIDEO), "--steps", str(steps), "--seed", str(seed)]
     try:
-        film([*arguments, *of_env])
+        film([folder], folder / VIDEO, given, seed=seed, steps=steps)
     except Exception as error:  # graphics fail in as many ways as there are drivers
         why = f"{type(error).__name__}: {error}"
         raise UserError(f"No video could be made ({why}). Without one: --no-video.") from error

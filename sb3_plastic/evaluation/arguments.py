@@ -19,16 +19,16 @@ from sb3_plastic.yaml_numbers import Loader
 
 
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
-    """
-    Add the model and what its file does not tell.
+    """Add the model and what its file does not tell. :param parser: of a command :param what: help of ``--model``"""
+    parser.add_argument("--model", required=True, help=what)
+    add_about_model(parser)
 
-    :param parser: of the command
-    :param what: the help of ``--model``
-    """
+
+def add_about_model(parser: argparse.ArgumentParser) -> None:
+    """Add what a model's file does not tell. :param parser: of a command"""
     add = parser.add_argument
-    add("--model", required=True, help=what)
     add("--vecnorm", help="file of its VecNormalize; by default looked for beside the model. It stays frozen")
-    add("--env", help="its environment; by default as RL Zoo wrote beside the model")
+    add("--env", help="its environment; by default as noted beside the model")
     add(
         "--env-kwargs",
         nargs="+",
@@ -36,17 +36,18 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
         metavar="KEY:VALUE",
         help="arguments of it, as YAML: observe_context:true scenario:nda-v1/train",
     )
-    add("--wrapper", nargs="*", type=_wrapper, help="module.Class or 'module.Class: {argument: 1}', innermost first")
+    add(
+        "--wrapper",
+        nargs="*",
+        type=_wrapper,
+        help="module.Class or 'module.Class: {argument: 1}', innermost first, instead of those noted beside the model",
+    )
     add("--algo", choices=ALGORITHMS, help="its algorithm; by default recognised from the file")
     add("--trust", action="store_true", help="run what the model's files ask for; without, a file that asks is refused")
 
 
 def model_settings(args: argparse.Namespace) -> ModelSettings:
-    """
-    What :func:`add_model` asked for.
-
-    :param args: parsed arguments
-    """
+    """What :func:`add_about_model` asked for. :param args: parsed arguments"""
     return ModelSettings(
         env=args.env,
         env_kwargs=dict(args.env_kwargs or ()),

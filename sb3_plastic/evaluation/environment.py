@@ -14,15 +14,13 @@ import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 
-from sb3_plastic.adaptive.files import is_adaptive_folder
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
-from sb3_plastic.evaluation.zoo_files import statistics_beside, zoo_files
+from sb3_plastic.evaluation.zoo_files import statistics_of, zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.observations import channels_first
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs, registered
 from sb3_plastic.perturbations.spec import Perturbation
-from sb3_plastic.safe import listed
 from sb3_plastic.wrappers import VecPreviousActionReward
 
 
@@ -77,24 +75,17 @@ def find_training(path: Path | None, about: ModelSettings | None = None) -> Trai
     :raises UserError: if no environment is known, or a file is missing
     """
     about = about or ModelSettings()
-    given = about.vec_normalize
-    vec_normalize = Path(given) if isinstance(given, str) else given
-    if isinstance(vec_normalize, Path) and not vec_normalize.is_file():
-        raise UserError(f"There are no statistics of VecNormalize in {vec_normalize}.")
     zoo = zoo_files(path)
-    known = about.env or zoo.env_id(about.trust)
+    known = zoo.env_id(about)
     if known is None:
         raise UserError(
             f"A model does not tell its environment, and there is none of RL Zoo's args.yml beside {path}. Name it: "
             "--env, for instance sb3_plastic/PerturbedHalfCheetahLatent-v0 or HalfCheetah-v5."
         )
-    kwargs = {**zoo.env_kwargs(), **(about.env_kwargs or {})}
+    kwargs = zoo.env_kwargs(about)
     zoo.check_frames(path)
-    wrappers = zoo.wrappers(about.trust) if about.wrappers is None else listed(about.wrappers)
-    of_envs, of_vec_env = split_wrappers(wrappers)
-    if path is not None and vec_normalize is not None and is_adaptive_folder(path):
-        raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --vecnorm.")
-    statistics = vec_normalize or statistics_beside(path, zoo)
+    of_envs, of_vec_env = split_wrappers(zoo.wrappers(about))
+    statistics = statistics_of(path, zoo, about)
     return TrainedIn(perturbable(known), kwargs, tuple(of_envs), tuple(of_vec_env), statistics, about.trust)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.controls import Player, controls_of
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
@@ -89,9 +90,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="FILE",
         help="one model, intact and frozen; or several side by side: zips, exports, or folders of `sb3-plastic adapt`",
     )
-    add("--env", help="environment, if nothing beside the model tells")
-    add("--algo", help="algorithm; by default recognised from the model's file")
-    add("--trust", action="store_true", help="run what the model's files ask for; else that is refused")
+    add_about_model(parser)
     add("--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
     add("--steps", type=int, default=200, help="steps to film (default: %(default)s)")
     add("--every", type=int, default=1, metavar="N", help="a picture of each N-th step alone (default: %(default)s)")
@@ -122,18 +121,54 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
 
 
 def _film(args: argparse.Namespace, scenario: str | None) -> int:
+    least = dict(steps=1, every=1, before=0, seed=0, width=1, height=1)
+    for name, smallest in least.items():
+        check_number(f"--{name}", getattr(args, name), at_least=smallest, integer=True)
+    numbers = {name: getattr(args, name) for name in least}
+    film(args.model, args.output, model_settings(args), scenario, **numbers)
+    return 0
+
+
+def film(
+    models: Sequence[Path],
+    output: Path,
+    about: ModelSettings,
+    scenario: str | None = None,
+    *,
+    steps: int = 200,
+    every: int = 1,
+    before: int = 40,
+    seed: int = 0,
+    width: int = 320,
+    height: int = 240,
+) -> None:
+    """
+    Write a film, and print which steps it shows.
+
+    :param models: one, intact and frozen if it is plastic, or several side by side
+    :param output: an .mp4, .gif or .png
+    :param about: what the models' files do not tell, alike for all
+    :param scenario: name of a scenario, or a YAML file with a list of perturbations; None: nothing happens
+    :param steps: to film
+    :param every: a picture of each so-manieth step alone
+    :param before: steps before the onset
+    :param seed: of the episode
+    :param width: of each picture, in pixels
+    :param height: in pixels
+    :raises UserError: if a file is missing, damaged or refused, or the environment cannot be perturbed
+    """
     from sb3_plastic.evaluation.film import compose, fps_of, shoot_all
     from sb3_plastic.perturbations.render import check_suffix, save
 
-    check_suffix(args.output)
-    for name, least in dict(steps=1, every=1, before=0, seed=0, width=1, height=1).items():
-        check_number(f"--{name}", getattr(args, name), at_least=least, integer=True)
+    check_suffix(output)
+    if about.vec_normalize is not None and len(models) > 1:
+        raise UserError("--vecnorm is of one model, and there are several: put each file beside its model.")
     arms: dict[str, tuple[Player, TrainedIn]] = {}
-    for path in args.model:
-        model, algorithm = load_model(path, args.algo, args.trust)
-        trained = find_training(model_file(path), ModelSettings(env=args.env, trust=args.trust))
+    for path in models:
+        model, algorithm = load_model(path, about.algo, about.trust)
+        trained = find_training(model_file(path), about)
         called = path.absolute().name.removesuffix(".zip")  # the folder `.` has a name, too; `hebb-0.5` no suffix
-        if len(args.model) > 1:
+        if len(models) > 1:
             name = called if called not in arms else str(path)
             arms[name] = Player(model), trained
             continue
@@ -150,20 +185,19 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
         shots, first = shoot_all(
             arms,
             () if scenario is None else perturbations_of(scenario, robot),
-            seed=args.seed,
-            n_steps=args.steps,
-            before=args.before,
-            every=args.every,
-            width=args.width,
-            height=args.height,
+            seed=seed,
+            n_steps=steps,
+            before=before,
+            every=every,
+            width=width,
+            height=height,
             progress_bar=is_wanted(),
         )
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
-    frames = compose(shots, first, title, args.every, "m/s" if robot else "reward")
-    save(frames, fps_of(trained) / args.every, args.output)
+    frames = compose(shots, first, title, every, "m/s" if robot else "reward")
+    save(frames, fps_of(trained) / every, output)
     last = max(map(len, shots.values()))
-    print(f"Saved {args.output}: steps {first} to {last}, {', '.join(arms)}")
-    return 0
+    print(f"Saved {output}: steps {first} to {last}, {', '.join(arms)}")
 
 
 def perturbations_of(scenario: str, robot: str) -> tuple[Perturbation, ...]:

@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 
 from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.settings import WrapperSpec
-from sb3_plastic.export import read_config
+from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
+from sb3_plastic.export import Normalization, read_config
 from sb3_plastic.export.folder import CONFIG
 from sb3_plastic.export.normalization import STACK_INSTEAD
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml, was_normalised
 
+NOTHING_GIVEN = ModelSettings()
+
 
 class ZooFiles(NamedTuple):
     """
-    What RL Zoo writes beside a model.
+    What RL Zoo writes beside a model. Its methods put what is given before what is written.
 
     :param args: ``args.yml``: how the training was called
     :param config: ``config.yml``: its hyperparameters
@@ -32,15 +34,17 @@ class ZooFiles(NamedTuple):
     folder: Path | None = None
     names: tuple[str, str] = ("args.yml", "config.yml")
 
-    def wrappers(self, trust: bool = False) -> list[WrapperSpec]:
+    def wrappers(self, given: ModelSettings = NOTHING_GIVEN) -> list[WrapperSpec]:
         """
         ``env_wrapper`` and ``vec_env_wrapper``.
 
-        :param trust: whichever they are
+        :param given: by the caller
         :raises RefusedError: if files may not name one of them, unless trusted
         """
+        if given.wrappers is not None:
+            return listed(given.wrappers)
         found = [*listed(self.config.get("env_wrapper")), *listed(self.config.get("vec_env_wrapper"))]
-        if not trust:
+        if not given.trust:
             for wrapper in found:
                 check_wrapper(wrapper, f"{self.folder}/{self.names[1]}")
         return found
@@ -56,20 +60,22 @@ class ZooFiles(NamedTuple):
                 "--env). " + STACK_INSTEAD
             )
 
-    def env_id(self, trust: bool = False) -> str | None:
+    def env_id(self, given: ModelSettings = NOTHING_GIVEN) -> str | None:
         """
         The environment.
 
-        :param trust: even if its name asks for a module to be imported
-        :raises RefusedError: if it does, unless trusted
+        :param given: by the caller
+        :raises RefusedError: if a file asks for a module to be imported with it, unless trusted
         """
+        if given.env:
+            return given.env
         name = self.args.get("env")
-        if name is not None and (not isinstance(name, str) or ":" in name) and not trust:
+        if name is not None and (not isinstance(name, str) or ":" in name) and not given.trust:
             raise RefusedError(f"{self.folder}/{self.names[0]}", f"the import of a module by the environment {name!r}")
         return name
 
-    def env_kwargs(self) -> dict[str, Any]:
-        """Arguments of the environment."""
+    def env_kwargs(self, given: ModelSettings = NOTHING_GIVEN) -> dict[str, Any]:
+        """Arguments of the environment. :param given: by the caller, added to those that are written"""
         where = f"{self.folder}/{self.names[1]}: env_kwargs"
         try:
             kwargs = read_literal(self.args.get("env_kwargs") or self.config.get("env_kwargs") or {}, where)
@@ -78,7 +84,7 @@ class ZooFiles(NamedTuple):
             raise RefusedError(error.where, error.what, remedy) from error
         if not isinstance(kwargs, Mapping):
             raise DamagedError(where, f"{kwargs!r} is no mapping")
-        return dict(kwargs)
+        return {**kwargs, **(given.env_kwargs or {})}
 
     def normalises(self) -> bool:
         """Whether observations were normalised in the training: ``normalize`` may be a mapping, also as a string."""
@@ -138,14 +144,25 @@ def statistics_files(path: Path, folder: Path | None) -> list[Path]:
     return [*beside, *([folder / "vecnormalize.pkl"] if folder else [])]
 
 
-def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
+def statistics_of(
+    path: Path | None, zoo: ZooFiles, given: ModelSettings = NOTHING_GIVEN
+) -> Path | Normalization | None:
     """
-    The statistics of VecNormalize beside a model; of an exported folder itself, which holds them.
+    The statistics of VecNormalize: those that are given, or else beside a model; of an exported folder itself.
 
     :param path: the model's file
     :param zoo: RL Zoo's files beside it
-    :raises UserError: if the model was trained with some, and there are none
+    :param given: by the caller
+    :raises UserError: if the model was trained with some, and there are none; if the given file is not there, or the
+        model normalises by itself
     """
+    named = Path(given.vec_normalize) if isinstance(given.vec_normalize, str) else given.vec_normalize
+    if isinstance(named, Path) and not named.is_file():
+        raise UserError(f"There are no statistics of VecNormalize in {named}.")
+    if named is not None:
+        if path is not None and is_adaptive_folder(path):
+            raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --vecnorm.")
+        return named
     if path is None or path.is_dir():  # an adaptive policy normalises by itself
         return None if path is None or is_adaptive_folder(path) else path
     candidates = statistics_files(path, zoo.folder)
@@ -155,9 +172,8 @@ def statistics_beside(path: Path | None, zoo: ZooFiles) -> Path | None:
         says = "it" if zoo.folder is None else zoo.folder / zoo.names[1]
         raise UserError(
             f"{path} was trained with VecNormalize, as {says} says, and acts at random without its "
-            f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm, which "
-            "`evaluate`, `adapt`, `distill`, `export` and `package` take. If it normalised rewards alone, those of any "
-            "VecNormalize with norm_obs=False will do."
+            f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm. If it "
+            "normalised rewards alone, those of any VecNormalize with norm_obs=False will do."
         )
     return found
 
