@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from envs import random_vec_env, small_ppo
-from sb3_contrib import TRPO
+from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.envs import InvalidActionEnvDiscrete
 from stable_baselines3 import A2C, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.learning_rate import KLAdaptiveRate
@@ -35,7 +37,21 @@ def ppo(**kwargs):
     return PPO("MlpPolicy", random_vec_env(), n_steps=32, batch_size=32, seed=0, **kwargs)
 
 
-@pytest.mark.parametrize(("algorithm", "target"), [(small_ppo, 0.01), (ppo, 0.03)])
+def recurrent_ppo(**kwargs):
+    policy = dict(lstm_hidden_size=8)
+    return RecurrentPPO(
+        "MlpLstmPolicy", random_vec_env(), n_steps=32, batch_size=32, policy_kwargs=policy, seed=0, **kwargs
+    )
+
+
+def maskable_ppo(**kwargs):
+    env = make_vec_env(lambda: InvalidActionEnvDiscrete(dim=4, n_invalid_actions=1), n_envs=3, seed=0)
+    return MaskablePPO("MlpPolicy", env, n_steps=32, batch_size=32, seed=0, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "target"), [(small_ppo, 0.01), (ppo, 0.03), (recurrent_ppo, 0.1), (maskable_ppo, 0.03)]
+)
 def test_after_an_update_that_moved_the_policy_far_steps_are_smaller_and_after_a_short_one_larger(algorithm, target):
     model, seen = algorithm(learning_rate=3e-2), Rates()
     model.learn(6 * ROLLOUT, callback=[KLAdaptiveRate(target, low=1e-5, high=2e-2, factor=10), seen])
