@@ -948,6 +948,12 @@ def test_the_folder_that_one_is_in_is_a_run_as_well(tmp_path, monkeypatch):
     assert model_file(".") == Path("Ant-v5.zip")
 
 
+def test_a_wrapper_that_forgets_what_it_was_in_the_training_is_warned_of(static_model):
+    wrappers = ["gymnasium.wrappers.NormalizeObservation"]
+    with pytest.warns(UserWarning, match="NormalizeObservation begins with statistics of nothing"):
+        evaluate_adaptation(static_model, env=CHEETAH, tier="smoke", steps=2, protocols="static", wrappers=wrappers)
+
+
 def test_wrappers_on_the_command_line_take_arguments_as_in_rl_zoos_yaml(capsys):
     parser = argparse.ArgumentParser()
     add_model(parser, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -195,6 +196,12 @@ def _is_for_vec_env(wrapper: WrapperSpec) -> bool:
 
 def _wrapper(wrapper: WrapperSpec) -> Callable[[Any], Any]:
     cls, kwargs = _named(wrapper), {} if isinstance(wrapper, str) else dict(next(iter(wrapper.values())) or {})
+    if cls is gym.wrappers.NormalizeObservation:
+        warnings.warn(
+            f"{_name(wrapper)} begins with statistics of nothing, since those of the training are not saved: the model "
+            "sees observations of another scale, and its results say little. Train it in VecNormalize instead.",
+            stacklevel=2,
+        )
     try:
         inspect.signature(cls).bind(None, **kwargs)
     except TypeError as error:
