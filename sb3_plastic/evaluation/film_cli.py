@@ -150,7 +150,7 @@ def film(
     :param about: what the models' files do not tell, alike for all
     :param scenario: name of a scenario, or a YAML file with a list of perturbations; None: nothing happens
     :param steps: to film
-    :param every: a picture of each so-manieth step alone
+    :param every: film only every N-th step
     :param before: steps before the onset
     :param seed: of the episode
     :param width: of each picture, in pixels
