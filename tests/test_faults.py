@@ -40,6 +40,11 @@ def mlp() -> PPO:
     return PPO("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [8, 8]}, **SMALL)
 
 
+def lstm(n_lstm_layers: int = 1) -> RecurrentPPO:
+    kwargs = {"net_arch": [], "lstm_hidden_size": 8, "n_lstm_layers": n_lstm_layers}
+    return RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", policy_kwargs=kwargs, **SMALL)
+
+
 def play(model, n_steps: int = 30) -> np.ndarray:
     """Actions on fixed observations, [T, 1]."""
     state, start, out = None, np.ones(1, bool), []
@@ -86,6 +91,23 @@ def test_an_ablated_neuron_sends_nothing_to_the_next_layer_nor_to_its_own() -> N
         assert (sent == 0).all()
 
 
+def test_an_ablated_neuron_of_an_lstm_sends_nothing_to_its_own_gates_nor_to_the_next_layer() -> None:
+    first, second, head = synapses_of(lstm(n_lstm_layers=2).policy)
+    whole = first.weights.clone()
+    with torch.no_grad():
+        ablate([first, second, head], 1.0, RNG(0))
+    for sent in (first.own, second.weights, second.own, head.weights):
+        assert (sent == 0).all()
+    assert torch.equal(first.weights, whole)  # what observations send
+
+
+def test_the_weights_of_an_lstm_are_quantised_in_steps_of_their_largest() -> None:
+    one = layer([[-0.9, 0.3]], own=torch.tensor([[2.0, 0.9]], dtype=torch.float64))
+    quantise([one], bits=3)  # steps of 2 / 3
+    assert one.weights.tolist() == [pytest.approx([-2 / 3, 0])]
+    assert one.own.tolist() == [pytest.approx([2, 2 / 3])]
+
+
 def test_a_threshold_that_has_drifted_is_one_that_was_configured_so() -> None:
     ordinary, high = lively(plastic(threshold=1.0)).policy, plastic(threshold=1.7).policy
     high.load_state_dict(ordinary.state_dict())
@@ -122,7 +144,7 @@ NOTHING = {"weight_noise": 0, "neurons_ablated": 0, "spikes_dropped": 0, "weight
 
 
 @pytest.mark.parametrize(
-    "make", [plastic, mlp, lambda: plastic(rule="none", recurrent=True), lambda: plastic(decoder="population")]
+    "make", [plastic, mlp, lstm, lambda: plastic(rule="none", recurrent=True), lambda: plastic(decoder="population")]
 )
 def test_each_fault_changes_the_actions_of_a_copy_and_nothing_where_it_is_nil(make) -> None:
     model = lively(make())
@@ -208,9 +230,11 @@ def test_a_policy_without_hidden_neurons_has_none_to_lose(kind) -> None:
         FaultyModel(linear, Fault(kind, 1), 0)
 
 
-def test_recurrent_policies_are_refused() -> None:
-    with pytest.raises(UserError, match="recurrent"):
-        FaultyModel(RecurrentPPO("MlpLstmPolicy", "Pendulum-v1", **SMALL), Fault("weight_noise", 1), 0)
+def test_a_recurrent_network_whose_neurons_are_not_known_is_refused() -> None:
+    model = mlp()
+    model.policy.another = torch.nn.GRU(3, 4)
+    with pytest.raises(UserError, match="Of recurrent policies those of RecurrentPPO"):
+        FaultyModel(model, Fault("weight_noise", 1), 0)
 
 
 # -- through the evaluation --------------------------------------------------------------------------------------------

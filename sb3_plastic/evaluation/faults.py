@@ -6,7 +6,8 @@ Each acts on a copy of the policy, from the start of the episode (protocol ``sta
 (protocol ``onset``), on the unperturbed robot. Each episode draws its own fault, from its seed. Critics are left alone.
 
 The evaluation sees a network as layers of synapses; the last layer computes the actions. It finds the layers of an MLP
-of SB3. A policy with networks of its own offers `ActorSynapses`; nothing else is known of it here.
+of SB3, and before it those of the LSTM of sb3-contrib's RecurrentPPO. A policy with networks of its own offers
+`ActorSynapses`; nothing else is known of it here.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class ActorLayer(NamedTuple):
     :param recurrent: how many of the inputs are the layer's own neurons
     :param spiking: whether the outputs are neurons with a threshold
     :param modulator: what the outputs add to the layer's neuromodulator, [outputs]; None without
+    :param own: weights from the layer's own neurons, [neurons, outputs], if they are a tensor of their own, as those of
+        an LSTM, each of whose neurons has four outputs; None if not
     """
 
     weights: Tensor
@@ -48,6 +51,11 @@ class ActorLayer(NamedTuple):
     recurrent: int = 0
     spiking: bool = False
     modulator: Tensor | None = None
+    own: Tensor | None = None
+
+    def fixed(self) -> list[Tensor]:
+        """All fixed weights."""
+        return [self.weights] if self.own is None else [self.weights, self.own]
 
 
 @runtime_checkable
@@ -119,13 +127,15 @@ def synapses_of(policy: Any) -> list[ActorLayer]:
     """
     The actor's synapses, layer by layer.
 
-    :param policy: a policy of SB3 with an MLP as actor, or one that offers `ActorSynapses`
+    :param policy: a policy of SB3 with an MLP as actor, of RecurrentPPO, or one that offers `ActorSynapses`
     :raises UserError: if there is no telling
     """
     if isinstance(policy, ActorSynapses):
         return [ActorLayer(*layer) for layer in policy.actor_synapses()]
-    if isinstance(policy, nn.Module) and any(isinstance(module, nn.RNNBase) for module in policy.modules()):
-        raise UserError(f"Faults of recurrent policies such as {type(policy).__name__} are not served.")
+    lstm = getattr(policy, "lstm_actor", None)
+    known = {lstm, getattr(policy, "lstm_critic", None)}
+    if isinstance(policy, nn.Module) and {m for m in policy.modules() if isinstance(m, nn.RNNBase)} - known:
+        raise UserError(f"Of recurrent policies those of RecurrentPPO can have faults, got {type(policy).__name__}.")
     if isinstance(policy, ActorCriticPolicy):
         modules = [*policy.mlp_extractor.policy_net.modules(), policy.action_net]
     else:  # SAC, TD3, TQC; the deviation of actions is none of their actor's layers here
@@ -134,7 +144,14 @@ def synapses_of(policy: Any) -> list[ActorLayer]:
     layers = [module for module in modules if isinstance(module, nn.Linear)]
     if not layers:
         raise UserError(f"Faults need an actor whose layers are known: an SNN or an MLP, got {type(policy).__name__}.")
-    return [ActorLayer(layer.weight.T, None, layer.bias) for layer in layers]
+    return [*_lstm_layers(lstm), *(ActorLayer(layer.weight.T, None, layer.bias) for layer in layers)]
+
+
+def _lstm_layers(lstm: nn.LSTM | None) -> list[ActorLayer]:
+    return [
+        ActorLayer(getattr(lstm, f"weight_ih_l{i}").T, None, None, own=getattr(lstm, f"weight_hh_l{i}").T)
+        for i in range(0 if lstm is None else lstm.num_layers)
+    ]
 
 
 # What a fault does: in place, to the tensors of a copy
@@ -143,7 +160,8 @@ def synapses_of(policy: Any) -> list[ActorLayer]:
 def add_weight_noise(layers: Sequence[ActorLayer], std: float, rng: np.random.Generator) -> None:
     """``w <- w (1 + std N(0, 1))``. :param layers: changed in place  :param std: 0 or more  :param rng: to draw from"""
     for layer in layers:
-        layer.weights.mul_(1 + std * _normal(layer.weights, rng))
+        for weights in layer.fixed():
+            weights.mul_(1 + std * _normal(weights, rng))
 
 
 def quantise(layers: Sequence[ActorLayer], bits: int) -> None:
@@ -154,9 +172,9 @@ def quantise(layers: Sequence[ActorLayer], bits: int) -> None:
     :param bits: 2 or more
     """
     for layer in layers:
-        step = layer.weights.abs().max() / (2 ** (bits - 1) - 1)
-        if step > 0:
-            layer.weights.copy_(torch.round(layer.weights / step) * step)
+        step = max(weights.abs().max() for weights in layer.fixed()) / (2 ** (bits - 1) - 1)
+        for weights in layer.fixed() if step > 0 else ():
+            weights.copy_(torch.round(weights / step) * step)
 
 
 def ablate(layers: Sequence[ActorLayer], probability: float, rng: np.random.Generator) -> None:
@@ -168,12 +186,14 @@ def ablate(layers: Sequence[ActorLayer], probability: float, rng: np.random.Gene
     :param rng: to draw from
     """
     for layer, after in pairwise(layers):
-        n = layer.weights.shape[1]
+        n = layer.weights.shape[1] if layer.own is None else len(layer.own)
         lost = torch.as_tensor(rng.random(n) < probability)
         for to, first in ((after, 0), (layer, len(layer.weights) - layer.recurrent)):
             for tensor in (to.weights, to.strengths):
                 if tensor is not None and first < len(tensor):
                     tensor[first : first + n][lost] = 0
+        if layer.own is not None:
+            layer.own[lost] = 0
         if layer.modulator is not None:
             layer.modulator[lost] = 0
 
@@ -228,7 +248,7 @@ class FaultyModel:
             "thresholds_drift": lambda: drift_thresholds(layers, value, self._rng),
         }
         self._layers = layers
-        sending = [tensor for layer in layers for tensor in (layer.weights, layer.strengths, layer.modulator)]
+        sending = [tensor for layer in layers for tensor in (*layer.fixed(), layer.strengths, layer.modulator)]
         self._whole = [(tensor, tensor.detach().clone()) for tensor in sending if tensor is not None]
         if fault.kind == "fast_weights_reset" and controls_of(self._policy) is None:
             raise UserError("fast_weights_reset needs fast weights; this policy has none.")
