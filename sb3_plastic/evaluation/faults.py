@@ -62,7 +62,7 @@ class ActorLayer(NamedTuple):
 class ActorSynapses(Protocol):
     """What a policy with networks of its own offers."""
 
-    def actor_synapses(self) -> Sequence[tuple[Tensor, Tensor | None, Tensor | None, int, bool, Tensor | None]]:
+    def actor_synapses(self) -> Sequence[tuple[Any, ...]]:
         """Layer by layer, the fields of `ActorLayer`; the last layer computes the actions."""
 
 
