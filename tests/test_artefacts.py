@@ -401,7 +401,7 @@ def test_a_model_and_its_export_play_in_the_wrappers_of_the_training(tmp_path):
 def alone(tmp_path_factory):
     """A model beside which nothing lies, what its commands must be given, and the returns of two episodes."""
     folder = tmp_path_factory.mktemp("alone")
-    venv = make_vec_env(lambda: PreviousActionReward(gym.make("Pendulum-v1", g=2.0)))
+    venv = make_vec_env(lambda: PreviousActionReward(gym.make("InvertedPendulum-v5", reset_noise_scale=0.15)))
     env, returns = VecNormalize(venv), []
     model = PlasticPPO("PlasticPolicy", env, n_steps=32, batch_size=32, seed=0, policy_kwargs=dict(net_arch=[8]))
     model.learn(64)
@@ -411,7 +411,8 @@ def alone(tmp_path_factory):
     for seed in (10_000, 10_001):
         env.seed(seed)
         returns += evaluate_policy(model, env, 1, return_episode_rewards=True)[0]
-    given = ["--env", "Pendulum-v1", "--env-kwargs", "g:2.0", "--wrapper", "sb3_plastic.wrappers.PreviousActionReward"]
+    given = ["--env", "InvertedPendulum-v5", "--env-kwargs", "reset_noise_scale:0.15"]
+    given += ["--wrapper", "sb3_plastic.wrappers.PreviousActionReward"]
     return str(folder / "m.zip"), [*given, "--vecnorm", str(folder / "statistics.pkl")], returns
 
 
