@@ -148,6 +148,7 @@ def synapses_of(policy: Any) -> list[ActorLayer]:
 
 
 def _lstm_layers(lstm: nn.LSTM | None) -> list[ActorLayer]:
+    # Without biases: they matter to drifting thresholds alone, which no LSTM has.
     return [
         ActorLayer(getattr(lstm, f"weight_ih_l{i}").T, None, None, own=getattr(lstm, f"weight_hh_l{i}").T)
         for i in range(0 if lstm is None else lstm.num_layers)
