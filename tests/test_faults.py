@@ -240,8 +240,15 @@ def test_a_recurrent_network_whose_neurons_are_not_known_is_refused() -> None:
 # -- through the evaluation --------------------------------------------------------------------------------------------
 
 
-def test_evaluate_judges_a_faulty_agent_from_the_start_and_from_an_onset(tmp_path) -> None:
-    model = PPO("MlpPolicy", CHEETAH, policy_kwargs={"net_arch": [8]}, **SMALL)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PPO("MlpPolicy", CHEETAH, policy_kwargs={"net_arch": [8]}, **SMALL),
+        lambda: RecurrentPPO("MlpLstmPolicy", CHEETAH, policy_kwargs={"lstm_hidden_size": 8, "net_arch": []}, **SMALL),
+    ],
+)
+def test_evaluate_judges_a_faulty_agent_from_the_start_and_from_an_onset(make, tmp_path) -> None:
+    model = make()
     with torch.no_grad():
         model.policy.action_net.weight.mul_(100)
     late = parse([{"kind": "mass", "value": 2.0, "schedule": {"form": "onset", "at": {"uniform": [10, 20]}}}])
