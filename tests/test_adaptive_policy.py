@@ -355,6 +355,14 @@ def test_a_policy_alone_is_fitted_and_written(pendulums, tmp_path):
     np.testing.assert_array_equal(loaded.predict(observation, deterministic=True)[0], expected)
 
 
+def test_an_exported_policy_keeps_its_normalisation_where_the_environments_have_none(pendulums, fitted):
+    exported, bare = fitted.agent, pendulums[1].venv
+    policy = AdaptivePolicy.fit(exported, VecNormalize(bare, norm_obs=False), **QUICK)
+    assert policy.agent.normalization is exported.normalization
+    with pytest.raises(UserError, match="has seen no observation yet"):
+        AdaptivePolicy.fit(exported, VecNormalize(bare), n_steps=10**9)
+
+
 def test_motors_without_bounds_are_refused():
     class Unbounded(Wanderer):
         action_space = spaces.Box(-np.inf, np.inf, (2,))

@@ -46,7 +46,7 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
         normalization = Normalization.of(normalize)
         parts = normalization.mean.items()
         fresh = any(not mean.any() and (normalization.variance[key] == 1).all() for key, mean in parts)
-        if fresh and getattr(model, "num_timesteps", 0) > 0:
+        if fresh and (isinstance(model, ExportedPolicy) or getattr(model, "num_timesteps", 0) > 0):
             raise UserError(
                 "The VecNormalize of the environments has seen no observation yet, and the model was trained with "
                 "another, or none: give environments in that one, VecNormalize.load('statistics.pkl', env), or in none."
@@ -55,7 +55,7 @@ def agent_of(model: Any, normalize: VecNormalize | None) -> Any:
         remedy = "environments in it, VecNormalize.load('statistics.pkl', env)."
         normalization = Normalization.of_training(model, remedy) or Normalization()
     if isinstance(model, ExportedPolicy):
-        return ExportedPolicy(model.policy, model.normalization if normalize is None else normalization, model.config)
+        return ExportedPolicy(model.policy, normalization if normalization.mean else model.normalization, model.config)
     if isinstance(model, BasePolicy):
         return ExportedPolicy(model, normalization, {})
     if not isinstance(model, BaseAlgorithm) and not normalization.mean:
