@@ -35,8 +35,8 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
     results = beside_the_others(results)
     frame, written = frame_of(results), []
-    for suite, rows in frame.groupby("suite", sort=False):
-        print_overview(str(suite), rows[rows["split"] != "sham"])
+    for (suite, robot), rows in frame.groupby(["suite", "robot"]):
+        print_overview(f"{robot}, {suite}", rows[rows["split"] != "sham"])
     for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
         for suite, rows in part.groupby("suite", sort=False):
             rows = rows[rows["split"] != "sham"]
@@ -153,26 +153,27 @@ def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
     return difference(chosen(rows, arm="adaptive"), _alone(rows), "speed")
 
 
-def print_overview(suite: str, rows: pd.DataFrame) -> None:
+def print_overview(title: str, rows: pd.DataFrame) -> None:
     """
-    Print a table of all agents that have a layer: a row per family, a column per robot and agent, in it what is left of
-    the speed without the layer and with it. Of one agent alone, its own table says as much.
+    Print a table of all agents that have a layer: a row per family, a column per agent, in it what is left of the speed
+    without the layer and with it. Of one agent alone, its own table says as much.
 
-    :param suite: its name
-    :param rows: scores
+    :param title: robot and suite
+    :param rows: scores of that robot
     """
     both = {"frozen", "adaptive"}
-    compared = rows.groupby(["robot", "agent"]).filter(lambda part: both <= set(part["arm"]))
-    names = list(compared[["robot", "agent"]].drop_duplicates().itertuples(index=False))
-    if len(names) < 2:
+    compared = rows.groupby("agent").filter(lambda part: both <= set(part["arm"]))
+    agents = sorted(set(compared["agent"]))
+    if len(agents) < 2:
         return
-    columns = {f"{robot}, {agent}": partial(_without_and_with, robot, agent) for robot, agent in names}
-    print(f"\n{suite}, all agents, without the layer and with it\n")
-    _print_rows(f"{suite}, frozen / adaptive", compared, columns)
+    print(f"\n{title}, all agents, without the layer and with it\n")
+    _print_rows(
+        f"{title}, frozen / adaptive", compared, {agent: partial(_without_and_with, agent) for agent in agents}
+    )
 
 
-def _without_and_with(robot: str, agent: str, rows: pd.DataFrame) -> str:
-    rows = chosen(rows, robot=robot, agent=agent, control="intact")
+def _without_and_with(agent: str, rows: pd.DataFrame) -> str:
+    rows = chosen(rows, agent=agent, control="intact")
     speeds = [over_seeds(chosen(rows, arm=arm), "speed").value for arm in ("frozen", "adaptive")]
     return "" if np.isnan(speeds).any() else "{:.2f} / {:.2f}".format(*speeds)
 
