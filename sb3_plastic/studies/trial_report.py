@@ -167,9 +167,7 @@ def print_overview(title: str, rows: pd.DataFrame) -> None:
     if len(agents) < 2:
         return
     print(f"\n{title}, all agents, without the layer and with it\n")
-    _print_rows(
-        f"{title}, frozen / adaptive", compared, {agent: partial(_without_and_with, agent) for agent in agents}
-    )
+    _print_rows(f"{title}, frozen / adaptive", compared, {agent: partial(_without_and_with, agent) for agent in agents})
 
 
 def _without_and_with(agent: str, rows: pd.DataFrame) -> str:
