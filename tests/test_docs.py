@@ -1,23 +1,37 @@
 """What the documentation shows works: its code runs, its commands and their options exist."""
 
+import inspect
+import pkgutil
 import re
 import runpy
 import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import answer
 
+import sb3_plastic
 from sb3_plastic import cli
 from sb3_plastic.adaptive.hypotheses import HYPOTHESES
+from sb3_plastic.adaptive.options import LayerOptions
+from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.es.strategies import STRATEGIES
+from sb3_plastic.evaluation.faults import FAULTS
+from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
 from sb3_plastic.perturbations.kinds import KINDS
+from sb3_plastic.perturbations.spec import FORMS, LAWS
+from sb3_plastic.perturbations.suites import suite_names
+from sb3_plastic.snn.config import RATES
 from sb3_plastic.snn.encoders import ENCODERS
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.readouts import READOUTS
-from sb3_plastic.snn.rules import RULES
+from sb3_plastic.snn.rules import MODULATIONS, RULES
+from sb3_plastic.snn.surrogate import SURROGATES
 
 REGISTRIES: tuple[dict[str, Any], ...] = (RULES, NEURONS, ENCODERS, READOUTS, STRATEGIES, HYPOTHESES, KINDS)
 ROOT = Path(__file__).parents[1]
@@ -144,6 +158,45 @@ def test_the_first_commands_of_the_readme_make_a_film_and_a_report(tmp_path, mon
         assert cli.main(command) == 0
     assert Path("replugged.gif").stat().st_size > 100_000
     assert "HalfCheetah, nothing perturbed" in Path("report/report.html").read_text()
+
+
+LISTS: dict[str, Iterable[str]] = {
+    "adaptation.md": [*HYPOTHESES, *(field.name for field in fields(LayerOptions))],
+    "concepts.md": [*RULES, *MODULATIONS, *RATES, *SURROGATES, *ENCODERS, *READOUTS],
+    "evaluation.md": [*ALGORITHMS, *PROTOCOLS, *CONTROLS, *FAULTS],
+    "perturbations.md": [*KINDS, *FORMS, *LAWS, *suite_names()],
+    "scaling.md": STRATEGIES,
+}
+"""Names that a page lists in full."""
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_the_page_names_all_that_there_is(page):
+    text = (DOCS / page).read_text()
+    assert [name for name in LISTS[page] if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)] == []
+
+
+def test_the_reference_has_all_public_names():
+    entries = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert {f"sb3_plastic.{name}" for name in sb3_plastic.__all__} - {"sb3_plastic.__version__"} <= {*entries}
+    for entry in entries:
+        assert inspect.getdoc(pkgutil.resolve_name(entry)), entry
+
+
+def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The classes and functions of ours that a configuration names, with their arguments."""
+    if isinstance(value, str) and value.startswith("sb3_plastic."):
+        yield value, {}
+    for part in value.items() if isinstance(value, dict) else ():
+        yield from [part] if part[0].startswith("sb3_plastic.") else named(part[1])
+    for part in value if isinstance(value, list) else ():
+        yield from named(part)
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=f"{p.stem}-{i}") for i, (p, code) in enumerate(blocks("yaml"))])
+def test_what_a_configuration_names_takes_these_arguments(code):
+    for name, arguments in named(yaml.safe_load(code)):
+        inspect.signature(pkgutil.resolve_name(name)).bind_partial(**arguments)
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
