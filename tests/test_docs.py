@@ -23,6 +23,7 @@ from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.es.strategies import STRATEGIES
 from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
+from sb3_plastic.help import HELP
 from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.spec import FORMS, LAWS
 from sb3_plastic.perturbations.suites import suite_names
@@ -32,6 +33,7 @@ from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.readouts import READOUTS
 from sb3_plastic.snn.rules import MODULATIONS, RULES
 from sb3_plastic.snn.surrogate import SURROGATES
+from sb3_plastic.zoo import config_file
 
 REGISTRIES: tuple[dict[str, Any], ...] = (RULES, NEURONS, ENCODERS, READOUTS, STRATEGIES, HYPOTHESES, KINDS)
 ROOT = Path(__file__).parents[1]
@@ -191,6 +193,18 @@ def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from [part] if part[0].startswith("sb3_plastic.") else named(part[1])
     for part in value if isinstance(value, list) else ():
         yield from named(part)
+
+
+def test_the_help_of_plot_names_the_files_that_it_writes():
+    assert all(f"{function}.png" in HELP["plot"] for function, _, _ in cli.PLOTS.values())
+
+
+def test_the_recipes_with_a_layer_are_those_without():
+    plain, layered = (yaml.safe_load(config_file(name).read_text()) for name in ("plastic_ppo", "plastic_ppo_adaptive"))
+    for env_id, recipe in layered.items():
+        without = plain.get(env_id, plain["default"])
+        adaptive = {"adaptive": recipe["policy_kwargs"]["adaptive"]}
+        assert recipe == without | {"policy_kwargs": without["policy_kwargs"] | adaptive}
 
 
 @pytest.mark.parametrize("code", [pytest.param(code, id=f"{p.stem}-{i}") for i, (p, code) in enumerate(blocks("yaml"))])
