@@ -22,6 +22,9 @@ TERMS = {
     "Ray": "scaling",
     "reversed motors": "perturbations",
     "neuromodulation": "concepts",
+    "lifelong learning": "comparison",
+    "DAgger": "extending",
+    "SAC": "limits",
 }
 """What users search for, and a page that the site's search must offer for it."""
 

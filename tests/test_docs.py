@@ -53,8 +53,11 @@ def blocks(language: str) -> list[tuple[Path, str]]:
 
 
 def commands() -> list[tuple[Path, list[str]]]:
-    """The `sb3-plastic` lines of all shell blocks, as words."""
+    """The `sb3-plastic` lines of all shell blocks, and those that stand in the text, as words."""
     lines = [(page, line) for page, code in blocks("bash") for line in code.replace("\\\n", " ").splitlines()]
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        lines += [(page, line) for line in re.findall(r"`(sb3-plastic (?!COMMAND)[^`]+)`", text)]
     words = [(page, shlex.split(line, comments=True)) for page, line in lines if "sb3-plastic" in line]
     return [(page, found[found.index("sb3-plastic") + 1 :]) for page, found in words if "sb3-plastic" in found]
 
