@@ -265,6 +265,7 @@ class PlasticPolicy(ActingPolicy):
         :param obs: C sequences of L steps, as :class:`~sb3_plastic.buffers.ChunkedRolloutBuffer` yields them
         :param actions: [L * C, ...], time first
         :return: values [L * C, 1], log probabilities [L * C] and entropies [L * C] (or None)
+        :raises TypeError: on anything but sequences
         """
         if not isinstance(obs, Sequences):
             raise TypeError(
