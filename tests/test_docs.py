@@ -234,3 +234,9 @@ def test_the_site_is_not_built_if_its_search_misses_a_term():
     ]
     assert hooks["not_found"](entries) == []
     assert hooks["not_found"](entries[1:]) == ["STDP"]
+
+
+def test_the_site_shows_names_without_their_roles():
+    hooks = runpy.run_path(str(ROOT / "scripts" / "site_hooks.py"))
+    shown = hooks["on_page_content"]("see :class:<code>~a.b.C</code> and :func:<code>a.f</code>", page=None)
+    assert shown == "see <code>C</code> and <code>a.f</code>"
