@@ -20,6 +20,7 @@ from sb3_plastic import cli
 from sb3_plastic.adaptive.hypotheses import HYPOTHESES
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.callbacks import CHARTS
 from sb3_plastic.es.strategies import STRATEGIES
 from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
@@ -196,6 +197,11 @@ def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from [part] if part[0].startswith("sb3_plastic.") else named(part[1])
     for part in value if isinstance(value, list) else ():
         yield from named(part)
+
+
+def test_the_guide_explains_each_statistic_of_a_layer():
+    text = (DOCS / "guides" / "training.md").read_text()
+    assert [name for names in CHARTS.values() for name in names if f"_{name}`" not in text] == []
 
 
 def test_the_help_of_plot_names_the_files_that_it_writes():
