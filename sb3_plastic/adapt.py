@@ -88,7 +88,7 @@ def summary(policy: AdaptivePolicy) -> str:
     lines = [
         f"Forward model ({policy.layer.model.kind}): leaves {shares.mean():.1%} of the variance of the change "
         f"unexplained, {shares.max():.1%} of the worst component; uses {len(shares)} of {n_observations} components.",
-        f"Evidence that a hypothesis needs to act: {settings.head_start:.2f}.",
+        f"Evidence that a hypothesis needs to act: {settings.head_start:.2f}, and a lead of {settings.lead:.2f}.",
         f"{'hypothesis':<24}{'surprise threshold':>20}",
     ]
     lines += [f"{name:<24}{settings.surprise_threshold[name]:>20.2f}" for name in policy.layer.names]

@@ -49,7 +49,7 @@ class PlasticPolicy(ActingPolicy):
     :param observation_space: observation space
     :param action_space: any action space that SB3's on-policy algorithms serve
     :param lr_schedule: learning rate schedule
-    :param net_arch: ``pi``: neurons of each spiking layer; ``vf``: units of each layer of the critic
+    :param net_arch: ``pi``: neurons of each spiking layer; ``vf``: units of each layer of the critic; 64 64 by default
     :param critic: ``mlp``, or ``plastic``: a spiking critic with a state of its own
     :param decoder: ``linear``, or ``population``: a further spiking layer in which each number that the action
         distribution needs has ``decoder_neurons`` neurons of its own; lists with a value per layer count it as well
@@ -265,6 +265,7 @@ class PlasticPolicy(ActingPolicy):
         :param obs: C sequences of L steps, as :class:`~sb3_plastic.buffers.ChunkedRolloutBuffer` yields them
         :param actions: [L * C, ...], time first
         :return: values [L * C, 1], log probabilities [L * C] and entropies [L * C] (or None)
+        :raises TypeError: on anything but sequences
         """
         if not isinstance(obs, Sequences):
             raise TypeError(

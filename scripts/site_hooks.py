@@ -1,4 +1,7 @@
-"""What MkDocs does not do by itself: the command reference, and links to files of the repository that are no pages."""
+"""
+What MkDocs does not do by itself: the command reference, links to files of the repository that are no pages, and roles
+of Sphinx in docstrings.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,9 @@ TERMS = {
     "Ray": "scaling",
     "reversed motors": "perturbations",
     "neuromodulation": "concepts",
+    "lifelong learning": "comparison",
+    "DAgger": "extending",
+    "SAC": "limits",
 }
 """What users search for, and a page that the site's search must offer for it."""
 
@@ -62,6 +68,15 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"{text} (`{normpath(target).removeprefix('../')}`)" if outside else match.group(0)
 
     return re.sub(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)", without_outside_link, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """
+    MkDocs calls this with the HTML of each page.
+
+    :return: without the roles of Sphinx, which docstrings have for editors: ``:class:`~a.b.C``` is ``C``
+    """
+    return re.sub(r":(?:class|data|func|meth|mod):<code>(?:~(?:\w+\.)*)?([\w.]+)</code>", r"<code>\1</code>", html)
 
 
 def not_found(entries: list[dict[str, str]]) -> list[str]:

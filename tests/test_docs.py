@@ -1,23 +1,40 @@
 """What the documentation shows works: its code runs, its commands and their options exist."""
 
+import inspect
+import pkgutil
 import re
 import runpy
 import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import answer
 
+import sb3_plastic
 from sb3_plastic import cli
 from sb3_plastic.adaptive.hypotheses import HYPOTHESES
+from sb3_plastic.adaptive.options import LayerOptions
+from sb3_plastic.algorithms import ALGORITHMS
+from sb3_plastic.callbacks import CHARTS
 from sb3_plastic.es.strategies import STRATEGIES
+from sb3_plastic.evaluation.faults import FAULTS
+from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
+from sb3_plastic.help import HELP
 from sb3_plastic.perturbations.kinds import KINDS
+from sb3_plastic.perturbations.spec import FORMS, LAWS
+from sb3_plastic.perturbations.suites import suite_names
+from sb3_plastic.snn.config import RATES
 from sb3_plastic.snn.encoders import ENCODERS
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.readouts import READOUTS
-from sb3_plastic.snn.rules import RULES
+from sb3_plastic.snn.rules import MODULATIONS, RULES
+from sb3_plastic.snn.surrogate import SURROGATES
+from sb3_plastic.zoo import config_file
 
 REGISTRIES: tuple[dict[str, Any], ...] = (RULES, NEURONS, ENCODERS, READOUTS, STRATEGIES, HYPOTHESES, KINDS)
 ROOT = Path(__file__).parents[1]
@@ -37,8 +54,11 @@ def blocks(language: str) -> list[tuple[Path, str]]:
 
 
 def commands() -> list[tuple[Path, list[str]]]:
-    """The `sb3-plastic` lines of all shell blocks, as words."""
+    """The `sb3-plastic` lines of all shell blocks, and those that stand in the text, as words."""
     lines = [(page, line) for page, code in blocks("bash") for line in code.replace("\\\n", " ").splitlines()]
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        lines += [(page, line) for line in re.findall(r"`(sb3-plastic (?!COMMAND)[^`]+)`", text)]
     words = [(page, shlex.split(line, comments=True)) for page, line in lines if "sb3-plastic" in line]
     return [(page, found[found.index("sb3-plastic") + 1 :]) for page, found in words if "sb3-plastic" in found]
 
@@ -146,6 +166,62 @@ def test_the_first_commands_of_the_readme_make_a_film_and_a_report(tmp_path, mon
     assert "HalfCheetah, nothing perturbed" in Path("report/report.html").read_text()
 
 
+LISTS: dict[str, Iterable[str]] = {
+    "adaptation.md": [*HYPOTHESES, *(field.name for field in fields(LayerOptions))],
+    "concepts.md": [*RULES, *MODULATIONS, *RATES, *SURROGATES, *ENCODERS, *READOUTS],
+    "evaluation.md": [*ALGORITHMS, *PROTOCOLS, *CONTROLS, *FAULTS],
+    "perturbations.md": [*KINDS, *FORMS, *LAWS, *suite_names()],
+    "scaling.md": STRATEGIES,
+}
+"""Names that a page lists in full."""
+
+
+@pytest.mark.parametrize("page", LISTS)
+def test_the_page_names_all_that_there_is(page):
+    text = (DOCS / page).read_text()
+    assert [name for name in LISTS[page] if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)] == []
+
+
+def test_the_reference_has_all_public_names():
+    entries = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert {f"sb3_plastic.{name}" for name in sb3_plastic.__all__} - {"sb3_plastic.__version__"} <= {*entries}
+    for entry in entries:
+        assert inspect.getdoc(pkgutil.resolve_name(entry)), entry
+
+
+def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The classes and functions of ours that a configuration names, with their arguments."""
+    if isinstance(value, str) and value.startswith("sb3_plastic."):
+        yield value, {}
+    for part in value.items() if isinstance(value, dict) else ():
+        yield from [part] if part[0].startswith("sb3_plastic.") else named(part[1])
+    for part in value if isinstance(value, list) else ():
+        yield from named(part)
+
+
+def test_the_guide_explains_each_statistic_of_a_layer():
+    text = (DOCS / "guides" / "training.md").read_text()
+    assert [name for names in CHARTS.values() for name in names if f"_{name}`" not in text] == []
+
+
+def test_the_help_of_plot_names_the_files_that_it_writes():
+    assert all(f"{function}.png" in HELP["plot"] for function, _, _ in cli.PLOTS.values())
+
+
+def test_the_recipes_with_a_layer_are_those_without():
+    plain, layered = (yaml.safe_load(config_file(name).read_text()) for name in ("plastic_ppo", "plastic_ppo_adaptive"))
+    for env_id, recipe in layered.items():
+        without = plain.get(env_id, plain["default"])
+        adaptive = {"adaptive": recipe["policy_kwargs"]["adaptive"]}
+        assert recipe == without | {"policy_kwargs": without["policy_kwargs"] | adaptive}
+
+
+@pytest.mark.parametrize("code", [pytest.param(code, id=f"{p.stem}-{i}") for i, (p, code) in enumerate(blocks("yaml"))])
+def test_what_a_configuration_names_takes_these_arguments(code):
+    for name, arguments in named(yaml.safe_load(code)):
+        inspect.signature(pkgutil.resolve_name(name)).bind_partial(**arguments)
+
+
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in PAGES])
 def test_files_and_headings_that_are_linked_exist(page):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
@@ -164,3 +240,9 @@ def test_the_site_is_not_built_if_its_search_misses_a_term():
     ]
     assert hooks["not_found"](entries) == []
     assert hooks["not_found"](entries[1:]) == ["STDP"]
+
+
+def test_the_site_shows_names_without_their_roles():
+    hooks = runpy.run_path(str(ROOT / "scripts" / "site_hooks.py"))
+    shown = hooks["on_page_content"]("see :class:<code>~a.b.C</code> and :func:<code>a.f</code>", page=None)
+    assert shown == "see <code>C</code> and <code>a.f</code>"

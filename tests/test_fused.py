@@ -29,6 +29,7 @@ from scan_helpers import (
     scan,
 )
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.rules import MODULATIONS, RULES, Rule
 from sb3_plastic.snn.scan import FusedLayers, LayerConfig, call, fused, plastic_scan, resolve_backend
@@ -431,7 +432,7 @@ def test_what_is_not_served_is_said(
 ) -> None:
     monkeypatch.setitem(RULES, "covariance", Rule(covariance, sliding_threshold=True))
     monkeypatch.setitem(NEURONS, "lif_like", lif_like)
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(UserError, match=reason):
         resolve_backend("fused", *spoil())
     assert resolve_backend("auto", *spoil()) == "reference"
 

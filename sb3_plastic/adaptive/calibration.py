@@ -62,7 +62,7 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
 
     :param layer: with a trained forward model
     :param held_out: nominal transitions that the model has not seen
-    :param learn_rule: learn the rule of motors, disturbance and wires, too: see :mod:`~sb3_plastic.adaptive.hindsight`
+    :param learn_rule: learn the rules, too, of hypotheses that have one: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
     left = tuple(round(float(share), 4) for share in unexplained(layer.model, held_out))
     settings = dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0, unexplained=left)

@@ -16,7 +16,7 @@ class LayerSettings:
 
     :param hypotheses: names that run side by side
     :param surprise_threshold: of each hypothesis by name, nominal first; calibrated
-    :param head_start: evidence that a hypothesis needs to act; calibrated
+    :param head_start: evidence that a hypothesis needs to act, beside the lead; calibrated
     :param calm: errors of the hypothesis that acts (its surprise, in units of R) below which the others wait: a dead
         zone, in which estimates cannot drift and no time is spent; calibrated
     :param lead: evidence that a rival needs more than the one that acts

@@ -57,7 +57,7 @@ class AdaptationEvalCallback(BaseCallback):
     :param env_kwargs: arguments of it; None: those of the training
     :param wrappers: as RL Zoo's ``env_wrapper``
     :param suite: name of a suite
-    :param tier: ``smoke``: 4 scenarios of 2 episodes, some seconds
+    :param tier: ``smoke``: 2 to 4 scenarios of 2 episodes, some seconds
     :param controls: None: the model as it is, and frozen at the onset where it has plasticity
     :param watched: scenario with an onset, in an episode of which an adaptive layer is watched
     :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`; each evaluation has a

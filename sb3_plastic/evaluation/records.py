@@ -7,6 +7,7 @@
                         VecNormalize, ...), versions, commit (null outside of git), env_specs (by name), command,
                         unstable_cells (file name: number of broken simulations), sha256 (of records.csv and of this
                         file: a report refuses what was changed since)
+    DIR/settings.json   written first: what an evaluation that goes on is compared with
     DIR/timing.json     wall time; the only file that differs between two runs of the same command
 
 Traces are written first, and records are a function of them: `records_of`. Everything is written under a temporary name
@@ -54,9 +55,9 @@ COLUMNS: dict[str, str] = {
     "tier": "smoke, quick, full; or the patterns of scenarios that were asked for instead",
     "scenario": "full name in the suite, such as nda-v1/extrap1/mass/onset",
     "split": "nominal, reference (nominal, on a level height field), sham (an onset of nothing: what controls cost by "
-    "themselves), id, interp, extrap1, extrap2, novel, anchor, fault (of the agent)",
+    "themselves), train, id, interp, extrap1, extrap2, novel, anchor, fault (of the agent)",
     "kind": "what is perturbed: a family or kind, all (of the training families), none",
-    "severity": "0 nominal, 1 interp and id, 2 extrap1, 3 extrap2; empty for novel kinds and anchors",
+    "severity": "0 nominal, 1 train, interp and id, 2 extrap1, 3 extrap2; empty for novel kinds and anchors",
     "values": "what was drawn for this episode, such as mass=1.43;friction=0.8; empty if nothing is perturbed; of the "
     "split reference its ground, which is level",
     # which episode

@@ -175,6 +175,7 @@ def load_policy(folder: str | Path, device: str = "cpu") -> ExportedPolicy:
     :param folder: the folder
     :param device: where the policy is to be
     :return: an object with SB3's ``predict``
+    :raises UserError: if there is no such folder, or a later version of the package wrote it
     :raises RefusedError: if it names a class that files may not name
     :raises DamagedError: if it is not as it was written
     """

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.snn.rules import RULES
 from sb3_plastic.snn.scan import call, kernels, static
 from sb3_plastic.snn.scan.compile import FLOATS, run, threads_for
@@ -53,7 +53,7 @@ def resolve_backend(backend: str, config: LayerConfig, device: torch.device, dty
     :param device: where its tensors are
     :param dtype: their type
     :return: ``fused`` or ``reference``
-    :raises ValueError: on ``fused`` where the fused kernel does not serve, with the reason
+    :raises UserError: on ``fused`` where the fused kernel does not serve, with the reason
     """
     check_choice("backend", backend, BACKENDS)
     if backend == "reference":
@@ -62,7 +62,7 @@ def resolve_backend(backend: str, config: LayerConfig, device: torch.device, dty
     if reason is None:
         return "fused"
     if backend == "fused":
-        raise ValueError(f"backend='fused': {reason}. Use backend='reference', or 'auto' to let it choose.")
+        raise UserError(f"backend='fused': {reason}. Use backend='reference', or 'auto' to let it choose.")
     return "reference"
 
 
