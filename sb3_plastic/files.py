@@ -65,13 +65,30 @@ def replace_file(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def own_folder(path: str) -> str:
+    """
+    Make the folder of a run, or the next one if another process has made it meanwhile.
+
+    :param path: ``NAME_1``, ``NAME_2`` and so on
+    :return: that was made
+    """
+    try:
+        Path(path).mkdir(parents=True)
+    except FileExistsError:
+        name, _, number = path.rpartition("_")
+        return own_folder(f"{name}_{int(number) + 1}")
+    return path
+
+
 def is_taken(path: Path) -> bool:
     """
-    Whether there is a file, or a folder that holds anything but the hidden file that a killed :func:`replacing` leaves.
+    Whether there is a file, or a folder that holds one, but for the hidden file that a killed :func:`replacing` leaves.
 
     :param path: where something is to be written
     """
-    return path.is_file() or (path.is_dir() and any(not inside.name.startswith(".") for inside in path.iterdir()))
+    if not path.is_dir():
+        return os.path.lexists(path)
+    return any(is_taken(inside) for inside in path.iterdir() if not inside.name.startswith("."))
 
 
 def write_json(path: Path, data: Any) -> None:

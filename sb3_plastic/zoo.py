@@ -42,6 +42,7 @@ from sb3_plastic import tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
 from sb3_plastic.extensions import import_flags
+from sb3_plastic.files import own_folder
 from sb3_plastic.yaml_numbers import NUMBER
 
 Params = dict[str, Any]
@@ -250,11 +251,16 @@ class ExperimentManager(HostManager):
         super()._save_config(saved_hyperparams | self.of_model)
 
     def create_log_folder(self) -> None:
-        """As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run."""
+        """
+        As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run, and two trainings
+        that begin at once have a folder each.
+        """
         if self.optimize_hyperparameters:
             self._scratch = TemporaryDirectory()
             self.save_path = self._scratch.name
-            self.params_path = f"{self.save_path}/{self.env_name}"
+        else:
+            self.save_path = own_folder(self.save_path)
+        self.params_path = f"{self.save_path}/{self.env_name}"
         super().create_log_folder()
 
     def hyperparameters_optimization(self) -> None:

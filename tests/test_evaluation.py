@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -476,6 +477,39 @@ def test_results_of_one_normalisation_are_not_taken_for_those_of_another(tmp_pat
         evaluate_adaptation(model, **settings)
 
 
+class Replacing(gym.Wrapper):
+    """The training of the model that is judged goes on, and writes over its files."""
+
+    def __init__(self, env, made=(), reset=()):
+        super().__init__(env)
+        self.at_reset = reset
+        for old, new in made:
+            shutil.copy(new, old)
+
+    def reset(self, **kwargs):
+        for old, new in self.at_reset:
+            shutil.copy(new, old)
+        return self.env.reset(**kwargs)
+
+
+def test_statistics_that_are_replaced_meanwhile_do_not_count_and_a_model_that_is_replaced_is_refused(tmp_path):
+    venv = VecNormalize(make_vec_env(CHEETAH, 1))
+    model = PPO("MlpPolicy", venv, n_steps=16, batch_size=16, seed=0, policy_kwargs={**TINY})
+    for name in ("a", "b"):
+        model.save(tmp_path / f"{name}.zip")
+        venv.save(str(tmp_path / f"{name}.pkl"))
+        model.learn(16)
+    settings = dict(env=CHEETAH, scenarios="nominal", protocols=("static", "horizon"), steps=5)  # environments twice
+
+    def returns(**replaced):
+        settings["wrappers"] = [{f"{Replacing.__module__}.Replacing": replaced}]
+        return evaluate_adaptation(tmp_path / "a.zip", **settings).records["return"].tolist()
+
+    assert returns() == returns(reset=[(str(tmp_path / "a.pkl"), str(tmp_path / "b.pkl"))])
+    with pytest.raises(UserError, match=r"a\.zip was replaced while it was read"):
+        returns(made=[(str(tmp_path / "a.zip"), str(tmp_path / "b.zip"))])
+
+
 def test_an_oracle_is_judged_with_its_context_by_the_same_seeds(static_model):
     oracle_kwargs = dict(scenario="nda-v1/train", observe_context=True)
     oracle = PPO("MlpPolicy", gym.make(CHEETAH, **oracle_kwargs), n_steps=8, batch_size=8, policy_kwargs={**TINY})
@@ -862,6 +896,31 @@ def test_what_happens_is_written_down():
     late = rollout(Player(Steady()), venv, [Row((), seed, begins_at=3.0) for seed in (1, 2, 3)], 6)
     assert late.onset.tolist() == [-1] * 3  # met in the last step: there is none after it
     assert np.nansum(trace.effort, 1).tolist() == [1.25 * n for n in trace.length]
+
+
+class Paying(gym.Wrapper):
+    """Pays something else in its second step."""
+
+    def __init__(self, env, paid, broken=False):
+        super().__init__(env)
+        self.paid, self.broken = paid, broken
+
+    def step(self, action):
+        observation, _, _, truncated, info = self.env.step(action)
+        odd = self.env.get_wrapper_attr("t") == 2
+        info = {"reward_forward": 0.5, "sim_unstable": odd and self.broken}
+        return observation, self.paid if odd else 1.0, info["sim_unstable"], truncated, info
+
+
+@pytest.mark.parametrize("paid", [float("nan"), float("inf")])
+def test_a_reward_that_is_not_finite_is_refused_unless_the_simulation_is_said_to_have_broken(paid):
+    venv = DummyVecEnv([lambda: gym.wrappers.TimeLimit(Paying(Walk(), paid), 6)])
+    with pytest.raises(NotFiniteError, match=rf"step 1 in the episode of seed 3 is {paid}.*info\['sim_unstable'\]"):
+        rollout(Player(Steady()), venv, [Row((), 3)], 6)
+    venv = DummyVecEnv([lambda: gym.wrappers.TimeLimit(Paying(Walk(), paid, broken=True), 6)])
+    trace = rollout(Player(Steady()), venv, [Row((), 3)], 6)
+    assert (trace.length.tolist(), trace.unstable.tolist()) == ([2], [True])
+    assert np.isfinite(trace.reward[0, :2]).all()
 
 
 def test_each_protocol_plans_what_it_says():

@@ -6,6 +6,7 @@ import re
 import statistics
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 from huggingface_hub import ModelCard
 from stable_baselines3 import PPO
@@ -82,8 +83,13 @@ def test_an_adaptive_policy_is_packaged_as_it_is(tmp_path, capsys):
     policy = AdaptivePolicy.fit(PPO("MlpPolicy", venv), venv, n_steps=400, epochs=8, hypotheses=("motors",))
     policy.save(tmp_path / "adaptive")
     arguments = ["--to", str(tmp_path / "hub"), "--env", "Pendulum-v1", "--episodes", "1", "--no-video"]
-    for _ in range(2):  # the second replaces the first
-        assert main(["package", str(tmp_path / "adaptive"), *arguments]) == 0
+    (tmp_path / "hub" / "agent").mkdir(parents=True)
+    (tmp_path / "hub" / "agent" / ".policy.0123abcd.safetensors").touch()  # as a kill leaves it
+    assert main(["package", str(tmp_path / "adaptive"), *arguments]) == 0
+    for name in ("results.json", "README.md"):  # as one that was killed after its film
+        (tmp_path / "hub" / name).unlink()
+    (tmp_path / "hub" / "replay.mp4").write_text("of another model")
+    assert main(["package", str(tmp_path / "adaptive"), *arguments]) == 0
     assert load_model(tmp_path / "hub")[1] == "adaptive"
     assert not (tmp_path / "hub" / "replay.mp4").exists()
     assert "adaptive-control" in ModelCard.load(tmp_path / "hub" / "README.md").data.tags
@@ -140,6 +146,19 @@ def test_an_export_without_an_environment_has_a_card_whose_command_names_it(tmp_
         assert main([*argv, *wrong]) == 2
         assert {path.name for path in (tmp_path / "hub").iterdir()} == before
     assert "leave out --algo" in capsys.readouterr().err
+
+
+class Broken(gym.RewardWrapper):
+    def reward(self, reward):
+        return float("nan")
+
+
+def test_returns_that_are_not_finite_are_not_published(tmp_path, capsys):
+    PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8).save(tmp_path / "m.zip")
+    argv = ["--env", "Pendulum-v1", "--wrapper", f"{Broken.__module__}.Broken", "--episodes", "1", "--no-video"]
+    assert main(["package", str(tmp_path / "m.zip"), "--to", str(tmp_path / "hub"), *argv]) == 2
+    assert "Returns in Pendulum-v1 are [nan]: a reward is not finite" in capsys.readouterr().err
+    assert not (tmp_path / "hub" / "README.md").exists()
 
 
 def test_where_nothing_can_be_drawn_the_error_names_the_way_out(tmp_path, capsys):

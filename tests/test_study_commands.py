@@ -96,15 +96,51 @@ def test_an_agent_that_two_cells_need_is_trained_once(tmp_path, monkeypatch):
 
 
 def test_an_agent_whose_training_was_interrupted_is_trained_anew(tmp_path, monkeypatch):
-    trainings = []
-    monkeypatch.setattr(commands, "run_command", lambda arguments, log: trainings.append(arguments))
+    path, trainings = tmp_path / "agent" / "ppo" / "Toy-v0_1" / "Toy-v0.zip", []
     model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8)
-    model.learn(8)
-    (tmp_path / "agent" / "ppo" / "Toy-v0_1").mkdir(parents=True)
-    for steps, n_trained in (("8", 0), ("16", 1)):
-        model.save(tmp_path / "agent" / "ppo" / "Toy-v0_1" / "Toy-v0.zip")
+
+    def train(arguments, log):
+        trainings.append(arguments)
+        path.parent.mkdir(parents=True)
+        model.learn(8, reset_num_timesteps=False)
+        model.save(path)
+
+    monkeypatch.setattr(commands, "run_command", train)
+    for steps, n_trained in (("8", 1), ("8", 1), ("16", 2)):
         commands.train_once(["-n", steps], "ppo", "Toy-v0", tmp_path / "agent")
         assert len(trainings) == n_trained
+    with pytest.raises(UserError, match="was interrupted"):  # 24 steps, and no error
+        commands.train_once(["-n", "32"], "ppo", "Toy-v0", tmp_path / "agent")
+
+
+def test_an_agent_whose_training_wrote_its_model_and_no_statistics_is_trained_anew(tmp_path, monkeypatch):
+    """As where the disk is full by then: RL Zoo writes the statistics of VecNormalize last."""
+    path = tmp_path / "agent" / "ppo" / "Toy-v0_1" / "Toy-v0.zip"
+
+    def train(arguments, log):
+        path.parent.mkdir(parents=True)
+        path.touch()
+        if not failures:
+            failures.append("No space left on device")
+            raise UserError(failures[0])
+        path.with_name("statistics").touch()
+
+    failures = []
+    monkeypatch.setattr(commands, "run_command", train)
+    with pytest.raises(UserError, match="No space left"):
+        commands.train_once([], "ppo", "Toy-v0", tmp_path / "agent")
+    trained = commands.train_once([], "ppo", "Toy-v0", tmp_path / "agent")
+    assert {file.name for file in trained.iterdir()} == {"Toy-v0.zip", "statistics"}
+
+
+def test_a_student_is_taught_whatever_a_kill_has_left_of_it_and_an_error_is_told_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(learning, "train", lambda cell, logs: (tmp_path / "nowhere.zip", [], []))
+    cell = learning.Cell("Hopper-v5", learning.DISTILLED, 2048, 1, episodes=1)
+    left = tmp_path / cell.training_name / "Hopper-v5" / "args.yml"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with pytest.raises(UserError, match="There is no model"):  # --out is looked at first
+        learning.run_cell(cell, tmp_path)
 
 
 @pytest.mark.parametrize(

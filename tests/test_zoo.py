@@ -193,6 +193,16 @@ def test_a_training_whose_length_is_given_needs_none_in_its_configuration(tmp_pa
     assert made.n_timesteps == 96
 
 
+def test_trainings_that_begin_at_once_have_a_folder_each(tmp_path):
+    begun = [manager(tmp_path) for _ in range(3)]  # each has counted the runs that are there
+    for one in begun:
+        one.setup_experiment()[0].env.close()
+    runs = [tmp_path / "plastic_ppo" / f"CartPole-v1_{number}" for number in (1, 2, 3)]
+    assert [one.save_path for one in begun] == [str(run) for run in runs]
+    assert all((run / "CartPole-v1" / "config.yml").is_file() for run in runs)
+    assert all((run / "0.monitor.csv").is_file() for run in runs)
+
+
 def test_evaluations_do_not_change_the_statistics_of_a_checkpoint_nor_normalise_rewards(tmp_path):
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize

@@ -129,6 +129,8 @@ def package_model(
     _put_model(path, folder, given)
     given = replace(given, vec_normalize=None, algo=None)  # the folder tells both
     returns = play(str(folder), episodes=episodes, seed=seed, **vars(replace(given, env=env_id)))
+    if not np.isfinite(returns).all():
+        raise UserError(f"Returns in {env_id} are {returns}: a reward is not finite. Mend the environment.")
     if video_steps:
         _film(folder, given, seed, video_steps)
     results = {
@@ -158,10 +160,10 @@ def _put_model(path: Path, folder: Path, given: ModelSettings) -> None:
             path = export_model(path, exported, **vars(given))
         load_model(path)  # refuses one that is damaged
         files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
-        if is_taken(folder) and not (folder / files[1]).is_file():  # many a folder has a config.json
+        if is_taken(folder) and not (folder / files[-1]).is_file():  # the first that is written
             raise UserError(f"{folder} is not empty, and no package of such a model. Choose another folder.")
-        for stale in (CARD, RESULTS, VIDEO) if (folder / RESULTS).is_file() else ():
-            (folder / stale).unlink(missing_ok=True)  # the card must never be that of another model
+        for stale in (VIDEO, CARD, RESULTS) if (folder / RESULTS).is_file() else (VIDEO,):  # a kill may have left that
+            (folder / stale).unlink(missing_ok=True)  # what tells of a model must never be that of another
         for name in reversed(files):  # tensors before the configuration that holds their checksum
             replace_file(folder / name, (path / name).read_bytes())
 

@@ -7,7 +7,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,9 @@ class TrainedIn:
         steps = self.env_kwargs.get("max_episode_steps") or registered(self.env_id).max_episode_steps or -1
         return int(steps) if steps > 0 else 1000  # gymnasium takes -1 for no limit
 
-    @property
+    @cached_property
     def normalization(self) -> Normalization | None:
-        """The statistics of VecNormalize, read from their file."""
+        """The statistics of VecNormalize, read from their file once: a training may write others meanwhile."""
         known = self.vec_normalize
         return Normalization.load(known, self.trust) if isinstance(known, Path) else known
 

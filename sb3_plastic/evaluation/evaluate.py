@@ -20,7 +20,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
 from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, find_training, make_env, perturb, robot_of
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
-from sb3_plastic.evaluation.loading import load_model, model_file, taken_apart
+from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file, taken_apart
 from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
@@ -84,6 +84,7 @@ def evaluate_adaptation(
     about, trials = changed(about or ModelSettings(), trials or TrialSettings(), settings)
     path = _path_of(model)
     algo = about.algo
+    read = checksum_of_model(None, path)
     if path is not None:
         model, algo = load_model(path, algo, about.trust)
     else:
@@ -111,6 +112,8 @@ def evaluate_adaptation(
     n_steps = 0
     with undisturbed_torch(), closing(run), Progress(progress_bar) as progress:
         run.open()  # refuses what cannot be before the folder is claimed
+        if read != checksum_of_model(None, path):
+            raise UserError(f"{path} was replaced while it was read, by its training maybe: evaluate a copy of it.")
         if folder is not None:
             claim(folder, settings_of(common, run.trained, model, path, trials, run.conditions))
         progress.begin("episodes", run.n_episodes(run.conditions))

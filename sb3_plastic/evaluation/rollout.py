@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_plastic.errors import NotFiniteError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import perturb
 from sb3_plastic.evaluation.records import Trace
@@ -57,6 +59,7 @@ def rollout(
     :param steps: time limit of an episode
     :param life: episodes in a row
     :param tick: called after each step with the number of episodes that ended with it
+    :raises NotFiniteError: if a reward is not finite, and the environment does not say that its simulation broke
     :return: the episodes of the first row, then of the second, ...
     """
     recorder = _Recorder(rows, steps, life)
@@ -128,8 +131,16 @@ class _Recorder:
         return int(dones[rows].sum())
 
     def _note(self, i: int, k: int, t: int, info: dict[str, Any], reward: float, done: bool) -> None:
-        self.forward[i, k, t] = info.get("reward_forward", reward)
-        unstable = info.get("sim_unstable", False)
+        forward, unstable = info.get("reward_forward", reward), info.get("sim_unstable", False)
+        if not math.isfinite(reward + forward):
+            if not unstable:
+                raise NotFiniteError(
+                    f"The reward of step {t} in the episode of seed {self.rows[i].seed} is {reward:g}, the forward "
+                    f"reward {forward:g}: the environment is wrong there. If its simulation has broken, it has to end "
+                    "the episode with info['sim_unstable']: such episodes are listed apart."
+                )
+            forward = self.reward[i, k, t] = 0.0  # NaN stands for the steps after the end
+        self.forward[i, k, t] = forward
         if not unstable:  # where the simulation broke, it has been put back to its start
             self.distance[i, k] = info.get("x_position", np.nan) - self.start[i]
         if self.onset[i, k] < 0:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from sb3_plastic.errors import UserError
+from sb3_plastic.files import replace_file
 from sb3_plastic.safe import raw_data
 from sb3_plastic.studies.lifetime import end_with_parent
 from sb3_plastic.zoo import config_file
@@ -24,12 +26,12 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
 
     :param arguments: of the command
     :param log: the file
-    :raises RuntimeError: if the command fails, with the end of its output
+    :raises UserError: if the command fails, with the end of its output, which says why
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     bound = partial(end_with_parent, os.getpid())
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         output.write(f"$ sb3-plastic {shlex.join(arguments)}\n")
         output.flush()
         command = [sys.executable, "-m", "sb3_plastic.cli", *arguments]
@@ -37,7 +39,8 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
             command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | threads, preexec_fn=bound
         ).returncode
     if code:
-        raise RuntimeError(f"sb3-plastic {shlex.join(arguments)} failed:\n{log.read_text()[-2000:]}")
+        told = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise UserError(f"sb3-plastic {shlex.join(arguments)} failed:\n{told}")
 
 
 @contextmanager
@@ -58,13 +61,18 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     :param env_id: environment
     :param folder: of this training alone; removed if it holds an unfinished one
     :return: folder of the trained agent, with its model, VecNormalize and monitor files
+    :raises UserError: if the training ends before its time
     """
     name = env_id.replace("/", "-")
-    trained = folder / algo / f"{name}_1"
+    trained, unfinished = folder / algo / f"{name}_1", folder / "unfinished"
     with alone(folder):  # Two cells may need one agent: a student its teacher, which is a cell, too.
-        if not is_trained(trained / f"{name}.zip", arguments):
+        if unfinished.exists() or not is_trained(trained / f"{name}.zip", arguments):
             shutil.rmtree(folder, ignore_errors=True)
+            replace_file(unfinished, "")  # RL Zoo writes the statistics of VecNormalize after the model
             run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
+            if not is_trained(trained / f"{name}.zip", arguments):
+                raise UserError(f"The training in {folder} was interrupted. The same command begins it anew.")
+            unfinished.unlink()
     return trained
 
 

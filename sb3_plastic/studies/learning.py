@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -195,7 +196,8 @@ def distilled(cell: Cell, logs: Path) -> Result:
     model = folder / f"{cell.environment}.zip"
     with alone(folder):
         if not model.is_file():  # written last
-            run_command(["distill", *arguments], folder / "distill.log")
+            shutil.rmtree(folder, ignore_errors=True)  # `distill` takes no folder that holds anything
+            run_command(["distill", *arguments], folder.with_name(f"{folder.name}.log"))
     return {
         "changes": [],
         "command": _told("distill", arguments, logs),
