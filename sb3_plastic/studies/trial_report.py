@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from sb3_plastic.files import replace_file
-from sb3_plastic.report.document import plot_style, small_png
+from sb3_plastic.report.document import draw
 from sb3_plastic.report.scores import Estimate
 from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.runner import file_name
@@ -210,19 +208,3 @@ def _changed(rows: pd.DataFrame) -> pd.DataFrame:
 def _text_of(column: Column, rows: pd.DataFrame) -> str:
     estimate = column(rows)
     return "" if estimate.value != estimate.value else str(estimate)
-
-
-def draw(path: Path, make: Callable[[], Figure | None]) -> list[Path]:
-    """
-    Draw a figure into a small PNG, if there is something to draw.
-
-    :param path: of the file
-    :param make: draws it
-    :return: the path, if there is one
-    """
-    with plot_style():
-        figure = make()
-        if figure is None:
-            return []
-        replace_file(path, small_png(figure))
-    return [path]
