@@ -110,8 +110,7 @@ def learning_table(env_id: str, groups: Groups) -> list[str]:
         ends = [np.mean([run["points"][name][-1] for run in group]) for name in ("steps", "minutes")]
         seeds = each(group, lambda run: float(np.mean(run["returns"])))
         equal = [
-            each(group, lambda run, name=name, at=at: value_at(run, name, at))  # type: ignore[misc]
-            for name, at in (("steps", steps), ("minutes", minutes))
+            each(group, partial(value_at, name=name, at=at)) for name, at in (("steps", steps), ("minutes", minutes))
         ]
         lines.append(f"| {agent} | {ends[0] / 1e6:.1f} | {ends[1]:.1f} | {seeds} | {' | '.join(equal)} |")
     return lines
@@ -147,13 +146,10 @@ def damage_table(groups: Groups) -> list[str]:
     ]
     for agent, runs in sorted(groups.items(), reverse=True):
         steps = np.mean([run["points"]["steps"][-1] for run in runs]) / 1e6
-        values = [
-            each(runs, lambda run, split=split: score(run, split), ".2f")  # type: ignore[misc]
-            for split in ("nominal", "train", "novel")
-        ]
+        values = [each(runs, partial(score, split=split), ".2f") for split in ("nominal", "train", "novel")]
         values.append(each(runs, share, ".2f"))
         values += [
-            each(runs, lambda run, name=name: score(run, "novel", name), ".2f")  # type: ignore[misc]
+            each(runs, partial(score, split="novel", control=name), ".2f")
             for name in ("intact", "frozen_at_onset", "zeroed_at_onset")
         ]
         lines.append(f"| {agent} | {steps:.1f} | {' | '.join(values)} |")
