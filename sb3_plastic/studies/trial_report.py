@@ -133,7 +133,7 @@ def _estimate_of(score: str, control: str = "intact", **values: str) -> Column:
 
 def _one_agent_ahead(agent: str, other: str, rows: pd.DataFrame) -> Estimate:
     rows = chosen(_alone(rows), control="intact")
-    return ahead(chosen(rows, agent=agent), chosen(rows, agent=other), "speed")
+    return ahead(chosen(rows, agent=agent), chosen(rows, agent=other))
 
 
 def _alone(rows: pd.DataFrame) -> pd.DataFrame:
@@ -148,7 +148,7 @@ def _given_by_the_layer(agent: str, rows: pd.DataFrame) -> Estimate:
 
 def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
     rows = chosen(rows, control="intact")
-    return difference(chosen(rows, arm="adaptive"), _alone(rows), "speed")
+    return difference(chosen(rows, arm="adaptive"), _alone(rows))
 
 
 def print_overview(suite: str, rows: pd.DataFrame) -> None:
