@@ -21,6 +21,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
 from sb3_plastic.evaluation.records import Cell
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import Agent, read_agents
@@ -29,7 +30,7 @@ from sb3_plastic.studies.layers import Fit, check_fitted
 from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
 from sb3_plastic.studies.trial_report import beside_the_others
-from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import by_seed, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, curves_of, scenarios_of, scores_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import draw, formatted
-from sb3_plastic.studies.meta_figures import chosen, gain_figure, relative_figure
+from sb3_plastic.studies.meta_figures import gain_figure, relative_figure
 from sb3_plastic.studies.meta_scores import estimates
 from sb3_plastic.studies.table import Result
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.report.document import draw
 from sb3_plastic.report.scores import Estimate
 from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
-from sb3_plastic.studies.trial_scores import ahead, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import ahead, difference, frame_of, over_seeds
 
 Column = Callable[[pd.DataFrame], Estimate]
 """What a column shows of the rows of a family."""

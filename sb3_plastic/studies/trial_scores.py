@@ -70,12 +70,6 @@ def _largest(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
     return frame.sort_values("episodes", kind="stable").drop_duplicates(condition, keep="last").sort_index()
 
 
-def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """The rows with these values. :param frame: as above  :param values: by column"""
-    these = [frame[name].to_numpy() == value for name, value in values.items()]
-    return frame[np.logical_and.reduce(these)]  # at once: taking rows costs more than comparing them
-
-
 def by_seed(frame: pd.DataFrame, score: str) -> pd.DataFrame:
     """Scores [agents, families], means over the layers of each. :param frame: of an arm  :param score: column"""
     if frame.empty:
