@@ -21,6 +21,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.low_pass import LowPass
 from sb3_plastic.evaluation.records import Cell
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
 from sb3_plastic.studies.agents import Agent, read_agents
@@ -29,7 +30,7 @@ from sb3_plastic.studies.layers import Fit, check_fitted
 from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
 from sb3_plastic.studies.trial_report import beside_the_others
-from sb3_plastic.studies.trial_scores import by_seed, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import by_seed, difference, frame_of, over_seeds
 from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, curves_of, scenarios_of, scores_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -279,11 +280,11 @@ def test_arms_are_compared_seed_by_seed_with_the_agent_that_the_layer_is_around(
     adaptive, frozen = chosen(frame, arm="adaptive"), chosen(frame, arm="frozen")
     assert by_seed(adaptive, "speed").shape == (2, 1)  # two layers around one agent are no two agents
     assert over_seeds(adaptive, "speed").value == pytest.approx(0.65)
-    found = difference(adaptive, frozen, "speed")
+    found = difference(adaptive, frozen)
     assert found.value == pytest.approx(0.45)
     assert found.low == pytest.approx(0.45)
     assert found.high == pytest.approx(0.45)
-    assert np.isnan(difference(adaptive, chosen(frame_of(results), family="nominal", arm="frozen"), "speed").value)
+    assert np.isnan(difference(adaptive, chosen(frame_of(results), family="nominal", arm="frozen")).value)
 
 
 def test_an_agent_without_a_layer_stands_beside_those_that_have_one():
@@ -461,7 +462,7 @@ def test_an_arm_is_compared_with_the_agents_that_it_has():
     results = [result("frozen", kept=0.1 * seed, agent_seed=seed) for seed in (1, 2, 3)]
     results += [result("adaptive", 0, kept=0.1 * seed + 0.4, agent_seed=seed) for seed in (2, 3)]
     frame = chosen(frame_of(results), family="novel/wires_signed")
-    found = difference(chosen(frame, arm="adaptive"), chosen(frame, arm="frozen"), "speed")
+    found = difference(chosen(frame, arm="adaptive"), chosen(frame, arm="frozen"))
     assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -79,11 +80,10 @@ def play(
     check_number("episodes", episodes, at_least=1, integer=True)
     given, path = ModelSettings(env, **about), model_file(model)
     agent, _ = load_model(path, given.algo, given.trust)
-    venv = environment_of(path, agent, given, render)
     returns = []
-    try:
+    with closing(environment_of(path, agent, given, render)) as made:
         normalization = normalization_of(path, given)
-        venv = venv if normalization is None else normalization.around(venv)
+        venv = made if normalization is None else normalization.around(made)
         state = None  # an adaptive layer with `lifetime` keeps its estimates
         for episode in range(episodes):
             venv.seed(seed + episode)
@@ -96,6 +96,4 @@ def play(
                 total, done = total + float(rewards[0]), bool(starts[0])
             returns.append(total)
             print(f"Episode {episode + 1}: return {total:.1f}")
-    finally:
-        venv.close()
     return returns

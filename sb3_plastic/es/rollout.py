@@ -75,13 +75,11 @@ class Outcome(NamedTuple):
     What came of a sub-batch.
 
     :param fitness: mean return of the episodes of each row, [B]
-    :param lengths: steps that each row played, int [B]
     :param statistics: of the observations, to be merged
     :param shown: normalised observations of the first row, [1, ...] each, from the start of an episode
     """
 
     fitness: np.ndarray
-    lengths: np.ndarray
     statistics: Statistics
     shown: list[Any]
 
@@ -127,7 +125,7 @@ class SubBatchPlayer:
         self.population.load(vectors)
 
         plays, episode = np.arange(n_envs) < n_rows, np.zeros(n_envs, int)
-        totals, returns, lengths = np.zeros(n_envs), np.zeros(n_envs), np.zeros(n_envs, int)
+        totals, returns = np.zeros(n_envs), np.zeros(n_envs)
         parts = np.zeros(n_envs)  # returns of lives: of episodes that have ended, but not for the Monitor
         observed = Observed(self.normalize)
         shown: list[Any] = []
@@ -154,7 +152,6 @@ class SubBatchPlayer:
                 obs, rewards, dones, infos = self.env.step(actions)
             dones = np.asarray(dones, bool) & plays  # some vector environments step also those that no individual plays
             observed.observe(plays)
-            lengths += plays
             returns += np.where(plays, original_rewards(self.normalize, rewards) + generation.alive_bonus_offset, 0)
             for i in np.flatnonzero(dones):
                 monitored = infos[i].get("episode")
@@ -178,4 +175,4 @@ class SubBatchPlayer:
             if not on_step(step):
                 return None
         fitness = totals[:n_rows] / generation.n_episodes
-        return Outcome(fitness, lengths[:n_rows], observed.statistics, shown)
+        return Outcome(fitness, observed.statistics, shown)

@@ -82,7 +82,7 @@ def evaluate_adaptation(
     """
     started = time.perf_counter()
     about, trials = changed(about or ModelSettings(), trials or TrialSettings(), settings)
-    path = _path_of(model)
+    path = model_file(model) if isinstance(model, str | Path) else None
     algo = about.algo
     read = checksum_of_model(None, path)
     if path is not None:
@@ -163,12 +163,6 @@ def _as_from_file(model: Any, about: ModelSettings) -> tuple[Any, ModelSettings]
         model, known = taken_apart(model)
         about = replace(about, vec_normalize=known)
     return model, about
-
-
-def _path_of(model: Any) -> Path | None:
-    if not isinstance(model, str | Path):
-        return None
-    return model_file(model)
 
 
 def _completed(

@@ -84,6 +84,12 @@ def _with_net(records: pd.DataFrame, broken: pd.DataFrame) -> pd.DataFrame:
     return records.assign(**gains, **net)
 
 
+def chosen(records: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows with these values. :param records: any :param values: by column, at least one"""
+    these = [records[name].to_numpy() == value for name, value in values.items()]
+    return records[np.logical_and.reduce(these)]  # at once: taking rows costs more than comparing them
+
+
 def matrix(records: pd.DataFrame, column: str) -> pd.DataFrame:
     """
     Scores [S, K]: rows are trained seeds, columns scenarios, entries means over episodes.

@@ -152,14 +152,13 @@ def export_policy(
     folder = Path(folder)
     if isinstance(normalization, VecEnv):
         found = unwrap_vec_normalize(normalization)
-        normalization = Normalization() if found is None else Normalization.of(found)
-    scaled = normalization
-    if scaled is not None:
-        scaled.check_space(policy.observation_space)
+        normalization = None if found is None else Normalization.of(found)
+    scaled = normalization or Normalization()
+    scaled.check_space(policy.observation_space)
     plain, tensors = policy_to_plain(policy)
     config = {
         "policy": plain,
-        "normalization": (scaled or Normalization()).to_plain(),
+        "normalization": scaled.to_plain(),
         "training": to_plain(dict(training or {}), "training"),
         "versions": versions(),
     }

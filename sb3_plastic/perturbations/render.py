@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ def film(
     """
     register_envs()
     size = {"width": width, "height": height, "max_episode_steps": n_steps + 1}
-    env = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size, **given)
-    try:
+    made = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size, **given)
+    with closing(made) as env:
         inner = env.unwrapped
         assert isinstance(inner, PerturbableEnv)
         env.action_space.seed(seed)
@@ -93,8 +94,6 @@ def film(
                 frames.append(picture(inner))
                 progress.tick(1)
         return frames, float(env.metadata["render_fps"])
-    finally:
-        env.close()
 
 
 def stills(robot: str, scenarios: Mapping[str, Sequence[Perturbation]]) -> dict[str, NDArray[np.uint8]]:
@@ -109,9 +108,9 @@ def stills(robot: str, scenarios: Mapping[str, Sequence[Perturbation]]) -> dict[
     render_off_screen()
     register_envs()
     size = {"width": 320, "height": 240}
-    env = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size)
+    made = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size)
     found: dict[str, NDArray[np.uint8]] = {}
-    try:
+    with closing(made) as env:
         inner = env.unwrapped
         assert isinstance(inner, PerturbableEnv)
         for name, perturbations in {"": (), **scenarios}.items():
@@ -125,9 +124,7 @@ def stills(robot: str, scenarios: Mapping[str, Sequence[Perturbation]]) -> dict[
             active = [a for a in inner.perturber.active if a.activation != 0]
             if not name or any(len(damaged_geoms(a, inner.robot)) for a in active):
                 found[name] = picture(inner)
-        return found
-    finally:
-        env.close()
+    return found
 
 
 def _soon(p: Perturbation, at: int = BEFORE) -> Perturbation:

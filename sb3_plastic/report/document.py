@@ -21,7 +21,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -294,6 +294,22 @@ def small_png(figure: Figure) -> bytes:
         figure.savefig(full, format="png", dpi=SMALL_DPI)
         Image.open(full).convert("RGB").quantize(256).save(small, format="png", optimize=True)
         return small.getvalue()
+
+
+def draw(path: Path, make: Callable[[], Figure | None]) -> list[Path]:
+    """
+    Draw a figure into a small PNG, if there is something to draw.
+
+    :param path: of the file
+    :param make: draws it
+    :return: the path, if there is one
+    """
+    with plot_style():
+        figure = make()
+    if figure is None:
+        return []
+    replace_file(path, small_png(figure))
+    return [path]
 
 
 def _photo(pixels: NDArray[np.uint8]) -> bytes:

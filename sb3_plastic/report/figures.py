@@ -217,16 +217,14 @@ def _short(scenario: str) -> str:
 
 
 def _by_split(lines: Iterable[Line], ylabel: str) -> Figure | None:
-    return _panels(lines, ylabel, lambda o: SHAM_TITLE if o.split == "sham" else o.split, columns=4, height=1.7)
+    return _panels(lines, ylabel, lambda o: SHAM_TITLE if o.split == "sham" else o.split, height=1.7)
 
 
 def _by_scenario(lines: Iterable[Line], ylabel: str) -> Figure | None:
-    return _panels(lines, ylabel, lambda onset: _short(onset.scenario), columns=4, height=1.3)
+    return _panels(lines, ylabel, lambda onset: _short(onset.scenario), height=1.3)
 
 
-def _panels(
-    lines: Iterable[Line], ylabel: str, panel_of: Callable[[Onset], str], columns: int, height: float
-) -> Figure | None:
+def _panels(lines: Iterable[Line], ylabel: str, panel_of: Callable[[Onset], str], height: float) -> Figure | None:
     """Curves with their bands in small multiples, which share their axes."""
     drawn: dict[str, dict[str, tuple[Look, Curve]]] = {}
     for name, look, onsets, value in lines:
@@ -237,7 +235,7 @@ def _panels(
     if not drawn:
         return None
     drawn = dict(sorted(drawn.items(), key=lambda panel: panel[0] == SHAM_TITLE))  # the sham last
-    n_columns = min(columns, len(drawn)) if len(drawn) not in (5, 6) else 3
+    n_columns = min(4, len(drawn)) if len(drawn) not in (5, 6) else 3
     n_rows = -(-len(drawn) // n_columns)
     with plot_style():
         names = {name for curves in drawn.values() for name in curves}
@@ -270,12 +268,10 @@ def _events(episodes: Any, look: dict[str, Look], ylabel: str, complement: bool)
             found = event_curve(times, grid)
             turned = Curve(grid, 1 - found.mean, 1 - found.high, 1 - found.low)
             curves[label] = turned if complement else found
-    return _one_panel(curves, look, SINCE_ONSET, ylabel, fraction=True)
+    return _one_panel(curves, look, SINCE_ONSET, ylabel)
 
 
-def _one_panel(
-    curves: dict[str, Curve], look: dict[str, Look], xlabel: str, ylabel: str, fraction: bool = False
-) -> Figure | None:
+def _one_panel(curves: dict[str, Curve], look: dict[str, Look], xlabel: str, ylabel: str) -> Figure | None:
     if not curves:
         return None
     with plot_style():
@@ -285,7 +281,7 @@ def _one_panel(
         for name, found in curves.items():
             _draw(axes, name, look[name], found)
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        if fraction or "fraction" in ylabel:
+        if "fraction" in ylabel:
             axes.set_ylim(-0.05, 1.05)  # a curve at 0 or 1 stays clear of the frame
         _legend(figure, [axes])
     return figure

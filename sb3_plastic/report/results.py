@@ -24,7 +24,7 @@ from sb3_plastic.evaluation.records import (
     Trace,
     file_name_of,
 )
-from sb3_plastic.evaluation.scores import with_scores
+from sb3_plastic.evaluation.scores import chosen, with_scores
 
 # What has to be the same in all folders for episodes of equal seeds to be the same episodes.
 SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
@@ -81,11 +81,11 @@ class Results:
 
     def of(self, group: str, **values: Any) -> pd.DataFrame:
         """Records of a group with these values. :param group: robot or environment :param values: by column"""
-        return _chosen(self.records, group=group, **values)
+        return chosen(self.records, group=group, **values)
 
     def sham_of(self, group: str, **values: Any) -> pd.DataFrame:
         """Records of the sham, likewise. :param group: robot or environment :param values: by column"""
-        return _chosen(self.sham, group=group, **values)
+        return chosen(self.sham, group=group, **values)
 
     def traces(self, group: str, label: str, train_seed: int, cell: pd.Series) -> dict[str, tuple[Cell, Trace]]:
         """
@@ -153,26 +153,19 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
 # Helpers
 
 
-def _chosen(records: pd.DataFrame, **values: Any) -> pd.DataFrame:
-    chosen = pd.Series(True, index=records.index)
-    for name, value in values.items():
-        chosen &= records[name] == value
-    return records[chosen]
-
-
 def _expanded(folders: Sequence[str | Path]) -> list[Path]:
     """Results folders, each once; a folder stands for those below it, too."""
     paths: list[Path] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise ReportError(f"{folder} is no folder. Name the --out folders of `sb3-plastic evaluate`.")
-        chosen = sorted({path.parent for mark in MARKS for path in folder.rglob(mark) if _is_mark(path, folder)})
-        if not chosen:
+        found = sorted({path.parent for mark in MARKS for path in folder.rglob(mark) if _is_mark(path, folder)})
+        if not found:
             raise ReportError(
                 f"{folder} is no results folder of `sb3-plastic evaluate`, nor are there any in it: "
                 f"one has records.csv, summary.json and traces/. It has {_listing(folder)}."
             )
-        paths += chosen
+        paths += found
     seen: set[Path] = set()
     for path in paths:
         if path.resolve() in seen:

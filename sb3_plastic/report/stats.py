@@ -24,6 +24,9 @@ from sb3_plastic.evaluation.scores import valid
 Array = NDArray[Any]
 Statistic = Callable[[Array], float]
 
+RESAMPLES, SEED = 2000, 0
+"""How often seeds are drawn for an interval, and of that drawing: the same results have the same intervals."""
+
 
 def cvar(scores: Array, fraction: float = 0.1) -> float:
     """
@@ -49,8 +52,6 @@ def bootstrap_interval(
     scores: Array | Sequence[Array],
     statistic: Statistic = mean,
     confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
 ) -> tuple[float, float]:
     """
     Percentile interval of a statistic, by a stratified bootstrap over trained seeds.
@@ -61,14 +62,12 @@ def bootstrap_interval(
     :param scores: [S, K], or a list of such matrices, one per stratum, for instance per robot
     :param statistic: of a vector of all entries
     :param confidence: share of the distribution inside of the interval
-    :param n_resamples: resamples
-    :param seed: of the resampling
     :return: low and high; NaN if a stratum has fewer than two seeds
     """
     strata = _strata(scores)
     if any(len(x) < 2 for x in strata):
         return float("nan"), float("nan")
-    rows, times = _resamples(tuple(len(x) for x in strata), n_resamples, seed)
+    rows, times = _resamples(tuple(len(x) for x in strata))
     drawn = np.concatenate([x[row].reshape(len(row), -1) for x, row in zip(strata, rows, strict=True)], axis=1)
     return _percentiles(np.repeat(_of_rows(drawn, statistic), times), confidence)
 
@@ -77,8 +76,6 @@ def joint_interval(
     scores: Sequence[Array],
     statistic: Callable[..., float],
     confidence: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
     each: Statistic | None = None,
 ) -> tuple[float, float]:
     """
@@ -89,13 +86,11 @@ def joint_interval(
     :param each: of one matrix: the statistic takes what it gives for each. So it is computed once for the resamples of
         a method, not for all pairs of them
     :param confidence: share inside of the interval
-    :param n_resamples: resamples
-    :param seed: of the resampling
     :return: low and high; NaN with fewer than two seeds of any, or where the statistic has no value
     """
     if any(len(x) < 2 for x in scores):
         return float("nan"), float("nan")
-    rows, times = _resamples(tuple(len(x) for x in scores), n_resamples, seed)
+    rows, times = _resamples(tuple(len(x) for x in scores))
     drawn = [_drawn(x, row, each) for x, row in zip(scores, rows, strict=True)]
     values = np.array([statistic(*parts) for parts in zip(*drawn, strict=True)])
     return _percentiles(np.repeat(values, times), confidence)
@@ -110,13 +105,13 @@ def _drawn(x: Array, rows: Array, each: Statistic | None) -> Iterable[Any]:
 
 
 @lru_cache(maxsize=16)
-def _resamples(n_seeds: tuple[int, ...], n: int, seed: int) -> tuple[list[Array], Array]:
+def _resamples(n_seeds: tuple[int, ...]) -> tuple[list[Array], Array]:
     """
     Seeds that are drawn of each method, [N, S] each, and how often, [N]. Few seeds make few different resamples: 10 of
     three seeds. Each is computed once, and drawn once for all cells of a table.
     """
-    rng = np.random.default_rng(seed)
-    drawn = [np.sort(rng.integers(k, size=(n, k)), axis=1) for k in n_seeds]
+    rng = np.random.default_rng(SEED)
+    drawn = [np.sort(rng.integers(k, size=(RESAMPLES, k)), axis=1) for k in n_seeds]
     distinct, times = np.unique(np.concatenate(drawn, axis=1), axis=0, return_counts=True)
     return np.split(distinct, np.cumsum(n_seeds)[:-1], axis=1), times
 
@@ -146,40 +141,30 @@ def probability_of_improvement(x: Array, y: Array) -> float:
     return mean(np.array([mean(wins[:, :, k]) for k in range(x.shape[1])]))
 
 
-def improvement_interval(
-    x: Array, y: Array, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def improvement_interval(x: Array, y: Array) -> tuple[float, float]:
     """
-    Bootstrap interval of :func:`probability_of_improvement`, over the seeds of both methods.
+    95 % bootstrap interval of :func:`probability_of_improvement`, over the seeds of both methods.
 
     :param x: scores [S, K]
     :param y: scores [R, K]
-    :param confidence: share inside of the interval
-    :param n_resamples: resamples
-    :param seed: of the resampling
     :return: low and high; NaN with fewer than two seeds of either
     """
-    both = np.atleast_2d(x), np.atleast_2d(y)
-    return joint_interval(both, probability_of_improvement, confidence, n_resamples, seed)
+    return joint_interval([np.atleast_2d(x), np.atleast_2d(y)], probability_of_improvement)
 
 
-def bootstrap_band(
-    curves: Array, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
-) -> tuple[Array, Array]:
+def bootstrap_band(curves: Array, confidence: float = 0.95) -> tuple[Array, Array]:
     """
     Pointwise bootstrap interval of the mean of curves, over trained seeds.
 
     :param curves: [S, N], one per seed; NaN is left out, and a seed without any value is none
     :param confidence: share inside of the interval, at each point
-    :param n_resamples: resamples
-    :param seed: of the resampling
     :return: low and high [N]; NaN with fewer than two seeds, and where a resample may be without any value
     """
     curves = np.asarray(curves, dtype=np.float64)
     curves = curves[~np.isnan(curves).all(1)]
     if len(curves) < 2:
         return np.full(curves.shape[1], np.nan), np.full(curves.shape[1], np.nan)
-    drawn = np.random.default_rng(seed).integers(len(curves), size=(n_resamples, len(curves)))
+    drawn = np.random.default_rng(SEED).integers(len(curves), size=(RESAMPLES, len(curves)))
     weights = (drawn[:, :, None] == np.arange(len(curves))).sum(1)  # how often each seed was drawn, [R, S]
     there = ~np.isnan(curves)
     with np.errstate(invalid="ignore"):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.measures import MOVING
-from sb3_plastic.files import replace_file
-from sb3_plastic.report.document import COLORS, PAGE, new_figure, plot_style, small_png
+from sb3_plastic.report.document import COLORS, PAGE, draw, new_figure
 from sb3_plastic.studies.table import Result
 
 Groups = dict[str, list[Result]]
@@ -32,8 +33,9 @@ def report(results: Sequence[Result], out: Path) -> list[Path]:
         group = learning.setdefault(result["environment"], {}) if result["part"] == "learning" else damaged
         group.setdefault(result["agent"], []).append(result)
     learning, damaged = {env_id: apart(group) for env_id, group in learning.items()}, apart(damaged)
-    paths = [draw(env_id, groups, out / f"{env_id}.png") for env_id, groups in learning.items()]
+    paths = []
     for env_id, groups in learning.items():
+        paths += draw(out / f"{env_id}.png", partial(learning_figure, env_id, groups))
         print("\n".join(["", *learning_table(env_id, groups)]))
     if damaged:
         print("\n".join(["", *damage_table(damaged)]))
@@ -64,28 +66,24 @@ def _budget(run: Result) -> tuple[int, float]:
     return run["steps"], run["minutes"] or float("inf")
 
 
-def draw(env_id: str, groups: Groups, path: Path) -> Path:
+def learning_figure(env_id: str, groups: Groups) -> Figure:
     """
     Returns over steps, and over minutes of processor time: a thin line per seed.
 
     :param env_id: environment
     :param groups: trainings by agent
-    :param path: of the PNG
-    :return: the path
     """
-    with plot_style():
-        figure = new_figure(PAGE, 2.6)
-        by_steps, by_time = figure.subplots(1, 2, sharey=True)
-        for (agent, runs), color in zip(sorted(groups.items(), reverse=True), cycle(COLORS), strict=False):
-            for i, run in enumerate(runs):
-                points, label = run["points"], f"{agent} ({len(runs)} seeds)" if i == 0 else None
-                by_steps.plot(np.array(points["steps"]) / 1e6, points["returns"], color=color, lw=1.1, label=label)
-                by_time.plot(points["minutes"], points["returns"], color=color, lw=1.1)
-        by_steps.set(xlabel="million environment steps", ylabel=f"return, {env_id}")
-        by_time.set(xlabel="minutes of processor time")
-        by_steps.legend()
-        replace_file(path, small_png(figure))
-    return path
+    figure = new_figure(PAGE, 2.6)
+    by_steps, by_time = figure.subplots(1, 2, sharey=True)
+    for (agent, runs), color in zip(sorted(groups.items(), reverse=True), cycle(COLORS), strict=False):
+        for i, run in enumerate(runs):
+            points, label = run["points"], f"{agent} ({len(runs)} seeds)" if i == 0 else None
+            by_steps.plot(np.array(points["steps"]) / 1e6, points["returns"], color=color, lw=1.1, label=label)
+            by_time.plot(points["minutes"], points["returns"], color=color, lw=1.1)
+    by_steps.set(xlabel="million environment steps", ylabel=f"return, {env_id}")
+    by_time.set(xlabel="minutes of processor time")
+    by_steps.legend()
+    return figure
 
 
 def learning_table(env_id: str, groups: Groups) -> list[str]:
@@ -112,8 +110,7 @@ def learning_table(env_id: str, groups: Groups) -> list[str]:
         ends = [np.mean([run["points"][name][-1] for run in group]) for name in ("steps", "minutes")]
         seeds = each(group, lambda run: float(np.mean(run["returns"])))
         equal = [
-            each(group, lambda run, name=name, at=at: value_at(run, name, at))  # type: ignore[misc]
-            for name, at in (("steps", steps), ("minutes", minutes))
+            each(group, partial(value_at, name=name, at=at)) for name, at in (("steps", steps), ("minutes", minutes))
         ]
         lines.append(f"| {agent} | {ends[0] / 1e6:.1f} | {ends[1]:.1f} | {seeds} | {' | '.join(equal)} |")
     return lines
@@ -149,13 +146,10 @@ def damage_table(groups: Groups) -> list[str]:
     ]
     for agent, runs in sorted(groups.items(), reverse=True):
         steps = np.mean([run["points"]["steps"][-1] for run in runs]) / 1e6
-        values = [
-            each(runs, lambda run, split=split: score(run, split), ".2f")  # type: ignore[misc]
-            for split in ("nominal", "train", "novel")
-        ]
+        values = [each(runs, partial(score, split=split), ".2f") for split in ("nominal", "train", "novel")]
         values.append(each(runs, share, ".2f"))
         values += [
-            each(runs, lambda run, name=name: score(run, "novel", name), ".2f")  # type: ignore[misc]
+            each(runs, partial(score, split="novel", control=name), ".2f")
             for name in ("intact", "frozen_at_onset", "zeroed_at_onset")
         ]
         lines.append(f"| {agent} | {steps:.1f} | {' | '.join(values)} |")

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.report.document import COLORS, PAGE, new_figure
 
 SPLITS = ("interp", "extrap1", "extrap2", "novel")
@@ -65,15 +66,3 @@ def _points(axes: Axes, x: Sequence[float], part: pd.DataFrame, color: str, labe
     low, high = part["value"] - part["low"], part["high"] - part["value"]
     errors = [low.fillna(0).clip(lower=0), high.fillna(0).clip(lower=0)]
     axes.errorbar(x, part["value"], errors, fmt="o", color=color, markersize=3, elinewidth=0.9, label=label)
-
-
-def chosen(scores: pd.DataFrame, **keys: str) -> pd.DataFrame:
-    """
-    The estimates with these values.
-
-    :param scores: estimates
-    :param keys: values by column
-    """
-    for name, value in keys.items():
-        scores = scores[scores[name] == value]
-    return scores

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.files import replace_file
-from sb3_plastic.report.document import formatted, plot_style, small_png
-from sb3_plastic.studies.meta_figures import chosen, gain_figure, relative_figure
+from sb3_plastic.report.document import draw, formatted
+from sb3_plastic.studies.meta_figures import gain_figure, relative_figure
 from sb3_plastic.studies.meta_scores import estimates
 from sb3_plastic.studies.table import Result
 
@@ -35,10 +37,7 @@ def write_report(results: Sequence[Result], out: Path) -> list[Path]:
         of_robot = scores[scores["robot"] == robot]
         print("\n".join(["", *markdown(of_robot, robot)]))
         for name, figure in (("relative", relative_figure), ("gain", gain_figure)):
-            with plot_style():
-                path = out / f"{robot}-{name}.png"
-                replace_file(path, small_png(figure(of_robot)))
-                written.append(path)
+            written += draw(out / f"{robot}-{name}.png", partial(figure, of_robot))
     return written
 
 

@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.measures import TAIL
+from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.report.document import COLORS, PAGE, new_figure
 from sb3_plastic.studies.layers import FITTED_STEPS
 from sb3_plastic.studies.table import Result
-from sb3_plastic.studies.trial_scores import chosen, over_seeds
+from sb3_plastic.studies.trial_scores import over_seeds
 from sb3_plastic.studies.trials import AFTER, BIN, CLOSE, CLOSE_BIN, SHOWN
 
 LOOKS: dict[str, dict[str, Any]] = {

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from sb3_plastic.files import replace_file
-from sb3_plastic.report.document import plot_style, small_png
+from sb3_plastic.evaluation.scores import chosen
+from sb3_plastic.report.document import draw
 from sb3_plastic.report.scores import Estimate
 from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
-from sb3_plastic.studies.trial_scores import ahead, chosen, difference, frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import ahead, difference, frame_of, over_seeds
 
 Column = Callable[[pd.DataFrame], Estimate]
 """What a column shows of the rows of a family."""
@@ -135,7 +134,7 @@ def _estimate_of(score: str, control: str = "intact", **values: str) -> Column:
 
 def _one_agent_ahead(agent: str, other: str, rows: pd.DataFrame) -> Estimate:
     rows = chosen(_alone(rows), control="intact")
-    return ahead(chosen(rows, agent=agent), chosen(rows, agent=other), "speed")
+    return ahead(chosen(rows, agent=agent), chosen(rows, agent=other))
 
 
 def _alone(rows: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +149,7 @@ def _given_by_the_layer(agent: str, rows: pd.DataFrame) -> Estimate:
 
 def _adaptive_minus_frozen(rows: pd.DataFrame) -> Estimate:
     rows = chosen(rows, control="intact")
-    return difference(chosen(rows, arm="adaptive"), _alone(rows), "speed")
+    return difference(chosen(rows, arm="adaptive"), _alone(rows))
 
 
 def print_overview(title: str, rows: pd.DataFrame) -> None:
@@ -209,19 +208,3 @@ def _changed(rows: pd.DataFrame) -> pd.DataFrame:
 def _text_of(column: Column, rows: pd.DataFrame) -> str:
     estimate = column(rows)
     return "" if estimate.value != estimate.value else str(estimate)
-
-
-def draw(path: Path, make: Callable[[], Figure | None]) -> list[Path]:
-    """
-    Draw a figure into a small PNG, if there is something to draw.
-
-    :param path: of the file
-    :param make: draws it
-    :return: the path, if there is one
-    """
-    with plot_style():
-        figure = make()
-        if figure is None:
-            return []
-        replace_file(path, small_png(figure))
-    return [path]

@@ -70,12 +70,6 @@ def _largest(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
     return frame.sort_values("episodes", kind="stable").drop_duplicates(condition, keep="last").sort_index()
 
 
-def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
-    """The rows with these values. :param frame: as above  :param values: by column"""
-    these = [frame[name].to_numpy() == value for name, value in values.items()]
-    return frame[np.logical_and.reduce(these)]  # at once: taking rows costs more than comparing them
-
-
 def by_seed(frame: pd.DataFrame, score: str) -> pd.DataFrame:
     """Scores [agents, families], means over the layers of each. :param frame: of an arm  :param score: column"""
     if frame.empty:
@@ -104,15 +98,14 @@ def over_seeds(frame: pd.DataFrame, score: str) -> Estimate:
     return estimate(matrix, iqm if score == "speed" and matrix.shape[1] > 1 else mean)
 
 
-def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
+def difference(frame: pd.DataFrame, other: pd.DataFrame) -> Estimate:
     """
-    What one arm has more than another, seed by seed: of the same trained agent, in the families that both have.
+    What speed one arm has more than another, seed by seed: of the same trained agent, in the families that both have.
 
     :param frame: of the one arm
     :param other: of the other, which may have no layer
-    :param score: column
     """
-    one, two = by_seed(frame, score), by_seed(other, score)
+    one, two = by_seed(frame, "speed"), by_seed(other, "speed")
     shared = one.columns.intersection(two.columns)
     if shared.empty:
         return Estimate(float("nan"))
@@ -120,15 +113,14 @@ def difference(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate
     return estimate(one[shared].to_numpy() - two[shared].to_numpy(dtype=np.float64), mean)
 
 
-def ahead(frame: pd.DataFrame, other: pd.DataFrame, score: str) -> Estimate:
+def ahead(frame: pd.DataFrame, other: pd.DataFrame) -> Estimate:
     """
-    What one agent has more than another, of other seeds: how :func:`over_seeds` differs in the families of both.
+    What speed one agent has more than another, of other seeds: how :func:`over_seeds` differs in the families of both.
 
     :param frame: of the one agent, one arm and control
     :param other: of the other agent
-    :param score: column
     """
-    one, two = by_seed(frame, score), by_seed(other, score)
+    one, two = by_seed(frame, "speed"), by_seed(other, "speed")
     shared = one.columns.intersection(two.columns)
-    middle = iqm if score == "speed" and len(shared) > 1 else mean
-    return joint(operator.sub, one[shared], two[shared], each=middle) if len(shared) else Estimate(np.nan)
+    middle = iqm if len(shared) > 1 else mean
+    return joint(operator.sub, one, two, each=middle) if len(shared) else Estimate(np.nan)
