@@ -112,3 +112,8 @@ def test_kernels_that_two_processes_save_at_once_are_never_mistaken_for_each_oth
 def test_a_kernel_of_the_adaptive_layer_is_made_anew_with_any_file_of_its_room():
     for kernel in (kernels._learn, plugs_kernel._learn, disturbance._solve):
         assert kernel._cache._cache_file._source_stamp == kernels.DIGEST
+
+
+def test_the_kernels_are_there_where_processes_cannot_fork():
+    code = "import os, numba, torch; del os.register_at_fork; import sb3_plastic.snn.scan"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -23,6 +23,7 @@ from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.callbacks import CHARTS
 from sb3_plastic.es.strategies import STRATEGIES
 from sb3_plastic.evaluation.faults import FAULTS
+from sb3_plastic.evaluation.measures import MEASURES
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
 from sb3_plastic.help import HELP
 from sb3_plastic.perturbations.kinds import KINDS
@@ -169,7 +170,7 @@ def test_the_first_commands_of_the_readme_make_a_film_and_a_report(tmp_path, mon
 LISTS: dict[str, Iterable[str]] = {
     "adaptation.md": [*HYPOTHESES, *(field.name for field in fields(LayerOptions))],
     "concepts.md": [*RULES, *MODULATIONS, *RATES, *SURROGATES, *ENCODERS, *READOUTS],
-    "evaluation.md": [*ALGORITHMS, *PROTOCOLS, *CONTROLS, *FAULTS],
+    "evaluation.md": [*ALGORITHMS, *PROTOCOLS, *CONTROLS, *FAULTS, *MEASURES],
     "perturbations.md": [*KINDS, *FORMS, *LAWS, *suite_names()],
     "scaling.md": STRATEGIES,
 }

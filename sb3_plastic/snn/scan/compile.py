@@ -264,7 +264,8 @@ def _end_workers() -> None:
         worker.join()
 
 
-os.register_at_fork(after_in_child=_forget_workers)  # Threads do not survive a fork.
+if hasattr(os, "register_at_fork"):  # Threads do not survive a fork, which Windows has not.
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def threads_for(work: int, parts: int) -> int:
