@@ -800,6 +800,16 @@ def test_results_are_written_whatever_numbers_and_arguments_are_made_of(tmp_path
     assert read_records([tmp_path / "out"]).train_seed.tolist() == [2, 2]
 
 
+def test_episodes_are_as_long_as_the_environments_own_but_for_the_robots_whatever_they_were_trained_in(static_model):
+    settings = {**tracking_scenarios(("static",)), "episodes": 1, "env_kwargs": dict(max_episode_steps=7)}
+    other = evaluate_adaptation(StaticPolicy(), **{**settings, "env": "InvertedPendulum-v5", "wrappers": [SIGNALS]})
+    assert other.records.length.max() == 7
+    limits = dict(
+        env=CHEETAH, env_kwargs=dict(max_episode_steps=7), scenarios="nominal", protocols="static", episodes=1
+    )
+    assert evaluate_adaptation(static_model, **limits).records.length.tolist() == [1000]
+
+
 def test_a_kill_while_the_settings_are_written_does_not_spoil_the_folder(tmp_path):
     (tmp_path / ".settings.4f1d2a3b.json").write_text('{"seed"')
     claim(tmp_path, {"seed": 1})

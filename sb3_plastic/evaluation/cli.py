@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--episodes", type=int, help="episodes per cell, with consecutive seeds; by default as the tier says")
     add("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
-    add("--steps", type=int, default=1000, help="length of a training episode (default: %(default)s)")
+    add("--steps", type=int, help="length of a training episode; by default the environment's, of the robots 1000")
     add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon (default: %(default)s)")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

@@ -46,6 +46,9 @@ from sb3_plastic.seals import seal
 from sb3_plastic.seeding import seed_actions
 from sb3_plastic.undisturbed import undisturbed_torch
 
+STEPS = 1000
+"""Of an episode of the robots, whatever the training had: the onsets of the suites lie in so many."""
+
 
 class Evaluation(NamedTuple):
     """What :func:`evaluate_adaptation` returns."""
@@ -168,7 +171,7 @@ def _as_from_file(model: Any, about: ModelSettings) -> tuple[Any, ModelSettings]
 def _completed(
     trials: TrialSettings, model: Any, algo: str, trained: TrainedIn
 ) -> tuple[TrialSettings, Sequence[Scenario]]:
-    """The settings with episodes and controls filled in, ``tier`` as the records have it, and the scenarios."""
+    """The settings with all numbers and controls filled in, ``tier`` as the records have it, and the scenarios."""
     given, tier, episodes, controls = trials.scenarios, trials.tier, trials.episodes, trials.controls
     for scenario in given or ():
         if not isinstance(scenario, str | Scenario):
@@ -195,7 +198,8 @@ def _completed(
     if LAYER_OFF in controls:
         without_layer(model)  # refuses what cannot be before anything is run
     episodes = 2 if episodes is None else episodes
-    return replace(trials, tier=tier, episodes=episodes, controls=controls), scenarios
+    steps = trials.steps or (STEPS if robot_of(trained.env_id) else trained.time_limit)
+    return replace(trials, tier=tier, episodes=episodes, controls=controls, steps=steps), scenarios
 
 
 class _Run:
@@ -204,6 +208,7 @@ class _Run:
     def __init__(self, model: Any, trained: TrainedIn, trials: TrialSettings, scenarios: Sequence[Scenario]) -> None:
         assert trials.controls is not None
         assert trials.episodes is not None
+        assert trials.steps is not None
         self.model, self.trained = model, trained.unperturbed()  # each reset brings its own
         self.deterministic = trials.deterministic
         self.seeds = list(range(trials.seed, trials.seed + trials.episodes))

@@ -57,7 +57,7 @@ class TrialSettings:
     :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
     :param episodes: per cell; None: as the tier says
     :param deterministic: take the most likely actions
-    :param steps: length of a training episode
+    :param steps: length of a training episode; None: the environment's time limit, of the robots 1000
     :param horizon: multiple of it in the protocol ``horizon``
     :param max_rows: environments that are stepped at once, at most
     :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.faults`
@@ -72,7 +72,7 @@ class TrialSettings:
     seed: int = 10_000
     episodes: int | None = None
     deterministic: bool = True
-    steps: int = 1000
+    steps: int | None = None
     horizon: int = 3
     max_rows: int = 128
     faults: Sequence[str] = ()
