@@ -801,9 +801,9 @@ def test_results_are_written_whatever_numbers_and_arguments_are_made_of(tmp_path
 
 
 def test_episodes_are_as_long_as_the_environments_own_but_for_the_robots_whatever_they_were_trained_in(static_model):
-    settings = {**tracking_scenarios(("static",)), "episodes": 1, "env_kwargs": dict(max_episode_steps=7)}
+    settings = {**tracking_scenarios(("static",)), "episodes": 1, "env_kwargs": dict(max_episode_steps=3)}
     other = evaluate_adaptation(StaticPolicy(), **{**settings, "env": "InvertedPendulum-v5", "wrappers": [SIGNALS]})
-    assert other.records.length.max() == 7
+    assert set(other.records.length) == {3}
     limits = dict(
         env=CHEETAH, env_kwargs=dict(max_episode_steps=7), scenarios="nominal", protocols="static", episodes=1
     )

@@ -34,8 +34,8 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
     results = beside_the_others(results)
     frame, written = frame_of(results), []
-    for (suite, robot), rows in frame.groupby(["suite", "robot"]):
-        print_overview(f"{robot}, {suite}", rows[rows["split"] != "sham"])
+    for robot_and_suite, rows in frame.groupby(["robot", "suite"]):
+        print_overview(", ".join(map(str, robot_and_suite)), rows[rows["split"] != "sham"])
     for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
         for suite, rows in part.groupby("suite", sort=False):
             rows = rows[rows["split"] != "sham"]
