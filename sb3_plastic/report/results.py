@@ -31,7 +31,7 @@ SAME_SETTINGS = ("suite", "tier", "base_seed", "episodes", "deterministic")
 SAME_VERSIONS = ("sb3_plastic", "gymnasium", "mujoco")
 MARKS = (RECORDS, SETTINGS, TRACES)
 """Of a results folder, whether its evaluation is finished or not."""
-SPLITS = ("nominal", "reference", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "fault", "sham")
+SPLITS = ("nominal", "reference", "train", "id", "interp", "extrap1", "extrap2", "novel", "anchor", "fault", "sham")
 
 
 class ReportError(UserError):
