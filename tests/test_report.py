@@ -60,6 +60,20 @@ def edit_summary(folder, **settings):
     path.write_text(json.dumps(summary))
 
 
+def edit_records(folder, edited):
+    records = pd.read_csv(folder / "records.csv", keep_default_na=False)
+    edited(records).to_csv(folder / "records.csv", index=False)
+
+
+def moves_an_ant(folder):
+    edit_records(folder, lambda r: r.assign(robot="Ant", env_id="sb3_plastic/PerturbedAnt-v0"))
+
+
+def split_in_protocols(folder, other):
+    edit_records(folder, lambda r: r[r["protocol"].isin(["static", "onset"])])
+    edit_records(other, lambda r: r[r["protocol"] == "removal"])
+
+
 def evaluation(folder, label, seed):
     write_results(folder, label, seed, sham=True, **AGENTS[label])
     edit_summary(folder, model_sha256=hashlib.sha256(folder.name.encode()).hexdigest())
@@ -116,9 +130,8 @@ def pair(evaluations, tmp_path):
 @pytest.fixture
 def brief(pair):
     """A folder of the static policy with one perturbation from the start: a report of few figures."""
-    records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
-    kept = records["scenario"].isin(["nda-v1/nominal", "nda-v1/novel/slope"]) & (records["protocol"] == "static")
-    records[kept].to_csv(pair[1] / "records.csv", index=False)
+    kept = ["nda-v1/nominal", "nda-v1/novel/slope"]
+    edit_records(pair[1], lambda r: r[r["scenario"].isin(kept) & (r["protocol"] == "static")])
     return pair[1]
 
 
@@ -239,9 +252,7 @@ class TestWhatIsSaid:
         assert "It needs its plasticity to move" in said
 
     def test_without_a_sham_there_is_no_claim(self, pair, tmp_path):
-        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
-        records = records[records["split"] != "sham"]
-        records.to_csv(pair[0] / "records.csv", index=False)
+        edit_records(pair[0], lambda r: r[r["split"] != "sham"])
         for path in (pair[0] / "traces").glob("*sham*"):
             path.unlink()
         text = write_report(pair[:1], tmp_path / "out", formats=["md"])[0].read_text()
@@ -479,17 +490,14 @@ class TestCurves:
 
 class TestRobots:
     def test_robots_stand_apart(self, pair):
-        records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
-        records[["robot", "env_id"]] = ["Ant", "sb3_plastic/PerturbedAnt-v0"]
-        records.to_csv(pair[1] / "records.csv", index=False)
+        moves_an_ant(pair[1])
         found = read_results(pair)
         assert found.groups == ["HalfCheetah", "Ant"]
         assert found.labels_of("Ant") == ["static"]
         assert set(headline(found, "HalfCheetah", "static")["agent"]) == {"adapting"}
 
     def test_missing_controls_are_named(self, pair):
-        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
-        records[records["control"] != "off"].to_csv(pair[0] / "records.csv", index=False)
+        edit_records(pair[0], lambda r: r[r["control"] != "off"])
         for path in (pair[0] / "traces").glob("*__off.npz"):
             path.unlink()
         found = read_results(pair)
@@ -580,9 +588,7 @@ class TestErrors:
 
     def test_one_model_may_be_there_with_other_protocols(self, pair):
         other = shutil.copytree(pair[0], pair[0].with_name("other"))
-        for folder, protocols in ((pair[0], ["static", "onset"]), (other, ["removal"])):
-            records = pd.read_csv(folder / "records.csv", keep_default_na=False)
-            records[records["protocol"].isin(protocols)].to_csv(folder / "records.csv", index=False)
+        split_in_protocols(pair[0], other)
         found = read_results([other, pair[0]])
         assert found.folders == {(ROBOT, "adapting", 0): [pair[0], other]}
         assert found.records["protocol"].unique().tolist() == ["static", "onset", "removal"]
@@ -595,20 +601,16 @@ class TestErrors:
     def test_two_models_with_the_same_label_and_seed_under_other_protocols(self, pair, capsys):
         other = shutil.copytree(pair[0], pair[0].with_name("other"))
         edit_summary(other, model_sha256="f" * 64)
-        for folder, protocols in ((pair[0], ["static", "onset"]), (other, ["removal"])):
-            records = pd.read_csv(folder / "records.csv", keep_default_na=False)
-            records[records["protocol"].isin(protocols)].to_csv(folder / "records.csv", index=False)
+        split_in_protocols(pair[0], other)
         self.refuse([pair[0], other], capsys, "two model files, .*counted as one trained model")
 
     def test_the_label_that_was_run_over_a_life_is_static_still(self, pair):
-        records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
-        life = records[records["protocol"] == "removal"].assign(protocol="lifetime", control="reset")
-        pd.concat([records, life]).to_csv(pair[1] / "records.csv", index=False)
+        life = dict(protocol="lifetime", control="reset")
+        edit_records(pair[1], lambda r: pd.concat([r, r[r["protocol"] == "removal"].assign(**life)]))
         assert read_results(pair).baseline == "static"
 
     def test_results_without_nominal_episodes(self, pair, capsys):
-        records = pd.read_csv(pair[0] / "records.csv", keep_default_na=False)
-        records[records["split"] != "nominal"].to_csv(pair[0] / "records.csv", index=False)
+        edit_records(pair[0], lambda r: r[r["split"] != "nominal"])
         self.refuse(pair, capsys, "No nominal episodes of 'adapting', seed 0")
 
     @pytest.mark.parametrize("option", ["--baseline", "--oracle"])
@@ -617,9 +619,8 @@ class TestErrors:
         assert re.search(rf"{option} 'statik'.*There are adapting, static", capsys.readouterr().err)
 
     def test_one_label_in_two_environments(self, pair, capsys):
-        records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
-        records[["label", "env_id"]] = ["adapting", "sb3_plastic/PerturbedHalfCheetahLatent-v0"]
-        records.to_csv(pair[1] / "records.csv", index=False)
+        other = dict(label="adapting", env_id="sb3_plastic/PerturbedHalfCheetahLatent-v0")
+        edit_records(pair[1], lambda r: r.assign(**other))
         self.refuse(pair, capsys, "several environments of HalfCheetah.*its own --label")
 
 
@@ -633,9 +634,7 @@ def test_key_figures_are_those_of_the_scenarios_with_an_onset(results):
 
 
 def test_a_verdict_on_several_robots_names_them(pair):
-    records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
-    records[["robot", "env_id"]] = ["Ant", "sb3_plastic/PerturbedAnt-v0"]
-    records.to_csv(pair[1] / "records.csv", index=False)
+    moves_an_ant(pair[1])
     said = verdict(read_results(pair))
     assert "adapting (HalfCheetah)" in said
     assert "static (Ant)" in said
@@ -765,9 +764,7 @@ def test_results_of_other_settings_cannot_be_compared(pair, name, value):
 
 
 def test_nominal_episodes_of_another_length_are_none(pair):
-    records = pd.read_csv(pair[1] / "records.csv", keep_default_na=False)
-    records.loc[records["split"] == "nominal", "protocol"] = "horizon"
-    records.to_csv(pair[1] / "records.csv", index=False)
+    edit_records(pair[1], lambda r: r.assign(protocol=r["protocol"].mask(r["split"] == "nominal", "horizon")))
     with pytest.raises(ReportError, match="No nominal episodes of 'static', seed 0"):
         read_results(pair[1:])
 

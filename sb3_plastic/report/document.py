@@ -21,7 +21,7 @@ import base64
 import html
 import io
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -281,6 +282,12 @@ def new_figure(width: float = COLUMN, height: float = 2.4) -> Figure:
     :param height: inches
     """
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def legend_of(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
+    """Handles and labels for one legend of several panels, each label once. :param panels: drawn"""
+    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    return list(found.values()), list(found)
 
 
 def small_png(figure: Figure) -> bytes:

@@ -14,7 +14,7 @@ from sb3_plastic.evaluation.controls import LAYER_OFF
 from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
-from sb3_plastic.report.document import COLORS, PAGE, new_figure, plain, plot_style
+from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure, plain, plot_style
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import met_onset, perturbed
 
@@ -302,9 +302,9 @@ def _draw(axes: Axes, name: str, look: Look, found: Curve) -> None:
 
 def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
     """One legend above all panels."""
-    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    columns = _legend_columns(found, figure.get_figwidth())
-    figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=columns)
+    handles, labels = legend_of(panels)
+    columns = _legend_columns(labels, figure.get_figwidth())
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def _legend_columns(labels: Collection[str], width: float) -> int:

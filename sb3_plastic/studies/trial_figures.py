@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.evaluation.scores import chosen
-from sb3_plastic.report.document import COLORS, PAGE, new_figure
+from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure
 from sb3_plastic.studies.layers import FITTED_STEPS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_scores import over_seeds
@@ -70,9 +70,9 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
                 axes.axvline(0, color="grey", linewidth=0.6)
     for axes in panels[-1]:
         axes.set_xlabel("steps since the onset")
-    figure.legend(*_named(panels[0]), ncols=4, loc="outside upper center")
+    figure.legend(*legend_of(panels[0]), ncols=4, loc="outside upper center")
     if watched is not None:
-        panels[2, -1].legend(*_named(panels[1]), fontsize=6, loc="lower center", title="which hypothesis acts")
+        panels[2, -1].legend(*legend_of(panels[1]), fontsize=6, loc="lower center", title="which hypothesis acts")
     return figure
 
 
@@ -125,15 +125,6 @@ def _estimates(axes: Axes, estimates: Sequence[Sequence[float]]) -> None:
         axes.set_axis_off()  # late commands have nothing to estimate
     for i, values in enumerate(estimates):
         axes.plot(x, values, color=COLORS[i % len(COLORS)], linewidth=0.7)
-
-
-def _named(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
-    """Each label of some panels once."""
-    found: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
 
 
 def robustness_figure(frame: pd.DataFrame) -> Figure | None:

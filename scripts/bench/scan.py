@@ -62,7 +62,6 @@ def main() -> None:
     if arguments.plot and "growth" in results:
         plot_growth(results["growth"], arguments.plot)
     if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         replace_file(arguments.json, json.dumps(results, indent=2) + "\n")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sb3_plastic.report.document import COLORS, PAGE, new_figure
+from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure
 from sb3_plastic.report.stats import bootstrap_interval
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.records import at_level, select
@@ -40,8 +40,7 @@ def panels(tasks: list[str]) -> tuple[Figure, list[Axes]]:
 
 def shared_legend(figure: Figure, axes: list[Axes]) -> None:
     """Below all panels: each name once."""
-    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=4)
+    figure.legend(*legend_of(axes), loc="outside lower center", ncols=4)
 
 
 def sweep(frame: pd.DataFrame, tasks: list[str]) -> Figure:

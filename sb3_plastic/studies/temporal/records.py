@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pandas as pd
 
 from sb3_plastic.report.stats import bootstrap_interval
 from sb3_plastic.studies.table import Result
-from sb3_plastic.studies.temporal.settings import N_TEST, NOISE, UPDATES
+from sb3_plastic.studies.temporal.settings import CONTROLS, HEADLINE, LONGER, N_TEST, NOISE, UPDATES
 
 KEYS = ["task", "network", "ablation", "n_updates"]
 
@@ -69,6 +69,15 @@ def select(
         & (frame.ablation == ablation)
         & (frame.lesion == lesion)
     ]
+
+
+def compared(frame: pd.DataFrame, task: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The networks that tables compare, with their records. :param frame: records :param task: a name in ``TASKS``"""
+    names = [(name, 1) for name in ("reference", *HEADLINE[task], *CONTROLS)] + [(name, 10) for name in LONGER]
+    for name, times in names:
+        chosen = select(frame, task, name, times)
+        if not chosen.empty:
+            yield name + (f", {times}x updates" if times > 1 else ""), chosen
 
 
 def interval(values: Any) -> str:

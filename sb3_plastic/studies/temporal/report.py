@@ -12,13 +12,10 @@ from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal import figures
 from sb3_plastic.studies.temporal.analysis import LESIONS
 from sb3_plastic.studies.temporal.conclusion import conclusion
-from sb3_plastic.studies.temporal.records import at_level, differences_by_seed, interval, records, select
+from sb3_plastic.studies.temporal.records import at_level, compared, differences_by_seed, interval, records, select
 from sb3_plastic.studies.temporal.settings import (
     ABLATIONS,
     ANALYSED,
-    CONTROLS,
-    HEADLINE,
-    LONGER,
     PLASTIC_NETWORKS,
     STRONG,
     UPDATES,
@@ -84,14 +81,10 @@ def _headline(document: Document, frame: pd.DataFrame, cells: list[Result]) -> N
     document.heading("Accuracy under noise")
     for task in figures.tasks_of(frame):
         setting = make_task(task)
-        names = [("reference", 1), *((name, 1) for name in (*HEADLINE[task], *CONTROLS)), *((n, 10) for n in LONGER)]
         reference = select(frame, task, "reference")
         rows: list[dict[str, str]] = []
-        for name, times in names:
-            chosen = select(frame, task, name, times)
-            if chosen.empty:
-                continue
-            row = {"network": name + (f", {times}x updates" if times > 1 else "")}
+        for name, chosen in compared(frame, task):
+            row = {"network": name}
             row |= {f"noise {label}": interval(at_level(chosen, i).accuracy) for i, label in enumerate(figures.LEVELS)}
             for label, level in SHOWN.items():
                 a, b = at_level(chosen, level).accuracy.mean(), at_level(reference, level).accuracy.mean()
@@ -132,14 +125,8 @@ def _delays(document: Document, frame: pd.DataFrame, cells: list[Result]) -> Non
     trained = task.delay
     delays = sorted(frame.delay.dropna().unique())
     rows = []
-    for name, times in [
-        *((n, 1) for n in ("reference", *HEADLINE["accumulation"], *CONTROLS)),
-        *((n, 10) for n in LONGER),
-    ]:
-        chosen = select(frame, "accumulation", name, times)
-        if chosen.empty:
-            continue
-        row = {"network": name + (f", {times}x updates" if times > 1 else "")}
+    for name, chosen in compared(frame, "accumulation"):
+        row = {"network": name}
         row[f"{trained} ticks (trained)"] = interval(at_level(chosen, 0).accuracy)
         row |= {f"{delay:.0f} ticks": interval(chosen[chosen.delay == delay].accuracy) for delay in delays}
         rows.append(row)

@@ -31,7 +31,7 @@ from sb3_plastic.studies.temporal.settings import (
     make_task,
 )
 from sb3_plastic.studies.temporal.training import Recipe, evaluate, train
-from sb3_plastic.tasks import CueAccumulation, Task
+from sb3_plastic.tasks import CueAccumulation
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def lesions(cell: Cell, network: Answerer, n_test: int, seed: int) -> list[dict[
         if lesioned is None:
             continue
         for drop, spurious in (NOISE[0], NOISE[STRONG]):
-            task: Task = replace(make_task(cell.task), drop=drop, spurious=spurious)
+            task = make_task(cell.task, drop=drop, spurious=spurious)
             records.append(
                 dict(lesion=lesion, drop=drop, spurious=spurious, accuracy=evaluate(lesioned, task, n_test, seed))
             )

@@ -6,8 +6,8 @@ import pandas as pd
 
 from sb3_plastic.studies.temporal.analysis import LESIONS
 from sb3_plastic.studies.temporal.figures import tasks_of
-from sb3_plastic.studies.temporal.records import at_level, differences_by_seed, interval, select
-from sb3_plastic.studies.temporal.settings import ABLATIONS, ANALYSED, CONTROLS, HEADLINE, LONGER, STRONG
+from sb3_plastic.studies.temporal.records import at_level, compared, differences_by_seed, interval, select
+from sb3_plastic.studies.temporal.settings import ABLATIONS, ANALYSED, STRONG
 
 
 def headline(frame: pd.DataFrame) -> list[str]:
@@ -23,15 +23,11 @@ def headline(frame: pd.DataFrame) -> list[str]:
     ]
     for task in tasks_of(frame):
         reference = select(frame, task, "reference")
-        names = [("reference", 1), *((name, 1) for name in (*HEADLINE[task], *CONTROLS)), *((n, 10) for n in LONGER)]
-        for name, times in names:
-            chosen = select(frame, task, name, times)
-            if chosen.empty:
-                continue
+        for name, chosen in compared(frame, task):
             levels = [at_level(chosen, level).accuracy for level in (0, STRONG)]
             attainable = [at_level(reference, level).accuracy for level in (0, STRONG)]
             shares = ", ".join(f"{a.mean() / b.mean():.1%}" for a, b in zip(levels, attainable, strict=True))
-            label = name + (f", {times}x updates" if times > 1 else " decoder" if name == "reference" else "")
+            label = f"{name} decoder" if name == "reference" else name
             cells = [task, label, *(interval(level) for level in levels), shares, str(chosen.seed.nunique())]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
