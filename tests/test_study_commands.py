@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import yaml
 from stable_baselines3 import PPO
+from zoo_commands import COMMAND, run
 
 from sb3_plastic.cli import main as cli
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.files import replace_file
 from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime, meta
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
@@ -28,6 +30,7 @@ from sb3_plastic.studies.learning_report import report, summary
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.severity import crossing, forward_rewards
+from sb3_plastic.studies.table import to_csv
 from sb3_plastic.zoo import config_file
 
 RUN = Path(__file__).parents[1] / "docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1"
@@ -236,6 +239,13 @@ def test_curves_say_what_is_missing(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path},{tmp_path}"])
     assert "one folder for each seed, each once" in capsys.readouterr().err
+
+
+def test_labels_survive_a_terminal_that_cannot_show_them(tmp_path):
+    replace_file(tmp_path / "curves.csv", to_csv([{"label": "Übung", "steps": [1], "returns": [2.0]}]))
+    ascii_alone = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    told = run([COMMAND, "study", "curves", "--report-only", "--out", "."], tmp_path, **ascii_alone)
+    assert "\\xdcbung" in told
 
 
 @pytest.mark.slow

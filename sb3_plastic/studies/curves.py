@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif not table.is_file():
         parser.error(f"there is no {table}: name the trainings, without --report-only.")
     groups: dict[str, list[Curve]] = {}
-    for row in from_csv(table.read_text()):
+    for row in from_csv(table.read_text(encoding="utf-8")):
         groups.setdefault(row["label"], []).append(row)
     for label, curves in groups.items():
         last = [curve["returns"][-1] for curve in curves]

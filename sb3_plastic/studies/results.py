@@ -48,14 +48,14 @@ def read_results(out: Path) -> dict[str, Result]:
     single = {}
     for path in _single(out):
         try:
-            single[path.stem] = dict(json.loads(path.read_text()))
+            single[path.stem] = dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:  # another process has gathered it: it is in the table, which is read after it
             continue
         except (TypeError, ValueError) as error:
             raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     table = out / "results.csv"
     try:
-        results = {row["cell"]: row for row in from_csv(table.read_text())} if table.is_file() else {}
+        results = {row["cell"]: row for row in from_csv(table.read_text(encoding="utf-8"))} if table.is_file() else {}
         if table.is_file() and not results:
             raise ValueError("no table is written without rows")
     except (TypeError, KeyError, ValueError) as error:
