@@ -65,6 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     :return: exit code
     """
     argv = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of a terminal without umlauts or dashes, as stderr does
     common = argparse.ArgumentParser(prog="sb3-plastic", add_help=False, allow_abbrev=False)
     common.add_argument(
         "--import",

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import yaml
 from stable_baselines3 import PPO
+from zoo_commands import COMMAND, run
 
 from sb3_plastic.cli import main as cli
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.files import replace_file
 from sb3_plastic.studies import commands, estimates, evolution, learning, lifetime, meta
 from sb3_plastic.studies.candidates import SEARCHED, candidates
 from sb3_plastic.studies.cli import main
@@ -28,6 +30,7 @@ from sb3_plastic.studies.learning_report import report, summary
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
 from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.severity import crossing, forward_rewards
+from sb3_plastic.studies.table import to_csv
 from sb3_plastic.zoo import config_file
 
 RUN = Path(__file__).parents[1] / "docs/results/learning/agents/plastic_ppo/HalfCheetah-v5_1"
@@ -236,6 +239,35 @@ def test_curves_say_what_is_missing(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path},{tmp_path}"])
     assert "one folder for each seed, each once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ["", '#{"t_st', "r,l,t\n1.0,6,0.1\n", '#{"t_start": 1.0}\n', '#{"t_start": 1.0}\nr,l,t\na,6,0.1\n']
+)
+def test_a_monitor_file_that_is_none_is_answered(content, tmp_path, capsys):
+    (tmp_path / "0.monitor.csv").write_text(content)
+    assert cli(["study", "curves", "--out", str(tmp_path), f"a={tmp_path}"]) == 2
+    assert f"A *.monitor.csv in {tmp_path}" in capsys.readouterr().err
+
+
+def test_an_episode_whose_row_is_cut_does_not_count(tmp_path):
+    (tmp_path / "0.monitor.csv").write_text('#{"t_start": 0.0}\nr,l,t\n1.0,6,0.1\n-123.4,1')
+    assert read_curve(tmp_path, 10) == {"steps": [10], "returns": [1.0]}
+
+
+@pytest.mark.parametrize("content", ["", "x,y\n1,2\n", "label,steps,returns\na,[1],[2"])
+def test_a_table_of_curves_that_is_none_is_answered(content, tmp_path, capsys):
+    (tmp_path / "curves.csv").write_text(content)
+    assert cli(["study", "curves", "--out", str(tmp_path), "--report-only"]) == 2
+    assert "a row is cut, or it is no table of a study" in capsys.readouterr().err
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_labels_survive_a_terminal_that_cannot_show_them(tmp_path):
+    replace_file(tmp_path / "curves.csv", to_csv([{"label": "Übung", "steps": [1], "returns": [2.0]}]))
+    ascii_alone = dict(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    told = run([COMMAND, "study", "curves", "--report-only", "--out", "."], tmp_path, **ascii_alone)
+    assert "\\xdcbung" in told
 
 
 @pytest.mark.slow

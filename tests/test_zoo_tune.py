@@ -172,3 +172,16 @@ def test_of_a_new_study_alone_it_is_not_said_that_it_exists():
     with not_called_existing(False):
         assert said() == ["Using an existing study", "Trial 0"]
     assert said() == ["Using an existing study", "Trial 0"]
+
+
+def test_a_search_goes_on_after_a_full_disk_has_cut_its_last_line(tmp_path):
+    path = tmp_path / "logs" / "a.study.log"
+    study, _ = open_study(str(path), "a")
+    study.enqueue_trial({"x": 1})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    for _ in range(2):
+        study, is_new = open_study(str(path), "a")
+        assert not is_new
+        study.enqueue_trial({"x": 2})
+    assert [trial.system_attrs["fixed_params"] for trial in open_study(str(path), "a")[0].trials] == [{"x": 2}] * 2

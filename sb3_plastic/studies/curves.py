@@ -21,8 +21,10 @@ from stable_baselines3.common.monitor import LoadMonitorResultsError, load_resul
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
+from sb3_plastic.safe import DamagedError
 from sb3_plastic.studies.options import add_out, parser_of, whole
-from sb3_plastic.studies.table import from_csv, to_csv
+from sb3_plastic.studies.results import read_table
+from sb3_plastic.studies.table import to_csv
 from sb3_plastic.versions import versions
 
 Curve = dict[str, list[float]]
@@ -30,11 +32,7 @@ Curve = dict[str, list[float]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """
-    Run the command.
-
-    :param argv: arguments; None: those of the process
-    """
+    """Run the command. :param argv: arguments; None: those of the process"""
     parser = parser_of("curves", __doc__)
     parser.add_argument("groups", nargs="*", metavar="LABEL=FOLDER,FOLDER,...")
     add_out(parser)
@@ -60,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif not table.is_file():
         parser.error(f"there is no {table}: name the trainings, without --report-only.")
     groups: dict[str, list[Curve]] = {}
-    for row in from_csv(table.read_text()):
+    for row in read_table(table, "label"):
         groups.setdefault(row["label"], []).append(row)
     for label, curves in groups.items():
         last = [curve["returns"][-1] for curve in curves]
@@ -72,12 +70,13 @@ def read_curve(folder: Path, bin_size: int) -> Curve:
     """
     The learning curve of a training.
 
-    :param folder: of the training, with the monitor files of its environments
-    :param bin_size: environment steps per point
-    :raises UserError: if there are no monitor files
+    :param folder: of the training, with its monitor files  :param bin_size: environment steps per point
+    :raises UserError: if there are no monitor files, or one is damaged
     """
-    try:
-        episodes = load_results(str(folder))  # all environments, in the order of time
+    try:  # all environments, in the order of time, without a last row that was cut
+        episodes = load_results(str(folder))[["r", "l", "t"]].astype(float).dropna()
+    except (AssertionError, LookupError, ValueError) as error:
+        raise DamagedError(f"A *.monitor.csv in {folder}", "it is cut, or something else") from error
     except LoadMonitorResultsError as error:
         raise UserError(f"{folder} is no training: there are no *.monitor.csv in it.") from error
     bins = np.ceil(episodes.l.cumsum() / bin_size) * bin_size
@@ -89,8 +88,7 @@ def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path:
     """
     Draw one colour per group: thin lines for the seeds, a thick one for their mean.
 
-    :param groups: curves by label
-    :param path: of the PNG
+    :param groups: curves by label  :param path: of the PNG
     """
     with plot_style():
         figure = new_figure(6.0, 3.4)

@@ -48,19 +48,31 @@ def read_results(out: Path) -> dict[str, Result]:
     single = {}
     for path in _single(out):
         try:
-            single[path.stem] = dict(json.loads(path.read_text()))
+            single[path.stem] = dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:  # another process has gathered it: it is in the table, which is read after it
             continue
         except (TypeError, ValueError) as error:
             raise DamagedError(str(path), "it holds no result. Delete it, and its cell is run again") from error
     table = out / "results.csv"
-    try:
-        results = {row["cell"]: row for row in from_csv(table.read_text())} if table.is_file() else {}
-        if table.is_file() and not results:
-            raise ValueError("no table is written without rows")
-    except (TypeError, KeyError, ValueError) as error:
-        raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
+    results = {row["cell"]: row for row in read_table(table, "cell")} if table.is_file() else {}
     return dict(sorted((results | single).items()))
+
+
+def read_table(table: Path, key: str) -> list[Result]:
+    """
+    The rows of a table.
+
+    :param table: as `to_csv` makes it
+    :param key: a column that all rows have
+    :raises DamagedError: if a row is cut, or the file is something else
+    """
+    try:
+        rows = from_csv(table.read_text(encoding="utf-8"))
+        if not rows or any(key not in row for row in rows):
+            raise ValueError("no table is written without rows")
+    except (TypeError, ValueError) as error:
+        raise DamagedError(str(table), "a row is cut, or it is no table of a study. Fetch it again") from error
+    return rows
 
 
 def required_results(out: Path) -> dict[str, Result]:

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.arguments import check_out
 from sb3_plastic.extensions import import_extensions
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.studies.lifetime import end_with_parent
@@ -124,11 +125,13 @@ def in_turns(
             elif failed is None:  # What others compute is not thrown away.
                 failed = outcome
                 waiting.clear()
-                told = f"{cell}: {outcome!r}. {len(running)} that run are finished first."
                 if isinstance(outcome, BrokenProcessPool):  # the others have gone with it
                     lost = ", ".join(map(str, [cell, *running.values()]))
-                    told = f"A process has died, for want of memory maybe. To be run again: {lost}."
-                print(told, file=sys.stderr)
+                    failed = UserError(
+                        f"A process has died, for want of memory maybe: try fewer --jobs. The same command runs {lost}."
+                    )
+                else:
+                    print(f"{cell}: {outcome!r}. {len(running)} that run are finished first.", file=sys.stderr)
     if failed is not None:
         raise failed
 
@@ -155,7 +158,8 @@ def run_cells(
     :param summary: what to print of a result
     :return: all results of the folder by name, those of former runs included
     :raises ImportError: without tqdm, which shows the progress
-    :raises UserError: if two cells that differ have one name, or one has that of a result of another
+    :raises UserError: if two cells that differ have one name, or one has that of a result of another, or if nothing can
+        be written into the folder
     """
     try:
         from tqdm import tqdm
@@ -166,6 +170,8 @@ def run_cells(
     for cell in cells:
         check_own(cell, done.get(cell.name, {}), out)
     waiting = [cell for cell in cells if cell.name not in done]
+    if waiting:
+        check_out(out)  # before hours of work
     there = len(cells) - len(waiting)
     source: Result = {"commit": commit(), "versions": versions()}
     place = LocalProcesses() if place is None else place
