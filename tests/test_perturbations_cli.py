@@ -10,7 +10,7 @@ import pytest
 from sb3_plastic import cli
 from sb3_plastic.perturbations import ROBOTS
 from sb3_plastic.perturbations.kinds import KINDS
-from sb3_plastic.perturbations.suites import load_suite
+from sb3_plastic.perturbations.suites import find_scenario, load_suite
 
 DOCS = Path(__file__).parents[1] / "docs" / "perturbations.md"
 
@@ -106,6 +106,16 @@ def test_a_picture_shows_the_damaged_part_in_red(tmp_path) -> None:
     assert redness("nda-v1/nominal") == 0
     assert redness("nda-v1/novel/motor_off") > 20
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".png"] == []
+
+
+@pytest.mark.usefixtures("_renderer")
+def test_reports_show_the_robot_and_what_damages_a_part_of_it() -> None:
+    from sb3_plastic.perturbations.render import stills
+
+    names = ("novel/limb_scale/onset", "novel/action_delay/onset")
+    pictures = stills("Ant", {name: find_scenario(f"nda-v1/{name}", "Ant").perturbations for name in names})
+    assert [*pictures] == ["", "novel/limb_scale/onset"]  # late commands are not to be seen
+    assert {picture.shape for picture in pictures.values()} == {(240, 320, 3)}
 
 
 @pytest.mark.usefixtures("_renderer")
