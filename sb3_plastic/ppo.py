@@ -54,11 +54,11 @@ class PlasticPPO(WholeFiles, PPO):
     :param chunk_len: steps per chunk, the reach of back-propagation through time. Longer chunks credit plasticity for
         what it achieves later, and make fewer, more correlated sequences per minibatch. By default the longest up to 16
         that divides ``n_steps`` and ``batch_size``
-    :param chunk_states: ``stored``: all epochs start their chunks from the states that the rollout met; ``refresh``:
-        before each epoch but the first, these states are computed again with the current parameters (one more forward
-        pass over the rollout per epoch)
+    :param chunk_states: where chunks start. ``stored``: from the states that the rollout met; ``refresh``: from these,
+        computed again before each epoch but the first (one more forward pass over the rollout)
     :param teacher: arguments of a :class:`~sb3_plastic.teacher.Teacher`, whose actions are imitated with a weight that
         falls to 0. It is not saved with the model: give it to ``load`` again
+    :param device: ``auto`` is the CPU, whose kernels are fused; on a GPU the reference runs, many times slower
     :raises UserError: if sizes do not divide, or on an unknown name
     """
 
@@ -126,7 +126,7 @@ class PlasticPPO(WholeFiles, PPO):
             policy_kwargs=policy_kwargs,
             verbose=verbose,
             seed=seed,
-            device=device,
+            device="cpu" if device == "auto" else device,
             _init_setup_model=False,
         )
         self.chunk_len, self.chunk_states, self.teacher = chunk_len, chunk_states, teacher

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from sb3_plastic import PlasticPPO, PreviousActionReward
+from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward
 from sb3_plastic.buffers import Sequences
 from sb3_plastic.errors import UserError
 from sb3_plastic.policies import PlasticPolicy
@@ -256,6 +256,16 @@ def test_an_update_sees_the_policy_with_all_its_parameters_on_their_device():
     model.policy.value_net.register_forward_hook(look)
     model.learn(96)
     assert set(seen) == {(model.device.type, len(list(model.policy.parameters())))}
+
+
+def test_without_a_device_it_trains_on_the_cpu_where_there_is_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    model = small_ppo(device="auto")
+    model.learn(96)
+    assert {model.device.type, model.policy.device.type} == {"cpu"}
+    network = dict(net_arch=[4])
+    assert PlasticES("MlpPolicy", "CartPole-v1", policy_kwargs=network, device="auto").policy.device.type == "cpu"
+    assert PPO("MlpPolicy", "CartPole-v1", device="auto", _init_setup_model=False).device.type == "cuda"
 
 
 def test_a_plastic_critic_is_run_alone_for_values():

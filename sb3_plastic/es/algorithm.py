@@ -93,7 +93,7 @@ class PlasticES(WholeFiles):
     :param policy_kwargs: arguments of the policy
     :param verbose: 0: no output, 1: information
     :param seed: of initial weights, noise and environments
-    :param device: of the policy; the fused kernels run on the CPU
+    :param device: of the policy; ``auto`` is the CPU, whose kernels are fused
     :param _init_setup_model: build the network now
     :raises UserError: on an unknown name, or a number out of range
     """
@@ -137,7 +137,7 @@ class PlasticES(WholeFiles):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
-            device=device,
+            device="cpu" if device == "auto" else device,
             support_multi_env=True,
             seed=seed,
         )
