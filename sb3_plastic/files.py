@@ -65,13 +65,6 @@ def replace_file(path: Path, content: bytes | str) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def drop_cut_line(path: Path) -> None:
-    """Take away a last line without an end, as a full disk leaves it. :param path: of a text with a record a line"""
-    content = path.read_bytes()
-    with path.open("r+b") as file:
-        file.truncate(content.rfind(b"\n") + 1)
-
-
 def own_folder(path: str) -> str:
     """
     Make the folder of a run, or the next one if another process has made it meanwhile.

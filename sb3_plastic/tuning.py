@@ -12,28 +12,22 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.exceptions import DuplicatedStudyError
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
-from sb3_plastic.files import drop_cut_line
+from sb3_plastic.journal import open_journal
 
 
 def open_study(storage: str, name: str) -> tuple[optuna.Study, bool]:
     """
-    A study of Optuna, and whether it was not there and is made.
+    A study of Optuna, made if it is not there.
 
-    :param storage: a journal file, ``*.log``, or the address of a database  :param name: of the study
+    :param storage: a journal file, ``*.log``, or the address of a database
+    :param name: of the study
+    :return: the study, and whether it was made
     """
     kept: Any = storage
     if storage.endswith(".log"):
-        Path(storage).parent.mkdir(parents=True, exist_ok=True)
-        backend, lock = JournalFileBackend(storage), JournalFileSymlinkLock(storage)
-        lock.acquire()  # as who writes a line
-        try:
-            drop_cut_line(Path(storage))  # Optuna would go on in it, and never read the file again
-        finally:
-            lock.release()
-        kept = optuna.storages.JournalStorage(backend)
+        kept = open_journal(Path(storage))
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -72,7 +66,8 @@ def seed_of(seed: int, n_trials: int) -> int:
     """
     The seed of a search that goes on, or runs beside others: with equal seeds it would draw what is there already.
 
-    :param seed: of the command  :param n_trials: trials that are there, running ones too
+    :param seed: of the command
+    :param n_trials: trials that are there, running ones too
     :return: the seed itself, if there are none
     """
     # No sum: the second process of seed 1 would meet the first of seed 2.
@@ -83,8 +78,11 @@ def budget(n_trials: int, finished: int, n_timesteps: int, n_evaluations: int, e
     """
     What a search costs, in words.
 
-    :param n_trials: trials in all  :param finished: those that are there  :param n_timesteps: of a trial's training
-    :param n_evaluations: of a trial  :param episodes: of an evaluation
+    :param n_trials: trials in all
+    :param finished: those that are there
+    :param n_timesteps: training steps of a trial
+    :param n_evaluations: evaluations of a trial
+    :param episodes: of an evaluation
     """
     todo = max(n_trials - finished, 0)
     return (
@@ -98,7 +96,9 @@ def winner(study: optuna.Study, wanted: int, command: Callable[[FrozenTrial], Se
     """
     The best trial, and the command that trains with it.
 
-    :param study: after the search  :param wanted: trials in all  :param command: that command, by trial
+    :param study: after the search
+    :param wanted: trials in all
+    :param command: that command, by trial
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:

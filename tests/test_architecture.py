@@ -54,7 +54,8 @@ ALLOWED = {
     "exploration": "errors",
     "learning_rate": "errors",
     "es": "buffers copying seeding errors export versions finite snn observations policies stepper monitor saving",
-    "tuning": "files",
+    "tuning": "journal",
+    "journal": "",
     "help": "",
     "zoo": "errors files extensions algorithms evaluation tuning yaml_numbers",
     "studies": "adaptive algorithms extensions wrappers export safe seals seeding errors es snn tasks files "

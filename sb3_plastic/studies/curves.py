@@ -32,7 +32,11 @@ Curve = dict[str, list[float]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. :param argv: arguments; None: those of the process"""
+    """
+    Run the command.
+
+    :param argv: arguments; None: those of the process
+    """
     parser = parser_of("curves", __doc__)
     parser.add_argument("groups", nargs="*", metavar="LABEL=FOLDER,FOLDER,...")
     add_out(parser)
@@ -70,7 +74,8 @@ def read_curve(folder: Path, bin_size: int) -> Curve:
     """
     The learning curve of a training.
 
-    :param folder: of the training, with its monitor files  :param bin_size: environment steps per point
+    :param folder: of the training, with the monitor files of its environments
+    :param bin_size: environment steps per point
     :raises UserError: if there are no monitor files, or one is damaged
     """
     try:  # all environments, in the order of time, without a last row that was cut
@@ -88,7 +93,8 @@ def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path:
     """
     Draw one colour per group: thin lines for the seeds, a thick one for their mean.
 
-    :param groups: curves by label  :param path: of the PNG
+    :param groups: curves by label
+    :param path: of the PNG
     """
     with plot_style():
         figure = new_figure(6.0, 3.4)
