@@ -106,7 +106,8 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
 def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     """What may lift an agent, one change of today's recipe each. An MLP has no ticks, no slope and no chunks."""
     spiking = label != "MLP"
-    rate, half = ("1e-3", "5e-4") if spiking or env_id == "HalfCheetah-v5" else ("3e-4", "1.5e-4")
+    fast = spiking or env_id == "HalfCheetah-v5"
+    rate, half, double = ("1e-3", "5e-4", "2e-3") if fast else ("3e-4", "1.5e-4", "6e-4")
     policy = {
         "oja + simple": f"rule='oja', {SILENT if env_id == 'Ant-v5' else QUIET}",
         "static SNN": "rule='none'",
@@ -133,6 +134,10 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         ),  # an MLP's
         "clip_0.4": changed("", "clip_range:0.4"),
         "half_rate": changed(rate=half),
+        # Or average what minibatches do not agree on: Adam moves a weight by its rate whatever its gradient.
+        "momentum_.97": changed(_adam("betas=(0.97, 0.999), eps=1e-5")),
+        "momentum_.97_double_rate": changed(_adam("betas=(0.97, 0.999), eps=1e-5"), rate=double),
+        "eps_1e-3": changed(_adam("eps=1e-3")),
     } | {name: changed("", noise_by_schedule(name)) for name in NOISE}
     if spiking:
         tried |= {
@@ -161,6 +166,10 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "slope_8_4_ticks_chunk_4": changed("slope=8.0, n_ticks=4", "chunk_len:4"),
         }
     return tried
+
+
+def _adam(settings: str) -> str:
+    return f"optimizer_kwargs=dict({settings})"  # in place of the policy's own, whose eps is 1e-5
 
 
 def _net_arch(actor: list[int]) -> str:
