@@ -1,6 +1,7 @@
 """The studies that train agents with `sb3-plastic train`, at their smallest size."""
 
 import argparse
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,30 @@ def test_an_agent_whose_training_was_interrupted_is_trained_anew(tmp_path, monke
         assert len(trainings) == n_trained
     with pytest.raises(UserError, match="was interrupted"):  # 24 steps, and no error
         commands.train_once(["-n", "32"], "ppo", "Toy-v0", tmp_path / "agent")
+
+
+def test_an_agent_of_other_settings_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
+    """A folder of models outlives an edit of the configuration, and its name says nothing of that."""
+    settings, trainings = tmp_path / "ppo.yml", []
+    arguments = ["--conf-file", str(settings)]
+
+    def train(arguments, log):
+        trainings.append(arguments)
+        model = log.parent / "ppo" / "Toy-v0_1" / "Toy-v0.zip"
+        model.parent.mkdir(parents=True)
+        model.touch()
+
+    monkeypatch.setattr(commands, "run_command", train)
+    for text in ("Toy-v0: {gamma: 0.99}", "Toy-v0: {gamma: 0.99}  # why\nOther-v0: {gamma: 0.9}"):
+        settings.write_text(text)
+        commands.train_once(arguments, "ppo", "Toy-v0", tmp_path / "agent")
+    settings.write_text("Toy-v0: {gamma: 0.98}")
+    with pytest.raises(UserError, match="trained with other settings"):
+        commands.train_once(arguments, "ppo", "Toy-v0", tmp_path / "agent")
+    assert len(trainings) == 1
+    shutil.rmtree(tmp_path / "agent")
+    commands.train_once(arguments, "ppo", "Toy-v0", tmp_path / "agent")
+    assert len(trainings) == 2
 
 
 def test_an_agent_whose_training_wrote_its_model_and_no_statistics_is_trained_anew(tmp_path, monkeypatch):

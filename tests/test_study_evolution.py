@@ -9,10 +9,10 @@ import torch
 from sb3_plastic.errors import UserError
 from sb3_plastic.studies import evolution
 from sb3_plastic.studies.cli import main
-from sb3_plastic.studies.commands import alone
 from sb3_plastic.studies.damage import SEEN, UNSEEN, scenarios
 from sb3_plastic.studies.evolution_report import apart, damage_table, learning_table, report, share
 from sb3_plastic.studies.evolution_training import newest, recipe, train
+from sb3_plastic.studies.locks import alone
 from sb3_plastic.studies.results import read_results
 
 

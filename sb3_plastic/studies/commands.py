@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+
+import yaml
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.safe import raw_data
 from sb3_plastic.studies.lifetime import end_with_parent
+from sb3_plastic.studies.locks import alone
 from sb3_plastic.zoo import config_file
 
 
@@ -43,15 +44,6 @@ def run_command(arguments: Sequence[str], log: Path) -> None:
         raise UserError(f"sb3-plastic {shlex.join(arguments)} failed:\n{told}")
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Inside this context no other process is, nor thread, with the same folder. :param folder: need not be there"""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -> Path:
     """
     Train an agent with ``sb3-plastic train``, unless that is done. Where another process is at it, wait for that.
@@ -61,10 +53,11 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     :param env_id: environment
     :param folder: of this training alone; removed if it holds an unfinished one
     :return: folder of the trained agent, with its model, VecNormalize and monitor files
-    :raises UserError: if the training ends before its time
+    :raises UserError: if the training ends before its time, or was done with other settings
     """
     name = env_id.replace("/", "-")
-    trained, unfinished = folder / algo / f"{name}_1", folder / "unfinished"
+    trained, unfinished, noted = folder / algo / f"{name}_1", folder / "unfinished", folder / "settings.yml"
+    settings = yaml.safe_dump(_settings(arguments, env_id))
     with alone(folder):  # Two cells may need one agent: a student its teacher, which is a cell, too.
         if unfinished.exists() or not is_trained(trained / f"{name}.zip", arguments):
             shutil.rmtree(folder, ignore_errors=True)
@@ -72,8 +65,23 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
             run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
             if not is_trained(trained / f"{name}.zip", arguments):
                 raise UserError(f"The training in {folder} was interrupted. The same command begins it anew.")
+            replace_file(noted, settings)
             unfinished.unlink()
+        elif noted.exists() and noted.read_text(encoding="utf-8") != settings:
+            raise UserError(
+                f"The agent in {folder} was trained with other settings, those in {noted}. Name another folder with "
+                f"--logs, or remove {folder}, and it is trained with those of today."
+            )
     return trained
+
+
+def _settings(arguments: Sequence[str], env_id: str) -> object:
+    """What the configuration of a training says of its environment, whatever else is in that file."""
+    if "--conf-file" not in arguments:
+        return None
+    file = Path(arguments[arguments.index("--conf-file") + 1])
+    entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return entries.get(env_id, entries.get("default"))
 
 
 def is_trained(model: Path, arguments: Sequence[str]) -> bool:

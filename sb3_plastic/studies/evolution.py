@@ -25,9 +25,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic.es.algorithm import PlasticES
 from sb3_plastic.studies import damage
-from sb3_plastic.studies.commands import alone
 from sb3_plastic.studies.evolution_report import report
 from sb3_plastic.studies.evolution_training import FIRST_FINAL, file_stem, recipe, returns_of, statistics, train
+from sb3_plastic.studies.locks import alone
 from sb3_plastic.studies.options import add_out, add_running, from_zero, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells

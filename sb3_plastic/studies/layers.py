@@ -21,7 +21,8 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn, make_env
 from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.studies.agents import Agent, Arm
-from sb3_plastic.studies.commands import alone, run_command
+from sb3_plastic.studies.commands import run_command
+from sb3_plastic.studies.locks import alone
 from sb3_plastic.studies.runner import file_name
 from sb3_plastic.studies.table import Result
 

@@ -26,9 +26,10 @@ from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedule
-from sb3_plastic.studies.commands import alone, configuration, run_command, train_once
+from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
+from sb3_plastic.studies.locks import alone
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
