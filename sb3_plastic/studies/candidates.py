@@ -138,6 +138,8 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         "momentum_.97": changed(_adam("betas=(0.97, 0.999), eps=1e-5")),
         "momentum_.97_double_rate": changed(_adam("betas=(0.97, 0.999), eps=1e-5"), rate=double),
         "eps_1e-3": changed(_adam("eps=1e-3")),
+        # Half of an Ant's sensors hardly move. One that does, for once, is ten standard deviations off, and is seen so.
+        "clip_obs_3": changed("", "normalize:dict(clip_obs=3.0)"),
     } | {name: changed("", noise_by_schedule(name)) for name in NOISE}
     if spiking:
         tried |= {
