@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sb3_plastic.snn.rules import MODULATIONS
+from sb3_plastic.snn.rules import MODULATIONS, RULES
 from sb3_plastic.snn.scan import LayerConfig, LayerParameters, plastic_scan
 from sb3_plastic.snn.state import LayerState
 
-RULES_AND_MODULATIONS = [(r, m) for r in ("hebb", "oja", "bcm") for m in MODULATIONS] + [("none", "none")]
+RULES_AND_MODULATIONS = [(r, m) for r in RULES if r != "none" for m in MODULATIONS] + [("none", "none")]
+
+OTHER_OPTIONS: dict[str, Any] = {
+    field.name: not field.default if isinstance(field.default, bool) else 0.7 * field.default
+    for field in fields(LayerConfig)
+    if isinstance(field.default, bool | float)
+}
+"""Each option of a layer that is no name, those to come too, with another value than by default."""
 
 
 class Problem(NamedTuple):
@@ -84,7 +92,8 @@ def problem(
     def normal(scale: float, *shape: int) -> Tensor:
         return scale * torch.randn(*shape, dtype=torch.float64, generator=generator)
 
-    plastic, sliding = rule != "none", rule == "bcm"
+    plastic, kind = rule != "none", RULES[rule]
+    sliding = kind is not None and kind.sliding_threshold
     modulated, retroactive = plastic and modulation != "none", plastic and modulation == "retroactive"
     M = M_in + N * config.recurrent
     rows = (B,) if population else ()

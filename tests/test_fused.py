@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from scan_helpers import (
+    OTHER_OPTIONS,
     RULES_AND_MODULATIONS,
     Problem,
     assert_agree,
@@ -71,6 +72,14 @@ def test_equals_reference(rule: str, modulation: str, options: dict[str, Any]) -
     if rule == "none":
         options = {**options, "external": None}
     assert_agree(problem(rule, modulation, **options))
+
+
+@pytest.mark.parametrize("rule", ["oja", "none"])
+@pytest.mark.parametrize("name", OTHER_OPTIONS)
+def test_every_option_of_a_layer_is_in_the_kernel_or_the_layer_is_refused(name: str, rule: str) -> None:
+    changed = problem(rule, "none", K=4, **{name: OTHER_OPTIONS[name]})
+    if resolve_backend("auto", changed.config, changed.x.device, changed.x.dtype) == "fused":
+        assert_agree(changed)
 
 
 @pytest.fixture

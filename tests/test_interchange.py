@@ -11,6 +11,7 @@ import torch
 from envs import RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
+from scan_helpers import OTHER_OPTIONS
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -23,6 +24,7 @@ from sb3_plastic.export import Normalization
 from sb3_plastic.interchange import FrozenPolicy, NirPolicy, OnnxPolicy, compare, freeze, to_nir, to_onnx
 from sb3_plastic.interchange.nir import is_hard_reset
 from sb3_plastic.interchange.step import DeterministicStep, check_convertible, state_names
+from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.snn.neurons import NEURONS, lif
 from sb3_plastic.snn.scan.reference import plastic_scan_reference
 from sb3_plastic.wrappers import VecPreviousActionReward
@@ -444,6 +446,18 @@ def test_the_threshold_is_the_networks_own(hard_reset, tmp_path):
 def test_nir_refuses_what_it_cannot_hold(hard_reset, kwargs, reason, tmp_path):
     with pytest.raises(UserError, match=reason):
         to_nir(policy_of(**kwargs), tmp_path / "agent.nir")
+
+
+@pytest.mark.parametrize("name", [name for name in OTHER_OPTIONS if name in SNNConfig.names()])
+def test_every_option_of_a_layer_is_in_the_file_or_refused(hard_reset, name, tmp_path):
+    policy = policy_of(rule="oja", neuron="lif_hard_reset", n_ticks=4, **{name: OTHER_OPTIONS[name]})
+    state = learned_state(policy)
+    try:
+        copy = NirPolicy(to_nir(policy, tmp_path / "agent.nir", state), policy)
+    except UserError:
+        return
+    frozen = FrozenPolicy(policy, state)
+    assert compare(frozen, copy, RandomEnv(BOX, ACTIONS, length=9), steps=50).largest < 1e-5
 
 
 def test_a_hard_reset_is_recognised_by_what_it_does():

@@ -5,17 +5,16 @@ import math
 
 import pytest
 import torch
+from scan_helpers import OTHER_OPTIONS
 
 from sb3_plastic import PlasticSNN, SNNState
 from sb3_plastic.errors import UserError
-from sb3_plastic.snn.config import SNNConfig
+from sb3_plastic.snn.config import RATES, SNNConfig
 from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.encoders import ENCODERS, PopulationEncoder, counter_uniform
 from sb3_plastic.snn.readouts import READOUTS
+from sb3_plastic.snn.rules import MODULATIONS, RULES
 
-RULES = ("none", "hebb", "oja", "bcm")
-MODULATIONS = ("none", "simple", "retroactive")
-RATES = ("beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e")
 T, B, F = 12, 3, 5
 
 
@@ -194,6 +193,13 @@ def test_one_rate_to_learn_may_be_named_alone_and_one_synapse_starts_at_its_valu
     assert SNNConfig(learn="rho") == SNNConfig(learn=["rho"])
     layer = PlasticSNN(F, [1], learn="beta", beta=0.85, rate_spread=2.0).layers[0]
     assert layer.effective_parameters().beta.item() == pytest.approx(0.85)
+
+
+def test_every_option_of_a_layer_reaches_it():
+    given = {name: value for name, value in OTHER_OPTIONS.items() if name in SNNConfig.names()}
+    assert {"threshold", "slope", "h_max", "detach_reset", "recurrent"} <= given.keys()
+    config, _ = SNNConfig(**given).layer(0, 1)
+    assert {name: getattr(config, name) for name in given} == given
 
 
 def test_a_configuration_is_a_value_that_the_options_of_a_network_override():

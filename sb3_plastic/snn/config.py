@@ -129,8 +129,9 @@ class SNNConfig:
                 object.__setattr__(self, option.name, tuple(value))
         if isinstance(self.learn, str):  # YAML invites to name a single one
             object.__setattr__(self, "learn", (self.learn,))
-        for name in ("external_modulation", "detach_reset"):
-            check_choice(name, getattr(self, name), (True, False))
+        for option in fields(self):
+            if option.type == "bool":
+                check_choice(option.name, getattr(self, option.name), (True, False))
         check_number("n_ticks", self.n_ticks, at_least=1, integer=True)
         check_choice("backend", self.backend, BACKENDS)
         check_choice("encoder", self.encoder, ENCODERS)
@@ -173,27 +174,13 @@ class SNNConfig:
         :raises UserError: if a list is not as long as there are layers
         """
         own = {name: _value_of_layer(name, value, i, n_layers) for name, value in self._per_layer().items()}
-        config = LayerConfig(
-            rule=own["rule"],
-            modulation=own["modulation"],
-            neuron=own["neuron"],
-            recurrent=own["recurrent"],
-            threshold=self.threshold,
-            surrogate=self.surrogate,
-            slope=self.slope,
-            h_max=self.h_max,
-            detach_reset=self.detach_reset,
-            keep_fast_weights=self.fast_weights == "lifetime",
-        )
-        init = LayerInit(
-            rates={name: own[name] for name in RATES},
-            learn=self.learn,
-            rate_spread=self.rate_spread,
-            gain=(0.7 if i == 0 else 1.4) if own["gain"] is None else own["gain"],
-            alpha_init=own["alpha_init"],
-            eta_init=own["eta_init"],
-            eta_per=self.eta_per,
-        )
+        own["keep_fast_weights"] = self.fast_weights == "lifetime"
+        own["rates"] = {name: own[name] for name in RATES}
+        if own["gain"] is None:
+            own["gain"] = 0.7 if i == 0 else 1.4
+        options = vars(self) | own  # a layer takes those that it has a field of the same name for
+        config = LayerConfig(**{field.name: options[field.name] for field in fields(LayerConfig)})
+        init = LayerInit(**{field.name: options[field.name] for field in fields(LayerInit)})
         return config, init
 
     @staticmethod
