@@ -3,10 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from evaluation_helpers import make_trace, write_results
 
-from sb3_plastic.evaluation.measures import aligned, episode_measures, gain_curve, gap_closed, recovery
+from sb3_plastic.evaluation.measures import MEASURES, aligned, episode_measures, gain_curve, gap_closed, recovery
 from sb3_plastic.evaluation.reading import load_traces, read_records
 from sb3_plastic.evaluation.records import COLUMNS, Cell, records_of, save_trace
 from sb3_plastic.report.stats import mean
@@ -150,6 +151,21 @@ def test_who_adapts_by_construction_is_recognised_and_who_is_better_but_static_i
     assert onset.plateau["adapts"] > onset.plateau["static"] + 0.2
     assert onset.recovered["adapts"] > onset.recovered["static"] + 0.3
     assert onset.adaptation_gain_late["adapts"] > onset.adaptation_gain_early["adapts"] + 0.1
+
+
+def test_records_of_an_earlier_version_lack_later_columns_that_may_be_empty(tmp_path):
+    write_results(tmp_path / "r")
+    table = tmp_path / "r" / "records.csv"
+    pd.read_csv(table, dtype=str, keep_default_na=False).drop(columns=["distance", "slope"]).to_csv(table, index=False)
+    records = read_records(tmp_path / "r")
+    assert records[["distance", "slope"]].isna().all(axis=None)
+    assert records["forward_reward"].notna().all()
+
+
+def test_a_measure_that_is_not_of_the_forward_rewards_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setitem(MEASURES, "energy", "known of each episode already")
+    write_results(tmp_path / "r")
+    assert read_records(tmp_path / "r")["energy"].notna().all()
 
 
 def test_records_have_the_documented_columns_and_come_back_as_they_were(tmp_path):

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.measures import MEASURES
 from sb3_plastic.evaluation.records import COLUMNS, CONTROLS, PROTOCOLS, RECORDS, SETTINGS, SUMMARY, TRACES, Cell, Trace
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.seals import SUMS, broken_seal
@@ -73,12 +72,12 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is no table: {str(error).strip()}. {AGAIN}") from error
     if not content.endswith(b"\n") or raw.isna().any(axis=None):  # a row that is too short is filled up with NaN
         raise UserError(f"{path} is no table: a row is cut. {AGAIN}")
-    missing = [name for name in COLUMNS if name not in raw and name not in MEASURES]
-    if missing:
+    lacking = [name for name in COLUMNS if name not in raw]
+    if missing := [name for name in lacking if name in (*TEXT, *CHOICES, *ALWAYS)]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}: it is of another program, or damaged. {AGAIN}")
     if raw.empty:
         raise UserError(f"{path} holds no episodes. {AGAIN}")
-    raw = raw.assign(**{name: "" for name in MEASURES if name not in raw})
+    raw = raw.assign(**dict.fromkeys(lacking, ""))  # of an earlier version
     return raw.assign(**{name: _values(raw[name], path) for name in COLUMNS})
 
 

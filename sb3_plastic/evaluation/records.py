@@ -78,7 +78,9 @@ COLUMNS: dict[str, str] = {
     # measures, see measures.py
     **MEASURES,
 }
-"""Columns of records.csv, in order, with their meaning. Empty (NaN) where a measure does not apply."""
+"""Columns of records.csv, in order, with their meaning. Empty (NaN) where a measure does not apply.
+
+A later column may be empty, as in the records of earlier versions, which lack it: it stands not in `reading.ALWAYS`."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,6 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
                     "split": cell.split,
                     "kind": cell.kind,
                     "severity": cell.severity,
-                    **_facts(trace, i),
                     **episode_measures(
                         trace.forward_reward[i],
                         int(trace.onset[i]),
@@ -226,6 +227,7 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
                         switch_every=cell.switch_every,
                         training_steps=cell.training_steps,
                     ),
+                    **_facts(trace, i),
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"severity": "Int64"})
