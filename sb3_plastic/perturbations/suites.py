@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from sb3_plastic.perturbations.registration import ROBOTS, env_id
-from sb3_plastic.perturbations.spec import Perturbation, parse, unknown
+from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse, unknown
 
 SWITCH = {"choice": [300, 400, 500, *[10_000] * 15]}
 """
@@ -186,7 +186,11 @@ def find_scenario(name: str, robot: str) -> Scenario:
     :raises PerturbationError: if there is none of this name for the robot, listing those that there are
     """
     suite = name.split("/")[0]
-    scenarios = {s.name: s for s in load_suite(suite).scenarios if s.robot == robot}
+    there = load_suite(suite).scenarios
+    scenarios = {s.name: s for s in there if s.robot == robot}
+    if not scenarios:
+        robots = ", ".join(dict.fromkeys(s.robot for s in there))
+        raise PerturbationError(f"{suite} has no scenarios for {robot}, only for {robots}: name another suite.")
     if name not in scenarios:
         raise unknown(f"scenario for {robot}:", name, scenarios)
     return scenarios[name]
