@@ -17,7 +17,7 @@ from command_line import answer
 
 import sb3_plastic
 from sb3_plastic import cli
-from sb3_plastic.adaptive.hypotheses import HYPOTHESES
+from sb3_plastic.adaptive.hypotheses import HYPOTHESES, RIVALS
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.callbacks import CHARTS
@@ -26,6 +26,7 @@ from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.measures import MEASURES
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
 from sb3_plastic.help import HELP
+from sb3_plastic.perturbations import ROBOTS
 from sb3_plastic.perturbations.kinds import KINDS
 from sb3_plastic.perturbations.spec import FORMS, LAWS
 from sb3_plastic.perturbations.suites import suite_names
@@ -35,6 +36,7 @@ from sb3_plastic.snn.neurons import NEURONS
 from sb3_plastic.snn.readouts import READOUTS
 from sb3_plastic.snn.rules import MODULATIONS, RULES
 from sb3_plastic.snn.surrogate import SURROGATES
+from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.zoo import config_file
 
 REGISTRIES: tuple[dict[str, Any], ...] = (RULES, NEURONS, ENCODERS, READOUTS, STRATEGIES, HYPOTHESES, KINDS)
@@ -167,11 +169,14 @@ def test_the_first_commands_of_the_readme_make_a_film_and_a_report(tmp_path, mon
     assert "HalfCheetah, nothing perturbed" in Path("report/report.html").read_text()
 
 
+OWN_ARMS = [name for name in ARMS if name not in HYPOTHESES or name in RIVALS]
+"""Arms of studies that are not one hypothesis alone."""
+
 LISTS: dict[str, Iterable[str]] = {
     "adaptation.md": [*HYPOTHESES, *(field.name for field in fields(LayerOptions))],
     "concepts.md": [*RULES, *MODULATIONS, *RATES, *SURROGATES, *ENCODERS, *READOUTS],
-    "evaluation.md": [*ALGORITHMS, *PROTOCOLS, *CONTROLS, *FAULTS, *MEASURES],
-    "perturbations.md": [*KINDS, *FORMS, *LAWS, *suite_names()],
+    "evaluation.md": [*ALGORITHMS, *PROTOCOLS, *CONTROLS, *FAULTS, *MEASURES, *OWN_ARMS, *ROBOTS],
+    "perturbations.md": [*KINDS, *FORMS, *LAWS, *suite_names(), *ROBOTS],
     "scaling.md": STRATEGIES,
 }
 """Names that a page lists in full."""
