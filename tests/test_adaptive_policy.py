@@ -1,5 +1,6 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,6 +283,22 @@ def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendul
     assert found.lifetime
     about = dict(env_id="Pendulum-v1", env_kwargs={"g": 9.8}, env_wrapper=["gymnasium.wrappers.ClipAction"])
     assert found.agent.training == expected.agent.training | about
+
+
+def test_the_command_gives_fit_every_argument_that_it_has(tmp_path, pendulums, monkeypatch):
+    model, venv = pendulums
+    model.save(tmp_path / "m.zip")
+    venv.save(str(tmp_path / "m.pkl"))
+    arguments, given = {*inspect.signature(AdaptivePolicy.fit).parameters}, {"model", "env"}
+
+    def fit(model, env, **kwargs):
+        given.update(kwargs)
+        raise UserError("enough")
+
+    monkeypatch.setattr(AdaptivePolicy, "fit", fit)
+    paths = ["--model", str(tmp_path / "m.zip"), "--out", str(tmp_path / "a")]
+    assert main(["adapt", *paths, "--env", "Pendulum-v1"]) == 2
+    assert given == arguments
 
 
 def test_loading_draws_no_random_numbers(tmp_path, fitted):

@@ -19,11 +19,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticPPO, export_policy, load_policy
+from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.artefacts import enjoying
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.safe import RefusedError
@@ -256,6 +258,30 @@ def test_inspect_refuses_a_layer_without_its_settings(tmp_path, capsys):
     file.write_text(json.dumps(config))
     assert main(["inspect", str(tmp_path / "changed")]) == 2
     assert "calm" in capsys.readouterr().err
+
+
+def with_settings(folder, **settings):
+    """The layer that ships, with other settings, whole."""
+    shutil.copytree(ADAPTIVE, folder)
+    file = folder / "adaptive.json"
+    config = json.loads(file.read_text())
+    config["settings"] |= settings
+    config["sha256"][file.name] = digest(config, file.name)
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def test_inspect_shows_every_setting_of_a_layer(tmp_path, capsys):
+    settings = dict(probing=0.25, rule={"wires": {"rate": 1.5}}, sensor_zero=[0.5], setting_to_come=7.5)
+    assert main(["inspect", str(with_settings(tmp_path / "layer", **settings))]) == 0
+    out = capsys.readouterr().out
+    for shown in ("probing: +0.2500", "wires, rate +1.500", r"sensor zero: +\[0.5\]", "setting to come: +7.5000"):
+        assert re.search(shown, out), shown
+
+
+def test_a_layer_with_settings_of_a_later_version_is_not_said_to_be_damaged(tmp_path):
+    with pytest.raises(UserError, match="does not know, setting_to_come: it was made by a later version"):
+        AdaptivePolicy.load(with_settings(tmp_path / "layer", setting_to_come=7.5))
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,18 @@ from toy_robots import policy
 
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.evaluation.environment import TrainedIn
 from sb3_plastic.evaluation.low_pass import LowPass
 from sb3_plastic.evaluation.records import Cell
 from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.export import export_policy
 from sb3_plastic.perturbations import env_id, register_envs
-from sb3_plastic.studies.agents import Agent, read_agents
+from sb3_plastic.studies.agents import ARMS, Agent, read_agents
 from sb3_plastic.studies.cli import main
-from sb3_plastic.studies.layers import Fit, check_fitted
+from sb3_plastic.studies.layers import Fit, check_fitted, layer_of
 from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
 from sb3_plastic.studies.trial_report import beside_the_others
@@ -116,6 +118,16 @@ def test_a_layer_goes_with_the_agent_that_it_was_fitted_to():
         read_agents([f"a={exported},{layer}"])
     with pytest.raises(UserError, match="are both layers of seed 0 around 'a' of seed 0: name two labels"):
         read_agents([f"a={layer},{layer}"])
+
+
+def test_an_arm_changes_of_a_layer_what_it_names_alone(tmp_path, monkeypatch):
+    policy = AdaptivePolicy.load(LAYER)
+    settings = dataclasses.replace(policy.layer.settings, probing=0.25, lead=3.0, always="wires")
+    policy.layer = AdaptiveLayer(policy.layer.model, settings)
+    policy.save(tmp_path / "layer")
+    monkeypatch.setattr(AdaptivePolicy, "with_settings", lambda self, settings, env, **_: settings)
+    found = layer_of(tmp_path / "layer", ARMS["motors"], TrainedIn("Pendulum-v1"), 0)
+    assert found == dataclasses.replace(settings, hypotheses=("motors",), always=None)
 
 
 def test_an_arm_in_which_nothing_would_be_judged_is_refused_before_a_layer_is_fitted(tmp_path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
+from sb3_plastic.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,11 @@ class LayerSettings:
 
         :param plain: what a file holds
         :raises KeyError: if it names no hypotheses
-        :raises TypeError: on a name that is none of the settings
+        :raises UserError: on a name that is none of the settings
         """
-        tuples = {name: tuple(plain.get(name, ())) for name in ("sensor_zero", "unexplained")}
-        return cls(**(plain | tuples | {"hypotheses": tuple(plain["hypotheses"])}))
+        if later := ", ".join(sorted({*plain} - {setting.name for setting in fields(cls)})):
+            raise UserError(
+                f"The layer has settings that this sb3_plastic does not know, {later}: it was made by a later version."
+            )
+        values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in plain.items()}
+        return cls(**(values | {"hypotheses": tuple(plain["hypotheses"])}))

@@ -142,6 +142,7 @@ def _of_adaptive(folder: Path) -> Contents:
             "who acts": {name: settings[name] for name in ("head_start", "calm", "lead")},
             "always acts": settings["always"],
             "kept over episodes": config["lifetime"],
+            **_other_settings(settings),
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(str(folder / LAYER_CONFIG), f"no layer ({type(error).__name__}: {error})") from error
@@ -149,6 +150,14 @@ def _of_adaptive(folder: Path) -> Contents:
     found.files = layer_files | {f"{AGENT}/{name}": path for name, path in found.files.items()}
     found.kind = "adaptive"
     return found
+
+
+def _other_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said nowhere else, the learned rules as one table. :param settings: of a layer, as they are stored"""
+    said = ("surprise_threshold", "head_start", "calm", "lead", "always", "unexplained", "rule")
+    learned = {f"{name}, {key}": x for name, rule in settings.get("rule", {}).items() for key, x in rule.items()}
+    others = {name.replace("_", " "): value for name, value in settings.items() if name not in said}
+    return {name: value for name, value in {**others, "learned rules": learned}.items() if value not in ([], {})}
 
 
 def _space_text(plain: Mapping[str, Any]) -> str:

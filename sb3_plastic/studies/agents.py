@@ -20,7 +20,7 @@ class Arm(NamedTuple):
     """
     What is put around an agent, as plain data.
 
-    :param layer: an adaptive layer with these fields of ``LayerSettings``; empty: as it was fitted; None: no layer
+    :param layer: an adaptive layer as it was fitted, but for these fields of ``LayerSettings``; None: no layer
     :param wrappers: around the vector environment, the first innermost
     :param controls: of the plasticity of layer or agent; None: all that there are
     """

@@ -16,7 +16,6 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.files import is_adaptive_folder, read_config
 from sb3_plastic.adaptive.hypotheses import DEFAULT
-from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.environment import TrainedIn, make_env
 from sb3_plastic.evaluation.loading import load_model
@@ -153,7 +152,9 @@ def layer_of(folder: Path, arm: Arm, trained: TrainedIn, seed: int) -> AdaptiveP
     if not arm.layer:
         return policy
     with closing(make_env(dataclasses.replace(trained, vec_normalize=None), 48, 1000)) as venv:
-        return policy.with_settings(LayerSettings(**arm.layer), venv, seed=1000 + seed)
+        changed = {"always": None, **arm.layer}  # who always acts need not be among the arm's hypotheses
+        settings = dataclasses.replace(policy.layer.settings, **changed)
+        return policy.with_settings(settings, venv, seed=1000 + seed)
 
 
 def layer_inside(agent: Agent) -> AdaptivePolicy:
