@@ -33,6 +33,7 @@ from sb3_plastic.es.evaluator import environment_seeds, reset_options
 from sb3_plastic.es.evolved import get_vector, set_vector
 from sb3_plastic.es.logs import generation_statistics
 from sb3_plastic.es.population import Population
+from sb3_plastic.es.strategies import STRATEGIES
 from sb3_plastic.export import export_policy
 
 
@@ -287,7 +288,7 @@ def test_all_of_the_actor_is_evolved_and_nothing_else():
     assert same == {"log_std", "mlp_extractor", "value_net"}
 
 
-@pytest.mark.parametrize("strategy", ["openai_es", "pgpe"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_same_seed_gives_the_same_training(strategy):
     first, second, other = (small_es(cartpole(), strategy=strategy, seed=s).learn(500) for s in (1, 1, 2))
     assert torch.equal(mean_of(first), mean_of(second))
@@ -725,7 +726,7 @@ def test_the_log_is_written_once_in_so_many_generations(tmp_path):
 # Files
 
 
-@pytest.mark.parametrize("strategy", ["openai_es", "pgpe"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("seed", [0, None])
 @pytest.mark.parametrize("stop", ["between generations", "in a generation"])
 def test_a_training_resumes_bit_for_bit(strategy, seed, stop, tmp_path):
@@ -746,7 +747,8 @@ def test_a_training_resumes_bit_for_bit(strategy, seed, stop, tmp_path):
     resumed = PlasticES.load(tmp_path / "half", env, device="cpu")
     resumed.learn(10_000, until(5), reset_num_timesteps=False)
     assert torch.equal(mean_of(resumed), mean_of(whole))
-    assert torch.equal(resumed.strategy.sigma, whole.strategy.sigma)
+    found, expected = (model.strategy.state_dict() for model in (resumed, whole))
+    assert all(torch.equal(found[name], x) for name, x in expected.items() if isinstance(x, torch.Tensor))
     np.testing.assert_array_equal(env.obs_rms.mean, whole.env.obs_rms.mean)
     assert not torch.equal(mean_of(half), mean_of(whole))
 
@@ -816,7 +818,7 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: openai_es, pgpe, sep_cma_es"),
+        (dict(strategy="cma"), "Unknown strategy 'cma'. Allowed: .*pgpe"),
         (dict(scenario_fitness="best"), "Unknown scenario_fitness 'best'. Allowed: mean, worst"),
         (dict(scenarios=[]), "scenarios is a list with at least one scenario"),
         (dict(scenarios="nda-v1/nominal"), "scenarios is a list with at least one scenario"),

@@ -163,7 +163,7 @@ def test_a_list_chooses_the_rule_per_layer():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(rule="ojja"), "Unknown plasticity rule 'ojja'. Did you mean 'oja'\\? Allowed: none, hebb, oja, bcm"),
+        (dict(rule="ojja"), "Unknown plasticity rule 'ojja'. Did you mean 'oja'\\? Allowed: none, hebb, oja"),
         (dict(modulation="dopamine"), "Unknown modulation 'dopamine'"),
         (dict(encoder="poisson"), "Unknown encoder 'poisson'"),
         (dict(surrogate="relu"), "Unknown surrogate 'relu'"),

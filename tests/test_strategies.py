@@ -179,7 +179,7 @@ def test_a_strategy_that_has_taken_over_a_state_shares_no_memory_with_the_one_th
         (dict(population_size=0), "population_size must be even and at least 2, got 0"),
         (dict(sigma=0.0), r"sigma, a standard deviation, must be .* above 0, got 0\.0"),
         (dict(max_sigma_change=1.0), "max_sigma_change, a fraction of sigma, must be .* below 1, got 1.0"),
-        (dict(optimizer="sdg"), "Unknown optimizer 'sdg'. Did you mean 'sgd'. Allowed: adam, sgd, clipup"),
+        (dict(optimizer="sdg"), "Unknown optimizer 'sdg'. Did you mean 'sgd'. Allowed: adam, sgd"),
         (dict(sigma_decay=1.5), "sigma_decay, a factor per generation, must be .* at most 1, got 1.5"),
         (dict(fitness_shaping="rank"), "Unknown fitness_shaping 'rank'"),
     ],
