@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_plastic.evaluation.records import (
+    COLUMNS,
     Cell,
     Trace,
     records_of,
@@ -251,8 +252,8 @@ class AdaptivePolicy:
 
 def episode(scenario: str, forward: float, eval_seed: int = 0, **values: object) -> dict[str, object]:
     """One row of records: unperturbed, intact, of 1000 steps, unless said otherwise."""
-    row = dict(label="a", train_seed=0, env_id="x", suite="s", protocol="static", control="intact", kind="mass")
-    row |= dict(episode=0, onset=-1, steps=1000, unstable=0, adaptation_gain=np.nan)
-    row |= dict(adaptation_gain_early=np.nan, adaptation_gain_late=np.nan, before=np.nan, regret=np.nan)
+    row: dict[str, object] = dict.fromkeys(COLUMNS, np.nan)
+    row |= dict(label="a", train_seed=0, env_id="x", suite="s", protocol="static", control="intact", kind="mass")
+    row |= dict(episode=0, onset=-1, steps=1000, unstable=0)
     split = scenario if scenario in ("nominal", "reference", "sham") else "novel"
     return {**row, "scenario": scenario, "split": split, "forward_reward": forward, "eval_seed": eval_seed, **values}
