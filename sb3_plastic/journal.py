@@ -56,9 +56,7 @@ def searching(storage: str) -> Iterator[bool]:
     path = Path(storage)
     with path.with_name(f".{path.name}.searching").open("w") as file:
         alone = False
-        with suppress(
-            OSError
-        ):  # others are at it, or there are no locks here; the system takes away that of a killed one
+        with suppress(OSError):  # others search, or there are no locks here; that of a killed process is gone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alone = True
         with suppress(OSError):
