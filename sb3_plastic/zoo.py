@@ -35,14 +35,15 @@ except ImportError as error:
     raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
 
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import CheckpointCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_plastic import tuning
+from sb3_plastic import journal, sampling, tuning
 from sb3_plastic.algorithms import algorithm_class
 from sb3_plastic.errors import UserError, unknown
 from sb3_plastic.extensions import import_flags
 from sb3_plastic.files import own_folder
+from sb3_plastic.safe import was_normalised
+from sb3_plastic.whole import WholeCheckpoints, WholeEvaluations, WholeStatistics, save_statistics
 from sb3_plastic.yaml_numbers import NUMBER
 
 Params = dict[str, Any]
@@ -60,75 +61,9 @@ def rl_zoo_file(algo: str) -> Path:
     return Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
 
 
-def sample_plastic_ppo(trial: Trial, n_actions: int, n_envs: int, additional_args: Params) -> Params:
-    """
-    Draw hyperparameters of PlasticPPO. Rule, modulation and sizes stay as configured: they are what one compares.
-
-    :param trial: trial to draw from
-    :param n_actions: number of continuous actions, 0 if they are discrete
-    :param n_envs: number of environments
-    :param additional_args: not used
-    """
-    trial.suggest_float("learning_rate", 1e-4, 2e-3, log=True)
-    trial.suggest_int("n_steps_pow", 6, 9)
-    trial.suggest_int("batch_size_pow", 7, 10)
-    trial.suggest_int("chunk_len_pow", 2, 5)  # divides every n_steps and batch_size above
-    trial.suggest_categorical("n_epochs", [5, 10, 20])
-    trial.suggest_float("one_minus_gamma", 1e-3, 0.1, log=True)
-    trial.suggest_float("one_minus_gae_lambda", 0.01, 0.2, log=True)
-    trial.suggest_categorical("clip_range", [0.1, 0.2, 0.3])
-    trial.suggest_float("ent_coef", 1e-6, 1e-2, log=True)
-    trial.suggest_float("policy.plasticity_lr_scale", 0.1, 10, log=True)
-    trial.suggest_float("policy.alpha_init", 0.01, 0.5, log=True)
-    trial.suggest_float("policy.eta_init", 0.01, 0.5, log=True)
-    trial.suggest_float("policy.rho", 2e-3, 0.2, log=True)
-    if n_actions:
-        trial.suggest_float("policy.log_std_init", -2.0, 0.0)
-    return convert(trial.params)
-
-
-def sample_plastic_es(trial: Trial, n_actions: int, n_envs: int, additional_args: Params) -> Params:
-    """
-    Draw hyperparameters of PlasticES. Its strategy stays as configured, beside what stays for PlasticPPO.
-
-    :param trial: trial to draw from
-    :param n_actions: not used
-    :param n_envs: not used
-    :param additional_args: not used
-    """
-    trial.suggest_float("learning_rate", 1e-3, 0.3, log=True)
-    trial.suggest_float("sigma", 0.02, 0.3, log=True)
-    trial.suggest_int("population_size_pow", 4, 7)
-    trial.suggest_float("policy.alpha_init", 0.01, 0.5, log=True)
-    trial.suggest_float("policy.eta_init", 0.01, 0.5, log=True)
-    trial.suggest_float("policy.rho", 2e-3, 0.2, log=True)
-    return convert(trial.params)
-
-
-def convert(sampled: Params) -> Params:
-    """
-    What was drawn, as arguments of the algorithm.
-
-    :param sampled: as the functions above draw it: ``<name>_pow`` is a power of 2, ``one_minus_<name>`` a
-        difference from 1, ``policy.<name>`` an argument of the policy
-    """
-    params: Params = {}
-    policy_kwargs: Params = {}
-    for name, value in sampled.items():
-        if name.startswith("policy."):
-            policy_kwargs[name.removeprefix("policy.")] = value
-        elif name.endswith("_pow"):
-            params[name.removesuffix("_pow")] = 2**value
-        elif name.startswith("one_minus_"):
-            params[name.removeprefix("one_minus_")] = 1 - value
-        else:
-            params[name] = value
-    return params | {"policy_kwargs": policy_kwargs}
-
-
 SAMPLERS: dict[str, Callable[[Trial, int, int, Params], Params]] = {
-    "plastic_es": sample_plastic_es,
-    "plastic_ppo": sample_plastic_ppo,
+    "plastic_es": sampling.sample_plastic_es,
+    "plastic_ppo": sampling.sample_plastic_ppo,
 }
 """Our algorithms, each with what draws its hyperparameters; ``zoo_configs/<name>.yml`` has its configuration."""
 
@@ -199,6 +134,8 @@ class ExperimentManager(HostManager):
     def _preprocess_hyperparams(self, hyperparams: Params) -> tuple[Params, Any, Any, Any]:
         if self.is_ours and self.continue_training and "policy_kwargs" in self.given:
             raise UserError("-i goes on with the network of its model, whatever policy_kwargs are: leave them out.")
+        if self.continue_training:
+            self._check_statistics()
         hyperparams.update(with_numbers(dict(hyperparams)))
         if self.n_timesteps > 0:  # given on the command line, so that the configuration need not have it
             hyperparams.setdefault("n_timesteps", self.n_timesteps)
@@ -221,12 +158,12 @@ class ExperimentManager(HostManager):
             self._refused = pruned.__cause__
             raise
 
-    def create_callbacks(self) -> None:
-        """As in RL Zoo, but checkpoints keep the statistics of VecNormalize, with which a training can go on."""
-        super().create_callbacks()
-        for callback in self.callbacks:
-            if isinstance(callback, CheckpointCallback):
-                callback.save_vecnormalize = True
+    def save_trained_model(self, model: BaseAlgorithm) -> None:
+        """As in RL Zoo, but the statistics of VecNormalize are there before the model is."""
+        if self.normalize:
+            save_statistics(model, Path(self.params_path) / "vecnormalize.pkl")
+            self.normalize = False  # RL Zoo would write them once more, over those that are there
+        super().save_trained_model(model)
 
     def _maybe_normalize(self, env: VecEnv, eval_env: bool) -> VecEnv:
         if not self.trained_agent:
@@ -240,6 +177,18 @@ class ExperimentManager(HostManager):
         normalized = VecNormalize.load(str(beside), env)
         normalized.training, normalized.norm_reward = not eval_env, normalized.norm_reward and not eval_env
         return normalized
+
+    def _check_statistics(self) -> None:
+        """Refuse to go on with a model whose statistics are not there: RL Zoo would begin new ones."""
+        from sb3_plastic.evaluation.zoo_files import statistics_of_checkpoint
+
+        model = Path(self.trained_agent)
+        places = [statistics_of_checkpoint(model), model.parent / str(self.env_name) / "vecnormalize.pkl"]
+        if not any(place.is_file() for place in places) and was_normalised(model):
+            raise UserError(
+                f"{model} was trained with VecNormalize, and acts at random without its statistics, which are neither "
+                f"in {places[0]} nor in {places[1]}. Put them there, or go on with another model."
+            )
 
     def _load_pretrained_agent(self, hyperparams: Params, env: VecEnv) -> BaseAlgorithm:
         model = super()._load_pretrained_agent(hyperparams, env)
@@ -269,7 +218,7 @@ class ExperimentManager(HostManager):
         the command that trains with what was found is printed last.
         """
         folder = Path(self.log_folder) / self.algo
-        self.storage = self.storage or str(folder / f"{self.env_name}.study.log")
+        self._named_storage = self.storage = self.storage or str(folder / f"{self.env_name}.study.log")
         self.study_name = self.study_name or f"{self.algo} {self.env_name}"
         study, is_new = tuning.open_study(self.storage, self.study_name)
         finished = tuning.n_finished(study)
@@ -281,7 +230,11 @@ class ExperimentManager(HostManager):
         self.seed = tuning.seed_of(self.seed, len(study.get_trials(deepcopy=False)))
         print(f"To do: {max(wanted - finished, 0)} trials.", flush=True)
         try:
-            with tuning.not_called_existing(is_new):
+            with tuning.not_called_existing(is_new), journal.searching(self.storage) as alone:
+                if self.max_total_trials is not None:  # to which RL Zoo counts trials that seem to run
+                    self.max_total_trials += journal.n_killed(study, alone)
+                if self.storage.endswith(".log"):
+                    self.storage = str(Path(self.storage).absolute())  # where the link of the journal's lock leads
                 super().hyperparameters_optimization()
         except ValueError as error:
             if "No trials are completed" not in str(error):  # which is said below, in other words
@@ -300,7 +253,7 @@ class ExperimentManager(HostManager):
         command += ["-f", self.log_folder]
         if self.args.conf_file is not None:
             command += ["-conf", self.config]
-        command += ["--storage", str(self.storage), "--study-name", str(self.study_name)]
+        command += ["--storage", self._named_storage, "--study-name", str(self.study_name)]
         if self.args.gym_packages:
             command += ["--gym-packages", *self.args.gym_packages]
         kept = {name: value for name, value in self.given.items() if name not in drawn}
@@ -387,10 +340,13 @@ def register() -> None:
     for name, sample in SAMPLERS.items():
         # RL Zoo's modules share these dictionaries, so they are filled in place.
         rl_zoo3.ALGOS[name] = algorithm_class(name)
-        samplers[name], converters[name] = sample, convert
+        samplers[name], converters[name] = sample, sampling.convert
     modules: list[Any] = [rl_zoo3.exp_manager, rl_zoo3.train]
     for module in modules:
         module.ExperimentManager = ExperimentManager
+    manager: Any = rl_zoo3.exp_manager
+    manager.CheckpointCallback, manager.EvalCallback = WholeCheckpoints, WholeEvaluations
+    manager.SaveVecNormalizeCallback = WholeStatistics
 
 
 register()

@@ -33,6 +33,7 @@ from trials.jobs import Job, jobs
 from trials.journal import Journal
 from trials.kills import kills, steps
 from trials.pairs import pairs
+from trials.trainings import trainings
 
 from sb3_plastic.files import write_json
 from sb3_plastic.snn.scan import set_num_threads
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = out / f"scratch-{'-'.join([*args.parts, *(args.only or [])])}"
     work.mkdir(parents=True, exist_ok=True)
     journal = Journal(out / "trials.jsonl", commit())
-    made = jobs(work)
+    made = jobs(work) | trainings(work)
     killed = [job for name, job in made.items() if args.only is None or name in args.only]
 
     def each(kill: Callable[[Job], None]) -> None:

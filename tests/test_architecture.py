@@ -56,8 +56,10 @@ ALLOWED = {
     "es": "buffers copying seeding errors export versions finite snn observations policies stepper monitor saving",
     "tuning": "journal",
     "journal": "",
+    "sampling": "",
+    "whole": "files",
     "help": "",
-    "zoo": "errors files extensions algorithms evaluation tuning yaml_numbers",
+    "zoo": "errors files extensions algorithms evaluation journal safe sampling tuning whole yaml_numbers",
     "studies": "adaptive algorithms extensions wrappers export safe seals seeding errors es snn tasks files "
     "perturbations evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",

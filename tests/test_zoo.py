@@ -9,6 +9,7 @@ import subprocess
 import sys
 from ctypes.util import find_library
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,6 +232,45 @@ def test_training_continues_from_a_checkpoint_with_its_statistics(trained, tmp_p
     assert 0 < after["obs_rms"]["count"] - before["obs_rms"]["count"] <= 2 * 17 + 1  # what it saw since, and a reset
     assert after["training"]
     assert after["norm_reward"]
+
+
+def test_a_training_does_not_go_on_with_a_model_whose_statistics_are_not_there(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained / RUN / f"{ENV}.zip", "best_model.zip")  # a kill came before its statistics were written
+    output = answer(["train", "--env", ENV, "-n", "32", "-i", "best_model.zip", "--eval-freq", "-1"], code=2)
+    assert f"neither in best_model.pkl nor in {ENV}/vecnormalize.pkl. Put them there" in output
+
+
+def test_a_kill_leaves_whole_files_and_no_model_without_its_statistics(tmp_path, monkeypatch):
+    from sb3_plastic import PlasticPPO
+
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "logs/plastic_ppo/Pendulum-v1_1"
+    save, found = PlasticPPO.save, []
+
+    def noted(model, path, *args):
+        """What a kill leaves when a model has just been saved; a link sees whether a file is written in place."""
+        save(model, path, *args)
+        files = [*run.glob("*.pkl"), *run.glob("*/*.pkl"), *run.glob("*.npz")]
+        for number, file in enumerate(files):
+            os.link(file, tmp_path / f"{len(found)}_{number}")
+        found.append((Path(path).stem, {file.name: file.read_bytes() for file in files}))
+
+    monkeypatch.setattr(PlasticPPO, "save", noted)
+    small = ["-params", "n_envs:1", "n_steps:64", "batch_size:64", "n_epochs:1"]
+    saved_often = ["--save-freq", "100", "--eval-freq", "60", "--eval-episodes", "1"]
+    answer(["train", "--env", "Pendulum-v1", "-n", "256", *saved_often, *small])
+    assert {*dict(found)} == {"rl_model_100_steps", "rl_model_200_steps", "best_model", "Pendulum-v1"}
+    for name in ("100_steps", "200_steps"):
+        assert f"rl_model_vecnormalize_{name}.pkl" in dict(found)[f"rl_model_{name}"]
+    statistics = read_pickle(dict(found)["Pendulum-v1"]["vecnormalize.pkl"], "statistics")
+    assert statistics["obs_rms"]["count"] > 256  # those of the end
+    for number, (_, files) in enumerate(found):
+        for i, content in enumerate(files.values()):
+            assert (tmp_path / f"{number}_{i}").read_bytes() == content
+    evaluations = np.load(run / "evaluations.npz")["timesteps"]
+    assert evaluations.tolist() == [60, 120, 180, 240]
+    assert list(run.rglob(".*")) == []
 
 
 def test_parameters_change_only_what_they_name(tmp_path, monkeypatch):

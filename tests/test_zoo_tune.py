@@ -1,6 +1,7 @@
 """RL Zoo's search of hyperparameters, around a configuration of ours."""
 
 import logging
+import os
 import shlex
 import subprocess
 
@@ -14,6 +15,7 @@ from stray_lines import stray_lines
 from zoo_commands import COMMAND, ENV, ROOT, RUN, SMALL, saved, zoo
 
 from sb3_plastic import PlasticES
+from sb3_plastic.journal import n_killed, searching
 from sb3_plastic.tuning import budget, n_finished, not_called_existing, open_study, seed_of, winner
 
 
@@ -95,6 +97,61 @@ def test_two_processes_search_together(tmp_path):
     assert len({trial.params["sigma"] for trial in trials}) == len(trials)
 
 
+SEARCH = ["--algo", "plastic_es", "--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1"]
+
+
+def test_trials_of_a_killed_search_are_not_counted_when_the_same_command_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search = ["tune", *SEARCH, "--pruner", "none", "--storage", "study.log", "--study-name", "a"]
+    study, _ = open_study("study.log", "a")
+    for _ in range(2):
+        study.ask()  # a kill leaves them like this
+    assert "Best of 1 finished trials: number 2" in answer([*search, "--max-total-trials", "1"])
+    assert "Best of 2 finished trials" in answer([*search, "--max-total-trials", "2"])
+
+
+def test_a_search_counts_trials_that_run_while_others_search_too(tmp_path):
+    storage = str(tmp_path / "study.log")
+    study, _ = open_study(storage, "a")
+    study.ask()
+    with searching(storage) as alone:
+        assert n_killed(study, alone) == 1
+        running = study.ask()
+        with searching(storage) as second_is_alone:
+            assert n_killed(study, second_is_alone) == 1  # the one that the first has noted down
+    study.tell(running, 1.0)
+    with searching(storage) as alone:
+        assert n_killed(study, alone) == 1
+    with searching("sqlite:///a.db") as alone:
+        assert not alone
+
+
+def test_a_search_goes_on_after_a_kill_has_left_the_lock_of_its_journal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "logs" / "a.study.log"
+    open_study("logs/a.study.log", "a")
+    lock = path.with_name("a.study.log.lock")
+    lock.symlink_to("logs/a.study.log")  # as Optuna makes it of a relative path: it leads nowhere
+    os.utime(lock, (0, 0), follow_symlinks=False)
+    assert not open_study("logs/a.study.log", "a")[1]
+    assert not lock.is_symlink()
+
+
+def test_the_lock_of_a_journal_leads_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    link, led, journal = os.symlink, [], tmp_path / "logs/plastic_es/CartPole-v1.study.log"
+
+    def noted(target, name, **kwargs):
+        link(target, name, **kwargs)
+        led.append(journal.samefile(name))
+
+    monkeypatch.setattr(os, "symlink", noted)
+    command = shlex.split(answer(["tune", *SEARCH, "--n-trials", "1", "-f", "logs"]).splitlines()[-1])
+    assert len(led) > 5
+    assert all(led)
+    assert command[command.index("--storage") + 1] == "logs/plastic_es/CartPole-v1.study.log"
+
+
 def test_a_search_whose_trials_all_fail_says_why(tmp_path, monkeypatch):
     entries = "{policy: PlasticPolicy, n_timesteps: 64, callback: [sb3_plastic.callbacks.PlasticityCallback]}"
     (tmp_path / "mine.yml").write_text(f"CartPole-v1: {entries}")
@@ -118,7 +175,7 @@ def test_the_best_trial_is_that_of_the_highest_return_and_a_search_goes_on_with_
 
 
 def test_what_was_drawn_becomes_arguments():
-    from sb3_plastic.zoo import convert
+    from sb3_plastic.sampling import convert
 
     drawn = {"n_steps_pow": 6, "one_minus_gamma": 0.25, "policy.rho": 0.1, "n_epochs": 5}
     assert convert(drawn) == {"n_steps": 64, "gamma": 0.75, "n_epochs": 5, "policy_kwargs": {"rho": 0.1}}

@@ -61,7 +61,7 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     with alone(folder):  # Two cells may need one agent: a student its teacher, which is a cell, too.
         if unfinished.exists() or not is_trained(trained / f"{name}.zip", arguments):
             shutil.rmtree(folder, ignore_errors=True)
-            replace_file(unfinished, "")  # RL Zoo writes the statistics of VecNormalize after the model
+            replace_file(unfinished, "")  # SB3's own algorithms do not write their model at once
             run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
             if not is_trained(trained / f"{name}.zip", arguments):
                 raise UserError(f"The training in {folder} was interrupted. The same command begins it anew.")

@@ -131,12 +131,15 @@ class Job:
     :param command: given the folder to write to
     :param result: what must be the same, given that folder
     :param in_a_row: kills of one folder, at most
+    :param kept: what a kill has left and the next command must leave as it is, given the folder; raises an error for a
+        file that is half written
     """
 
     name: str
     command: Callable[[Path], Command]
     result: Callable[[Path], dict[str, str]] = without_leftovers
     in_a_row: int = 4
+    kept: Callable[[Path], dict[str, str]] = lambda folder: {}
 
 
 def jobs(work: Path) -> dict[str, Job]:

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import Any
 
 from trials.jobs import Job
@@ -56,10 +57,10 @@ class Killer:
         reference = self.work / f"{self.job.name}_from_{steps}"
         if not (reference / "final.json").is_file():
             shutil.rmtree(reference, ignore_errors=True)
-            reference.mkdir()
-            for path in self.whole.glob(f"m_*{steps}_steps.*"):
-                if path.stem.split("_")[-2] == str(steps):
-                    shutil.copy(path, reference)
+            for path in self.whole.rglob(f"*_{steps}_steps.*"):
+                copied = reference / path.relative_to(self.whole)
+                copied.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, copied)
             complete(self.job.command(reference), self.log)
         return self.job.result(reference)
 
@@ -71,9 +72,15 @@ class Killer:
         :return: what is wrong; empty: nothing
         """
         try:
+            before = self.job.kept(out)
+        except Exception as error:  # as many kinds as there are files
+            return f"half written: {error!r}"
+        try:
             complete(self.job.command(out), self.log)
         except RuntimeError as error:
             return str(error)[-1500:]
+        if lost := sorted(before.items() - self.job.kept(out).items()):
+            return f"lost: {lost}"
         found, expected = self.job.result(out), self.expected(out)
         wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         return f"differ: {wrong}" if wrong else ""
@@ -108,7 +115,8 @@ class Killer:
 
     def before_a_step(self, index: int) -> tuple[bool, int, Details]:
         """
-        One trial: a kill just before the command opens, moves or removes its n-th file.
+        One trial: a kill just before the command's n-th step on files. To open, move or remove one is a step; and to
+        write into one that has just been opened is another.
 
         :param index: n - 1; counts 0 where the command has fewer steps
         """
@@ -124,8 +132,12 @@ class Killer:
 
 
 def _die_before(n: int, folder: Path) -> None:
-    """Have this process killed just before its n-th change to a folder. For forks alone."""
+    """Have this process killed just before its n-th step on files of a folder. For forks alone."""
     seen = 0
+
+    def die(frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code is not hook.__code__:  # which has to return, so that the file is opened
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
@@ -136,6 +148,10 @@ def _die_before(n: int, folder: Path) -> None:
             seen += 1
             if seen == n:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if event == "open":
+                seen += 1
+                if seen == n:
+                    sys.setprofile(die)
 
     sys.addaudithook(hook)
 

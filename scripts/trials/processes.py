@@ -115,9 +115,13 @@ def modules_file(log: Path) -> Path:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time of a process so far, s. :param pid: of a child that was not waited for"""
+    """Processor time of a process and its children so far, s. :param pid: of a child that was not waited for"""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    running = 0.0
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # some end meanwhile
+            running += sum(cpu_seconds(int(child)) for child in listed.read_text().split())
+    return sum(map(int, fields[11:15])) / TICK + running
 
 
 @dataclass(frozen=True)
