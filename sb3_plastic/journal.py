@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from optuna import Study
 from optuna.storages import JournalStorage
@@ -55,13 +55,19 @@ def searching(storage: str) -> Iterator[bool]:
         return
     path = Path(storage)
     with path.with_name(f".{path.name}.searching").open("w") as file:
-        alone = False
-        with suppress(OSError):  # others search, or there are no locks here; that of a killed process is gone
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_SH)
+        alone = _locked(file, exclusively=True)  # the lock of a killed process is gone
+        _locked(file, exclusively=False)
         yield alone
+
+
+def _locked(file: TextIO, exclusively: bool) -> bool:
+    """Whether a file could be locked: not where others search, nor where there are no locks, as on Windows."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusively else fcntl.LOCK_SH)
+        return True
+    return False
 
 
 def n_killed(study: Study, alone: bool) -> int:

@@ -142,3 +142,10 @@ def test_only_the_doors_into_rl_zoo_import_it():
         if path.name not in RL_ZOO:
             names = imports(ast.parse(path.read_text()), package_of(path))
             assert not any(name.split(".")[0] == "rl_zoo3" for name in names), path
+
+
+def test_only_studies_import_what_windows_has_not():
+    for path in set(ROOT.rglob("*.py")) - set(files_of("studies")):
+        body = ast.parse(path.read_text()).body  # not what functions import, which may do without it
+        needed = ast.Module([node for node in body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        assert not {"fcntl", "pwd", "resource"} & imports(needed, package_of(path)), path
