@@ -43,8 +43,13 @@ from sb3_plastic.errors import UserError, unknown
 from sb3_plastic.extensions import import_flags
 from sb3_plastic.files import own_folder
 from sb3_plastic.safe import was_normalised
-from sb3_plastic.whole import WholeCheckpoints, WholeEvaluations, WholeStatistics, save_statistics
 from sb3_plastic.yaml_numbers import NUMBER
+from sb3_plastic.zoo_callbacks import (
+    AtomicCheckpointCallback,
+    AtomicEvalCallback,
+    AtomicVecNormalizeCallback,
+    save_statistics,
+)
 
 Params = dict[str, Any]
 
@@ -345,8 +350,8 @@ def register() -> None:
     for module in modules:
         module.ExperimentManager = ExperimentManager
     manager: Any = rl_zoo3.exp_manager
-    manager.CheckpointCallback, manager.EvalCallback = WholeCheckpoints, WholeEvaluations
-    manager.SaveVecNormalizeCallback = WholeStatistics
+    manager.CheckpointCallback, manager.EvalCallback = AtomicCheckpointCallback, AtomicEvalCallback
+    manager.SaveVecNormalizeCallback = AtomicVecNormalizeCallback
 
 
 register()

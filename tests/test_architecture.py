@@ -57,9 +57,9 @@ ALLOWED = {
     "tuning": "journal",
     "journal": "",
     "sampling": "",
-    "whole": "files",
+    "zoo_callbacks": "files",
     "help": "",
-    "zoo": "errors files extensions algorithms evaluation journal safe sampling tuning whole yaml_numbers",
+    "zoo": "errors files extensions algorithms evaluation journal safe sampling tuning yaml_numbers zoo_callbacks",
     "studies": "adaptive algorithms extensions wrappers export safe seals seeding errors es snn tasks files "
     "perturbations evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",

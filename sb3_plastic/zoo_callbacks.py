@@ -1,4 +1,4 @@
-"""What SB3's and RL Zoo's callbacks write in a training, each file at once: a kill at any time leaves whole ones."""
+"""SB3's and RL Zoo's callbacks, but each file is written at once: a kill at any time leaves whole ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save_statistics(model: BaseAlgorithm, path: Path) -> None:
             env.save(str(temporary))
 
 
-class WholeCheckpoints(CheckpointCallback):
+class AtomicCheckpointCallback(CheckpointCallback):
     """SB3's, but the statistics of VecNormalize, with which a training can go on, are there before their model is."""
 
     def _on_step(self) -> bool:
@@ -32,7 +32,7 @@ class WholeCheckpoints(CheckpointCallback):
         return super()._on_step()
 
 
-class WholeEvaluations(EvalCallback):
+class AtomicEvalCallback(EvalCallback):
     """SB3's, but the file of evaluations is written at once."""
 
     def _on_step(self) -> bool:
@@ -47,7 +47,7 @@ class WholeEvaluations(EvalCallback):
             self.log_path = log_path
 
 
-class WholeStatistics(BaseCallback):
+class AtomicVecNormalizeCallback(BaseCallback):
     """
     RL Zoo's ``SaveVecNormalizeCallback``, but the file is written at once.
 
