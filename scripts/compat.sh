@@ -26,7 +26,8 @@ selection=(tests/test_{golden,reference,policy,ppo,finite,export,normalization,s
     "${zoo}_train_writes_what_rl_zoo_reads" "${zoo}_train_logs_the_network_to_tensorboard" "${zoo}_enjoy_prints_returns"
     "${zoo}_training_continues_from_a_checkpoint_with_its_statistics" "${zoo}_the_agents_in_the_repository_walk"
     "${zoo}_every_configuration_makes_a_model"
-    "${zoo}_films_figures_and_a_schedule_of_noise_are_asked_for_in_yaml" "${zoo}_a_kill_leaves_whole_files_and_no_model_without_its_statistics")
+    "${zoo}_films_figures_and_a_schedule_of_noise_are_asked_for_in_yaml"
+    "${zoo}_a_kill_leaves_whole_files_and_no_model_without_its_statistics")
 tests=${TESTS:-${selection[*]}}
 test_packages=(sb3-contrib\>=2.6 pytest\>=8 pytest-timeout\>=2.3 hypothesis\>=6.100)
 compiled=(arch matplotlib mujoco numba numpy pandas pillow pyyaml safetensors scipy torch)
