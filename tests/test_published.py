@@ -3,13 +3,17 @@
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 
 from sb3_plastic.studies.cli import main
+from sb3_plastic.studies.results import read_results
+from sb3_plastic.studies.trial_scores import frame_of, over_seeds
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -31,6 +35,111 @@ STUDIES = {
 TABLES = {
     line.rstrip() for page in RESULTS.rglob("README.md") for line in page.read_text().splitlines() if line[:1] == "|"
 }
+
+FAMILIES = {
+    # what tables in words call it: family of nda-v2
+    "nothing changes": "nominal",
+    "motors reversed": "id/reversed",
+    "reversed anew every 150 steps": "novel/redrawn",
+    "all cables permuted": "novel/wires_permuted",
+    "permuted and reversed": "novel/wires_signed",
+    "commands one step late": "novel/late_1",
+    "two steps late": "novel/late_2",
+    "all sensors off by .1": "novel/sensors_off",
+    "off by .3": "novel/sensors_far_off",
+    "sensors off by .3": "novel/sensors_far_off",
+    "drawn gains": "id/gains",
+    "a constant added to each command": "novel/action_bias",
+    "a constant added to commands": "novel/action_bias",
+}
+AIMED_AT = [
+    # the columns of the table of aims
+    *["nominal", "id/reversed", "novel/reversed", "novel/redrawn", "novel/wires_swapped", "novel/wires_permuted"],
+    *["novel/wires_signed", "novel/sensors_off", "novel/sensors_far_off", "novel/sensor_gain"],
+    *["novel/late_1", "novel/late_2"],
+]
+
+
+def rows_of(page: str, heading: str) -> dict[str, list[str]]:
+    """The table on a page whose heading begins so: the cells of each row, by its first one."""
+    lines = iter((ROOT / page).read_text().split(f"\n{heading}", 1)[1].splitlines()[2:])
+    rows = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        name, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        rows[name] = cells
+    return rows
+
+
+@cache
+def judged(folder: str) -> pd.DataFrame:
+    """Scores of agents under nda-v2, as the study of the layer reads them."""
+    rows = frame_of(read_results(RESULTS / folder).values())
+    return rows[(rows["suite"] == "nda-v2") & (rows["control"] == "intact") & (rows["split"] != "sham")]
+
+
+def kept(folder: str, robot: str, agent: str, arm: str, family: str | None) -> float:
+    """What speed agents keep; without a family, of all that change. NaN if that was not judged."""
+    rows = judged(folder)
+    rows = rows[(rows["robot"] == robot) & (rows["agent"] == agent) & (rows["arm"] == arm)]
+    return over_seeds(rows[rows["family"] == family if family else rows["split"] != "nominal"], "speed").value
+
+
+def two_digits(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0")
+
+
+def alone_and_with_the_layer(robot: str, agent: str, family: str | None) -> str:
+    # Reversed motors and cables of plastic HalfCheetahs were judged on more episodes, in folders of their own.
+    larger = ["adaptation_reversed", "adaptation_cables"] if family not in (None, "nominal") else []
+    for folder in [*larger, "adaptation"]:
+        shares = [kept(folder, robot, agent, arm, family) for arm in ("frozen", "adaptive")]
+        if not np.isnan(shares).any():
+            return " -> ".join(map(two_digits, shares))
+    raise LookupError((robot, agent, family))
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [
+        ("README.md", "| | HalfCheetah | Ant | Hopper |"),
+        ("docs/adaptation.md", "| | HalfCheetah | Ant |"),
+    ],
+)
+def test_what_the_layer_gives_is_told_as_it_was_measured(page, heading):
+    robots = heading.strip("| ").split(" | ")
+    others = {
+        "the same of five MLPs": ["MLP, noise by schedule", "MLP", "MLP"],
+        "of five static spiking": ["static SNN", *["static SNN, distilled"] * 2],
+    }
+    rows = rows_of(page, heading)
+    assert len(rows) > 5
+    for name, cells in rows.items():
+        agents = next((agents for start, agents in others.items() if name.startswith(start)), ["plastic"] * 3)
+        family = FAMILIES.get(name)
+        assert family or agents[0] != "plastic" or name.startswith("**all that change**"), name
+        told = [alone_and_with_the_layer(*place, family) for place in zip(robots, agents, strict=False)]
+        assert cells == told, name
+
+
+def test_aims_are_met_where_the_table_of_aims_says_so():
+    rows = rows_of("docs/results/adaptation/README.md", "| kept with the layer | nothing | reversed |")
+    aims = [[float(aim) for aim in cell.strip("*").split(", ")] for cell in rows.pop("*aim*")]
+    assert len(rows) > 10
+    for name, cells in rows.items():
+        robot, agent = name.split(", ", 1)
+        for family, aim, cell in zip(AIMED_AT, aims, cells, strict=True):
+            share = kept("adaptation", robot, agent, "adaptive", family)
+            met = share >= aim[0 if robot == "HalfCheetah" else -1]  # of two aims the first is HalfCheetah's
+            assert cell == (f"**{two_digits(share)}**" if met else two_digits(share)), (name, family)
+
+
+def test_returns_in_the_readme_are_those_of_the_study():
+    agents = ["oja + simple", "static SNN", "MLP", "MLP, noise by schedule", "MLP (RL Zoo)", "oja + simple, distilled"]
+    for env, cells in rows_of("README.md", "| | plastic | static | MLP |").items():
+        measured = rows_of("docs/results/learning/README.md", f"| {env} | training | exploring | deterministic |")
+        assert cells == [measured.get(agent, [""] * 3)[2] for agent in agents], env
 
 
 @pytest.mark.parametrize("folder", STUDIES)
