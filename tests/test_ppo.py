@@ -259,13 +259,14 @@ def test_an_update_sees_the_policy_with_all_its_parameters_on_their_device():
 
 
 def test_without_a_device_it_trains_on_the_cpu_where_there_is_a_gpu_too(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    model = small_ppo(device="auto")
-    model.learn(96)
-    assert {model.device.type, model.policy.device.type} == {"cpu"}
     network = dict(net_arch=[4])
-    assert PlasticES("MlpPolicy", "CartPole-v1", policy_kwargs=network, device="auto").policy.device.type == "cpu"
-    assert PPO("MlpPolicy", "CartPole-v1", device="auto", _init_setup_model=False).device.type == "cuda"
+    with monkeypatch.context() as with_gpu:
+        with_gpu.setattr(torch.cuda, "is_available", lambda: True)
+        model = small_ppo(device="auto")
+        evolved = PlasticES("MlpPolicy", "CartPole-v1", policy_kwargs=network, device="auto")
+        assert PPO("MlpPolicy", "CartPole-v1", device="auto", _init_setup_model=False).device.type == "cuda"
+    model.learn(96)  # where a torch made for GPUs would look for the one that is not there
+    assert {model.device.type, model.policy.device.type, evolved.policy.device.type} == {"cpu"}
 
 
 def test_a_plastic_critic_is_run_alone_for_values():
