@@ -111,8 +111,10 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
         return [REMEDIES[error.errno]]
     if isinstance(error, gymnasium.error.DependencyNotInstalled):
         return []  # it names the package
-    if isinstance(error, gymnasium.error.NamespaceNotFound):
-        return ["An environment of your own is named with the module that registers it: --env module:Env-v0."]
+    if isinstance(error, gymnasium.error.NamespaceNotFound | gymnasium.error.NameNotFound):
+        return [
+            "An environment of your own needs the module that registers it: --env module:Env-v0, or --import module."
+        ]
     if OWN.match(str(error)):
         return ["If it is one of your own, name the module that adds it: --import MODULE."]
     by_name = isinstance(error, ImportError | ValueError) and is_importer(files_of(error)[-1])

@@ -226,7 +226,11 @@ def test_an_environment_that_does_not_take_the_arguments_of_the_training_is_answ
 @pytest.mark.skipif(not is_headless(), reason="there is a display")
 @pytest.mark.parametrize(
     ("env", "message"),
-    [("wings:Swing-v0", "No module named 'wings'"), ("wings/Swing-v0", "named with the module that registers it")],
+    [
+        ("wings:Swing-v0", "No module named 'wings'"),
+        ("wings/Swing-v0", "needs the module that registers it"),
+        ("Swing-v0", "needs the module that registers it: --env module:Env-v0, or --import module"),
+    ],
 )
 @pytest.mark.parametrize("command", [["enjoy", "--no-render"], ["adapt", "--out", "adaptive"]])
 def test_an_environment_whose_module_is_missing_is_answered(command, env, message, exported, capsys):

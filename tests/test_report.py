@@ -279,7 +279,9 @@ class TestWhatIsSaid:
         records["forward_reward"] *= 0.01
         records.to_csv(pair[0] / "records.csv", index=False)
         found = read_results(pair)
-        assert claims(found, ROBOT)[0].startswith("adapting: it stood still or had fallen before each onset")
+        assert claims(found, ROBOT)[0].startswith(
+            "adapting: nothing can be said of adaptation, since it stood still or had fallen before each onset"
+        )
         assert controls(found, ROBOT)["net gain"].tolist() == ["–"] * 5  # noqa: RUF001
         assert profiles(found, ROBOT, looks(found, ROBOT)) is not None  # of the other
         still = [
@@ -288,6 +290,20 @@ class TestWhatIsSaid:
             if o.gain is not None
         ]
         assert gain(still, looks(found, ROBOT)) is None
+
+    @pytest.mark.parametrize(
+        ("edited", "said"),
+        [
+            ({"forward_reward": -3.0}, "earned less than 0, of which no gain is a share"),
+            ({"forward_reward": 3.0, "onset": 60}, "met each onset before step 100"),
+        ],
+    )
+    def test_who_has_no_gain_for_another_reason_is_not_said_to_have_stood_still(self, pair, tmp_path, edited, said):
+        edit_records(pair[0], lambda r: r.assign(**edited, **dict.fromkeys(NET, np.nan)))
+        text = write_report(pair[:1], tmp_path / "out", formats=["md"])[0].read_text()
+        assert f"**Nothing can be said of adaptation in adapting, which {said}" in text
+        assert f"adapting: nothing can be said of adaptation, since it {said}" in text
+        assert "stood still" not in text
 
     def test_who_met_no_onset_is_not_said_to_have_stood_still(self, results):
         records = results.records[results.records["protocol"] != "onset"]
@@ -303,7 +319,7 @@ class TestWhatIsSaid:
         still = dataclasses.replace(results, records=records)
         assert "othing can be said of adaptation in adapting, which stood still or had fallen" in verdict(still)
         assert any(
-            "adapting: it stood still or had fallen before each onset" in claim
+            "adapting: nothing can be said of adaptation, since it stood still or had fallen before each onset" in claim
             for claim in claims(still, "HalfCheetah")
         )
 

@@ -6,12 +6,20 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import RAW, estimate, gain_estimates, splits_of
 
 RULE = "net gain above 0, and late above early"
 CLAIM = 3  # trained seeds, below which nothing is claimed of a method
+# Why an agent has no gain in any episode: a gain is a share of the forward reward before the onset.
+NO_GAIN = {
+    "costs": "earned less than 0, of which no gain is a share: compare forward rewards, intact and frozen, in the "
+    "table of every scenario",
+    "early": f"met each onset before step {TAIL}, and a gain is a share of the mean of the {TAIL} steps before",
+    "still": "stood still or had fallen before each onset",
+}
 ENOUGH = 5  # trained seeds, below which a bootstrap interval is little more than the range of the seeds
 
 
@@ -51,8 +59,8 @@ def adapts_in(results: Results, group: str, label: str) -> list[str] | None:
 
 def open_because(results: Results, group: str, label: str) -> str | None:
     """
-    Why nothing is claimed of an agent: ``no onset`` was run; ``still``, it moved before none; ``no sham`` with these
-    onsets; ``few`` trained seeds.
+    Why nothing is claimed of an agent: ``no onset`` was run; a reason of `NO_GAIN`; ``no sham`` with these onsets;
+    ``few`` trained seeds.
 
     :param results: of the comparison
     :param group: robot or environment
@@ -63,7 +71,9 @@ def open_because(results: Results, group: str, label: str) -> str | None:
     if onset.empty:
         return "no onset"
     if onset[RAW].isna().all():
-        return "still"
+        if onset["forward_reward"].max() < 0:
+            return "costs"
+        return "early" if onset["onset"].max() < TAIL else "still"
     intact = onset[onset["net"].notna()]
     if intact.empty:
         return "no sham"
@@ -95,8 +105,8 @@ def _adapts(results: Results, group: str, label: str) -> str:
     reason = open_because(results, group, label)
     if reason == "no onset":
         return f"{label}: it was not run with an onset in mid-episode, so nothing can be said of adaptation."
-    if reason == "still":
-        return f"{label}: it stood still or had fallen before each onset, so nothing can be said of adaptation."
+    if reason in NO_GAIN:
+        return f"{label}: nothing can be said of adaptation, since it {NO_GAIN[reason]}."
     intact = onset[onset["net"].notna()]
     if reason == "no sham":
         return (

@@ -168,7 +168,7 @@ class _Section:
         if n := int(intact["relative"].isna().sum()):
             self.document.paragraph(
                 f"{n} of {len(intact)} intact episodes have no relative forward reward, since unperturbed the model "
-                f"moved forward at less than {MOVING} per step, or the simulation broke. They are left out of what is "
+                f"earned less than {MOVING} of it per step, or the simulation broke. They are left out of what is "
                 "relative."
             )
         base = self.results.baseline

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from sb3_plastic.evaluation.scores import iqm, matrix
-from sb3_plastic.report.claims import CLAIM, adapts_in, open_because
+from sb3_plastic.report.claims import CLAIM, NO_GAIN, adapts_in, open_because
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import estimate, met_onset, perturbed
 
@@ -18,7 +18,7 @@ ANSWERS = {
     "not shown": "adaptation is not shown for {}: what freezing the fast weights costs is no more than the sham's, or "
     "does not grow after the onset",
     "few": f"whether {{}} adapts is open: there are fewer than {CLAIM} trained seeds",
-    "still": "nothing can be said of adaptation in {}, which stood still or had fallen before each onset",
+    **{reason: f"nothing can be said of adaptation in {{}}, which {why}" for reason, why in NO_GAIN.items()},
     "no onset": "nothing is said of adaptation in {}, not run with an onset in mid-episode",
     "no sham": "whether {} adapts is open: there is no sham with these onsets, so what freezing costs where nothing "
     "changes is not known",
@@ -33,7 +33,7 @@ def verdict(results: Results) -> str:
         for label in results.labels_of(group):
             name = label if len(results.groups) == 1 else f"{label} ({group})"
             agents[_answer(results, group, label)].append(name)
-    if not any(agents[answer] for answer in ("shown", "not shown", "few", "still", "no onset", "no sham")):
+    if not any(agents[answer] for answer in ANSWERS if answer != "not asked"):
         return "Nothing can be said of adaptation: no agent was run with its fast weights frozen at the onset."
     parts = [ANSWERS[answer].format(_and(names)) for answer, names in agents.items() if names]
     text = "; ".join(parts)
