@@ -105,7 +105,8 @@ def hints(command: str, error: Exception, arguments: list[str], folder: str) -> 
 
     if isinstance(error, NameError | SyntaxError):
         return [
-            "Values are Python: a string needs quotes of its own, as in -params \"policy_kwargs:dict(rule='none')\"."
+            "Settings are NAME:VALUE, and values are Python, where a string needs quotes of its own: "
+            "-params n_steps:64 \"policy_kwargs:dict(rule='none')\"."
         ]
     if isinstance(error, OSError) and error.errno in REMEDIES:
         return [REMEDIES[error.errno]]

@@ -75,6 +75,7 @@ main({words})
     [
         (["train", "--env", "HalfCheeta-v5"], "you maybe meant HalfCheetah-v5?"),
         (["train", "--env", "CartPole-v1", "-params", "policy_kwargs:dict(rule=none)"], "a string needs quotes"),
+        (["train", "--env", "CartPole-v1", "-params", "n_steps=64"], "NAME:VALUE"),
         (["train", "--env", "CartPole-v1", "-params", "learning_rat:0.1"], "Did you mean 'learning_rate'?"),
         (["train", "--env", "CartPole-v1", "--gym-packages", "my_robot"], "from the folders of PYTHONPATH"),
         (["train", "--env", "CartPole-v1", "-params", "env_wrapper:'my_robot.Wrapper'"], "module named 'my_robot'"),
