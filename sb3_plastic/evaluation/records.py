@@ -78,9 +78,10 @@ COLUMNS: dict[str, str] = {
     # measures, see measures.py
     **MEASURES,
 }
-"""Columns of records.csv, in order, with their meaning. Empty (NaN) where a measure does not apply.
-
-A later column may be empty, as in the records of earlier versions, which lack it: it stands not in `reading.ALWAYS`."""
+"""
+Columns of records.csv, in order, with their meaning. Empty (NaN) where a measure does not apply. A column that earlier
+versions lack may be empty, too: it is none of those that `reading` always wants.
+"""
 
 
 @dataclass(frozen=True)
