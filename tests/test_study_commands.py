@@ -142,7 +142,7 @@ def test_an_agent_of_other_settings_is_not_taken_for_one_of_todays(tmp_path, mon
 
 
 def test_an_agent_whose_training_wrote_its_model_and_no_statistics_is_trained_anew(tmp_path, monkeypatch):
-    """As where the disk is full by then: RL Zoo writes the statistics of VecNormalize last."""
+    """A training can fail after its model is there, which tells nothing of the other files."""
     path = tmp_path / "agent" / "ppo" / "Toy-v0_1" / "Toy-v0.zip"
 
     def train(arguments, log):

@@ -106,8 +106,7 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
 def _parity(env_id: str, label: str) -> dict[str, list[str]]:
     """What may lift an agent, one change of today's recipe each. An MLP has no ticks, no slope and no chunks."""
     spiking = label != "MLP"
-    fast = spiking or env_id == "HalfCheetah-v5"
-    rate, half, double = ("1e-3", "5e-4", "2e-3") if fast else ("3e-4", "1.5e-4", "6e-4")
+    rate, half = ("1e-3", "5e-4") if spiking or env_id == "HalfCheetah-v5" else ("3e-4", "1.5e-4")
     policy = {
         "oja + simple": f"rule='oja', {SILENT if env_id == 'Ant-v5' else QUIET}",
         "static SNN": "rule='none'",
@@ -136,7 +135,6 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         "half_rate": changed(rate=half),
         # Or average what minibatches do not agree on: Adam moves a weight by its rate whatever its gradient.
         "momentum_.97": changed(_adam("betas=(0.97, 0.999), eps=1e-5")),
-        "momentum_.97_double_rate": changed(_adam("betas=(0.97, 0.999), eps=1e-5"), rate=double),
         "eps_1e-3": changed(_adam("eps=1e-3")),
         # Half of an Ant's sensors hardly move. One that does, for once, is ten standard deviations off, and is seen so.
         "clip_obs_3": changed("", "normalize:dict(clip_obs=3.0)"),
