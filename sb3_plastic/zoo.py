@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from copy import copy
 from io import StringIO
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -102,6 +103,7 @@ class ExperimentManager(HostManager):
             self.config = str(config_file(self.algo))
         self.of_model: Params = {}  # what comes from the model that a training goes on with
         self._refused: BaseException | None = None  # what has ended the last trial of a search
+        self._undo: ExitStack | None = None  # what a refusal takes back, while an experiment is set up
         if self.trial_id == 0:
             vars(self).update(trial_id="0")  # RL Zoo takes the number 0 for none
 
@@ -204,6 +206,21 @@ class ExperimentManager(HostManager):
         """As in RL Zoo; a training that goes on has the network of its model, whatever the configuration says."""
         super()._save_config(saved_hyperparams | self.of_model)
 
+    def setup_experiment(self) -> tuple[BaseAlgorithm, Params] | None:
+        """As in RL Zoo, but a training that is refused leaves no folder behind that would pass for the latest run."""
+        with ExitStack() as self._undo:
+            model = super().setup_experiment()
+            self._undo.pop_all()
+        self._undo = None
+        return model
+
+    def create_envs(self, n_envs: int, eval_env: bool = False, no_log: bool = False) -> VecEnv:
+        """As in RL Zoo."""
+        env = super().create_envs(n_envs, eval_env, no_log)
+        if self._undo is not None:
+            self._undo.callback(env.close)
+        return env
+
     def create_log_folder(self) -> None:
         """
         As in RL Zoo, but a search leaves no empty folder behind that would pass for the latest run, and two trainings
@@ -214,6 +231,8 @@ class ExperimentManager(HostManager):
             self.save_path = self._scratch.name
         else:
             self.save_path = own_folder(self.save_path)
+            if self._undo is not None:
+                self._undo.callback(rmtree, self.save_path, ignore_errors=True)
         self.params_path = f"{self.save_path}/{self.env_name}"
         super().create_log_folder()
 
@@ -244,7 +263,7 @@ class ExperimentManager(HostManager):
         except ValueError as error:
             if "No trials are completed" not in str(error):  # which is said below, in other words
                 raise
-            if tuning.n_finished(study) >= wanted:
+            if 0 < wanted <= tuning.n_finished(study):
                 why = f"the last by an error: {self._refused}" if self._refused else "take --pruner none."
                 raise UserError(f"All trials were pruned: there is no best one; {why}") from error
         finally:

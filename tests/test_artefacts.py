@@ -330,6 +330,12 @@ def test_damaged_models_are_answered(command, tmp_path, capsys):
     assert "damaged" in capsys.readouterr().err
 
 
+def test_a_saved_policy_is_no_model_and_the_answer_says_what_to_save(tmp_path, capsys):
+    PlasticPPO.load(ZIP).policy.save(str(tmp_path / "policy.zip"))
+    assert main(["inspect", str(tmp_path / "policy.zip")]) == 2
+    assert "it lacks 'data', which an algorithm's save() writes" in capsys.readouterr().err
+
+
 def test_rl_zoos_doors_warn_in_one_line(tmp_path, monkeypatch, capsys):
     from sb3_plastic import cli
 

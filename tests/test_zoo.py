@@ -204,6 +204,16 @@ def test_trainings_that_begin_at_once_have_a_folder_each(tmp_path):
     assert all((run / "0.monitor.csv").is_file() for run in runs)
 
 
+def test_a_training_that_is_refused_leaves_no_run_that_would_pass_for_the_latest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--env", "CartPole-v1", "--eval-freq", "-1", "-n", "16", "-params", "n_envs:1"]
+    train += ["n_steps:16", "batch_size:16"]
+    answer(train)
+    answer([*train, "policy_kwargs:dict(rule='ojja')"], code=2)
+    assert [path.name for path in Path("logs/plastic_ppo").iterdir()] == ["CartPole-v1_1"]
+    assert "Loading latest experiment, id=1" in answer(["enjoy", "--env", "CartPole-v1", "--no-render", "-n", "2"])
+
+
 def test_evaluations_do_not_change_the_statistics_of_a_checkpoint_nor_normalise_rewards(tmp_path):
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize

@@ -110,6 +110,14 @@ def test_trials_of_a_killed_search_are_not_counted_when_the_same_command_goes_on
     assert "Best of 2 finished trials" in answer([*search, "--max-total-trials", "2"])
 
 
+def test_a_search_of_no_trials_shows_the_best_of_those_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search = ["tune", *SEARCH, "--n-trials"]
+    assert answer([*search, "0"]).endswith("No trial is finished.\n")
+    answer([*search, "1"])
+    assert "Best of 1 finished trials: number 0" in answer([*search, "0"])
+
+
 def test_a_search_counts_trials_that_run_while_others_search_too(tmp_path):
     storage = str(tmp_path / "study.log")
     study, _ = open_study(storage, "a")

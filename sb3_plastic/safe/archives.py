@@ -83,7 +83,10 @@ def read_member(path: Path, member: str) -> bytes:
     except (*UNREADABLE, KeyError, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: of a seek to nowhere
             raise  # the disk's answer, not the file's
-        raise DamagedError(f"The model {path}", f"{member}: {error}") from error
+        why = f"{member}: {error}"
+        if isinstance(error, KeyError):
+            why = f"it lacks {member!r}, which an algorithm's save() writes; policy.save() and torch.save() do not"
+        raise DamagedError(f"The model {path}", why) from error
 
 
 def raw_data(path: Path) -> dict[str, Any]:
