@@ -217,6 +217,16 @@ def test_an_end_may_be_a_whole_number():
     np.testing.assert_array_equal(*fitness)
 
 
+def test_individuals_are_judged_by_the_actions_that_predict_gives_where_motors_take_whole_numbers():
+    class Whole(Paid):
+        action_space = spaces.Box(-3, 3, (2,), np.int64)
+
+    model = small_es(paid(cls=Whole), sigma=1e-9)
+    mean, _ = evaluate_policy(model, paid(cls=Whole), n_eval_episodes=8)
+    np.testing.assert_allclose(evaluate(model)[1], mean, rtol=1e-4)
+    assert mean % 1
+
+
 @pytest.mark.parametrize("monitored", [True, False])
 def test_normalised_rewards_are_not_the_fitness(monitored):
     plain, normalised = paid(), VecNormalize(paid(monitored=monitored), norm_obs=False, clip_reward=0.01)
