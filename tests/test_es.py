@@ -332,6 +332,19 @@ def test_only_what_is_named_evolves(evolve, expected):
     assert {name.rsplit(".", 1)[-1] for name in changed(small_es(cartpole(), evolve=evolve, sigma=5.0))} == expected
 
 
+def test_a_frozen_extractor_does_not_evolve_unless_it_is_named():
+    class Frozen(Dropping):
+        def __init__(self, space):
+            super().__init__(space)
+            self.requires_grad_(False)
+
+    network = dict(features_extractor_class=Frozen)
+    features = [
+        {n for n in changed(small_es(evolve=e, policy_kwargs=network)) if "features" in n} for e in ("all", "features")
+    ]
+    assert features[0] == set() != features[1]
+
+
 @pytest.mark.parametrize(
     ("group", "module"),
     [("features", "features_extractor."), ("encoder", "snn.encoder."), ("decoder", "action_net.")],
