@@ -208,5 +208,4 @@ class AdaptiveStepper(PolicyStepper):
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
         """See :meth:`~sb3_plastic.adaptive.AdaptivePolicy.predict`."""
-        # The layer's spaces are boxes; a dict is answered there.
-        return self.layered.predict(observation, state, episode_start, deterministic)  # type: ignore[arg-type]
+        return self.layered.predict(observation, state, episode_start, deterministic)

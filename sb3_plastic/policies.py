@@ -209,6 +209,24 @@ class PlasticPolicy(ActingPolicy):
         """The multiple of the learning rate at which each parameter group learns, by its name."""
         return {"critic": self.critic_lr_scale, "plasticity": self.plasticity_lr_scale, "actor": 1.0}
 
+    def scale_rates(self, optimizer: torch.optim.Optimizer) -> None:
+        """
+        Multiply the learning rate of each parameter group.
+
+        :param optimizer: all of whose groups have the same rate
+        :raises UserError: if its groups are not those of :meth:`parameter_groups`
+        """
+        scales = self.lr_scales()  # set_parameters() brings those of another model into the groups
+        for group in optimizer.param_groups:
+            if group.get("name") not in scales:
+                raise UserError(
+                    "The policy's optimizer has a group of parameters that is neither actor, plasticity nor critic, "
+                    "which have rates and gradient norms of their own. Make it of all three: policy.optimizer = "
+                    f"{type(optimizer).__name__}(policy.parameter_groups(), lr=...), or name its class when the "
+                    "model is made, policy_kwargs=dict(optimizer_class=...)."
+                )
+            group["lr"] *= scales[group["name"]]
+
     def actor_parameters(self) -> list[nn.Parameter]:
         """All that decides the most likely action, in a fixed order: features, spiking network, decoder."""
         modules: list[nn.Module] = [self.pi_features_extractor, self.snn, self.action_net]
@@ -233,7 +251,10 @@ class PlasticPolicy(ActingPolicy):
         :raises ValueError: if an action is not finite
         """
         if state is None or episode_starts is None:
-            raise UserError("A PlasticPolicy has a state from step to step: train it by PlasticPPO or PlasticES.")
+            raise UserError(
+                "A PlasticPolicy has a state from step to step: train it by PlasticPPO or PlasticES, act by `predict`, "
+                "and write it as ONNX by `sb3-plastic convert`."
+            )
         actions, latents, state = self.stepper().sample(obs, state, episode_starts, deterministic)
         values, log_prob, _ = self.evaluate_latents(*latents, actions)
         return actions.reshape((-1, *(self.action_space.shape or ()))), values, log_prob, state

@@ -194,10 +194,8 @@ class PlasticPPO(WholeFiles, PPO):
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         super()._update_learning_rate(optimizers)  # one rate for all, and its log entry
-        scales = self.policy.lr_scales()  # set_parameters() brings those of another model into the groups
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-            for group in optimizer.param_groups:
-                group["lr"] *= scales[group["name"]]
+            self.policy.scale_rates(optimizer)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         statistics = NormalizationBackup(self._vec_normalize_env)
@@ -245,6 +243,8 @@ class PlasticPPO(WholeFiles, PPO):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
             assert self._last_episode_starts is not None
+            if not stepper.is_current():  # a callback has given the policy other parameters
+                stepper = self.policy.prepared(in_place=True)
             with torch.no_grad():
                 obs_tensor = obs_as_tensor(self._last_obs, self.device)
                 episode_starts = torch.as_tensor(self._last_episode_starts, dtype=torch.bool, device=self.device)

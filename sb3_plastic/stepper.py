@@ -108,6 +108,10 @@ class PolicyStepper:
     ) -> None:
         self.policy, self.networks, self.actor, self.critic = policy, networks, actor, critic
 
+    def is_current(self) -> bool:
+        """Whether prepared networks still have the parameters of the policy: see :meth:`PreparedSNN.is_current`."""
+        return all(net.is_current() for net in (self.actor, self.critic) if isinstance(net, PreparedSNN))
+
     def split_state(self, state: State) -> tuple[State, State]:
         """The actor's part of a state, and the critic's (empty for an MLP)."""
         n = SNNState.n_tensors(len(self.networks[0].layers))

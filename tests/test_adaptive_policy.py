@@ -235,6 +235,16 @@ def test_a_state_keeps_its_observation_where_the_caller_writes_another_over_it()
     assert not state.observation.any()
 
 
+def test_motors_that_take_whole_numbers_get_the_models_own_fractions():
+    class Whole(Wanderer):
+        action_space = spaces.Box(-10, 10, (2,), np.int64)
+
+    o = np.ones((2, 3))
+    actions, state = policy(agent=Whole()).predict(o)
+    assert policy().acting(state) == ["nominal", "nominal"]
+    np.testing.assert_array_equal(actions, Whole().predict(o)[0])
+
+
 def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     monkeypatch.setattr(hindsight, "UPDATES", 8)
     model, venv = pendulums

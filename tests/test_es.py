@@ -217,6 +217,16 @@ def test_an_end_may_be_a_whole_number():
     np.testing.assert_array_equal(*fitness)
 
 
+def test_individuals_are_judged_by_the_actions_that_predict_gives_where_motors_take_whole_numbers():
+    class Whole(Paid):
+        action_space = spaces.Box(-3, 3, (2,), np.int64)
+
+    model = small_es(paid(cls=Whole), sigma=1e-9)
+    mean, _ = evaluate_policy(model, paid(cls=Whole), n_eval_episodes=8)
+    np.testing.assert_allclose(evaluate(model)[1], mean, rtol=1e-4)
+    assert mean % 1
+
+
 @pytest.mark.parametrize("monitored", [True, False])
 def test_normalised_rewards_are_not_the_fitness(monitored):
     plain, normalised = paid(), VecNormalize(paid(monitored=monitored), norm_obs=False, clip_reward=0.01)
@@ -320,6 +330,19 @@ def changed(model, learn=1):
 )
 def test_only_what_is_named_evolves(evolve, expected):
     assert {name.rsplit(".", 1)[-1] for name in changed(small_es(cartpole(), evolve=evolve, sigma=5.0))} == expected
+
+
+def test_a_frozen_extractor_does_not_evolve_unless_it_is_named():
+    class Frozen(Dropping):
+        def __init__(self, space):
+            super().__init__(space)
+            self.requires_grad_(False)
+
+    network = dict(features_extractor_class=Frozen)
+    features = [
+        {n for n in changed(small_es(evolve=e, policy_kwargs=network)) if "features" in n} for e in ("all", "features")
+    ]
+    assert features[0] == set() != features[1]
 
 
 @pytest.mark.parametrize(

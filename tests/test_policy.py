@@ -7,6 +7,7 @@ from envs import BOX, Dropping, random_vec_env, small_ppo
 from gymnasium import spaces
 
 from sb3_plastic import PlasticPolicy, PlasticPPO
+from sb3_plastic.errors import UserError
 from sb3_plastic.snn.rules import RULES, Rule
 from sb3_plastic.stepper import unvalidated_distributions
 
@@ -277,6 +278,14 @@ def test_a_nan_in_a_dict_observation_is_named_by_its_key():
 def test_bad_policy_arguments_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         small_ppo(policy_kwargs=kwargs)
+
+
+def test_an_extractor_with_another_number_of_features_than_it_says_is_refused():
+    class Wrong(Dropping):
+        features_dim = 9
+
+    with pytest.raises(UserError, match=r"takes 9 features of each environment, got \[8\]"):
+        small_ppo(policy_kwargs=dict(features_extractor_class=Wrong)).learn(96)
 
 
 def test_the_backend_is_visible_and_never_switched_silently(capsys, monkeypatch):

@@ -342,6 +342,36 @@ def test_who_was_stopped_at_the_end_of_an_episode_starts_the_next_one_afresh():
     assert model.rollout_buffer.episode_starts[0].all()
 
 
+def test_parameters_that_a_callback_sets_act_from_the_next_step_on():
+    other = small_ppo(seed=1).get_parameters()
+
+    class Replace(BaseCallback):
+        def _on_step(self):
+            if self.n_calls == 16:  # the end of the first of two chunks
+                self.model.set_parameters(other)
+            return True
+
+    model = small_ppo()
+    _, callback = model._setup_learn(96, Replace())
+    model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+    buffer = model.rollout_buffer
+    with torch.no_grad():
+        second = buffer.sequences(torch.arange(3, 6))
+        _, log_prob, _ = model.policy.evaluate_actions(second, torch.as_tensor(buffer.actions[16:]).flatten(0, 1))
+    np.testing.assert_allclose(log_prob, buffer.log_probs[16:].flatten(), atol=1e-5)
+
+
+def test_an_optimizer_of_ones_own_has_the_policys_groups():
+    model = small_ppo()
+    model.policy.optimizer = torch.optim.SGD(model.policy.parameters(), lr=1e-3)
+    with pytest.raises(UserError, match=r"SGD\(policy.parameter_groups\(\), lr=...\)"):
+        model.learn(96)
+    model.policy.optimizer = torch.optim.SGD(model.policy.parameter_groups(), lr=1e-3)
+    before = model.policy.parameters_to_vector()
+    model.learn(96)
+    assert not np.array_equal(model.policy.parameters_to_vector(), before)
+
+
 def test_a_model_keeps_its_multiples_of_the_learning_rate_with_the_parameters_of_another(tmp_path):
     small_ppo(policy_kwargs=dict(plasticity_lr_scale=0.3)).save(tmp_path / "m.zip")
     model = small_ppo(policy_kwargs=dict(plasticity_lr_scale=0.0))

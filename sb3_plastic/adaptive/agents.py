@@ -91,13 +91,14 @@ def box(what: str, space: spaces.Space[Any]) -> spaces.Box:
 
 def as_actions(commands: Array, space: spaces.Box) -> Array:
     """
-    Commands as the environment takes them, within its bounds, which rounding may pass.
+    Commands as the environment takes them, within its bounds, which rounding may pass. Where it takes whole numbers
+    they stay fractions, as those of SB3's models.
 
     :param commands: in units of half the control range, [B, A]
     :param space: of actions, bounded
     """
     middle, half = middle_and_half(space)
-    return (commands * half + middle).clip(space.low, space.high).astype(space.dtype)
+    return (commands * half + middle).clip(space.low, space.high).astype(np.result_type(np.float32, space.dtype))
 
 
 def middle_and_half(space: spaces.Box) -> tuple[Array, Array]:

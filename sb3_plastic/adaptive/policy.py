@@ -195,7 +195,7 @@ class AdaptivePolicy:
 
     def predict(
         self,
-        observation: Array,
+        observation: Array | dict[str, Array],
         state: tuple[Array, ...] | None = None,
         episode_start: Array | None = None,
         deterministic: bool = False,
@@ -210,7 +210,7 @@ class AdaptivePolicy:
         :return: actions, and the state: the layer's arrays, then the agent's own
         :raises UserError: on observations of the wrong shape, or a state of other environments
         """
-        if isinstance(observation, dict | tuple):
+        if isinstance(observation, dict | tuple):  # which SB3's type of a policy allows
             raise UserError(
                 f"Observations are arrays, got a {type(observation).__name__}. Of what reset() returns pass the first."
             )
@@ -239,8 +239,8 @@ class AdaptivePolicy:
         intended = (np.asarray(actions, np.float64) - self._middle) / self._half
         command, layer = self.layer.command(layer, o, seen, intended)
         changed = layer.acting > 0  # where nominal acts, the action is the model's own, bit for bit
-        out = np.where(changed[:, None], as_actions(command, self.action_space), actions)
-        out = out.astype(self.action_space.dtype, copy=False)
+        commands = as_actions(command, self.action_space)
+        out = np.where(changed[:, None], commands, actions).astype(commands.dtype, copy=False)
         return (out[0] if single else out), (*layer.arrays(), *(agent_state or ()))
 
     def split_state(

@@ -74,8 +74,9 @@ class PlasticES(WholeFiles):
         :class:`~sb3_plastic.es.strategies.MirroredSearch`: ``weight_decay``, ``fitness_shaping``, ``optimizer``, ...
     :param alive_bonus_offset: added to the reward of each step: minus the bonus for being alive, so that standing still
         does not pay
-    :param evolve: what evolves: ``all``, ``plasticity``, or a list of groups (``weights``, ``plasticity``,
-        ``features``, ``encoder``, ``readout``, ``decoder``) and of patterns of names (``snn.layers.1.*``)
+    :param evolve: what evolves: ``all`` that is not frozen (``requires_grad``), ``plasticity``, or a list of groups
+        (``weights``, ``plasticity``, ``features``, ``encoder``, ``readout``, ``decoder``) and of patterns of names
+        (``snn.layers.1.*``)
     :param fixed: what happens to all that does not evolve: ``kept``, or ``redrawn`` at random in each episode
     :param start_from: saved ``PlasticPPO`` or ``PlasticES``, or folder of an exported policy, whose actor is the start;
         it needs the same policy_kwargs. Where plasticity evolves, it may have been trained with ``rule="none"``

@@ -39,7 +39,7 @@ def groups_of(policy: PlasticPolicy) -> dict[str, list[bool]]:
     plastic = {id(parameter) for parameter in policy.snn.plasticity_parameters()}
     plasticity = [id(parameter) in plastic for parameter in policy.actor_parameters()]
     return {
-        "all": [True] * len(names),
+        "all": [parameter.requires_grad for parameter in policy.actor_parameters()],
         "plasticity": plasticity,
         "weights": [n.startswith("snn.layers.") and not p for n, p in zip(names, plasticity, strict=True)],
         "features": [name.startswith("pi_features_extractor.") for name in names],
@@ -54,8 +54,9 @@ class Evolved:
     The parameters that evolve, a part of all that the actor has. A: numbers of the actor, D: numbers that evolve.
 
     :param policy: policy
-    :param evolve: ``all``, ``plasticity``, or a list of groups (``weights``, ``plasticity``, ``features``,
-        ``encoder``, ``readout``, ``decoder``) and of patterns of names (``snn.layers.1.*``)
+    :param evolve: ``all`` that is not frozen (``requires_grad``), ``plasticity``, or a list of groups (``weights``,
+        ``plasticity``, ``features``, ``encoder``, ``readout``, ``decoder``) and of patterns of names
+        (``snn.layers.1.*``)
     :param fixed: a name in ``FIXED``
     :raises UserError: if a name matches nothing
     """

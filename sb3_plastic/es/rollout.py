@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
@@ -134,7 +135,10 @@ class SubBatchPlayer:
         with held(self.normalize):
             obs = self.env.reset()
         observed.observe(plays)
-        actions = np.zeros((n_envs, *(self.env.action_space.shape or ())), self.env.action_space.dtype)
+        space = self.env.action_space
+        # Fractions reach motors that take whole numbers as `predict` gives them.
+        dtype = np.result_type(np.float32, space.dtype) if isinstance(space, spaces.Box) else space.dtype
+        actions = np.zeros((n_envs, *(space.shape or ())), dtype)
         starts = np.ones(n_envs, bool)
         if not plays.all():
             idling.idle(~plays)

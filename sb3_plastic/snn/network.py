@@ -74,7 +74,7 @@ class PlasticSNN(nn.Module):
         self.layers: Sequence[PlasticLayer] = nn.ModuleList(  # type: ignore[assignment]
             PlasticLayer(sizes[i], sizes[i + 1], *config.layer(i, n_layers), n_external) for i in range(n_layers)
         )
-        self.n_outputs = sizes[-1]
+        self.n_inputs, self.n_outputs = n_inputs, sizes[-1]
         self.readout: Readout = make_readout(self.n_outputs, n_ticks, **(config.readout_kwargs or {}))
         K, B, M = n_ticks, 3, sizes[0]
         _check_shapes(f"The encoder {config.encoder!r}", self.encoder, (2, B, n_inputs), (2, K, B, M))
@@ -185,6 +185,16 @@ class PreparedSNN:
         self.snn, self.layers = snn, layers
         fused = set(snn.resolved_backends()) == {"fused"}
         self._run: RunLayers = FusedLayers(layers, in_place) if fused else layer_by_layer(layers, snn.backend)
+        self._of = [*snn.parameters()]
+        self._written = self._writes()
+
+    def _writes(self) -> int:
+        """How often the network's parameters have been written to: torch counts it, in a microsecond or two."""
+        return sum(parameter._version for parameter in self._of)
+
+    def is_current(self) -> bool:
+        """Whether nobody has written to the network's parameters since: no optimizer, and no ``load_state_dict``."""
+        return self._writes() == self._written
 
     @torch.no_grad()
     def scan(self, features: Tensor, episode_start: Tensor, state: SNNState) -> tuple[Tensor, SNNState]:
@@ -237,6 +247,11 @@ def layer_by_layer(layers: Layers, backend: str) -> RunLayers:
 def _spike_trains(
     snn: PlasticSNN, run: RunLayers, features: Tensor, episode_start: Tensor, state: SNNState
 ) -> tuple[list[Tensor], SNNState]:
+    if features.shape[2:] != (snn.n_inputs,):
+        raise UserError(
+            f"The network takes {snn.n_inputs} features of each environment, got {[*features.shape[2:]]}: what the "
+            "forward of a features extractor returns has the shape [n_envs, features_dim]."
+        )
     x, encoder_state = snn.encoder(features, episode_start, state.encoder)  # [T, K, B, M]
     externals = [layer.external_modulator(features) for layer in snn.layers]
     trains, states = run(x, episode_start, state.layers, externals)
