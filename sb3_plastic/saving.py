@@ -17,6 +17,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.files import replacing
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.stamp import check_stamp, make_stamp
+from sb3_plastic.versions import reading
 
 SelfWholeFiles = TypeVar("SelfWholeFiles", bound="WholeFiles")
 
@@ -95,7 +96,8 @@ class WholeFiles(BaseAlgorithm):
             left = set(getattr(self.policy_class, "options", ())) - {*given, *(given.get("snn_kwargs") or ())}
             self.policy_kwargs = given | {name: saved[name] for name in sorted(left) if name in saved}
         try:
-            yield
+            with reading((self.stamp or {}).get("versions")):
+                yield
         finally:
             self.policy_kwargs = given  # what is saved next, and compared with what load() is given
 

@@ -87,9 +87,12 @@ def check_stamp(stamp: Mapping[str, Any], model: BaseAlgorithm, part: str, given
         raise UserError("The stamp in the model's file has been edited: its digest is not that of its configuration.")
     loaded = json.loads(json.dumps(configuration(model)[part]))
     made_with = stamp["versions"].get("sb3_plastic", "an unknown version")
+    known = {*loaded, *inspect.signature(type(model)).parameters}
     for name, value in saved[part].items():
-        if name not in given and loaded.get(name) != value:
-            raise UserError(
-                f"The model was saved by sb3_plastic {made_with} with {name}={value!r}, but loads with "
-                f"{name}={loaded.get(name)!r}: {CAUSES[part].format(name=name, value=value)}"
-            )
+        if name in given or loaded.get(name) == value:
+            continue
+        what = f"The model was saved by sb3_plastic {made_with} with {name}={value!r}, "
+        if name not in known:
+            raise UserError(f"{what}which is no argument of this version: read it with that one.")
+        cause = CAUSES[part].format(name=name, value=value)
+        raise UserError(f"{what}but loads with {name}={loaded.get(name)!r}: {cause}")

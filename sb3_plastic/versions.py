@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from sb3_plastic.errors import UserError
 
 PACKAGES = ("sb3_plastic", "stable_baselines3", "sb3_contrib", "gymnasium", "mujoco", "numpy", "torch", "numba")
 
@@ -19,6 +24,24 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+@contextmanager
+def reading(saved: Any) -> Iterator[None]:
+    """
+    While a file is read: an error over what is in it says which version saved it, if it was another.
+
+    :param saved: the versions that the file tells of, by package
+    :raises UserError: those that are raised inside
+    """
+    try:
+        yield
+    except UserError as error:
+        there = saved.get("sb3_plastic") if isinstance(saved, Mapping) else None
+        here = versions().get("sb3_plastic")
+        if there in (None, here):
+            raise
+        raise UserError(f"{error} sb3_plastic {there} saved it, and this is {here}: read it with that one.") from error
 
 
 def commit() -> str | None:

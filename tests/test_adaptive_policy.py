@@ -1,6 +1,7 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
 import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from sb3_plastic import PlasticPPO
 from sb3_plastic.adapt import summary
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.adaptive.agents import as_actions, box
+from sb3_plastic.adaptive.files import FORMAT
 from sb3_plastic.adaptive.forecasting import forecast
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
@@ -207,6 +209,15 @@ def test_a_folder_is_plain_data_and_says_what_is_wrong_with_it(tmp_path, fitted)
         AdaptivePolicy.load(tmp_path)
     (tmp_path / "adaptive.json").write_text("[" * 200_000)  # deeper than JSON is read
     with pytest.raises(ValueError, match=r"adaptive.json is damaged"):
+        AdaptivePolicy.load(tmp_path)
+
+
+def test_a_layer_of_another_version_is_refused_with_the_way_to_a_new_one(tmp_path, fitted):
+    fitted.save(tmp_path)
+    file = tmp_path / "adaptive.json"
+    file.write_text(file.read_text().replace(FORMAT, "sb3_plastic.adaptive 3"))
+    says = f"format 'sb3_plastic.adaptive 3', .* reads '{FORMAT}' .* --model {re.escape(str(tmp_path / 'agent'))} "
+    with pytest.raises(UserError, match=says):
         AdaptivePolicy.load(tmp_path)
 
 

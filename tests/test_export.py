@@ -21,6 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import sb3_plastic
 from sb3_plastic import PlasticPPO, export_policy, load_policy
+from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.export.plain import from_plain, space_from_plain, space_to_plain, to_plain
 from sb3_plastic.safe import DamagedError, RefusedError, safe_objects
@@ -282,6 +283,14 @@ def test_a_changed_argument_does_not_pass_unseen(folder):
 def test_a_later_format_says_what_to_do(folder):
     rewritten(folder, lambda config: config.update(format_version=2))
     with pytest.raises(ValueError, match="pip install --upgrade"):
+        load_policy(folder)
+
+
+def test_a_rule_of_a_later_version_is_said_to_be_of_it(folder):
+    rewritten(folder, lambda config: config["versions"].update(sb3_plastic="99.0"))
+    assert load_policy(folder)
+    rewritten(folder, lambda config: config["policy"]["arguments"].update(rule="to_come"))
+    with pytest.raises(UserError, match=r"rule 'to_come'. Allowed: .* sb3_plastic 99.0 saved it, and this is "):
         load_policy(folder)
 
 

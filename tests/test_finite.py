@@ -16,6 +16,7 @@ from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import NotFiniteError, UserError
 from sb3_plastic.finite import check_rewards
 from sb3_plastic.observations import check_observation
+from sb3_plastic.stamp import digest
 
 AGENTS = Path(__file__).parent.parent / "docs/results/learning/agents"
 NAN, INF = float("nan"), float("inf")
@@ -314,6 +315,27 @@ def test_an_edited_stamp_is_refused(tmp_path):
     edit(tmp_path / "model.zip", lambda data: data["stamp"]["configuration"]["policy"].update(n_ticks=3))
     with pytest.raises(UserError, match="stamp in the model's file has been edited"):
         PlasticPPO.load(tmp_path / "model.zip")
+
+
+def later(data: dict[str, Any]) -> None:
+    """The file of a version to come, with an argument that this one does not have."""
+    stamp = data["stamp"]
+    stamp["versions"]["sb3_plastic"] = "99.0"
+    stamp["configuration"]["policy"]["to_come"] = 1
+    stamp["digest"] = digest(stamp["configuration"])
+
+
+@pytest.mark.parametrize("make", [make_ppo, make_es])
+def test_a_model_of_a_later_version_is_not_said_to_have_been_edited(make, tmp_path):
+    model = make()
+    model.save(tmp_path / "model.zip")
+    edit(tmp_path / "model.zip", later)
+    says = "saved by sb3_plastic 99.0 with to_come=1, which is no argument of this version: read it with that one"
+    with pytest.raises(UserError, match=says):
+        type(model).load(tmp_path / "model.zip")
+    kwargs = {"policy_kwargs": dict(rule="to_come")}
+    with pytest.raises(UserError, match=r"rule 'to_come'. Allowed: none, .* sb3_plastic 99.0 saved it, and this is "):
+        type(model).load(tmp_path / "model.zip", custom_objects=kwargs)
 
 
 @pytest.mark.parametrize("name", ["Ant-v5", "HalfCheetah-v5"])

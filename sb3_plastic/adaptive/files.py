@@ -70,8 +70,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise DamagedError(str(folder / CONFIG), error) from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UserError(f"{folder / CONFIG} is not of the format {FORMAT!r}: it was made by another version.")
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise UserError(
+            f"{folder / CONFIG} is of the format {found!r}, and this sb3_plastic reads {FORMAT!r} alone: another "
+            f"version made it. Fit a new layer around its agent: `sb3-plastic adapt --model {folder / AGENT} --out ...`"
+        )
     if broken_seal(config, CONFIG, {}):
         raise DamagedError(str(folder / CONFIG), "its checksum does not fit: it was changed since it was written")
     return config

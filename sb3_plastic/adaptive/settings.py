@@ -52,7 +52,8 @@ class LayerSettings:
         """
         if later := ", ".join(sorted({*plain} - {setting.name for setting in fields(cls)})):
             raise UserError(
-                f"The layer has settings that this sb3_plastic does not know, {later}: it was made by a later version."
+                f"The layer has settings that this sb3_plastic does not know, {later}: it was made by a later version. "
+                "pip install --upgrade sb3_plastic"
             )
         values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in plain.items()}
         return cls(**(values | {"hypotheses": tuple(plain["hypotheses"])}))

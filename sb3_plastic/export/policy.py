@@ -21,7 +21,7 @@ from sb3_plastic.export.plain import from_plain, space_from_plain, space_to_plai
 from sb3_plastic.safe import DamagedError, RefusedError
 from sb3_plastic.safe.archives import constant_zero
 from sb3_plastic.seeding import draw_noise
-from sb3_plastic.versions import versions
+from sb3_plastic.versions import reading, versions
 
 LEFT_OUT = ("observation_space", "action_space", "lr_schedule", "optimizer_class", "optimizer_kwargs")
 """Arguments of a policy that are stored elsewhere, or that only a training needs."""
@@ -181,5 +181,6 @@ def load_policy(folder: str | Path, device: str = "cpu") -> ExportedPolicy:
     folder = Path(folder)
     config, tensors = read_folder(folder)
     where = str(folder / CONFIG)
-    policy = policy_from_plain(config.get("policy"), tensors, where, device)
-    return ExportedPolicy(policy, Normalization.from_plain(config.get("normalization"), where), config)
+    with reading(config.get("versions")):
+        policy = policy_from_plain(config.get("policy"), tensors, where, device)
+        return ExportedPolicy(policy, Normalization.from_plain(config.get("normalization"), where), config)
