@@ -35,7 +35,7 @@ from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
@@ -180,7 +180,7 @@ def _film(folder: Path, given: ModelSettings, seed: int, steps: int) -> None:
     from sb3_plastic.evaluation.film_cli import film
 
     try:
-        film([folder], folder / VIDEO, given, seed=seed, steps=steps)
+        film([folder], folder / VIDEO, given, FilmSettings(steps=steps, seed=seed))
     except Exception as error:  # graphics fail in as many ways as there are drivers
         why = f"{type(error).__name__}: {error}"
         raise UserError(f"No video could be made ({why}). Without one: --no-video.") from error

@@ -12,11 +12,11 @@ from sb3_plastic.evaluation.environment import TrainedIn, find_training
 from sb3_plastic.evaluation.film import Shot, interval, shoot
 from sb3_plastic.evaluation.loading import taken_apart
 from sb3_plastic.evaluation.running_training import spec_of
-from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings, WrapperSpec
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
 
-SIZE: dict[str, Any] = {"width": 240, "height": 180}
+WIDTH, HEIGHT = 240, 180  # pixels
 
 
 class Episode(NamedTuple):
@@ -72,9 +72,10 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
     with undisturbed_torch():
         statistics = taken_apart(model)[1]
         about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
-        trained, size = find_training(None, about), {**SIZE, "every": interval(video)}
+        trained = find_training(None, about)
+        settings = FilmSettings(steps=n_steps, every=interval(video), width=WIDTH, height=HEIGHT)
         try:
-            shots = shoot(player, trained, (), seed=0, first=0, n_steps=n_steps, until=video, **size)
+            shots = shoot(player, trained, (), settings, until=video)
         except UserError:
             raise
         except Exception as error:  # graphics fail in as many ways as there are drivers
