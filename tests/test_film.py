@@ -32,7 +32,7 @@ from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
 from sb3_plastic.evaluation.film_layer import HEIGHT, NEGATIVE, TITLE, Belief, plot_width, shown_hypothesis
 from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.loading import load_model
-from sb3_plastic.evaluation.settings import FilmSettings
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.export import load_policy
 from sb3_plastic.perturbations import ROBOTS, env_id
 from sb3_plastic.perturbations.render import damaged_geoms, picture, save
@@ -289,7 +289,7 @@ def test_a_robot_that_stays_damaged_is_played_with_what_is_known_of_it(monkeypat
 
     monkeypatch.setattr(policy, "predict", watched)
     monkeypatch.setattr(enjoying, "load_model", lambda *args, **kwargs: (policy, None))
-    assert len(enjoying.play(str(adaptive), episodes=2)) == 2
+    assert len(enjoying.play(adaptive, ModelSettings(), episodes=2)) == 2
     assert [state is None for state in states].count(True) == 1
 
 
