@@ -7,7 +7,6 @@ sb3-plastic adapt --model m.zip --vecnorm m.pkl --env Pendulum-v1 --steps 20000 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -145,7 +144,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

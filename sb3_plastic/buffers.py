@@ -77,7 +77,7 @@ def chosen_chunk_len(n_steps: int, batch_size: int, chunk_len: int | None) -> in
     return int(chunk_len)  # of numpy's whole numbers torch takes none
 
 
-def chosen_batch_size(batch_size: int | None, n_steps: int, n_envs: int, chunk_len: int | None = None) -> int:
+def chosen_batch_size(batch_size: int | None, n_steps: int, n_envs: int, chunk_len: int | None) -> int:
     """
     Transitions of a minibatch: those asked for; None: of at most 512, the most that divide a rollout, or all of it.
 

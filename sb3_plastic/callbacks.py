@@ -149,8 +149,7 @@ class PlasticityCallback(BaseCallback):
             self._show_rollout()
 
     def _show_episode(self) -> None:
-        from sb3_plastic.evaluation.training_episode import play_training
-        from sb3_plastic.evaluation.training_film import film_of
+        from sb3_plastic.evaluation.training_episode import film_of, play_training
 
         model = self._algorithm()
         n_steps = max(self.n_steps if self.figure else 0, self.video)

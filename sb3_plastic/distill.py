@@ -9,7 +9,6 @@ The model is written as RL Zoo writes a run. Then teacher and student are judged
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -157,7 +156,3 @@ def _parser() -> argparse.ArgumentParser:
     add("--tensorboard-log", metavar="DIR", help="write the loss there for TensorBoard")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -61,7 +61,7 @@ def digest(configuration: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
 
 
-def make_stamp(model: BaseAlgorithm, exclude: Collection[str] = ()) -> dict[str, Any]:
+def make_stamp(model: BaseAlgorithm, exclude: Collection[str]) -> dict[str, Any]:
     """
     :param model: about to be saved
     :param exclude: attributes that are not saved

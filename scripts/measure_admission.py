@@ -22,10 +22,23 @@ import pandas as pd
 
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.environment import find_training, robot_of
-from sb3_plastic.evaluation.told import COMPENSATED, admission
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 
 TOLD = "sb3_plastic.evaluation.told.Told"
+
+THRESHOLD = 0.3  # of the forward reward of the best model that is not told
+
+COMPENSATED = (
+    "strength",
+    "action_gain",
+    "motors_reversed",
+    "wires",
+    "action_bias",
+    "action_delay",
+    "obs_bias",
+    "obs_gain",
+)
+"""Kinds whose truth compensation can tell."""
 
 
 def scenarios_of(suite: str, robot: str, compensated: bool, only: Sequence[str]) -> list[Scenario]:
@@ -34,6 +47,27 @@ def scenarios_of(suite: str, robot: str, compensated: bool, only: Sequence[str])
     if only:
         return [s for s in found if s.split == "nominal" or any(word in s.name for word in only)]
     return [s for s in found if not compensated or all(p.kind in COMPENSATED for p in s.perturbations)]
+
+
+def admission(told: pd.DataFrame, untold: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """
+    Which scenarios are tasks of adaptation: those in which being told the truth pays.
+
+    :param told: records of the oracle, as `evaluate_adaptation` returns them, protocol ``static``
+    :param untold: records of models that are not told
+    :return: by scenario: forward reward per step ``told`` and ``untold`` (the best of them, whose label is ``best``),
+        ``lead``, (told - untold) / untold, and ``admitted``: at least `THRESHOLD`
+    """
+
+    def levels(records: pd.DataFrame) -> pd.Series[float]:
+        chosen = records[(records.protocol == "static") & (records.control == "intact") & (records.unstable == 0)]
+        return (chosen.forward_reward / chosen.steps).groupby(chosen.scenario, sort=False).mean()
+
+    others = pd.DataFrame({f"{i}": levels(records) for i, records in enumerate(untold)})
+    names = {f"{i}": str(records.label.iloc[0]) for i, records in enumerate(untold)}
+    table = pd.DataFrame({"told": levels(told), "untold": others.max(axis=1), "best": others.idxmax(axis=1).map(names)})
+    table["lead"] = (table.told - table.untold) / table.untold.abs()
+    return table.assign(admitted=table.lead >= THRESHOLD)
 
 
 def _percent(lead: float) -> str:

@@ -27,6 +27,7 @@ from sb3_plastic.artefacts.inspection import inspect_model
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.seals import digest
@@ -36,6 +37,7 @@ from sb3_plastic.wrappers import PreviousActionReward
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
 ZIP = RUN / "HalfCheetah-v5.zip"
 ADAPTIVE = RUN.parents[3] / "adaptive" / "HalfCheetah-v5"
+NOTHING, PENDULUM = ModelSettings(), ModelSettings("Pendulum-v1")  # what is given beside the model
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +89,16 @@ def test_a_model_has_as_many_parameters_in_its_export(tmp_path):
 
 
 def test_drawn_actions_follow_the_seed(exported):
-    first, again, other = (play(str(exported), episodes=1, seed=seed, deterministic=False) for seed in (3, 3, 4))
+    first, again, other = (play(exported, NOTHING, episodes=1, seed=seed, deterministic=False) for seed in (3, 3, 4))
     assert first == again != other
 
 
 @pytest.mark.parametrize("algorithm", [PPO, SAC])
 def test_noise_of_gsde_follows_the_seed(algorithm, tmp_path):
     algorithm("MlpPolicy", "Pendulum-v1", use_sde=True, policy_kwargs=dict(net_arch=[8])).save(tmp_path / "m.zip")
-    first, again, other = (play(tmp_path / "m.zip", "Pendulum-v1", 1, seed, False) for seed in (3, 3, 4))
+    first, again, other = (
+        play(tmp_path / "m.zip", PENDULUM, episodes=1, seed=seed, deterministic=False) for seed in (3, 3, 4)
+    )
     assert first == again != other
 
 
@@ -106,7 +110,7 @@ def test_evaluations_of_zip_run_and_export_are_the_same(exported):
 
 
 def test_enjoy_plays_run_and_export_alike(exported, capsys):
-    (total,) = play(str(RUN), episodes=1)
+    (total,) = play(RUN, NOTHING, episodes=1)
     capsys.readouterr()
     assert main(["enjoy", f"--model={exported}", "--no-render", "--episodes", "1"]) == 0
     assert f"Mean return of 1 episodes: {total:.1f}" in capsys.readouterr().out
@@ -117,7 +121,7 @@ def test_a_checkpoint_has_the_statistics_that_were_saved_with_it(exported, tmp_p
     shutil.copytree(RUN / "HalfCheetah-v5", zoo)
     shutil.copy(ZIP, tmp_path / "rl_model_1001472_steps.zip")
     (zoo / "vecnormalize.pkl").rename(tmp_path / "rl_model_vecnormalize_1001472_steps.pkl")
-    assert play(str(tmp_path), episodes=1) == play(str(exported), episodes=1)
+    assert play(tmp_path, NOTHING, episodes=1) == play(exported, NOTHING, episodes=1)
     (tmp_path / "rl_model_vecnormalize_1001472_steps.pkl").unlink()
     for command in ("enjoy", "evaluate", "export"):
         more = {"enjoy": ["--no-render"], "evaluate": ["--out", "o"], "export": ["--to", str(tmp_path / "e")]}[command]
@@ -213,7 +217,7 @@ def test_arguments_of_the_environment_that_are_not_finite_come_back(tmp_path):
     config = tmp_path / "run" / "HalfCheetah-v5" / "args.yml"
     config.write_text("env: HalfCheetah-v5\nenv_kwargs: {forward_reward_weight: .inf}\n")
     assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "cheetah")]) == 0
-    assert zoo_files(tmp_path / "cheetah").env_kwargs() == {"forward_reward_weight": float("inf")}
+    assert zoo_files(tmp_path / "cheetah").env_kwargs(NOTHING) == {"forward_reward_weight": float("inf")}
 
 
 def test_an_environment_that_does_not_take_the_arguments_of_the_training_is_answered(exported, tmp_path, capsys):
@@ -363,7 +367,7 @@ def test_a_refusal_of_what_an_export_notes_down_names_its_file(exported, tmp_pat
     training = {**policy.training, "env_wrapper": "os.system"}
     export_policy(policy.policy, tmp_path / "asking", policy.normalization, training)
     with pytest.raises(RefusedError, match=r"asking/config\.json"):
-        zoo_files(tmp_path / "asking").wrappers()
+        zoo_files(tmp_path / "asking").wrappers(NOTHING)
 
 
 def test_inspect_tells_of_actor_and_critic_with_the_arguments_of_each_layer(tmp_path, capsys):
@@ -371,7 +375,7 @@ def test_inspect_tells_of_actor_and_critic_with_the_arguments_of_each_layer(tmp_
     env = random_vec_env(spaces.Dict({"a": BOX, "n": spaces.Discrete(3)}))
     model = small_ppo(env, "MultiInputPolicy", policy_kwargs=options)
     model.save(tmp_path / "m.zip")
-    export_model(tmp_path / "m.zip", tmp_path / "export")
+    export_model(tmp_path / "m.zip", tmp_path / "export", NOTHING)
     for name in ("m.zip", "export"):
         found = inspect_model(tmp_path / name)
         layers = {layer["name"]: layer for layer in found["layers"]}
@@ -397,8 +401,8 @@ def pendulum(tmp_path_factory):
 
 
 def test_the_seeds_of_episodes_count_on(pendulum):
-    first, second = play(pendulum, "Pendulum-v1", 2, seed=3)
-    assert [second] == play(pendulum, "Pendulum-v1", 1, seed=4) != [first]
+    first, second = play(pendulum, PENDULUM, episodes=2, seed=3)
+    assert [second] == play(pendulum, PENDULUM, episodes=1, seed=4) != [first]
 
 
 def test_actions_are_drawn_and_another_seed_is_played_where_that_is_asked_for(pendulum, capsys):
@@ -419,7 +423,7 @@ def test_a_model_is_given_the_state_of_its_last_episode_when_another_starts(pend
             return np.zeros((1, 1), np.float32), (state or 0) + 1
 
     monkeypatch.setattr(enjoying, "load_model", lambda *arguments: (Counting(), "counting"))
-    play(pendulum, "Pendulum-v1", 2)
+    play(pendulum, PENDULUM, episodes=2)
     assert [state for starts, state in seen if starts] == [None, 200]  # steps of an episode
 
 
@@ -430,7 +434,7 @@ def test_a_model_and_its_export_play_in_the_wrappers_of_the_training(tmp_path):
     PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu").save(run / "Pendulum-v1.zip")
     (run / "Pendulum-v1" / "args.yml").write_text("env: Pendulum-v1\n")
     (run / "Pendulum-v1" / "config.yml").write_text("env_wrapper: sb3_plastic.wrappers.PreviousActionReward\n")
-    assert play(export_model(run, tmp_path / "export"), episodes=1) == play(run, episodes=1)
+    assert play(export_model(run, tmp_path / "export", NOTHING), NOTHING, episodes=1) == play(run, NOTHING, episodes=1)
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +467,7 @@ def test_a_model_beside_which_nothing_lies_plays_as_in_its_training_if_that_is_g
 def test_an_export_notes_what_is_given_of_the_training(alone, tmp_path):
     model, given, returns = alone
     assert main(["export", model, "--to", str(tmp_path / "e"), *given]) == 0
-    assert play(str(tmp_path / "e"), episodes=2, seed=10_000) == pytest.approx(returns)
+    assert play(tmp_path / "e", NOTHING, episodes=2, seed=10_000) == pytest.approx(returns)
 
 
 def test_a_package_is_judged_in_the_environment_that_is_given(alone, tmp_path):
@@ -521,5 +525,6 @@ def test_the_name_of_a_class_is_no_code(tmp_path):
 def test_inspect_counts_the_statistics_that_the_other_commands_read(tmp_path):
     shutil.copytree(RUN, tmp_path / "run")
     VecNormalize(make_vec_env("HalfCheetah-v5"), norm_obs=False).save(str(tmp_path / "run" / "HalfCheetah-v5.pkl"))
-    found = inspect_model(tmp_path / "run"), inspect_model(export_model(tmp_path / "run", tmp_path / "export"))
+    exported = export_model(tmp_path / "run", tmp_path / "export", NOTHING)
+    found = inspect_model(tmp_path / "run"), inspect_model(exported)
     assert [each["normalised entries"] for each in found] == [0, 0]

@@ -1043,5 +1043,5 @@ def test_numbers_in_yaml_are_those_of_json_too(tmp_path):
     (tmp_path / "Ant-v5" / "args.yml").write_text("env: Ant-v5\n")
     wrapper = "sb3_plastic.wrappers.MidRunChange: {at: 5, attributes: {g: 1e1}}"
     (tmp_path / "Ant-v5" / "config.yml").write_text(f"env_wrapper:\n- {wrapper}\n")
-    (found,) = zoo_files(tmp_path / "Ant-v5.zip").wrappers()
+    (found,) = zoo_files(tmp_path / "Ant-v5.zip").wrappers(ModelSettings())
     assert found == {"sb3_plastic.wrappers.MidRunChange": {"at": 5, "attributes": {"g": 10}}}

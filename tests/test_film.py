@@ -32,6 +32,7 @@ from sb3_plastic.evaluation.film_cli import find_model, perturbations_of
 from sb3_plastic.evaluation.film_layer import HEIGHT, NEGATIVE, TITLE, Belief, plot_width, shown_hypothesis
 from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.export import load_policy
 from sb3_plastic.perturbations import ROBOTS, env_id
 from sb3_plastic.perturbations.render import damaged_geoms, picture, save
@@ -225,13 +226,13 @@ def test_a_number_in_the_name_of_a_folder_is_no_suffix(monkeypatch) -> None:
 def test_a_model_of_rough_ground_is_filmed_on_it_and_on_level_ground() -> None:
     trained = TrainedIn(CHEETAH, {"scenario": "nda-v1/novel/terrain"})
     model = PPO("MlpPolicy", gym.make(CHEETAH), n_steps=8, batch_size=8, policy_kwargs={"net_arch": [2]})
-    assert len(shoot(Player(model), trained, (), seed=0, first=0, n_steps=3, every=0)) == 3
+    assert len(shoot(Player(model), trained, (), FilmSettings(steps=3, every=0))) == 3
 
 
 def test_a_model_of_images_is_filmed_as_it_was_trained(tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(gym.registry, "Pictures-v0", gym.envs.registration.EnvSpec("Pictures-v0", Pictures))
     model = PPO("CnnPolicy", "Pictures-v0", n_steps=8, batch_size=8)  # SB3 turns the channels first
-    shots = shoot(Player(model), TrainedIn("Pictures-v0"), (), seed=0, first=0, n_steps=2)
+    shots = shoot(Player(model), TrainedIn("Pictures-v0"), (), FilmSettings(steps=2))
     assert [shot.frame.shape for shot in shots] == [(36, 36, 3)] * 2
 
 
@@ -288,7 +289,7 @@ def test_a_robot_that_stays_damaged_is_played_with_what_is_known_of_it(monkeypat
 
     monkeypatch.setattr(policy, "predict", watched)
     monkeypatch.setattr(enjoying, "load_model", lambda *args, **kwargs: (policy, None))
-    assert len(enjoying.play(str(adaptive), episodes=2)) == 2
+    assert len(enjoying.play(adaptive, ModelSettings(), episodes=2)) == 2
     assert [state is None for state in states].count(True) == 1
 
 
@@ -298,7 +299,7 @@ def test_the_agent_that_ships_finds_out_how_its_motors_are_plugged_in() -> None:
     perturbations = perturbations_of("nda-v2/novel/wires_permuted/onset", "HalfCheetah")
     soon = [replace(p, schedule=replace(p.schedule, at=40)) for p in perturbations]
     model, _ = load_model(folder)
-    shots = shoot(Player(model), find_training(folder), soon, seed=0, first=119, n_steps=1, width=16, height=16)
+    shots = shoot(Player(model), find_training(folder), soon, FilmSettings(steps=1, width=16, height=16), first=119)
     assert [shots[39].belief.acting, shots[-1].belief.acting] == ["nominal", "plugs"]
     assert shots[-1].speed > 3
     signals = signals_around_onset(model, find_training(folder), soon, after=40)

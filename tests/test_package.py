@@ -140,7 +140,9 @@ def test_an_export_without_an_environment_has_a_card_whose_command_names_it(tmp_
     argv = ["package", str(policy), "--to", str(tmp_path / "hub"), "--no-video", "--episodes", "1"]
     assert main([*argv, "--env", "Pendulum-v1"]) == 0
     assert "sb3-plastic enjoy --model . --env Pendulum-v1 --no-render" in (tmp_path / "hub" / "README.md").read_text()
-    assert results_of(tmp_path / "hub")["returns"] == play(str(policy), "Pendulum-v1", 1, seed=10_000)
+    assert results_of(tmp_path / "hub")["returns"] == play(
+        policy, ModelSettings("Pendulum-v1"), episodes=1, seed=10_000
+    )
     before = {path.name for path in (tmp_path / "hub").iterdir()}
     for wrong in ([], ["--env", "Pendulum-v1", "--vecnorm", "s.pkl"], ["--env", "Pendulum-v1", "--algo", "sac"]):
         assert main([*argv, *wrong]) == 2

@@ -7,7 +7,7 @@ from evaluation_helpers import episode, write_results
 
 from sb3_plastic.evaluation import read_records, summary, with_scores
 from sb3_plastic.evaluation.callback import adaptation_scalars
-from sb3_plastic.evaluation.scores import counts, iqm
+from sb3_plastic.evaluation.scores import counts
 from sb3_plastic.report import read_results
 from sb3_plastic.report.scores import controls, headline
 
@@ -99,10 +99,6 @@ def test_episodes_are_counted_apart_from_the_sham():
     rows[-1]["unstable"] = 1
     said = "28 episodes, 20 of scenarios and 8 of the sham; 1 whose simulation broke count nowhere"
     assert counts(pd.DataFrame(rows)) == said
-
-
-def test_the_interquartile_mean_is_the_mean_of_the_middle_half():
-    assert iqm(np.array([0.0, 1.0, 3.0, 100.0])) == 2.0
 
 
 def test_evaluate_callback_and_report_show_the_same_figures(tmp_path):

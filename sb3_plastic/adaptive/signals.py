@@ -8,6 +8,7 @@ import numpy as np
 
 from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.responsibility import needed, probabilities
+from sb3_plastic.adaptive.synapses import variances
 
 
 def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[str, float]:
@@ -39,10 +40,5 @@ def _of_step(layer: AdaptiveLayer, state: AdaptiveState) -> dict[str, float]:
         start, synapses = hypothesis.start(), state.synapses[k]
         if len(start):
             values[f"estimate/{hypothesis.name}"] = np.square(synapses.mean - start).mean()
-            values[f"spread/{hypothesis.name}"] = _variance(synapses.covariance)
+            values[f"spread/{hypothesis.name}"] = variances(synapses.covariance).mean()
     return values
-
-
-def _variance(covariance: np.ndarray) -> float:
-    diagonal = covariance if covariance.ndim == 2 else np.einsum("bii->bi", covariance)
-    return float(diagonal.mean())

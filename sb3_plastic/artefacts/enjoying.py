@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
@@ -43,42 +43,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     returns = play(
         args.model,
+        model_settings(args),
         episodes=args.episodes,
         seed=args.seed,
         deterministic=not args.stochastic,
         render=not args.no_render,
-        **vars(model_settings(args)),
     )
     print(f"Mean return of {len(returns)} episodes: {np.mean(returns):.1f}")
     return 0
 
 
 def play(
-    model: str,
-    env: str | None = None,
-    episodes: int = 5,
+    model: str | Path,
+    given: ModelSettings,
+    *,
+    episodes: int,
     seed: int = 0,
     deterministic: bool = True,
     render: bool = False,
-    **about: Any,
 ) -> list[float]:
     """
     Run episodes, and print the return of each.
 
     :param model: an exported folder, a model's zip file, or a run of RL Zoo
-    :param env: environment; None: as noted down with the model
+    :param given: what its file does not tell
     :param episodes: how many
     :param seed: of the first episode; the others count on
     :param deterministic: take the most likely actions
     :param render: show them in a window
-    :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
-        ``vec_normalize``, ``algo``, ``trust``
     :return: returns
     :raises UserError: if no environment is known, or a file is damaged or refused
     """
     hush_mujoco()
     check_number("episodes", episodes, at_least=1, integer=True)
-    given, path = ModelSettings(env, **about), model_file(model)
+    path = model_file(model)
     agent, _ = load_model(path, given.algo, given.trust)
     returns = []
     with closing(environment_of(path, agent, given, render)) as made:

@@ -7,7 +7,7 @@ sb3-plastic evaluate --model ant --out results/ant
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_about_model(parser)
     args = parser.parse_args(argv)
-    folder = export_model(args.model, args.to, **vars(model_settings(args)))
+    folder = export_model(args.model, args.to, model_settings(args))
     print(f"Wrote {folder}. In Python: sb3_plastic.load_policy({str(folder)!r})")
     return 0
 
 
-def export_model(model: str | Path, to: str | Path, env: str | None = None, **about: Any) -> Path:
+def export_model(model: str | Path, to: str | Path, given: ModelSettings) -> Path:
     """
     Export a saved model.
 
     :param model: a zip file, or a run of RL Zoo
     :param to: folder to write; replaces an export there
-    :param env: environment to note down; None: as RL Zoo wrote beside the model
-    :param about: what else its file does not tell, and is noted down likewise: fields of ``ModelSettings``,
-        ``env_kwargs``, ``wrappers``, ``vec_normalize``, ``algo``, ``trust``
+    :param given: what its file does not tell, and is noted down
     :return: the folder
     :raises UserError: if a file is missing or damaged, or asks to run code and is not trusted
     """
-    given, path = ModelSettings(env, **about), model_file(model)
+    path = model_file(model)
     if path.is_dir():
         what = "a policy with an adaptive layer" if is_adaptive_folder(path) else "an exported policy"
         raise UserError(f"{path} is {what}: plain files already.")
@@ -64,7 +62,7 @@ def export_model(model: str | Path, to: str | Path, env: str | None = None, **ab
         "algo": found,
         "env_id": zoo.env_id(given),
         "env_kwargs": zoo.env_kwargs(given),
-        "env_wrapper": [_plain(wrapper) for wrapper in zoo.wrappers(given)],
+        "env_wrapper": zoo.wrappers(given),
         "frame_stack": zoo.config.get("frame_stack"),
         "num_timesteps": loaded.num_timesteps,
         "seed": loaded.seed,
@@ -72,7 +70,3 @@ def export_model(model: str | Path, to: str | Path, env: str | None = None, **ab
     return export_policy(
         loaded.policy, to, normalization, {k: v for k, v in training.items() if v not in (None, {}, [])}
     )
-
-
-def _plain(wrapper: Any) -> Any:
-    return dict(wrapper) if isinstance(wrapper, Mapping) else wrapper

@@ -35,7 +35,7 @@ from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
@@ -128,7 +128,7 @@ def package_model(
         raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
     _put_model(path, folder, given)
     given = replace(given, vec_normalize=None, algo=None)  # the folder tells both
-    returns = play(str(folder), episodes=episodes, seed=seed, **vars(replace(given, env=env_id)))
+    returns = play(folder, replace(given, env=env_id), episodes=episodes, seed=seed)
     if not np.isfinite(returns).all():
         raise UserError(f"Returns in {env_id} are {returns}: a reward is not finite. Mend the environment.")
     if video_steps:
@@ -157,7 +157,7 @@ def _put_model(path: Path, folder: Path, given: ModelSettings) -> None:
     """The model as a folder without code: exported, or copied if it is such a folder already."""
     with TemporaryDirectory() as exported:
         if not path.is_dir():
-            path = export_model(path, exported, **vars(given))
+            path = export_model(path, exported, given)
         load_model(path)  # refuses one that is damaged
         files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
         if is_taken(folder) and not (folder / files[-1]).is_file():  # the first that is written
@@ -180,7 +180,7 @@ def _film(folder: Path, given: ModelSettings, seed: int, steps: int) -> None:
     from sb3_plastic.evaluation.film_cli import film
 
     try:
-        film([folder], folder / VIDEO, given, seed=seed, steps=steps)
+        film([folder], folder / VIDEO, given, FilmSettings(steps=steps, seed=seed))
     except Exception as error:  # graphics fail in as many ways as there are drivers
         why = f"{type(error).__name__}: {error}"
         raise UserError(f"No video could be made ({why}). Without one: --no-video.") from error

@@ -1,9 +1,9 @@
-"""What an evaluator needs of vector environments: a seed for each, idle ones that cost nothing, copies for workers."""
+"""What an evaluator needs of vector environments: idle ones that cost nothing, and copies for workers."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvWrapper
 
-from sb3_plastic import seeding
 from sb3_plastic.errors import UserError
 from sb3_plastic.observations import map_obs
 
@@ -28,19 +27,6 @@ class CanIdle(Protocol):
 
     def set_idle(self, rows: np.ndarray) -> None:
         """:param rows: environments that the next steps leave as they are, bool [n_envs]"""
-
-
-def seed_each(env: VecEnv, seeds: np.ndarray, options: Sequence[Mapping[str, Any]] | None) -> None:
-    """
-    Give each environment its own seed and options for the next reset. (``VecEnv.seed`` takes one seed and counts up.)
-
-    :param env: vector environment
-    :param seeds: one per environment, int [n_envs]
-    :param options: of the reset, one per environment; None: without
-    """
-    seeding.seed_each(env, seeds)
-    if options is not None:
-        env.unwrapped.set_options([dict(one) for one in options])
 
 
 class Idle(gym.Wrapper[Any, Any, Any, Any]):

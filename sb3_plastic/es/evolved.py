@@ -61,7 +61,7 @@ class Evolved:
     :raises UserError: if a name matches nothing
     """
 
-    def __init__(self, policy: PlasticPolicy, evolve: str | Sequence[str] = "all", fixed: str = "kept") -> None:
+    def __init__(self, policy: PlasticPolicy, evolve: str | Sequence[str], fixed: str) -> None:
         check_choice("fixed", fixed, FIXED)
         groups, names = groups_of(policy), actor_names(policy)
         if not isinstance(evolve, Sequence) or not all(isinstance(entry, str) for entry in evolve):
@@ -134,7 +134,7 @@ def saved_parameters(path: str | Path) -> dict[str, Tensor]:
     return dict((saved or {}).get("policy", {}))
 
 
-def take_actor(policy: PlasticPolicy, path: str | Path, optional: Sequence[str] = ()) -> None:
+def take_actor(policy: PlasticPolicy, path: str | Path, optional: Sequence[str]) -> None:
     """
     Copy the actor of a saved policy.
 

@@ -11,12 +11,13 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
-from sb3_plastic.es.environments import Idling, seed_each
+from sb3_plastic.es.environments import Idling
 from sb3_plastic.es.evolved import Evolved
 from sb3_plastic.es.individuals import Individuals
 from sb3_plastic.es.normalization import Observed, Statistics, held, original_rewards
 from sb3_plastic.es.population import Population
 from sb3_plastic.observations import check_observation, map_obs
+from sb3_plastic.seeding import seed_each
 
 SHOWN_STEPS = 64
 """Steps of the first individual whose observations are kept, for the statistics of the network."""
@@ -131,7 +132,9 @@ class SubBatchPlayer:
         observed = Observed(self.normalize)
         shown: list[Any] = []
         last = np.minimum(np.arange(n_envs), n_rows - 1)  # environments left over are reset like the last row's
-        seed_each(self.env, batch.seeds[last], batch.options and [batch.options[i] for i in last])
+        seed_each(self.env, batch.seeds[last])
+        if batch.options is not None:
+            self.env.unwrapped.set_options([dict(batch.options[i]) for i in last])
         with held(self.normalize):
             obs = self.env.reset()
         observed.observe(plays)

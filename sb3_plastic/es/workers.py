@@ -207,7 +207,7 @@ class RayEvaluator:
         evolve: str | Sequence[str],
         fixed: str,
         n_workers: int,
-        address: str | None = None,
+        address: str | None,
     ) -> None:
         self._packed = pack(player.env), pack_policy(policy, evolve, fixed)
         self._owns_ray = connect(n_workers, address)

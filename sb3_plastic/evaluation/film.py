@@ -1,8 +1,8 @@
 """Videos of what a perturbation does: agents side by side, in the same episode, with their speed below, and under that
 what the adaptive layer of an agent believes (``film_layer``).
 
-    arms = {"intact": Player(model), "frozen": Player(model, "frozen_at_onset")}
-    frames = compose(shoot_all(arms, trained, perturbations, seed=0))
+    arms = {"intact": (Player(model), trained), "frozen": (Player(model, "frozen_at_onset"), trained)}
+    frames = compose(*shoot_all(arms, perturbations, FilmSettings()))
 
 Every arm plays the same episode: until the onset, the same model under different controls moves bit for bit alike.
 """
@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_plastic.errors import UserError, check_number
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, make_env, perturb, robot_of
 from sb3_plastic.evaluation.film_layer import HEIGHT as PANEL
 from sb3_plastic.evaluation.film_layer import Belief, belief_of, draw_panel, plot_width
+from sb3_plastic.evaluation.settings import FilmSettings
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds.world import needs_terrain
-from sb3_plastic.perturbations.render import BEFORE, picture
+from sb3_plastic.perturbations.render import picture
 from sb3_plastic.perturbations.spec import Perturbation
 from sb3_plastic.progress import Progress
 from sb3_plastic.seeding import seed_each
@@ -70,14 +71,10 @@ def shoot(
     player: Player,
     trained: TrainedIn,
     perturbations: Sequence[Perturbation],
+    settings: FilmSettings,
     *,
-    seed: int,
-    first: int,
-    n_steps: int,
-    every: int = 1,
+    first: int = 0,
     until: int | None = None,
-    width: int = 320,
-    height: int = 240,
     tick: Callable[[int], None] | None = None,
 ) -> list[Shot]:
     """
@@ -86,13 +83,9 @@ def shoot(
     :param player: the model, under a control
     :param trained: its environment; only a perturbable robot can be perturbed
     :param perturbations: what acts
-    :param seed: of the episode
+    :param settings: of the film; a fall ends it
     :param first: index of the first step that is filmed; the speed of those before is noted, too
-    :param n_steps: how many steps are filmed; a fall ends it
-    :param every: take a picture of each so many steps; 0: of none
     :param until: index of the first step of which no picture is taken again; None: pictures to the end
-    :param width: in pixels
-    :param height: in pixels
     :param tick: called after each step, with 1
     :return: the steps from 0 on
     :raises UserError: if an environment that is no perturbable robot is to be perturbed
@@ -100,18 +93,20 @@ def shoot(
     ours = bool(robot_of(trained.env_id))
     if perturbations and not ours:
         raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
-    camera = {"render_mode": "rgb_array", **({"width": width, "height": height} if ours else {})} if every else {}
+    every, end = settings.every, first + settings.steps
+    size = {"width": settings.width, "height": settings.height} if ours else {}
+    camera = {"render_mode": "rgb_array", **size} if every else {}
     filmed = replace(trained, env_kwargs={**trained.env_kwargs, **camera})
     shots: list[Shot] = []
-    last = first + n_steps if until is None else until
-    with closing(make_env(filmed, 1, first + n_steps + 1, needs_terrain(perturbations))) as made:
+    last = end if until is None else until
+    with closing(make_env(filmed, 1, end + 1, needs_terrain(perturbations))) as made:
         venv = as_seen_by(player.model, made, trained.env_id)
         base = venv.unwrapped
-        seed_each(venv, [seed])
+        seed_each(venv, [settings.seed])
         perturb(venv, [perturbations])
         observations, starts, since = venv.reset(), np.ones(1, bool), -1
         robot = base.envs[0].unwrapped  # type: ignore[attr-defined]
-        for t in range(first + n_steps):
+        for t in range(end):
             actions = player.act(observations, starts, np.array([since >= 0]))
             observations, rewards, starts, infos = venv.step(actions)
             if tick is not None:
@@ -172,13 +167,7 @@ def fps_of(trained: TrainedIn) -> float:
 def shoot_all(
     arms: Mapping[str, tuple[Player, TrainedIn]],
     perturbations: Sequence[Perturbation],
-    *,
-    seed: int = 0,
-    n_steps: int = 200,
-    before: int = BEFORE,
-    every: int = 1,
-    width: int = 320,
-    height: int = 240,
+    settings: FilmSettings,
     progress_bar: bool = False,
 ) -> tuple[dict[str, list[Shot]], int]:
     """
@@ -186,24 +175,19 @@ def shoot_all(
 
     :param arms: players and their environments, by what is written above them
     :param perturbations: what acts
-    :param seed: of the episode
-    :param n_steps: steps to film
-    :param before: how many of them are before the onset
-    :param every: take a picture of each so many steps
-    :param width: of each picture, in pixels
-    :param height: likewise
+    :param settings: of the film
     :param progress_bar: show progress (needs tqdm)
     :return: the shots of each arm, and the first filmed step
     """
-    check_number("every", every, at_least=1, integer=True)
-    first = max(find_onset(next(iter(arms.values()))[1], perturbations, seed) - before, 0) if perturbations else 0
-    size: dict[str, Any] = {"every": every, "width": width, "height": height}
+    first = 0
+    if perturbations:
+        _, trained = next(iter(arms.values()))
+        first = max(find_onset(trained, perturbations, settings.seed) - settings.before, 0)
     shots = {}
     with Progress(progress_bar) as progress:
-        progress.begin("film", len(arms) * (first + n_steps))
+        progress.begin("film", len(arms) * (first + settings.steps))
         for name, (player, trained) in arms.items():
-            part: dict[str, Any] = {"seed": seed, "first": first, "n_steps": n_steps, "tick": progress.tick}
-            shots[name] = shoot(player, trained, perturbations, **part, **size)
+            shots[name] = shoot(player, trained, perturbations, settings, first=first, tick=progress.tick)
     return shots, first
 
 

@@ -23,7 +23,7 @@ from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.controls import Player, controls_of
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
-from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, load
 from sb3_plastic.perturbations.suites import find_scenario, names_file
 from sb3_plastic.progress import is_wanted
@@ -124,8 +124,8 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
     least = dict(steps=1, every=1, before=0, seed=0, width=1, height=1)
     for name, smallest in least.items():
         check_number(f"--{name}", getattr(args, name), at_least=smallest, integer=True)
-    numbers = {name: getattr(args, name) for name in least}
-    film(args.model, args.output, model_settings(args), scenario, **numbers)
+    settings = FilmSettings(**{name: getattr(args, name) for name in least})
+    film(args.model, args.output, model_settings(args), settings, scenario)
     return 0
 
 
@@ -133,14 +133,8 @@ def film(
     models: Sequence[Path],
     output: Path,
     about: ModelSettings,
+    settings: FilmSettings,
     scenario: str | None = None,
-    *,
-    steps: int = 200,
-    every: int = 1,
-    before: int = 40,
-    seed: int = 0,
-    width: int = 320,
-    height: int = 240,
 ) -> None:
     """
     Write a film, and print which steps it shows.
@@ -148,13 +142,8 @@ def film(
     :param models: one, intact and frozen if it is plastic, or several side by side
     :param output: an .mp4, .gif or .png
     :param about: what the models' files do not tell, alike for all
+    :param settings: of the film
     :param scenario: name of a scenario, or a YAML file with a list of perturbations; None: nothing happens
-    :param steps: to film
-    :param every: film only every N-th step
-    :param before: steps before the onset
-    :param seed: of the episode
-    :param width: of each picture, in pixels
-    :param height: in pixels
     :raises UserError: if a file is missing, damaged or refused, or the environment cannot be perturbed
     """
     from sb3_plastic.evaluation.film import compose, fps_of, shoot_all
@@ -181,21 +170,12 @@ def film(
     robot = robot_of(trained.env_id)
     if scenario is not None and not robot:
         raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
+    perturbations = () if scenario is None else perturbations_of(scenario, robot)
     with undisturbed_torch():
-        shots, first = shoot_all(
-            arms,
-            () if scenario is None else perturbations_of(scenario, robot),
-            seed=seed,
-            n_steps=steps,
-            before=before,
-            every=every,
-            width=width,
-            height=height,
-            progress_bar=is_wanted(),
-        )
+        shots, first = shoot_all(arms, perturbations, settings, is_wanted())
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
-    frames = compose(shots, first, title, every, "m/s" if robot else "reward")
-    save(frames, fps_of(trained) / every, output)
+    frames = compose(shots, first, title, settings.every, "m/s" if robot else "reward")
+    save(frames, fps_of(trained) / settings.every, output)
     last = max(map(len, shots.values()))
     print(f"Saved {output}: steps {first} to {last}, {', '.join(arms)}")
 

@@ -88,6 +88,27 @@ class TrialSettings:
                 object.__setattr__(self, name, int(value))  # numpy's integers are no JSON
 
 
+@dataclass(frozen=True)
+class FilmSettings:
+    """
+    What a film shows.
+
+    :param steps: to film
+    :param every: take a picture of each so many steps; 0: of none
+    :param before: how many of the steps are before the onset
+    :param seed: of the episode
+    :param width: of each picture, in pixels
+    :param height: likewise
+    """
+
+    steps: int = 200
+    every: int = 1
+    before: int = 40
+    seed: int = 0
+    width: int = 320
+    height: int = 240
+
+
 def changed(
     model: ModelSettings, trials: TrialSettings, changes: Mapping[str, Any]
 ) -> tuple[ModelSettings, TrialSettings]:

@@ -7,18 +7,13 @@ the inverse of the wires, and clipped to the action space; observations are free
 arrive late, the model sees the state at their arrival, which the simulator itself looks up. The truth is told after the
 first perturbed step, never before. What has no inverse (a dead motor, a locked joint, another mass) stays as it is:
 there, an oracle is a policy that was trained with ``observe_context=True``.
-
-A family of perturbations is admitted as a task of adaptation where the oracle is ahead of the best model that is not
-told by `THRESHOLD`: see `admission`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
@@ -29,20 +24,6 @@ from sb3_plastic.perturbations.spec import PerturbationError
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
 Array = NDArray[Any]
-
-THRESHOLD = 0.3  # of the forward reward of the best model that is not told
-
-COMPENSATED = (
-    "strength",
-    "action_gain",
-    "motors_reversed",
-    "wires",
-    "action_bias",
-    "action_delay",
-    "obs_bias",
-    "obs_gain",
-)
-"""Kinds whose truth compensation can tell."""
 
 
 class Told(VecEnvWrapper):
@@ -142,25 +123,3 @@ def commands_on_the_way(active: Active) -> list[Array]:
 def _divide(x: Array, ids: Array, factor: Any) -> None:
     factor = np.broadcast_to(factor, ids.shape)
     x[ids] = np.where(factor == 0, x[ids], x[ids] / np.where(factor == 0, 1.0, factor))
-
-
-def admission(told: pd.DataFrame, untold: Sequence[pd.DataFrame], control: str = "intact") -> pd.DataFrame:
-    """
-    Which scenarios are tasks of adaptation: those in which being told the truth pays.
-
-    :param told: records of the oracle, as `evaluate_adaptation` returns them, protocol ``static``
-    :param untold: records of models that are not told
-    :param control: which control of them
-    :return: by scenario: forward reward per step ``told`` and ``untold`` (the best of them, whose label is ``best``),
-        ``lead``, (told - untold) / untold, and ``admitted``: at least `THRESHOLD`
-    """
-
-    def levels(records: pd.DataFrame) -> pd.Series[float]:
-        chosen = records[(records.protocol == "static") & (records.control == control) & (records.unstable == 0)]
-        return (chosen.forward_reward / chosen.steps).groupby(chosen.scenario, sort=False).mean()
-
-    others = pd.DataFrame({f"{i}": levels(records) for i, records in enumerate(untold)})
-    names = {f"{i}": str(records.label.iloc[0]) for i, records in enumerate(untold)}
-    table = pd.DataFrame({"told": levels(told), "untold": others.max(axis=1), "best": others.idxmax(axis=1).map(names)})
-    table["lead"] = (table.told - table.untold) / table.untold.abs()
-    return table.assign(admitted=table.lead >= THRESHOLD)

@@ -1,22 +1,25 @@
-"""An episode while a model trains."""
+"""An episode while a model trains, and its film."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Array, Player, State
-from sb3_plastic.evaluation.environment import TrainedIn, find_training
-from sb3_plastic.evaluation.film import Shot, interval, shoot
+from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
+from sb3_plastic.evaluation.film import Shot, compose, fps_of, interval, shoot
 from sb3_plastic.evaluation.loading import taken_apart
 from sb3_plastic.evaluation.running_training import spec_of
-from sb3_plastic.evaluation.settings import ModelSettings, WrapperSpec
+from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings, WrapperSpec
+from sb3_plastic.perturbations.render import save_gif
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.undisturbed import undisturbed_torch
 
-SIZE: dict[str, Any] = {"width": 240, "height": 180}
+WIDTH, HEIGHT = 240, 180  # pixels
 
 
 class Episode(NamedTuple):
@@ -72,9 +75,10 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
     with undisturbed_torch():
         statistics = taken_apart(model)[1]
         about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
-        trained, size = find_training(None, about), {**SIZE, "every": interval(video)}
+        trained = find_training(None, about)
+        settings = FilmSettings(steps=n_steps, every=interval(video), width=WIDTH, height=HEIGHT)
         try:
-            shots = shoot(player, trained, (), seed=0, first=0, n_steps=n_steps, until=video, **size)
+            shots = shoot(player, trained, (), settings, until=video)
         except UserError:
             raise
         except Exception as error:  # graphics fail in as many ways as there are drivers
@@ -83,3 +87,18 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
                 "training wraps its environments, name the wrappers, too."
             ) from error
     return Episode(trained, shots, player.observations[: len(shots)], player.states[: len(shots)])
+
+
+def film_of(episode: Episode, n_steps: int) -> bytes | None:
+    """
+    :param episode: played with pictures of so many steps
+    :param n_steps: the film's, at most
+    :return: a GIF; None if the episode ended at its first step
+    """
+    if not episode.shots:
+        return None
+    every, robot = interval(n_steps), robot_of(episode.trained.env_id)
+    frames = compose({"": episode.shots[:n_steps]}, 0, every=every, unit="m/s" if robot else "reward")
+    with tempfile.TemporaryDirectory() as folder:
+        save_gif(frames, fps_of(episode.trained) / every, Path(folder) / "film.gif")
+        return (Path(folder) / "film.gif").read_bytes()

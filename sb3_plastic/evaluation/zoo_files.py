@@ -16,8 +16,6 @@ from sb3_plastic.export.normalization import STACK_INSTEAD
 from sb3_plastic.export.plain import from_plain
 from sb3_plastic.safe import DamagedError, RefusedError, check_wrapper, listed, read_literal, read_yaml, was_normalised
 
-NOTHING_GIVEN = ModelSettings()
-
 
 class ZooFiles(NamedTuple):
     """
@@ -34,7 +32,7 @@ class ZooFiles(NamedTuple):
     folder: Path | None = None
     names: tuple[str, str] = ("args.yml", "config.yml")
 
-    def wrappers(self, given: ModelSettings = NOTHING_GIVEN) -> list[WrapperSpec]:
+    def wrappers(self, given: ModelSettings) -> list[WrapperSpec]:
         """
         ``env_wrapper`` and ``vec_env_wrapper``.
 
@@ -60,7 +58,7 @@ class ZooFiles(NamedTuple):
                 "--env). " + STACK_INSTEAD
             )
 
-    def env_id(self, given: ModelSettings = NOTHING_GIVEN) -> str | None:
+    def env_id(self, given: ModelSettings) -> str | None:
         """
         The environment.
 
@@ -74,7 +72,7 @@ class ZooFiles(NamedTuple):
             raise RefusedError(f"{self.folder}/{self.names[0]}", f"the import of a module by the environment {name!r}")
         return name
 
-    def env_kwargs(self, given: ModelSettings = NOTHING_GIVEN) -> dict[str, Any]:
+    def env_kwargs(self, given: ModelSettings) -> dict[str, Any]:
         """Arguments of the environment. :param given: by the caller, added to those that are written"""
         where = f"{self.folder}/{self.names[1]}: env_kwargs"
         try:
@@ -144,9 +142,7 @@ def statistics_files(path: Path, folder: Path | None) -> list[Path]:
     return [*beside, *([folder / "vecnormalize.pkl"] if folder else [])]
 
 
-def statistics_of(
-    path: Path | None, zoo: ZooFiles, given: ModelSettings = NOTHING_GIVEN
-) -> Path | Normalization | None:
+def statistics_of(path: Path | None, zoo: ZooFiles, given: ModelSettings) -> Path | Normalization | None:
     """
     The statistics of VecNormalize: those that are given, or else beside a model; of an exported folder itself.
 

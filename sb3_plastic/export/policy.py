@@ -59,7 +59,7 @@ def policy_to_plain(policy: BasePolicy) -> tuple[dict[str, Any], dict[str, Tenso
     return plain, dict(policy.state_dict())
 
 
-def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, device: str = "cpu") -> BasePolicy:
+def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, device: str) -> BasePolicy:
     """
     The inverse of :func:`policy_to_plain`. The class is the installed one of that name.
 

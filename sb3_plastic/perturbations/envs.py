@@ -260,31 +260,8 @@ def make_perturbable(env_class: type[MujocoEnv], name: str | None = None) -> typ
     return type(f"Perturbed{env_class.__name__}", (PerturbableEnv, env_class), {"robot_name": robot})
 
 
-class PerturbedHalfCheetahEnv(PerturbableEnv, HalfCheetahEnv):
-    """HalfCheetah-v5 with perturbations."""
-
-    robot_name = "HalfCheetah"
-
-
-class PerturbedAntEnv(PerturbableEnv, AntEnv):
-    """Ant-v5 with perturbations."""
-
-    robot_name = "Ant"
-
-
-class PerturbedHopperEnv(PerturbableEnv, HopperEnv):
-    """Hopper-v5 with perturbations."""
-
-    robot_name = "Hopper"
-
-
-class PerturbedWalker2dEnv(PerturbableEnv, Walker2dEnv):
-    """Walker2d-v5 with perturbations."""
-
-    robot_name = "Walker2d"
-
-
-class PerturbedHumanoidEnv(PerturbableEnv, HumanoidEnv):
-    """Humanoid-v5 with perturbations."""
-
-    robot_name = "Humanoid"
+PerturbedHalfCheetahEnv = make_perturbable(HalfCheetahEnv)
+PerturbedAntEnv = make_perturbable(AntEnv)
+PerturbedHopperEnv = make_perturbable(HopperEnv)
+PerturbedWalker2dEnv = make_perturbable(Walker2dEnv)
+PerturbedHumanoidEnv = make_perturbable(HumanoidEnv)

@@ -46,7 +46,7 @@ class Robot:
     :param height: least height of it
     """
 
-    def __init__(self, path: str, name: str, *, terrain: bool = False, width: int = 480, height: int = 480) -> None:
+    def __init__(self, path: str, name: str, *, terrain: bool, width: int, height: int) -> None:
         self.path, self.name, self.terrain = path, name, terrain
         self._frame = (width, height)
         self._mass_factor = 1.0  # what the XML's settotalmass scales masses by

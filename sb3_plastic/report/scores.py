@@ -149,7 +149,9 @@ def against(results: Results, group: str, protocol: str) -> pd.DataFrame:
             row: dict[str, Any] = {
                 "split": split,
                 "agent": label,
-                f"P(better than {results.baseline})": str(improvement(by_label[label], base)),
+                f"P(better than {results.baseline})": str(
+                    joint(stats.probability_of_improvement, by_label[label], base, each=None)
+                ),
                 f"forward reward minus {results.baseline}": str(joint(operator.sub, by_label[label], base)),
             }
             if oracle is not None:
@@ -270,27 +272,18 @@ def other_protocols(results: Results, group: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def joint(combine: Callable[..., float], *scores: pd.DataFrame, each: stats.Statistic = stats.mean) -> Estimate:
+def joint(combine: Callable[..., float], *scores: pd.DataFrame, each: stats.Statistic | None = stats.mean) -> Estimate:
     """
     A statistic of several labels, on the scenarios that all of them have.
 
     :param combine: of what ``each`` gives for them, for instance ``operator.sub``
     :param scores: [S, K] each, with scenarios as columns
-    :param each: of one of them
+    :param each: of one of them; None: ``combine`` takes the scores
     """
-    common = _common(*scores)
-    return Estimate(combine(*map(each, common)), *stats.joint_interval(common, combine, each=each))
-
-
-def improvement(x: pd.DataFrame, y: pd.DataFrame) -> Estimate:
-    """Probability of improvement of x over y, see `stats`. :param x: scores [S, K] :param y: scores [R, K]"""
-    a, b = _common(x, y)
-    return Estimate(stats.probability_of_improvement(a, b), *stats.improvement_interval(a, b))
-
-
-def _common(*scores: pd.DataFrame) -> list[Array]:
     names = [name for name in scores[0].columns if all(name in other.columns for other in scores[1:])]
-    return [part[names].to_numpy(dtype=np.float64) for part in scores]
+    common = [part[names].to_numpy(dtype=np.float64) for part in scores]
+    parts = common if each is None else map(each, common)
+    return Estimate(combine(*parts), *stats.joint_interval(common, combine, each))
 
 
 def _growth(life: pd.DataFrame) -> pd.DataFrame:

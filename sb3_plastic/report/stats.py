@@ -9,6 +9,7 @@ precipice". With three seeds an interval is a rough guide; with one there is non
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,19 +28,17 @@ Statistic = Callable[[Array], float]
 RESAMPLES, SEED = 2000, 0
 """How often seeds are drawn for an interval, and of that drawing: the same results have the same intervals."""
 
+_TAILS = 50 * (1 - 0.95), 100 - 50 * (1 - 0.95)  # percentiles between which 95 % of the resamples are
 
-def cvar(scores: Array, fraction: float = 0.1) -> float:
+
+def cvar(scores: Array) -> float:
     """
-    Conditional value at risk: the mean of the worst.
+    Conditional value at risk: the mean of the worst tenth, rounded up, so of at least one.
 
     :param scores: any shape, higher is better; NaN is left out
-    :param fraction: how many of them, in (0, 1], rounded up, so at least one
     """
-    if not 0 < fraction <= 1:
-        raise UserError(f"fraction must be in (0, 1], got {fraction}: 0.1 is the worst tenth.")
     x = np.sort(valid(scores))
-    # Rounding first: .07 * 100 is 7.000000000000001, whose ceiling is 8.
-    return float(x[: int(np.ceil(round(fraction * len(x), 9)))].mean()) if len(x) else float("nan")
+    return float(x[: math.ceil(len(x) / 10)].mean()) if len(x) else float("nan")
 
 
 def worst(scores: Array) -> float:
@@ -48,11 +47,7 @@ def worst(scores: Array) -> float:
     return float(x.min()) if len(x) else float("nan")
 
 
-def bootstrap_interval(
-    scores: Array | Sequence[Array],
-    statistic: Statistic = mean,
-    confidence: float = 0.95,
-) -> tuple[float, float]:
+def bootstrap_interval(scores: Array | Sequence[Array], statistic: Statistic = mean) -> tuple[float, float]:
     """
     Percentile interval of a statistic, by a stratified bootstrap over trained seeds.
 
@@ -61,7 +56,6 @@ def bootstrap_interval(
 
     :param scores: [S, K], or a list of such matrices, one per stratum, for instance per robot
     :param statistic: of a vector of all entries
-    :param confidence: share of the distribution inside of the interval
     :return: low and high; NaN if a stratum has fewer than two seeds
     """
     strata = _strata(scores)
@@ -69,14 +63,11 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     rows, times = _resamples(tuple(len(x) for x in strata))
     drawn = np.concatenate([x[row].reshape(len(row), -1) for x, row in zip(strata, rows, strict=True)], axis=1)
-    return _percentiles(np.repeat(_of_rows(drawn, statistic), times), confidence)
+    return _percentiles(np.repeat(_of_rows(drawn, statistic), times))
 
 
 def joint_interval(
-    scores: Sequence[Array],
-    statistic: Callable[..., float],
-    confidence: float = 0.95,
-    each: Statistic | None = None,
+    scores: Sequence[Array], statistic: Callable[..., float], each: Statistic | None = None
 ) -> tuple[float, float]:
     """
     Bootstrap interval of a statistic of several methods, for instance of a difference, over the trained seeds of each.
@@ -85,7 +76,6 @@ def joint_interval(
     :param statistic: of as many matrices; it must not depend on the order of the seeds
     :param each: of one matrix: the statistic takes what it gives for each. So it is computed once for the resamples of
         a method, not for all pairs of them
-    :param confidence: share inside of the interval
     :return: low and high; NaN with fewer than two seeds of any, or where the statistic has no value
     """
     if any(len(x) < 2 for x in scores):
@@ -93,7 +83,7 @@ def joint_interval(
     rows, times = _resamples(tuple(len(x) for x in scores))
     drawn = [_drawn(x, row, each) for x, row in zip(scores, rows, strict=True)]
     values = np.array([statistic(*parts) for parts in zip(*drawn, strict=True)])
-    return _percentiles(np.repeat(values, times), confidence)
+    return _percentiles(np.repeat(values, times))
 
 
 def _drawn(x: Array, rows: Array, each: Statistic | None) -> Iterable[Any]:
@@ -141,23 +131,11 @@ def probability_of_improvement(x: Array, y: Array) -> float:
     return mean(np.array([mean(wins[:, :, k]) for k in range(x.shape[1])]))
 
 
-def improvement_interval(x: Array, y: Array) -> tuple[float, float]:
-    """
-    95 % bootstrap interval of :func:`probability_of_improvement`, over the seeds of both methods.
-
-    :param x: scores [S, K]
-    :param y: scores [R, K]
-    :return: low and high; NaN with fewer than two seeds of either
-    """
-    return joint_interval([np.atleast_2d(x), np.atleast_2d(y)], probability_of_improvement)
-
-
-def bootstrap_band(curves: Array, confidence: float = 0.95) -> tuple[Array, Array]:
+def bootstrap_band(curves: Array) -> tuple[Array, Array]:
     """
     Pointwise bootstrap interval of the mean of curves, over trained seeds.
 
     :param curves: [S, N], one per seed; NaN is left out, and a seed without any value is none
-    :param confidence: share inside of the interval, at each point
     :return: low and high [N]; NaN with fewer than two seeds, and where a resample may be without any value
     """
     curves = np.asarray(curves, dtype=np.float64)
@@ -169,8 +147,7 @@ def bootstrap_band(curves: Array, confidence: float = 0.95) -> tuple[Array, Arra
     there = ~np.isnan(curves)
     with np.errstate(invalid="ignore"):
         means = weights @ np.nan_to_num(curves) / (weights @ there)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail], axis=0)
+    low, high = np.percentile(means, _TAILS, axis=0)
     return low, high
 
 
@@ -218,7 +195,6 @@ def _strata(scores: Array | Sequence[Array]) -> list[Array]:
     return strata
 
 
-def _percentiles(values: Array, confidence: float) -> tuple[float, float]:
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(x, [tail, 100 - tail]) if len(x := valid(values)) else (np.nan, np.nan)
+def _percentiles(values: Array) -> tuple[float, float]:
+    low, high = np.percentile(x, _TAILS) if len(x := valid(values)) else (np.nan, np.nan)
     return float(low), float(high)

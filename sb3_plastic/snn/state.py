@@ -101,11 +101,11 @@ def masked_reset(value: Tensor, episode_start: Tensor) -> Tensor:
     return torch.where(mask, torch.zeros((), dtype=value.dtype, device=value.device), value)
 
 
-def reset_layer(state: LayerState, episode_start: Tensor, keep_fast_weights: bool = False) -> LayerState:
+def reset_layer(state: LayerState, episode_start: Tensor, keep_fast_weights: bool) -> LayerState:
     """
     What survives the start of an episode. This is the definition, which the fused kernels follow.
 
-    By default nothing does. With ``keep_fast_weights`` that which the synapses have learned is kept (fast weights,
+    Nothing does, unless ``keep_fast_weights``: then that which the synapses have learned is kept (fast weights,
     eligibility and sliding threshold), and only the fast variables start afresh (membranes, spikes, traces).
 
     :param state: the state before the step

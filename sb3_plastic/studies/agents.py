@@ -67,6 +67,10 @@ class Agent(NamedTuple):
         """Whether it has what an arm asks for: a layer inside is as it was trained. :param arm: a key of ``ARMS``"""
         return not (self.layer_inside and ARMS[arm].layer)
 
+    def checksum(self) -> str:
+        """Of its parameters: a model that is saved twice, exported or copied beside a layer is the same one."""
+        return str(checksum_of_model(load_model(self.model)[0], None))
+
     def layer_seeds(self, seeds: Sequence[int]) -> list[int]:
         """Seeds of its layers: of those that it has, or else of those to fit. :param seeds: to fit"""
         return [self.seed] if self.layer_inside else sorted(self.layers) or list(seeds)
@@ -94,7 +98,7 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
             key = (agent.label, agent.robot, agent.seed)
             known = found.setdefault(key, agent)
             if known is not agent:
-                if not agent.layers or not _are_alike(known.model, agent.model):
+                if not agent.layers or known.checksum() != agent.checksum():
                     raise UserError(
                         f"{known.model} and {agent.model} are both {label!r} of seed {agent.seed}: name two labels."
                     )
@@ -105,11 +109,6 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
                     )
                 known.layers.update(agent.layers)
     return list(found.values())
-
-
-def _are_alike(*models: Path) -> bool:
-    """Whether files hold the same parameters: of a layer's agent there is a copy beside the layer."""
-    return len({checksum_of_model(load_model(model)[0], None) for model in models}) == 1
 
 
 def _read_agent(label: str, folder: Path) -> Agent:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not cells:
             parser.error(f"--agents: the part {args.part} has {', '.join(PARTS[args.part])}")
         run = partial(run_cell, logs=args.logs)
-        run_cells(cells, run, args.out, place_of(args), lambda result: f"{_mean(result['returns']):.0f}")
+        run_cells(cells, run, args.out, place_of(args), lambda result: f"{np.mean(result['returns']):.0f}")
     results = list(required_results(args.out).values())
     for path in report(results, args.out):
         print(f"Wrote {path}")
@@ -179,7 +180,3 @@ def run_cell(cell: Cell, logs: Path) -> Result:
         first = 10_000 * (1 + cell.seed)
         result["scores"] = damage.judge(model_file, normalize, how.trained_in, cell.episodes, first)
     return result
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -11,7 +11,8 @@ import pandas as pd
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.files import replace_file
-from sb3_plastic.report.document import draw, formatted
+from sb3_plastic.report.document import draw
+from sb3_plastic.report.scores import Estimate
 from sb3_plastic.studies.meta_figures import gain_figure, relative_figure
 from sb3_plastic.studies.meta_scores import estimates
 from sb3_plastic.studies.table import Result
@@ -51,9 +52,7 @@ def value_of(scores: pd.DataFrame, **keys: str) -> str:
     found = chosen(scores, **keys)
     if found.empty:
         return ""
-    row = found.iloc[0]
-    interval = "" if pd.isna(row["low"]) else f" [{formatted(row['low'])}, {formatted(row['high'])}]"
-    return formatted(row["value"]) + interval
+    return str(Estimate(*found.iloc[0][["value", "low", "high"]]))
 
 
 def markdown(scores: pd.DataFrame, robot: str) -> list[str]:

@@ -147,15 +147,15 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     :param agents: of the study
     :param logs: where the layers are
     :return: ``scores``, one row of ``SCORES`` per condition; ``curves``: by scenario of ``SHOWN``, forward reward
-        around the onset, the mean of the episodes and their quartiles; ``model_sha256``: see :func:`checksum_of`, and
-        of a layer around it ``layer_sha256``
+        around the onset, the mean of the episodes and their quartiles; ``model_sha256``: :meth:`Agent.checksum`, and of
+        a layer around it ``layer_sha256``
     """
     agent, arm = agent_of(cell, agents), ARMS[cell.arm]
     trained = find_training(agent.model)
     wrappers = [*trained.wrappers, *trained.vec_wrappers, *arm.wrappers]
     about = ModelSettings(wrappers=wrappers, label=cell.agent, train_seed=cell.agent_seed)
     model: Any = agent.model
-    checksums = {"model_sha256": checksum_of(agent)}
+    checksums = {"model_sha256": agent.checksum()}
     if agent.layer_inside and arm.layer is None and arm.controls is not None:
         model = _WithoutLayer(layer_inside(agent))
         about = dataclasses.replace(
@@ -179,13 +179,8 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     return {"scores": scores_of(records), "curves": curves_of(traces), **checksums}
 
 
-def checksum_of(agent: Agent) -> str:
-    """Of its parameters: a model that is saved twice, or exported, is the same one. :param agent: of a study"""
-    return str(checksum_of_model(load_model(agent.model)[0], None))
-
-
 def checksum_of_layer(folder: Path) -> str:
-    """Likewise, of a layer and the agent within. :param folder: of an adaptive policy"""
+    """Of the parameters of a layer and the agent within. :param folder: of an adaptive policy"""
     return str(checksum_of_model(AdaptivePolicy.load(folder), None))
 
 
@@ -201,7 +196,7 @@ def check_judged(agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
     for agent in agents:
         of_it = [r for r in known.values() if agent_of_result(r) == (agent.robot, agent.label, agent.seed)]
         judged = {r["model_sha256"] for r in of_it if "model_sha256" in r}
-        if judged and judged != {checksum_of(agent)}:
+        if judged and judged != {agent.checksum()}:
             raise UserError(
                 f"{agent.label} of seed {agent.seed} is in the results already, another model than {agent.model}. Name "
                 "another label or --out."

@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
+from common import timed
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 
@@ -35,28 +35,19 @@ def train(env_id: str, n_steps: int, callback: PlasticityCallback | None, rollou
     """
     env = make_vec_env(env_id, n_envs=8, seed=0)
     network = dict(rule="oja", modulation="simple")
-    spent = [0.0]
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                spent[0] += time.process_time() - start
-
-        return wrapper
-
-    with tempfile.TemporaryDirectory() as folder, patch.object(Logger, "dump", timed(Logger.dump)):
+    spent = {"callback and logger": 0.0}
+    dump = timed(Logger.dump, spent, "callback and logger", time.process_time)
+    with tempfile.TemporaryDirectory() as folder, patch.object(Logger, "dump", dump):
         model = PlasticPPO(
             "PlasticPolicy", env, n_steps=n_steps, seed=0, tensorboard_log=folder, policy_kwargs=network, device="cpu"
         )
         if callback is not None:
             for name in ("on_training_start", "on_rollout_end"):
-                setattr(callback, name, timed(getattr(callback, name)))
+                method = timed(getattr(callback, name), spent, "callback and logger", time.process_time)
+                setattr(callback, name, method)
         start = time.process_time()
         model.learn(rollouts * n_steps * 8, callback=callback)
-        return time.process_time() - start, spent[0]
+        return time.process_time() - start, spent["callback and logger"]
 
 
 def main() -> None:

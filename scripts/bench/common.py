@@ -54,6 +54,21 @@ def medians(functions: dict[str, Callable[[], object]], repeats: int) -> dict[st
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def timed(
+    function: Callable[..., Any], total: dict[str, float], name: str, now: Callable[[], float]
+) -> Callable[..., Any]:
+    """``function``, which adds the time it takes to ``total[name]``."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        start = now()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            total[name] += now() - start
+
+    return wrapper
+
+
 def machine() -> dict[str, Any]:
     """Where the numbers come from."""
     cpu = Path("/proc/cpuinfo")

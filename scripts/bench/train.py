@@ -31,7 +31,7 @@ import gymnasium
 import mujoco
 import stable_baselines3
 import torch
-from common import CLOCKS
+from common import CLOCKS, timed
 from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
@@ -91,21 +91,6 @@ def collect(model: OnPolicyAlgorithm) -> None:
     _, callback = model._setup_learn(10**9, reset_num_timesteps=False)
     assert model.env is not None
     model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-
-
-def timed(
-    function: Callable[..., Any], total: dict[str, float], name: str, now: Callable[[], float]
-) -> Callable[..., Any]:
-    """``function``, which adds the time it takes to ``total[name]``."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        start = now()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            total[name] += now() - start
-
-    return wrapper
 
 
 def iteration(model: OnPolicyAlgorithm, now: Callable[[], float]) -> dict[str, float]:

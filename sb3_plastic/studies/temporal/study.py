@@ -61,7 +61,7 @@ class Cell:
         return file_name(self.task, self.network, self.ablation, self.n_updates, f"seed{self.seed}", trials)
 
 
-def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int = 1) -> list[Cell]:
+def list_cells(tasks: Sequence[str], seeds: Sequence[int], n_grid_seeds: int) -> list[Cell]:
     """
     All cells of the study, those that the headline needs first, one seed after the other.
 
