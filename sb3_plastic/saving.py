@@ -7,7 +7,7 @@ import pathlib
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -19,8 +19,6 @@ from sb3_plastic.finite import check_parameters
 from sb3_plastic.stamp import check_stamp, make_stamp
 from sb3_plastic.versions import reading
 
-SelfWholeFiles = TypeVar("SelfWholeFiles", bound="WholeFiles")
-
 OF_ANOTHER = "{} is no model of {}: another algorithm has saved it."
 
 
@@ -28,7 +26,7 @@ class WholeFiles(BaseAlgorithm):
     """Mix-in of an SB3 algorithm, named before its base class: atomic save, truncated files are rejected."""
 
     stamp: dict[str, Any] | None = None
-    """Version and configuration with which the model was last saved. Files of version 0.1.0 and before have none."""
+    """Version and configuration with which the model was last saved; None until then, and in files of early commits."""
 
     def save(
         self,
@@ -56,7 +54,7 @@ class WholeFiles(BaseAlgorithm):
 
     @classmethod
     def load(
-        cls: type[SelfWholeFiles],
+        cls,
         path: str | pathlib.Path | io.BufferedIOBase,
         env: GymEnv | None = None,
         device: torch.device | str = "auto",
@@ -64,7 +62,7 @@ class WholeFiles(BaseAlgorithm):
         print_system_info: bool = False,
         force_reset: bool = True,
         **kwargs: Any,
-    ) -> SelfWholeFiles:
+    ) -> Self:
         """
         As in SB3.
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,9 +28,6 @@ from sb3_plastic.es.strategies import STRATEGIES, Strategy
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.policies import POLICY_ALIASES, PlasticPolicy
 from sb3_plastic.saving import WholeFiles
-
-SelfPlasticES = TypeVar("SelfPlasticES", bound="PlasticES")
-
 
 SCENARIO_FITNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda fitness: fitness.mean(1),
@@ -312,14 +309,14 @@ class PlasticES(WholeFiles):
         self.logger.record("train/fitness", torch.as_tensor(total), exclude=("stdout", "log", "json", "csv"))
 
     def learn(
-        self: SelfPlasticES,
+        self,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 1,
         tb_log_name: str = "PlasticES",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> SelfPlasticES:
+    ) -> Self:
         """
         As in SB3. The last generation is played to its end.
 
