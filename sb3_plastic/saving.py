@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
+import textwrap
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,11 @@ from sb3_plastic.stamp import check_stamp, make_stamp
 from sb3_plastic.versions import reading
 
 OF_ANOTHER = "{} is no model of {}: another algorithm has saved it."
+
+OTHER_PARAMETERS = (
+    "{} holds other parameters than its policy has in this version: another version saved it, or load() was given "
+    "other policy_kwargs. Read it with the version that saved it, or train it again. {}"
+)
 
 
 class WholeFiles(BaseAlgorithm):
@@ -81,6 +87,10 @@ class WholeFiles(BaseAlgorithm):
             if not isinstance(error.__cause__, zipfile.BadZipFile) and "No data found" not in str(error):
                 raise
             raise UserError(f"{path} is not a complete model: the file is truncated or damaged.") from error
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise UserError(OTHER_PARAMETERS.format(path, textwrap.shorten(str(error), 300))) from error
         if model.stamp is not None:
             check_stamp(model.stamp, model, "algorithm", {*kwargs, *(custom_objects or {})})
         return model

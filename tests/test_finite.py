@@ -4,6 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_plastic import PlasticES, PlasticPPO
 from sb3_plastic.errors import NotFiniteError, UserError
+from sb3_plastic.evaluation.loading import load_model
 from sb3_plastic.finite import check_rewards
 from sb3_plastic.observations import check_observation
 from sb3_plastic.stamp import digest
@@ -336,6 +338,18 @@ def test_a_model_of_a_later_version_is_not_said_to_have_been_edited(make, tmp_pa
     kwargs = {"policy_kwargs": dict(rule="to_come")}
     with pytest.raises(UserError, match=r"rule 'to_come'. Allowed: none, .* sb3_plastic 99.0 saved it, and this is "):
         type(model).load(tmp_path / "model.zip", custom_objects=kwargs)
+
+
+@pytest.mark.parametrize("make", [make_ppo, make_es])
+def test_a_model_whose_parameters_have_other_names_is_said_to_be_of_another_version(make, tmp_path):
+    model = make()
+    with patch.object(model.policy, "state_dict", lambda: {"earlier": torch.zeros(1)}):
+        model.save(tmp_path / "model.zip")
+    for load in (type(model).load, load_model):
+        with pytest.raises(
+            UserError, match=r"model.zip holds other parameters .*: another version saved it, .* Missing key"
+        ):
+            load(tmp_path / "model.zip")
 
 
 @pytest.mark.parametrize("name", ["Ant-v5", "HalfCheetah-v5"])

@@ -86,7 +86,8 @@ def policy_from_plain(plain: Any, tensors: Mapping[str, Tensor], where: str, dev
             policy.load_state_dict(dict(tensors), strict=True)
             draw_noise(policy)  # by the standard deviation of the training, not of its start
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
-        raise DamagedError(where, f"the arguments of {cls.__name__} and its tensors do not fit ({error})") from error
+        why = f"the arguments of {cls.__name__} and its tensors do not fit: another version made them, or an edit"
+        raise DamagedError(where, f"{why} ({error})") from error
     policy.set_training_mode(False)
     return policy.to(get_device(device))
 
