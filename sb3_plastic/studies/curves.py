@@ -32,11 +32,7 @@ Curve = dict[str, list[float]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """
-    Run the command.
-
-    :param argv: arguments; None: those of the process
-    """
+    """Run the command. :param argv: arguments; None: those of the process"""
     parser = parser_of("curves", __doc__)
     parser.add_argument("groups", nargs="*", metavar="LABEL=FOLDER,FOLDER,...")
     add_out(parser)
@@ -105,8 +101,7 @@ def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path:
             if not grid:
                 continue  # no bin in which an episode of every seed has ended
             rows = [np.interp(grid, run["steps"], run["returns"]) for run in runs]
-            for row in rows:
-                axes.plot(grid, row, **look, alpha=0.35, linewidth=0.8)
+            axes.plot(grid, np.transpose(rows), **look, alpha=0.35, linewidth=0.8)
             axes.plot(grid, np.mean(rows, axis=0), **look, linewidth=1.8, label=f"{label} (mean of {len(rows)})")
         axes.set(xlabel="environment steps", ylabel="return of training episodes")
         if axes.has_data():
