@@ -141,9 +141,11 @@ class ChunkedRolloutBuffer(RolloutBuffer):
         super().__init__(buffer_size, observation_space, action_space, device, gae_lambda, gamma, n_envs)
 
     def reset(self) -> None:
-        """Forget the rollout. Memory is allocated by the first ``add``: a model that is only loaded needs none."""
+        """Forget the rollout. The first ``add`` allocates observations and actions: a model that acts needs none."""
         self.pos, self.full, self.generator_ready = 0, False, False
         self._n_epochs = 0
+        for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
+            setattr(self, name, np.zeros((self.buffer_size, self.n_envs), np.float32))  # callbacks read them at once
         self._states: list[Tensor] = []  # [n_chunks, B, ...] each
 
     def start_chunk(self, state: tuple[Tensor, ...]) -> None:
@@ -159,7 +161,6 @@ class ChunkedRolloutBuffer(RolloutBuffer):
             stored[self.pos // self.chunk_len] = tensor
 
     def _allocate(self, obs: Obs) -> None:
-        shape: tuple[int, ...] = (self.buffer_size, self.n_envs)
         # In a type that holds those of the space, too: a reset may give whole numbers, and SubprocVecEnv casts nothing.
         of_dict = self.observation_space.spaces if isinstance(self.observation_space, spaces.Dict) else {}
         self.observations: Any = (
@@ -167,10 +168,9 @@ class ChunkedRolloutBuffer(RolloutBuffer):
             if isinstance(obs, dict)
             else self._empty_like(obs, self.observation_space)
         )
-        self.actions = np.empty((*shape, self.action_dim), np.float32)  # as SB3's losses take them
+        # In the type that SB3's losses take.
+        self.actions = np.empty((self.buffer_size, self.n_envs, self.action_dim), np.float32)
         self.teacher_actions = np.empty_like(self.actions) if self.teacher_weight else None
-        for name in ("rewards", "returns", "episode_starts", "values", "log_probs", "advantages"):
-            setattr(self, name, np.zeros(shape, np.float32))
 
     def _empty_like(self, value: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
         return np.empty((self.buffer_size, *value.shape), np.result_type(value.dtype, space.dtype or value.dtype))

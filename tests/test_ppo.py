@@ -342,6 +342,16 @@ def test_who_was_stopped_at_the_end_of_an_episode_starts_the_next_one_afresh():
     assert model.rollout_buffer.episode_starts[0].all()
 
 
+def test_callbacks_may_read_the_rewards_of_a_rollout_from_its_first_step_on():
+    class Sum(BaseCallback):
+        def _on_step(self):
+            buffer = self.model.rollout_buffer
+            assert np.count_nonzero(buffer.rewards) == buffer.rewards[: buffer.pos].size
+            return True
+
+    small_ppo().learn(192, callback=Sum())
+
+
 def test_parameters_that_a_callback_sets_act_from_the_next_step_on():
     other = small_ppo(seed=1).get_parameters()
 
