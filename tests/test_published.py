@@ -27,6 +27,7 @@ STUDIES = {
     "adaptation_beyond": ("adaptation", "results.csv"),
     "adaptation_reversed": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
+    "robustness_full": ("robustness", "results.csv"),
     "estimates": ("estimates", "results.csv"),
     "evolution": ("evolution", "results.csv"),
     "meta": ("meta", "scores.csv"),
