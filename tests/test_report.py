@@ -577,6 +577,12 @@ class TestErrors:
         edit_summary(pair[1], scenarios_sha256={"static nda-v1/interp/mass": "5678"})
         self.refuse(pair, capsys, r"nda-v1/interp/mass \(static\) have other perturbations in .*cannot be compared")
 
+    def test_episodes_of_one_seed_that_have_drawn_other_values(self, pair, capsys):
+        edit_records(
+            pair[1], lambda r: r.assign(values=r["values"].mask(r["scenario"] == "nda-v1/interp/mass", "mass=9"))
+        )
+        self.refuse(pair, capsys, r"nda-v1/interp/mass \(static\) with seed \d+ have drawn other values: .* mass=9 in ")
+
     def test_oracles_that_have_to_be_told_apart(self, tmp_path, capsys):
         folders = [tmp_path / label for label in ("oracle-a", "oracle-b")]
         for folder in folders:

@@ -128,6 +128,7 @@ def read_results(folders: Sequence[str | Path], *, oracle: str | None = None, ba
     records.insert(0, "group", records["robot"].where(records["robot"] != "", records["env_id"]))
     _check_environments(records)
     _check_episodes(records, summaries)
+    _check_draws(records)
     _check_nominal(records)
     labels = list(dict.fromkeys(label for table in tables for label in table["label"]))
     oracle = _oracle(labels, oracle)
@@ -271,6 +272,24 @@ def _check_episodes(records: pd.DataFrame, summaries: dict[Path, dict[str, Any]]
                     f"The episodes of {scenario} ({protocol}) have other {what}{which}. They cannot be compared: "
                     "evaluate all models alike, or write a report of each."
                 )
+
+
+def _check_draws(records: pd.DataFrame) -> None:
+    """
+    Episodes of one seed have drawn the same: an earlier version drew otherwise. Of a life this is asked of the first
+    alone, since what comes later may depend on how the agent has fared.
+    """
+    key = ["group", "protocol", "scenario", "eval_seed"]
+    drawn = records[records["episode"] == 0].drop_duplicates([*key, "values"])
+    again = drawn[drawn.duplicated(key)]
+    if len(again):
+        b = again.iloc[0]
+        a = drawn[(drawn[key] == b[key]).all(axis=1)].iloc[0]
+        raise ReportError(
+            f"The episodes of {b['scenario']} ({b['protocol']}) with seed {b['eval_seed']} have drawn other values: "
+            f"{a['values']} in {a['folder']}, {b['values']} in {b['folder']}. Other versions draw otherwise, and they "
+            "cannot be compared: evaluate all models with one version, or write a report of each."
+        )
 
 
 def _check_nominal(records: pd.DataFrame) -> None:
