@@ -41,7 +41,9 @@ def reading(saved: Any) -> Iterator[None]:
         here = versions().get("sb3_plastic")
         if there in (None, here):
             raise
-        raise UserError(f"{error} sb3_plastic {there} saved it, and this is {here}: read it with that one.") from error
+        raise UserError(
+            f"{error} sb3_plastic {there} saved it, and this is {here}: if that is why, read it with that one."
+        ) from error
 
 
 def commit() -> str | None:

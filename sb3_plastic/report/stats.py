@@ -28,7 +28,7 @@ Statistic = Callable[[Array], float]
 RESAMPLES, SEED = 2000, 0
 """How often seeds are drawn for an interval, and of that drawing: the same results have the same intervals."""
 
-_TAILS = 50 * (1 - 0.95), 100 - 50 * (1 - 0.95)  # percentiles between which 95 % of the resamples are
+_TAILS = 2.5, 97.5  # percentiles between which 95 % of the resamples are
 
 
 def cvar(scores: Array) -> float:
