@@ -852,6 +852,7 @@ def test_parameters_that_the_user_gives_are_the_mean_from_there_on():
         (dict(n_episodes=1.5), r"n_episodes must be a whole number at least 1, got 1\.5"),
         (dict(population_size=8.0), r"population_size must be a whole number at least 2, got 8\.0 \(write 8\)"),
         (dict(sigma=-1.0), r"sigma, a standard deviation, must be .* above 0, got -1\.0"),
+        (dict(sigma=np.nan), "sigma, a standard deviation, must be a finite number above 0, got nan"),
         (dict(sigma="1e-1"), "sigma, a standard deviation, must be a finite number above 0, got '1e-1'"),
         (dict(alive_bonus_offset=np.nan), "alive_bonus_offset must be a finite number"),
         (dict(strategy_kwargs=dict(weight_decay="1e-2")), "weight_decay must be a finite number at least 0"),

@@ -159,7 +159,7 @@ class PlasticES(WholeFiles):
                 f"Start anew from its policy: PlasticES(..., strategy={asked!r}, start_from=FILE)."
             )
         saved = {} if self.stamp is None else self.stamp["configuration"]["algorithm"]
-        if (sigma := saved.get("sigma", self.sigma)) != self.sigma:
+        if "sigma" in saved and (sigma := saved["sigma"]) != self.sigma:
             raise UserError(
                 f"The model was saved with sigma={sigma!r}, and goes on with what has become of that: {self.sigma!r} "
                 "would change nothing. Start anew from its policy: "
