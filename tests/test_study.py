@@ -13,6 +13,7 @@ from sb3_plastic.studies.results import read_results
 from sb3_plastic.studies.table import to_csv
 from sb3_plastic.studies.temporal import training
 from sb3_plastic.studies.temporal.analysis import cut, trace
+from sb3_plastic.studies.temporal.cli import accuracies
 from sb3_plastic.studies.temporal.conclusion import conclusion
 from sb3_plastic.studies.temporal.figures import traces
 from sb3_plastic.studies.temporal.networks import Answerer
@@ -33,16 +34,16 @@ def network_of(name, task=SMALL, kind="association", **changes):
 
 def test_plasticity_solves_an_association_that_the_static_network_does_not():
     """Chance is .33, and so is the ceiling without memory; at equal updates."""
-    accuracies = {}
+    found = {}
     for name in ("hebb", "static"):
         network = network_of(name)
         curve = train(network, SMALL, Recipe(n_updates=250, drop=0.1, spurious=0.02), seed=0)
-        accuracies[name] = evaluate(network, SMALL, 1024, seed=1)
+        found[name] = evaluate(network, SMALL, 1024, seed=1)
         assert len(curve) == 250
         rates = play_network(network, SMALL, SMALL.sample(64, Generator().manual_seed(2))).rates
         assert (rates > 0.01).float().mean() > 0.8  # alive: a silent control proves nothing
-    assert accuracies["hebb"] >= 0.9
-    assert accuracies["static"] <= 0.45
+    assert found["hebb"] >= 0.9
+    assert found["static"] <= 0.45
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -56,6 +57,11 @@ def test_every_network_gets_a_gradient_everywhere(name):
         assert parameter.grad is not None, parameter_name
         if not parameter_name.endswith("bias_hh_l0"):
             assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+def test_a_cell_that_is_done_says_what_its_numbers_are():
+    tests = [dict(drop=0.0, spurious=0.0, accuracy=1.0), dict(drop=0.4, spurious=0.05, delay=80, accuracy=0.9)]
+    assert accuracies(dict(tests=tests)) == "accuracy noise-free: 1.000; drop 0.4, spurious 0.05, delay 80: 0.900"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -135,12 +141,12 @@ def test_records_stand_beside_the_reference_and_are_compared_by_seed():
 
 
 def test_the_conclusion_compares_the_best_networks_with_the_reference():
-    accuracies = {("reference", 0): 0.8, ("hebb", 400): 0.8, ("bcm + simple", 400): 0.6, ("static", 400): 0.4}
+    found = {("reference", 0): 0.8, ("hebb", 400): 0.8, ("bcm + simple", 400): 0.6, ("static", 400): 0.4}
     frame = pd.DataFrame(
         [
             dict(task="accumulation", network=network, n_updates=n, ablation="", lesion="", seed=0, delay=None)
             | {"drop": drop, "spurious": spurious, "accuracy": accuracy}
-            for (network, n), accuracy in accuracies.items()
+            for (network, n), accuracy in found.items()
             for drop, spurious in NOISE
         ]
     )

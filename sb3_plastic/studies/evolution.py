@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not cells:
             parser.error(f"--agents: the part {args.part} has {', '.join(PARTS[args.part])}")
         run = partial(run_cell, logs=args.logs)
-        run_cells(cells, run, args.out, place_of(args), lambda result: f"{np.mean(result['returns']):.0f}")
+        run_cells(cells, run, args.out, place_of(args), lambda result: f"return {np.mean(result['returns']):.0f}")
     results = list(required_results(args.out).values())
     for path in report(results, args.out):
         print(f"Wrote {path}")

@@ -135,12 +135,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not cells:
             parser.error("--candidates: none of them is a candidate of these agents in these environments")
         run = partial(run_cell, logs=args.logs)
-        run_cells(cells, run, args.out, place_of(args), lambda result: str(summary([result])))
+        run_cells(cells, run, args.out, place_of(args), _returns)
     results = list(required_results(args.out).values())
     if args.search:
         report_search([result for result in results if result["steps"] == args.steps or args.report_only])
     else:  # all, since the longest trainings have the figure of the environment's name
         report(results, AGENTS, args.out, {DISTILLED: teacher_of})
+
+
+def _returns(result: Result) -> str:
+    training, exploring, deterministic = summary([result])
+    return f"return {training} at the end of the training, {exploring} with its noise, {deterministic} without"
 
 
 def run_cell(cell: Cell, logs: Path) -> Result:

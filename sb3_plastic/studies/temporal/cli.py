@@ -61,5 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def accuracies(result: Result) -> str:
-    """Accuracy under each condition, as text."""
-    return " ".join(f"{test['accuracy']:.3f}" for test in result["tests"])
+    """Accuracy under each condition, as text: what is not 0 of noise and changes of the task, then the share."""
+    conditions = [
+        ", ".join(f"{name} {value:g}" for name, value in test.items() if name != "accuracy" and value) or "noise-free"
+        for test in result["tests"]
+    ]
+    accuracies = zip(conditions, result["tests"], strict=True)
+    return "accuracy " + "; ".join(f"{condition}: {test['accuracy']:.3f}" for condition, test in accuracies)
