@@ -205,7 +205,7 @@ def test_each_parameter_group_has_its_learning_rate_and_its_gradient_norm_in_the
     assert rates == pytest.approx({"actor": base, "plasticity": 3 * base, "critic": 2 * base})
 
 
-def test_gradients_are_clipped_for_each_group_apart_and_by_the_bound_of_this_training():
+def test_each_group_of_gradients_is_clipped_separately_and_by_the_bound_of_this_training():
     model = small_ppo()
     norms = []
 

@@ -122,7 +122,7 @@ def draw(name: str, n: int, n_motors: int, rng: np.random.Generator) -> Change:
     :param name: of the hypothesis
     :param n: sequences
     :param n_motors: A
-    :param rng: pays for the draws
+    :param rng: random generator
     """
     A, T = n_motors, LENGTH
     kind = rng.integers(4, size=n)

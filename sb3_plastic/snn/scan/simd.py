@@ -256,7 +256,7 @@ def _row(context: Any, builder: Any, entry_type: Any, entry: Any, i: Any, number
         shape=cgutils.pack_array(builder, shape),
         strides=cgutils.pack_array(builder, strides),
         itemsize=itemsize,
-        meminfo=None,  # No reference count: who calls a kernel keeps the memory alive.
+        meminfo=None,  # No reference count: the caller keeps the memory alive.
     )
     return array_type, array._getvalue()
 
