@@ -50,6 +50,9 @@ PAGES = [
 ]
 
 
+GUIDES = [page for page in PAGES if DOCS / "results" not in page.parents and page.name != "api.md"]
+
+
 def blocks(language: str) -> list[tuple[Path, str]]:
     return [
         (page, code) for page in PAGES for code in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
@@ -188,11 +191,24 @@ def test_the_page_names_all_that_there_is(page):
     assert [name for name in LISTS[page] if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)] == []
 
 
-def test_the_reference_has_all_public_names():
+def test_the_reference_has_all_public_names_and_those_that_the_guides_name():
     entries = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
     assert {f"sb3_plastic.{name}" for name in sb3_plastic.__all__} - {"sb3_plastic.__version__"} <= {*entries}
     for entry in entries:
         assert inspect.getdoc(pkgutil.resolve_name(entry)), entry
+    found = {id(pkgutil.resolve_name(entry)) for entry in entries}
+    for page in GUIDES:
+        for name in names_of_ours(page.read_text()):
+            value = pkgutil.resolve_name(name)
+            of_a_module = any(name.startswith(f"{entry}.") for entry in entries)
+            assert inspect.ismodule(value) or id(value) in found or of_a_module, f"{page.name} names {name}"
+
+
+def names_of_ours(text: str) -> list[str]:
+    """The dotted names of ours in a text, and what its examples import."""
+    imports = re.findall(r"^from (sb3_plastic\S*) import (.*)$", text, re.MULTILINE)
+    imported = [f"{module}.{name}" for module, names in imports for name in names.split(", ")]
+    return imported + re.findall(r"sb3_plastic(?:\.\w+)+", text)
 
 
 def named(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
