@@ -1,7 +1,7 @@
 """`sb3-plastic adapt`: put the adaptive layer around a trained model, so that it goes on when its robot changes.
 
 sb3-plastic adapt --model logs/plastic_ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --steps 400000 --out adaptive/cheetah
-sb3-plastic adapt --model m.zip --vecnorm m.pkl --env Pendulum-v1 --steps 20000 --n-envs 8 --out adaptive/pendulum
+sb3-plastic adapt --model m.zip --normalization m.pkl --env Pendulum-v1 --steps 20000 --n-envs 8 --out adaptive/pendulum
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import check_number
-from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings, what_next
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.outputs import check_out, what_next
 from sb3_plastic.export import policy_to_plain
 from sb3_plastic.progress import is_wanted
 
@@ -140,7 +141,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=PROBING,
         metavar="X",
-        help="how commands vary while cables are in doubt (default: %(default)s)",
+        help="how commands vary while cables are in doubt, in standard deviations of their effect; 0: not at all "
+        "(default: %(default)s)",
     )
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

@@ -24,9 +24,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from sb3_plastic.distillation import distill
 from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.evaluation.arguments import add_model, check_out, model_settings, what_next
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.outputs import check_out, what_next
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import is_taken, replace_file, replacing

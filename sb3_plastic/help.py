@@ -56,7 +56,7 @@ The video goes to the folder videos beside the model. Without a display, MuJoCo 
 examples:
   sb3-plastic record --env HalfCheetah-v5 -n 300
   sb3-plastic record --env HalfCheetah-v5 --load-best -o videos
-  sb3-plastic record --model m.zip --output m.gif      # a zip, an export, or a folder of `sb3-plastic adapt`
+  sb3-plastic record --model m.zip --out m.gif      # a zip, an export, or a folder of `sb3-plastic adapt`
 
 defaults that differ from RL Zoo's:
   --algo plastic_ppo, -f logs

@@ -47,6 +47,22 @@ def exported(tmp_path_factory):
     return folder
 
 
+def test_a_model_is_named_by_its_place_or_as_an_option_and_not_twice(tmp_path, capsys):
+    by_name, by_place = tmp_path / "name", tmp_path / "place"
+    assert main(["export", "--model", str(RUN), "--out", str(by_name)]) == 0
+    assert main(["export", str(RUN), "--to", str(by_place)]) == 0
+    assert (by_name / "policy.safetensors").read_bytes() == (by_place / "policy.safetensors").read_bytes()
+    capsys.readouterr()
+    printed = []
+    for words in ([str(by_name)], ["--model", str(by_name)]):
+        assert main(["inspect", *words]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    for words in ([], [str(RUN), "--model", str(RUN)]):
+        with pytest.raises(SystemExit):
+            main(["export", *words, "--out", str(tmp_path / "none")])
+
+
 def test_an_export_notes_where_it_comes_from(exported):
     training = load_policy(exported).training
     assert training["algo"] == "plastic_ppo"
@@ -375,7 +391,7 @@ def test_inspect_tells_of_actor_and_critic_with_the_arguments_of_each_layer(tmp_
     env = random_vec_env(spaces.Dict({"a": BOX, "n": spaces.Discrete(3)}))
     model = small_ppo(env, "MultiInputPolicy", policy_kwargs=options)
     model.save(tmp_path / "m.zip")
-    export_model(tmp_path / "m.zip", tmp_path / "export", NOTHING)
+    export_model(tmp_path / "m.zip", tmp_path / "export")
     for name in ("m.zip", "export"):
         found = inspect_model(tmp_path / name)
         layers = {layer["name"]: layer for layer in found["layers"]}
@@ -434,7 +450,7 @@ def test_a_model_and_its_export_play_in_the_wrappers_of_the_training(tmp_path):
     PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu").save(run / "Pendulum-v1.zip")
     (run / "Pendulum-v1" / "args.yml").write_text("env: Pendulum-v1\n")
     (run / "Pendulum-v1" / "config.yml").write_text("env_wrapper: sb3_plastic.wrappers.PreviousActionReward\n")
-    assert play(export_model(run, tmp_path / "export", NOTHING), NOTHING, episodes=1) == play(run, NOTHING, episodes=1)
+    assert play(export_model(run, tmp_path / "export"), NOTHING, episodes=1) == play(run, NOTHING, episodes=1)
 
 
 @pytest.fixture(scope="module")
@@ -492,7 +508,7 @@ def test_a_model_beside_which_nothing_lies_is_filmed(alone, tmp_path, capsys):
     assert main(["record", "--model", model, *words, *given]) == 0
     assert (tmp_path / "film.gif").is_file()
     assert main(["record", "--model", model, model, *words, *given]) == 2
-    assert "--vecnorm is of one model" in capsys.readouterr().err
+    assert "--normalization is of one model" in capsys.readouterr().err
 
 
 # What `inspect` tells
@@ -525,6 +541,6 @@ def test_the_name_of_a_class_is_no_code(tmp_path):
 def test_inspect_counts_the_statistics_that_the_other_commands_read(tmp_path):
     shutil.copytree(RUN, tmp_path / "run")
     VecNormalize(make_vec_env("HalfCheetah-v5"), norm_obs=False).save(str(tmp_path / "run" / "HalfCheetah-v5.pkl"))
-    exported = export_model(tmp_path / "run", tmp_path / "export", NOTHING)
+    exported = export_model(tmp_path / "run", tmp_path / "export")
     found = inspect_model(tmp_path / "run"), inspect_model(exported)
     assert [each["normalised entries"] for each in found] == [0, 0]

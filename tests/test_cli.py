@@ -32,8 +32,13 @@ from sb3_plastic.snn.rules import RULES
             ("perturbations render", "--model"),
         ),
         ("enjoy --model m.zip", "--stochastic"),
-        *(("evaluate", "--vecnorm"), ("report", "--baseline"), ("perturbations", "render"), ("study", "temporal")),
-        *(("export", "--to"), ("inspect", "model")),
+        *(
+            ("evaluate", "--normalization"),
+            ("report", "--baseline"),
+            ("perturbations", "render"),
+            ("study", "temporal"),
+        ),
+        *(("export", "--out"), ("inspect", "model")),
     ],
 )
 def test_help_says_what_a_command_does_with_examples_and_arguments(command, argument):
@@ -43,6 +48,20 @@ def test_help_says_what_a_command_does_with_examples_and_arguments(command, argu
     assert argument in output
     assert re.search(rf"^ *sb3-plastic {command} \S", output, re.MULTILINE)  # examples
     assert "usage: Gather" not in output
+
+
+@pytest.mark.parametrize(
+    ("option", "commands"),
+    {
+        "--model": ["adapt", "distill", "evaluate", "export", "package", "convert", "inspect"],
+        "--out": ["adapt", "distill", "evaluate", "export", "package", "convert", "record", "report", "study learning"],
+        "--normalization": ["adapt", "distill", "evaluate", "export", "package", "convert", "record"],
+        "--episode-steps": ["adapt", "distill", "evaluate"],
+        "--n-jobs": ["tune", "study learning"],
+    }.items(),
+)
+def test_what_commands_share_has_one_name_in_all_of_them(option, commands):
+    assert [command for command in commands if f" {option}" not in answer([*command.split(), "--help"])] == []
 
 
 def test_command_names_its_commands_and_version(tmp_path):

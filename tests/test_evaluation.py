@@ -40,10 +40,11 @@ from sb3_plastic.evaluation import (
     provenance,
     read_records,
 )
-from sb3_plastic.evaluation.arguments import add_model, model_settings, what_next
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, make_env
 from sb3_plastic.evaluation.loading import detect_algorithm, load_model, model_file
+from sb3_plastic.evaluation.outputs import what_next
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.evaluation.rollout import Row, rollout
@@ -434,7 +435,7 @@ def test_a_model_alone_tells_whether_its_observations_were_normalised(algo, env,
         assert find_training(tmp_path / "m.zip", ModelSettings(env=env)).vec_normalize is None
         assert layer_agent(model, None) is not None
         return
-    with pytest.raises(UserError, match=r"acts at random without its statistics.*--vecnorm"):
+    with pytest.raises(UserError, match=r"acts at random without its statistics.*--normalization"):
         find_training(tmp_path / "m.zip", ModelSettings(env=env))
     with pytest.raises(UserError, match="acts at random without its statistics"):
         layer_agent(algo.load(tmp_path / "m.zip"), None)
@@ -460,9 +461,9 @@ def test_a_model_in_memory_is_judged_with_its_normalisation_as_its_files_are(tmp
         expected = evaluate_adaptation(tmp_path / "m.zip", **settings).records["return"].tolist()
         for other in (model, load_policy(tmp_path / model.policy.__class__.__name__)):
             assert evaluate_adaptation(other, **settings).records["return"].tolist() == expected
-    with pytest.raises(UserError, match=r"acts at random without its statistics: .* vec_normalize"):
+    with pytest.raises(UserError, match=r"acts at random without its statistics: .* normalization"):
         evaluate_adaptation(PPO.load(tmp_path / "m.zip"), **settings)
-    found = evaluate_adaptation(PPO.load(tmp_path / "m.zip"), vec_normalize=tmp_path / "m.pkl", **settings)
+    found = evaluate_adaptation(PPO.load(tmp_path / "m.zip"), normalization=tmp_path / "m.pkl", **settings)
     assert found.records["return"].tolist() == expected
 
 
@@ -978,7 +979,7 @@ def test_what_is_given_comes_before_what_rl_zoo_wrote(tmp_path):
     assert (found.env_id, found.wrappers) == (env_id("Hopper"), (previous,))
     assert found.env_kwargs == {"healthy_reward": 2.0, "ctrl_cost_weight": 0.1}  # of the command line, as in RL Zoo
     assert found.vec_normalize == zoo / "vecnormalize.pkl"
-    given = ModelSettings(env="Walker2d-v5", env_kwargs={"healthy_reward": 1.0}, wrappers=(), vec_normalize=mine)
+    given = ModelSettings(env="Walker2d-v5", env_kwargs={"healthy_reward": 1.0}, wrappers=(), normalization=mine)
     found = find_training(model, given)
     assert (found.env_id, found.wrappers, found.vec_normalize) == (env_id("Walker2d"), (), mine)
     assert found.env_kwargs == {"healthy_reward": 1.0, "ctrl_cost_weight": 0.1}
@@ -990,7 +991,7 @@ def test_wrappers_lie_as_in_rl_zoo_the_first_innermost_and_the_normalisation_aro
     VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")])).save(str(tmp_path / "v.pkl"))
     own = ("gymnasium.wrappers.ClipAction", {"gymnasium.wrappers.ClipReward": {"min_reward": -1}})
     of_all = tuple(f"stable_baselines3.common.vec_env.{name}" for name in ("VecMonitor", "VecCheckNan"))
-    about = ModelSettings(env="Pendulum-v1", wrappers=(*of_all, *own), vec_normalize=tmp_path / "v.pkl")
+    about = ModelSettings(env="Pendulum-v1", wrappers=(*of_all, *own), normalization=tmp_path / "v.pkl")
     venv = make_env(find_training(None, about), 1, 10)
     assert [type(v) for v in (venv, venv.venv, venv.venv.venv)] == [VecNormalize, VecCheckNan, VecMonitor]
     env = venv.unwrapped.envs[0]

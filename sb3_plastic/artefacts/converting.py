@@ -1,7 +1,7 @@
 """`sb3-plastic convert`: a model in the format of another program, and how far it is from the original.
 
-sb3-plastic convert logs/plastic_ppo/Ant-v5_1 --format onnx --to ant.onnx          # the whole plastic network
-sb3-plastic convert logs/plastic_ppo/Ant-v5_1 --format snntorch --to ant.pt --after 500   # frozen after 500 steps
+sb3-plastic convert --model logs/plastic_ppo/Ant-v5_1 --format onnx --out ant.onnx     # the whole plastic network
+sb3-plastic convert --model m.zip --format snntorch --out ant.pt --after 500           # frozen after 500 steps
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.artefacts.environment import environment_of, normalization_of
 from sb3_plastic.errors import UserError, check_choice, check_number
-from sb3_plastic.evaluation.arguments import add_about_model, model_settings
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.outputs import add_out
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.export import ExportedPolicy, Normalization
 from sb3_plastic.files import replace_file
@@ -52,10 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sb3-plastic convert", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, help="a model's zip file, a run of RL Zoo, or an exported folder")
+    add_model(parser, "a model's zip file, a run of RL Zoo, or an exported folder")
     parser.add_argument("--format", required=True, choices=FORMATS)
-    parser.add_argument("--to", required=True, type=Path, metavar="FILE", help="file to write")
-    add_about_model(parser)
+    add_out(parser, "FILE", "file to write")
     parser.add_argument(
         "--after",
         type=int,
@@ -73,8 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the episodes (default: %(default)s)")
     args = parser.parse_args(argv)
     about = vars(model_settings(args))
-    found = convert_model(args.model, args.format, args.to, after=args.after, check=args.check, seed=args.seed, **about)
-    print(f"Wrote {args.to}.")
+    found = convert_model(
+        args.model, args.format, args.out, after=args.after, check=args.check, seed=args.seed, **about
+    )
+    print(f"Wrote {args.out}.")
     if found is not None:
         print(
             f"Over {found.steps} steps the actions differ by {found.largest:.3g} at most, and are equal bit for bit in "
@@ -86,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def convert_model(
     model: str | Path,
     format_name: str,
-    to: str | Path,
+    out: str | Path,
     env: str | None = None,
     after: int = 0,
     check: int = 200,
@@ -99,14 +101,14 @@ def convert_model(
     :param model: a zip file, a run of RL Zoo, or an exported folder
     :param format_name: ``onnx``: one step with the whole state; ``snntorch`` (the tensors of a ``SnnTorchPolicy``) and
         ``nir``: the network with its fast weights as they are at one moment
-    :param to: file to write
+    :param out: file to write
     :param env: environment; None: as noted down with the model
     :param after: steps of an episode after which the network is frozen
     :param check: steps of the comparison; 0 for none. NIR holds the spiking layers alone: all else of the copy is
         the policy's
     :param seed: of the episodes
     :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
-        ``vec_normalize``, ``algo``, ``trust``
+        ``normalization``, ``algo``, ``trust``
     :return: largest difference between original and copy; None if not compared
     :raises UserError: if the format has no exact form for the policy, or no environment is known but needed; then
         nothing is written
@@ -131,19 +133,19 @@ def convert_model(
         if format_name == "onnx":
             if check:
                 import_runtime()
-            to_onnx(policy, to, normalization)
+            to_onnx(policy, out, normalization)
             original: Any = seeing
-            copy: Any = OnnxPolicy(to) if check else None
+            copy: Any = OnnxPolicy(out) if check else None
         else:
             state = _state_after(seeing, venv, after, seed) if after else None
             if format_name == "nir":
-                to_nir(policy, to, state)
-                copy = NirPolicy(to, policy, normalization) if check else None
+                to_nir(policy, out, state)
+                copy = NirPolicy(out, policy, normalization) if check else None
             else:
                 copy = SnnTorchPolicy(policy, state, normalization)
                 content = io.BytesIO()
                 torch.save(copy.state_dict(), content)
-                replace_file(Path(to), content.getvalue())
+                replace_file(Path(out), content.getvalue())
             original = FrozenPolicy(policy, state, normalization)
         return compare(original, copy, venv, check, seed) if check else None
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from sb3_plastic.artefacts.environment import environment_of, normalization_of
 from sb3_plastic.errors import check_number
-from sb3_plastic.evaluation.arguments import add_model, model_settings
+from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.seeding import seed_actions
@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sb3-plastic enjoy", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_model(parser, "an exported folder, a model's zip file, a run of RL Zoo, or a folder of `adapt`")
+    parser.add_argument(
+        "--model", required=True, help="an exported folder, a model's zip file, a run of RL Zoo, or a folder of `adapt`"
+    )
+    add_about_model(parser)
     parser.add_argument("--episodes", type=int, default=5, help="how many (default: 5); RL Zoo's -n is of steps")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first episode; the others count on (default: %(default)s)"

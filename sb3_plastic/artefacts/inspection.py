@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from sb3_plastic.artefacts.contents import Contents, as_json, contents
+from sb3_plastic.evaluation.arguments import add_model_file
 from sb3_plastic.versions import versions
 
 
@@ -32,11 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sb3-plastic inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "model",
-        type=Path,
-        help="a zip file, a run of RL Zoo, or a folder of `sb3-plastic export`, `adapt` or `package`",
-    )
+    add_model_file(parser, "a zip file, a run of RL Zoo, or a folder of `sb3-plastic export`, `adapt` or `package`")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     found = inspect_model(args.model)
@@ -72,7 +69,7 @@ def _counts(tensors: dict[str, Tensor]) -> dict[str, int]:
     """How many numbers each part of the policy has, and all of it."""
     parts: dict[str, int] = {}
     seen: set[int] = set()
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):  # safetensors tells them in another order each time
         # SB3's names for the extractor that actor and critic share: an export holds a copy of it under each.
         shared = tensors.get(name.removeprefix("pi_").removeprefix("vf_"))
         if shared is not None and shared is not tensor and torch.equal(shared, tensor):

@@ -1,7 +1,7 @@
 """`sb3-plastic package`: the folder that a model hub expects, ready to push. Nothing is sent.
 
-sb3-plastic package logs/plastic_ppo/Ant-v5_1 --to hub/ant
-sb3-plastic package adaptive/cheetah --to hub/cheetah --episodes 20
+sb3-plastic package --model logs/plastic_ppo/Ant-v5_1 --out hub/ant
+sb3-plastic package --model adaptive/cheetah --out hub/cheetah --episodes 20
 hf upload USER/ant hub/ant                                             # when you want it there
 
 It holds the model as `sb3-plastic export` writes it, which runs no code; README.md, the model card, with the return
@@ -32,9 +32,10 @@ from sb3_plastic.artefacts.contents import contents
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.errors import UserError, check_number
-from sb3_plastic.evaluation.arguments import add_about_model, model_settings
+from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
+from sb3_plastic.evaluation.outputs import add_out
 from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     results = package_model(
         args.model,
-        args.to,
+        args.out,
         episodes=args.episodes,
         seed=args.seed,
         video_steps=args.video_steps,
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         **vars(model_settings(args)),
     )
     print(f"Mean return of {results['n_eval_episodes']} episodes: {_return(results)}")
-    print(f"Wrote {args.to}. Nothing was sent. To send it: hf upload USER/NAME {shlex.quote(str(args.to))}")
+    print(f"Wrote {args.out}. Nothing was sent. To send it: hf upload USER/NAME {shlex.quote(str(args.out))}")
     return 0
 
 
@@ -80,9 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="sb3-plastic package", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("model", type=Path, help="a zip file, a run of RL Zoo, an exported folder, or one of `sb3-plastic adapt`")
-    add("--to", required=True, type=Path, metavar="DIR", help="folder to write; replaces a package there")
-    add_about_model(parser)
+    add_model(parser, "a zip file, a run of RL Zoo, an exported folder, or one of `sb3-plastic adapt`")
+    add_out(parser, "DIR", "folder to write; replaces a package there")
     add("--episodes", type=int, default=10, help="that are measured (default: %(default)s)")
     add("--seed", type=int, default=10_000, help="of the first; the others count on (default: %(default)s)")
     add("--video-steps", type=int, default=300, metavar="N", help="steps that are filmed (default: %(default)s)")
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def package_model(
     model: str | Path,
-    to: str | Path,
+    out: str | Path,
     env: str | None = None,
     episodes: int = 10,
     seed: int = 10_000,
@@ -105,29 +105,29 @@ def package_model(
     Write the folder that a model hub expects.
 
     :param model: a zip file, a run of RL Zoo, an exported folder, or the folder of an adaptive policy
-    :param to: folder to write; replaces a package there
+    :param out: folder to write; replaces a package there
     :param env: environment; None: as noted down with the model
     :param episodes: how many are measured, with the most likely actions
     :param seed: of the first episode; the others count on
     :param video_steps: steps that are filmed; 0: no video
     :param command: command line to note down
     :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
-        ``vec_normalize``, ``algo``, ``trust``
+        ``normalization``, ``algo``, ``trust``
     :return: what ``results.json`` holds
     :raises UserError: if a file is missing or refused, no environment is known, or nothing can be drawn
     """
     render_off_screen()
     check_number("episodes", episodes, at_least=1, integer=True)
     check_number("video_steps", video_steps, at_least=0, integer=True)
-    folder, path, given = Path(to), model_file(model), ModelSettings(env, **about)
-    for name, value in (("vecnorm", given.vec_normalize), ("algo", given.algo)):
+    folder, path, given = Path(out), model_file(model), ModelSettings(env, **about)
+    for name, value in (("normalization", given.normalization), ("algo", given.algo)):
         if value is not None and path.is_dir():
             raise UserError(f"{path} tells both statistics and policy: leave out --{name}, got {value}.")
     env_id = env or _noted(path, given)
     if env_id is None:
         raise UserError(f"{path} does not tell its environment. Name it: --env, for instance HalfCheetah-v5.")
     _put_model(path, folder, given)
-    given = replace(given, vec_normalize=None, algo=None)  # the folder tells both
+    given = replace(given, normalization=None, algo=None)  # the folder tells both
     returns = play(folder, replace(given, env=env_id), episodes=episodes, seed=seed)
     if not np.isfinite(returns).all():
         raise UserError(f"Returns in {env_id} are {returns}: a reward is not finite. Mend the environment.")
@@ -157,7 +157,7 @@ def _put_model(path: Path, folder: Path, given: ModelSettings) -> None:
     """The model as a folder without code: exported, or copied if it is such a folder already."""
     with TemporaryDirectory() as exported:
         if not path.is_dir():
-            path = export_model(path, exported, given)
+            path = export_model(path, exported, **vars(given))
         load_model(path)  # refuses one that is damaged
         files = ADAPTIVE_FILES if is_adaptive_folder(path) else EXPORT_FILES
         if is_taken(folder) and not (folder / files[-1]).is_file():  # the first that is written

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sb3_plastic.algorithms import ALGORITHMS
-from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import TrainedIn, robot_of
 from sb3_plastic.evaluation.settings import ModelSettings
-from sb3_plastic.extensions import import_flags
 from sb3_plastic.yaml_numbers import Loader
 
 
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the model and what its file does not tell. :param parser: of a command :param what: help of ``--model``"""
-    parser.add_argument("--model", required=True, help=what)
+    """Add the model and what its file does not tell. :param parser: of a command :param what: help of the model"""
+    add_model_file(parser, what)
     add_about_model(parser)
+
+
+def add_model_file(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the model, by its place or as ``--model``. :param parser: of a command :param what: help of the model"""
+    model = parser.add_mutually_exclusive_group(required=True)
+    # Without a type: up to Python 3.11 one is called with what stands for no default.
+    model.add_argument("model", nargs="?", default=argparse.SUPPRESS, help=what)
+    model.add_argument("--model", help="the same, by name")
 
 
 def add_about_model(parser: argparse.ArgumentParser) -> None:
     """Add what a model's file does not tell. :param parser: of a command"""
     add = parser.add_argument
-    add("--vecnorm", help="file of its VecNormalize; by default looked for beside the model. It stays frozen")
+    add(
+        "--normalization",
+        "--vecnorm",
+        metavar="FILE",
+        help="file of its VecNormalize; by default looked for beside the model. It stays frozen",
+    )
     add("--env", help="its environment; by default as noted beside the model")
     add(
         "--env-kwargs",
@@ -52,24 +59,10 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
         env=args.env,
         env_kwargs=dict(args.env_kwargs or ()),
         wrappers=args.wrapper,
-        vec_normalize=args.vecnorm,
+        normalization=args.normalization,
         algo=args.algo,
         trust=args.trust,
     )
-
-
-def check_out(folder: Path) -> None:
-    """
-    Refuse what cannot be written into, before minutes of work.
-
-    :param folder: that ``--out`` names; it need not exist
-    :raises UserError: if it is a file, is to be in one, or may not be written
-    """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(f"--out is a folder to write into, but {there} is a file.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--out is a folder to write into, but nothing may be written into {there}.")
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -91,19 +84,3 @@ def _wrapper(text: str) -> Any:
     if not isinstance(found, str) and not (isinstance(found, dict) and len(found) == 1):
         raise argparse.ArgumentTypeError(f"{text!r} is neither module.Class nor 'module.Class: {{argument: value}}'")
     return found
-
-
-def what_next(folder: Path, trained: TrainedIn, options: str = "") -> str:
-    """
-    The command with which one goes on after a policy was written: judge it, if it moves a robot, or else watch it.
-
-    :param folder: that it was written into
-    :param trained: its environment
-    :param options: of the evaluation
-    """
-    results = shlex.quote(str(Path("results") / folder.name))
-    model = shlex.join(["--model", str(folder), *import_flags()])
-    if robot_of(trained.env_id):
-        return f"evaluate {model} {options}--out {results}"
-    # A file may have no module imported, so the environment that is named with one is named again.
-    return f"enjoy {model}" + (f" --env {trained.env_id}" if ":" in trained.env_id else "")

@@ -144,7 +144,7 @@ class AdaptationEvalCallback(BaseCallback):
         if layer_around(self.model.policy) is None:
             return {}
         given = {name: self.settings[name] for name in ("env", "env_kwargs", "wrappers")}
-        trained = find_training(None, ModelSettings(**given, vec_normalize=taken_apart(self.model)[1]))
+        trained = find_training(None, ModelSettings(**given, normalization=taken_apart(self.model)[1]))
         perturbations = find_scenario(self.watched, robot_of(trained.env_id)).perturbations
         return signals_around_onset(self.model, trained, perturbations)
 

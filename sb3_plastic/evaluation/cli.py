@@ -3,7 +3,7 @@
 sb3-plastic evaluate --model logs/plastic_ppo/HalfCheetah-v5_1/HalfCheetah-v5.zip --tier quick --out results/oja_0
 sb3-plastic evaluate --model m.zip --suite nda-v2 --scenarios nominal 'novel/wires_*/onset' --out results/wires
 sb3-plastic evaluate --model m.zip --faults weight_noise=0.3 weights_quantised=4 --out results/faults
-sb3-plastic evaluate --model m.zip --vecnorm m.pkl --env sb3_plastic/PerturbedAntLatent-v0 --out results/ppo_0
+sb3-plastic evaluate --model m.zip --normalization m.pkl --env sb3_plastic/PerturbedAntLatent-v0 --out results/ppo_0
 """
 
 from __future__ import annotations
@@ -110,7 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--episodes", type=int, help="episodes per cell, with consecutive seeds; by default as the tier says")
     add("--stochastic", action="store_true", help="draw actions instead of taking the most likely ones")
-    add("--steps", type=int, help="length of a training episode; by default the environment's, of the robots 1000")
+    add(
+        "--episode-steps",
+        "--steps",
+        dest="steps",
+        type=int,
+        help="length of a training episode; by default the environment's, of the robots 1000",
+    )
     add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon (default: %(default)s)")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

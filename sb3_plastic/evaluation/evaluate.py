@@ -162,9 +162,9 @@ def check_evaluation(model: Any, **arguments: Any) -> None:
 
 def _as_from_file(model: Any, about: ModelSettings) -> tuple[Any, ModelSettings]:
     """A model in memory, and what is known of it, as if both had been read."""
-    if about.vec_normalize is None:
+    if about.normalization is None:
         model, known = taken_apart(model)
-        about = replace(about, vec_normalize=known)
+        about = replace(about, normalization=known)
     return model, about
 
 

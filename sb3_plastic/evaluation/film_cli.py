@@ -2,10 +2,10 @@
 layer believes below. Without --perturb, the nominal robot, or any other environment, is filmed.
 
 examples:
-  sb3-plastic record --perturb nda-v2/novel/wires_permuted/onset --model adaptive/cheetah --output adaptive.gif
-  sb3-plastic record --model adaptive/cheetah --output nominal.mp4
+  sb3-plastic record --perturb nda-v2/novel/wires_permuted/onset --model adaptive/cheetah --out adaptive.gif
+  sb3-plastic record --model adaptive/cheetah --out nominal.mp4
   sb3-plastic record --perturb nda-v2/novel/reversed/onset --env HalfCheetah-v5 -f docs/results/learning/agents
-  sb3-plastic record --perturb nda-v1/novel/motor_off/onset --model a.zip b.zip --output both.gif
+  sb3-plastic record --perturb nda-v1/novel/motor_off/onset --model a.zip b.zip --out both.gif
   sb3-plastic record --perturb mine.yaml --model a.zip --seed 3 --steps 300
 
 The film begins shortly before the onset. Damaged parts are red, curves show the speed, |h| is the norm of fast weights.
@@ -91,7 +91,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="one model, intact and frozen; or several side by side: zips, exports, or folders of `sb3-plastic adapt`",
     )
     add_about_model(parser)
-    add("--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
+    add("--out", "--output", type=Path, default=Path("perturbed.mp4"), help=".mp4, .gif or .png (default: %(default)s)")
     add("--steps", type=int, default=200, help="steps to film (default: %(default)s)")
     add("--every", type=int, default=1, metavar="N", help="a picture of each N-th step alone (default: %(default)s)")
     add("--before", type=int, default=40, help="how many of them before the onset (default: %(default)s)")
@@ -125,7 +125,7 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
     for name, smallest in least.items():
         check_number(f"--{name}", getattr(args, name), at_least=smallest, integer=True)
     settings = FilmSettings(**{name: getattr(args, name) for name in least})
-    film(args.model, args.output, model_settings(args), settings, scenario)
+    film(args.model, args.out, model_settings(args), settings, scenario)
     return 0
 
 
@@ -150,8 +150,8 @@ def film(
     from sb3_plastic.perturbations.render import check_suffix, save
 
     check_suffix(output)
-    if about.vec_normalize is not None and len(models) > 1:
-        raise UserError("--vecnorm is of one model, and there are several: put each file beside its model.")
+    if about.normalization is not None and len(models) > 1:
+        raise UserError("--normalization is of one model, and there are several: put each file beside its model.")
     arms: dict[str, tuple[Player, TrainedIn]] = {}
     for path in models:
         model, algorithm = load_model(path, about.algo, about.trust)

@@ -115,7 +115,7 @@ def taken_apart(model: Any) -> tuple[Any, Normalization | None]:
     if isinstance(model, ExportedPolicy):
         known = model.normalization if model.normalization.mean else None
         return ExportedPolicy(model.policy, Normalization(), model.config), known
-    return model, Normalization.of_training(model, "their file, or these, as vec_normalize.")
+    return model, Normalization.of_training(model, "their file, or these, as normalization.")
 
 
 TRAINING = (*NO_REPLAY, "learning_rate", "lr_schedule", "clip_range", "verbose")

@@ -25,7 +25,7 @@ class ModelSettings:
     :param env_kwargs: arguments of it, for instance ``observe_context=True`` and the ``scenario`` of the training: an
         oracle, which sees of other scenarios what they have in common with that
     :param wrappers: as RL Zoo's ``env_wrapper``; None: as it wrote beside the model
-    :param vec_normalize: file with the statistics of VecNormalize, which stay frozen, or these; None: found beside the
+    :param normalization: file with the statistics of VecNormalize, which stay frozen, or these; None: found beside the
         model, or in the environments of one in memory
     :param algo: a name in ``algorithms.ALGORITHMS``; None: recognised
     :param label: name of the method, which all its trained seeds share; None: the algorithm
@@ -36,7 +36,7 @@ class ModelSettings:
     env: str | None = None
     env_kwargs: Mapping[str, Any] | None = None
     wrappers: Sequence[WrapperSpec] | None = None
-    vec_normalize: str | Path | Normalization | None = None
+    normalization: str | Path | Normalization | None = None
     algo: str | None = None
     label: str | None = None
     train_seed: int | None = None

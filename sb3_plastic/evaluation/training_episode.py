@@ -74,7 +74,7 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
     player = Noting(model)
     with undisturbed_torch():
         statistics = taken_apart(model)[1]
-        about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), vec_normalize=statistics)
+        about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), normalization=statistics)
         trained = find_training(None, about)
         settings = FilmSettings(steps=n_steps, every=interval(video), width=WIDTH, height=HEIGHT)
         try:

@@ -152,12 +152,12 @@ def statistics_of(path: Path | None, zoo: ZooFiles, given: ModelSettings) -> Pat
     :raises UserError: if the model was trained with some, and there are none; if the given file is not there, or the
         model normalises by itself
     """
-    named = Path(given.vec_normalize) if isinstance(given.vec_normalize, str) else given.vec_normalize
+    named = Path(given.normalization) if isinstance(given.normalization, str) else given.normalization
     if isinstance(named, Path) and not named.is_file():
         raise UserError(f"There are no statistics of VecNormalize in {named}.")
     if named is not None:
         if path is not None and is_adaptive_folder(path):
-            raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --vecnorm.")
+            raise UserError(f"{path} normalises by itself, as in the training of its agent: leave out --normalization.")
         return named
     if path is None or path.is_dir():  # an adaptive policy normalises by itself
         return None if path is None or is_adaptive_folder(path) else path
@@ -168,8 +168,8 @@ def statistics_of(path: Path | None, zoo: ZooFiles, given: ModelSettings) -> Pat
         says = "it" if zoo.folder is None else zoo.folder / zoo.names[1]
         raise UserError(
             f"{path} was trained with VecNormalize, as {says} says, and acts at random without its "
-            f"statistics, which are not beside it ({names}). Put them there, or name their file with --vecnorm. If it "
-            "normalised rewards alone, those of any VecNormalize with norm_obs=False will do."
+            f"statistics, which are not beside it ({names}). Put them there, or name their file with --normalization. "
+            "If it normalised rewards alone, those of any VecNormalize with norm_obs=False will do."
         )
     return found
 

@@ -4,8 +4,8 @@ sb3-plastic perturbations list
 sb3-plastic perturbations list --suite nda-v2 --robot Ant
 sb3-plastic perturbations describe motor_off
 sb3-plastic perturbations describe nda-v1/novel/motor_off --robot Ant
-sb3-plastic perturbations render nda-v1/novel/motor_off --robot Ant --output ant.mp4
-sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --output m.mp4
+sb3-plastic perturbations render nda-v1/novel/motor_off --robot Ant --out ant.mp4
+sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --out m.mp4
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from sb3_plastic.progress import is_wanted
 RENDER = """\
 Draw a perturbed robot: a picture, or a short video, of random actions or of a trained agent.
 
-sb3-plastic perturbations render nda-v1/novel/motor_off --robot Ant --output ant.png
-sb3-plastic perturbations render nda-v1/novel/slope --robot HalfCheetah --steps 120 --output slope.gif
-sb3-plastic perturbations render mine.yaml --robot Hopper --output mine.mp4
-sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --output m.mp4
+sb3-plastic perturbations render nda-v1/novel/motor_off --robot Ant --out ant.png
+sb3-plastic perturbations render nda-v1/novel/slope --robot HalfCheetah --steps 120 --out slope.gif
+sb3-plastic perturbations render mine.yaml --robot Hopper --out mine.mp4
+sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --out m.mp4
 """
 
 
@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     rendering.add_argument("scenario", help="name of a scenario, or a YAML file with a list of perturbations")
     rendering.add_argument("--robot", choices=ROBOTS, help="needed unless only one robot has the scenario")
-    rendering.add_argument("--output", type=Path, required=True, help="file to write; its suffix decides what")
+    rendering.add_argument(
+        "--out", "--output", type=Path, required=True, metavar="FILE", help="file to write; its suffix decides what"
+    )
     rendering.add_argument(
         "--model",
         metavar="FILE",
@@ -132,7 +134,7 @@ def _render(args: argparse.Namespace) -> None:
     from sb3_plastic.perturbations.render import check_suffix, film, save
     from sb3_plastic.perturbations.suites import names_file
 
-    check_suffix(args.output)
+    check_suffix(args.out)
     for name, least in dict(steps=1, seed=0, width=1, height=1).items():
         check_number(f"--{name}", getattr(args, name), at_least=least, integer=True)
     is_file = names_file(args.scenario)
@@ -145,5 +147,5 @@ def _render(args: argparse.Namespace) -> None:
     given = {"perturbations": load(args.scenario)} if is_file else {"scenario": args.scenario}
     size = {"width": args.width, "height": args.height}
     frames, fps = film(robot, given, n_steps=args.steps, seed=args.seed, **size, progress_bar=is_wanted())
-    save(frames, fps, args.output)
-    print(f"Saved {args.output}")
+    save(frames, fps, args.out)
+    print(f"Saved {args.out}")

@@ -64,6 +64,6 @@ def judge(model: Path, statistics: Path, env_id: str, episodes: int, first: int)
     :param first: seed of the first
     :return: see :func:`sb3_plastic.studies.trials.scores_of`
     """
-    about = ModelSettings(env=env_id, vec_normalize=statistics, wrappers=())
+    about = ModelSettings(env=env_id, normalization=statistics, wrappers=())
     trials = TrialSettings(scenarios=scenarios(), episodes=episodes, seed=first)
     return scores_of(evaluate_adaptation(model, None, about, trials).records)

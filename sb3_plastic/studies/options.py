@@ -30,7 +30,9 @@ def add_running(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
     :param seeds: default seeds
     """
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds, help=f"default: {' '.join(map(str, seeds))}")
-    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help="processes, one thread each (default: 1)")
+    parser.add_argument(
+        "--jobs", "--n-jobs", type=whole, default=1, metavar="N", help="processes, one thread each (default: 1)"
+    )
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="run cells as Ray tasks: auto, host:port, or local with --jobs processes"
     )

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.arguments import check_out
+from sb3_plastic.evaluation.outputs import check_out
 from sb3_plastic.extensions import import_extensions
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.studies.lifetime import end_with_parent

@@ -159,7 +159,7 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
     if agent.layer_inside and arm.layer is None and arm.controls is not None:
         model = _WithoutLayer(layer_inside(agent))
         about = dataclasses.replace(
-            about, env=trained.env_id, env_kwargs=trained.env_kwargs, vec_normalize=trained.vec_normalize
+            about, env=trained.env_id, env_kwargs=trained.env_kwargs, normalization=trained.vec_normalize
         )
     elif cell.layer_seed is not None and not agent.layer_inside:  # a policy that normalises by itself
         folder = layer_folder(agent, cell.layer_seed, logs)
