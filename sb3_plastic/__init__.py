@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from sb3_plastic.registration import register_envs
 
 if TYPE_CHECKING:
+    from sb3_plastic.adaptive import AdaptivePolicy
     from sb3_plastic.callbacks import PlasticityCallback
+    from sb3_plastic.distillation import distill
     from sb3_plastic.es.algorithm import PlasticES
     from sb3_plastic.export import export_policy, load_policy
     from sb3_plastic.policies import PlasticCnnPolicy, PlasticMultiInputPolicy, PlasticPolicy
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptivePolicy",
     "LayerState",
     "PlasticCnnPolicy",
     "PlasticES",
@@ -33,12 +36,14 @@ __all__ = [
     "SNNState",
     "VecPreviousActionReward",
     "__version__",
+    "distill",
     "export_policy",
     "load_policy",
     "plastic_scan",
 ]
 
 _HOMES = {
+    "AdaptivePolicy": "adaptive",
     "LayerState": "snn.state",
     "PlasticCnnPolicy": "policies",
     "PlasticES": "es.algorithm",
@@ -50,6 +55,7 @@ _HOMES = {
     "PreviousActionReward": "wrappers",
     "SNNState": "snn.state",
     "VecPreviousActionReward": "wrappers",
+    "distill": "distillation",
     "export_policy": "export",
     "load_policy": "export",
     "plastic_scan": "snn.scan",

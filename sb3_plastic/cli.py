@@ -35,7 +35,7 @@ COMMANDS = {
     "plot": ("sb3_plastic.cli:plot", "plot learning curves: train, all or file"),
     "tune": ("sb3_plastic.cli:tune", "search hyperparameters with Optuna"),
     "adapt": ("sb3_plastic.adapt:main", "make a trained model adapt: put the adaptive layer around it"),
-    "distill": ("sb3_plastic.distill:main", "teach a spiking network to act as a trained model does"),
+    "distill": ("sb3_plastic.distillation.cli:main", "teach a spiking network to act as a trained model does"),
     "evaluate": ("sb3_plastic.evaluation.cli:main", "does it adapt? any model of SB3 under novel dynamics"),
     "export": ("sb3_plastic.artefacts.exporting:main", "write a model as a folder of plain files that runs no code"),
     "package": ("sb3_plastic.artefacts.packaging:main", "write the folder that a model hub expects, with a card"),

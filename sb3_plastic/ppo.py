@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
@@ -56,8 +56,8 @@ class PlasticPPO(WholeFiles, PPO):
         that divides ``n_steps`` and ``batch_size``
     :param chunk_states: where chunks start. ``stored``: from the states that the rollout met; ``refresh``: from these,
         computed again before each epoch but the first (one more forward pass over the rollout)
-    :param teacher: arguments of a :class:`~sb3_plastic.teacher.Teacher`, whose actions are imitated with a weight that
-        falls to 0. It is not saved with the model: give it to ``load`` again
+    :param teacher: a model, a :class:`~sb3_plastic.teacher.Teacher`, or arguments of one, whose actions are imitated
+        with a weight that falls to 0. It is not saved with the model: give it to ``load`` again
     :param device: ``auto`` is the CPU, whose kernels are fused; on a GPU the reference runs, many times slower
     :raises UserError: if sizes do not divide, or on an unknown name
     """
@@ -95,7 +95,7 @@ class PlasticPPO(WholeFiles, PPO):
         device: torch.device | str = "auto",
         chunk_len: int | None = None,
         chunk_states: str = "stored",
-        teacher: Teacher | Mapping[str, Any] | None = None,
+        teacher: Any = None,
         _init_setup_model: bool = True,
     ) -> None:
         if "chunk_len" in (rollout_buffer_kwargs or {}):

@@ -33,6 +33,7 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, VecTransposeImage, unwrap_vec_normalize
 from torch import Tensor
 
+from sb3_plastic.algorithms import ALGORITHMS, algorithm_class
 from sb3_plastic.errors import NotFiniteError, UserError, check_names, check_number
 from sb3_plastic.export import Normalization, is_export, load_policy
 from sb3_plastic.observations import map_obs
@@ -51,7 +52,8 @@ class Teacher:
         the observations [B, ...] that returns actions [B, ...]. Observations are as the environment returned them,
         before any VecNormalize of the student's, with all keys of a Dict; of images the channels come first where SB3
         turns them
-    :param algo: class of a saved model: ``PPO``, ``SAC``, ``PlasticPPO``, ...
+    :param algo: algorithm of a saved model, by its name in ``algorithms.ALGORITHMS`` (``ppo``, ``plastic_ppo``, ...) or
+        that of its class (``PPO``, ``DDPG``, ...)
     :param weight: of the KL term at the start, above 0
     :param until: fraction of the training, above 0, after which the weight is 0
     :param normalization: the VecNormalize of the teacher's own training, its file or an exported folder, which are read
@@ -60,7 +62,7 @@ class Teacher:
     """
 
     model: Any
-    algo: str = "PPO"
+    algo: str = "ppo"
     weight: float = 1.0
     until: float = 0.5
     normalization: VecNormalize | Normalization | str | Path | None = None
@@ -70,15 +72,19 @@ class Teacher:
         check_number("The teacher's until, a fraction of the training,", self.until, above=0, at_most=1)
 
     @staticmethod
-    def of(value: Teacher | Mapping[str, Any]) -> Teacher:
+    def of(value: Any) -> Teacher:
         """
-        :param value: a teacher, or its arguments by name, as in YAML
-        :raises UserError: on an unknown argument, or a number out of range
+        :param value: a teacher, its arguments by name, as in YAML, or its model alone
+        :raises UserError: on an unknown argument, a number out of range, or what cannot teach
         """
         if isinstance(value, Teacher):
             return value
+        if isinstance(value, str | Path) or callable(getattr(value, "predict", value)):
+            return Teacher(value)
         if not isinstance(value, Mapping) or "model" not in value:
-            raise UserError(f"teacher is a mapping with the entry 'model', got {value!r}.")
+            raise UserError(
+                f"teacher is a model, a function, a file, or a mapping with the entry 'model', got {value!r}."
+            )
         check_names("teacher", value, [field.name for field in fields(Teacher)])
         return Teacher(**value)
 
@@ -100,18 +106,15 @@ class Teacher:
         if isinstance(model, str | Path) and is_export(Path(model)):
             model = load_policy(model)
         elif isinstance(model, str | Path):
-            found = [getattr(_library(name), self.algo, None) for name in LIBRARIES]
-            classes = [c for c in found if isinstance(c, type) and issubclass(c, BaseAlgorithm)]
-            if not classes:
-                raise UserError(
-                    f"There is no algorithm {self.algo!r} in {', '.join(LIBRARIES)}: name its class, such as PPO."
-                )
+            cls = self._class()
             try:
-                model = classes[0].load(model, device="cpu", custom_objects={**NO_REPLAY})
+                model = cls.load(model, device="cpu", custom_objects={**NO_REPLAY})
             except UserError:  # of a file that is damaged, for instance
                 raise
             except (TypeError, ValueError, KeyError, AttributeError) as error:
-                raise UserError(f"{model} is no model of {self.algo}: name its class as 'algo' ({error}).") from error
+                raise UserError(
+                    f"{model} is no model of {self.algo}: name its algorithm as 'algo' ({error})."
+                ) from error
         if isinstance(normalization, str | Path):
             normalization = Normalization.load(Path(normalization))
         elif isinstance(normalization, VecNormalize):
@@ -119,6 +122,18 @@ class Teacher:
         elif normalization is None:
             normalization = Normalization.of_training(model, "their file, or these, as normalization.")
         return Lessons(model, normalization, action_space)
+
+    def _class(self) -> type[BaseAlgorithm]:
+        if self.algo in ALGORITHMS:
+            return algorithm_class(self.algo)
+        for name in LIBRARIES:
+            cls = getattr(_library(name), self.algo, None)
+            if isinstance(cls, type) and issubclass(cls, BaseAlgorithm):
+                return cls
+        raise UserError(
+            f"There is no algorithm {self.algo!r}: name it as one of {', '.join(ALGORITHMS)}, or by its class in "
+            f"{', '.join(LIBRARIES)}."
+        )
 
 
 def _library(name: str) -> Any:

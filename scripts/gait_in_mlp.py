@@ -20,7 +20,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from sb3_plastic.distill import judge, write
+from sb3_plastic.distillation.cli import judge, write
 from sb3_plastic.distillation.distilling import (
     KEPT,
     LEARNING_RATE,

@@ -40,7 +40,7 @@ ALLOWED = {
     "finite": "errors observations",
     "stamp": "errors versions",
     "asymmetric": "errors",
-    "teacher": "errors export observations safe",
+    "teacher": "algorithms errors export observations safe",
     "clipping": "errors",
     "stepper": "errors finite snn observations",
     "acting": "adaptive export snn stepper",
@@ -48,8 +48,7 @@ ALLOWED = {
     "monitor": "adaptive teacher snn observations buffers stepper policies",
     "saving": "errors files finite stamp versions",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
-    "distillation": "export errors observations policies ppo progress stepper teacher",
-    "distill": "distillation errors evaluation export files progress safe",
+    "distillation": "adaptive evaluation export errors files observations policies ppo progress safe stepper teacher",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
     "learning_rate": "errors",
@@ -65,8 +64,8 @@ ALLOWED = {
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
     "observations snn",
-    "cli": "answers artefacts adapt distill errors extensions files help simulator zoo perturbations evaluation report "
-    "studies",
+    "cli": "answers artefacts adapt distillation errors extensions files help simulator zoo perturbations evaluation "
+    "report studies",
     "__main__": "cli",
 }
 """Room (a file or folder of the package) -> the rooms that it may import from, beside itself."""

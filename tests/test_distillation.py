@@ -18,10 +18,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sb3_plastic import PlasticPPO
+from sb3_plastic import PlasticPPO, distill
 from sb3_plastic.cli import main
-from sb3_plastic.distill import judge
-from sb3_plastic.distillation import distill
+from sb3_plastic.distillation.cli import judge
 from sb3_plastic.distillation.demonstrations import Student
 from sb3_plastic.distillation.distilling import normalized, update, watch
 from sb3_plastic.errors import UserError
@@ -150,6 +149,15 @@ def test_the_same_seed_gives_the_same_student() -> None:
     students = [distill(dict(model=swing), random_vec_env(), 4096, policy_kwargs=SMALL) for _ in range(2)]
     first, second = (list(student.policy.parameters()) for student in students)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.usefixtures("few_updates")
+def test_a_model_and_one_environment_of_gymnasium_are_a_teacher_and_its_environments() -> None:
+    env = RandomEnv(BOX, BOX)
+    student = distill(PPO("MlpPolicy", env, device="cpu"), env, 4096, policy_kwargs=SMALL)
+    assert student.n_envs == 1
+    with pytest.raises(UserError, match="The environment is 'Pendulum-v1': make it first"):
+        distill(swing, "Pendulum-v1", policy_kwargs=SMALL)
 
 
 @pytest.mark.usefixtures("few_updates")

@@ -222,9 +222,9 @@ def test_a_loss_of_its_own_has_its_whole_gradient_and_changes_no_value():
         (dict(model=swing, until=0.0), "until, a fraction of the training, must be a finite number above 0"),
         (dict(model=swing, until=1.5), "until, a fraction of the training, .* and at most 1, got 1.5"),
         (dict(model=swing, weight=0.0), "The teacher's weight must be a finite number above 0"),
-        (dict(weight=1.0), "teacher is a mapping with the entry 'model'"),
+        (dict(weight=1.0), "or a mapping with the entry 'model', got {'weight'"),
+        (5, "teacher is a model, a function, a file, or a mapping .*, got 5"),
         (dict(model="teacher.zip", algo="PPPO"), "There is no algorithm 'PPPO'"),
-        (dict(model="teacher.zip", algo="ppo"), "There is no algorithm 'ppo' .*: name its class, such as PPO"),
     ],
 )
 def test_teachers_that_cannot_be_are_refused(teacher, message):
@@ -254,7 +254,7 @@ def test_a_teacher_that_is_set_between_two_trainings_teaches_and_one_that_is_tak
 
 def test_a_saved_teacher_of_another_class_is_answered(tmp_path):
     SAC("MlpPolicy", random_vec_env(), policy_kwargs=dict(net_arch=[4])).save(tmp_path / "sac")
-    with pytest.raises(UserError, match=r"sac is no model of PPO: name its class as 'algo'"):
+    with pytest.raises(UserError, match=r"sac is no model of ppo: name its algorithm as 'algo'"):
         small_ppo(teacher=dict(model=tmp_path / "sac"))
 
 
@@ -266,6 +266,21 @@ def test_a_saved_teacher_of_goals_needs_no_environments(tmp_path):
     observation = {key: value[None] for key, value in env.reset()[0].items()}
     expected, _ = model.predict(observation, deterministic=True)
     np.testing.assert_array_equal(lessons.actions(observation, np.ones(1, bool)), expected)
+
+
+def test_a_saved_teacher_is_named_as_on_the_command_line_or_by_its_class(tmp_path):
+    model = SAC("MlpPolicy", random_vec_env(), policy_kwargs=dict(net_arch=[4]))
+    model.save(tmp_path / "sac")
+    observations = np.ones((3, 4), np.float32)
+    expected, _ = model.predict(observations, deterministic=True)
+    for algo in ("sac", "SAC"):
+        lessons = Teacher(tmp_path / "sac", algo=algo).lessons(FOUR)
+        np.testing.assert_array_equal(lessons.actions(observations, np.ones(3, bool)), expected)
+
+
+def test_a_model_alone_is_a_teacher():
+    model = PPO("MlpPolicy", random_vec_env(), n_steps=8, batch_size=24, device="cpu")
+    assert all(Teacher.of(given) == Teacher(given) for given in (model, swing, "ppo.zip"))
 
 
 def test_an_exported_folder_teaches_with_its_own_normalisation(tmp_path):
@@ -281,7 +296,7 @@ def test_a_saved_teacher_that_is_damaged_is_no_model_of_another_class(tmp_path):
     (tmp_path / "m.zip").write_bytes(b"PK, and no more")
     with pytest.raises(UserError, match=r"m\.zip") as answer:
         Teacher(tmp_path / "m.zip", algo="PlasticPPO").lessons(FOUR)
-    assert "name its class" not in str(answer.value)
+    assert "name its algorithm" not in str(answer.value)
 
 
 def test_a_teacher_whose_actions_are_not_finite_is_blamed_for_them():

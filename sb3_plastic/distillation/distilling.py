@@ -8,10 +8,11 @@ back-propagation through time. On HalfCheetah that is better than what PPO finds
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -19,6 +20,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from sb3_plastic.adaptive.collect import vectorised
 from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student, applicable
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.export import Normalization
@@ -42,8 +44,8 @@ MAX_GRAD_NORM = 1.0
 
 
 def distill(
-    teacher: Teacher | Mapping[str, Any],
-    venv: VecEnv,
+    teacher: Any,
+    env: VecEnv | gym.Env[Any, Any],
     n_steps: int = 200_000,
     *,
     seed: int = 0,
@@ -56,8 +58,9 @@ def distill(
     """
     Teach a spiking policy to act as a trained one.
 
-    :param teacher: a :class:`~sb3_plastic.teacher.Teacher`, or its arguments; ``weight`` and ``until`` are for PPO
-    :param venv: environments with observations as they are. Their VecNormalize is made here, for boxes that are no
+    :param teacher: a trained model, or what else :class:`~sb3_plastic.teacher.Teacher` takes as one; a teacher, or its
+        arguments, of which ``weight`` and ``until`` are for PPO
+    :param env: environments with observations as they are. Their VecNormalize is made here, for boxes that are no
         images: with the statistics of the first round, in which the teacher acts, but for what hardly changes in it, by
         the teacher's ``normalization``
     :param n_steps: steps of all environments together; at least two rounds, of 2048 steps or what is near with this
@@ -72,6 +75,7 @@ def distill(
     :return: a model in its environments. ``learn`` goes on with PPO, for which critic and exploration noise are new
     :raises UserError: on a number out of range, an unknown argument, or a student with an adaptive layer
     """
+    venv = vectorised(env)
     per_env = max(1, ROUND // venv.num_envs // CHUNK) * CHUNK
     per_round = per_env * venv.num_envs
     rounds = n_steps // per_round - 1
@@ -85,9 +89,9 @@ def distill(
     seed = int(seed)  # of numpy's numbers torch takes none
     lessons, rng = Teacher.of(teacher).lessons(venv.action_space), np.random.default_rng(seed)
     venv.seed(seed)
-    env = normalized(venv, lessons.normalization)
+    normalize = normalized(venv, lessons.normalization)
     policy_kwargs = {"n_ticks": N_TICKS, **(policy_kwargs or {})}
-    model = PlasticPPO(policy, env, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
+    model = PlasticPPO(policy, normalize, seed=seed, policy_kwargs=policy_kwargs, tensorboard_log=tensorboard_log)
     if model.policy.beside is not None:
         raise UserError(
             "A student has no rollouts of its own from which an adaptive layer could learn (policy_kwargs: adaptive). "
@@ -96,9 +100,9 @@ def distill(
     optimizer = torch.optim.Adam(model.policy.actor_parameters(), lr=LEARNING_RATE)
     with Progress(progress_bar) as progress, closing(configure_logger(0, tensorboard_log, "distill")) as logger:
         progress.begin("teacher", per_round)
-        watch(lessons, env, per_env, progress.tick)
-        settle(env, lessons.normalization, n_steps)
-        student, told = Student(model.policy, env, lessons, noise, rng), deque[Demonstrations](maxlen=KEPT)
+        watch(lessons, normalize, per_env, progress.tick)
+        settle(normalize, lessons.normalization, n_steps)
+        student, told = Student(model.policy, normalize, lessons, noise, rng), deque[Demonstrations](maxlen=KEPT)
         progress.begin("student", rounds * per_round)
         for i in range(rounds):
             lead = max(0.0, 1 - i / LED)
@@ -109,7 +113,7 @@ def distill(
             logger.record("distill/lead", lead)
             logger.dump((i + 2) * per_round)
             progress.say(f"loss {loss:.3g}")
-    env.training = env.norm_reward = True  # as PPO would have it
+    normalize.training = normalize.norm_reward = True  # as PPO would have it
     return model
 
 
