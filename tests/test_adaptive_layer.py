@@ -203,6 +203,26 @@ def test_late_commands_are_recognised_and_the_agent_sees_where_it_will_be(delay)
     assert np.square(ahead).mean() < 0.6 * np.square(behind).mean()
 
 
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_without_noise_the_agent_sees_the_very_state_in_which_a_late_command_arrives(delay):
+    sent, seen, states = [], [], []
+
+    class Watched(Wanderer):
+        def predict(self, observation, *args, **kwargs):
+            seen.append(observation.copy())
+            states.append(robots.o.copy())
+            return super().predict(observation, *args, **kwargs)
+
+    def late(u, t):
+        sent.append(u)
+        return sent[max(t - delay, 0)]
+
+    layer = policy((f"late_{delay}",)).layer
+    robots, settings = Robots(applied=late, noise=0.0), replace(layer.settings, always=f"late_{delay}")
+    play(AdaptivePolicy(Watched(), AdaptiveLayer(layer.model, settings)), robots, 30)
+    np.testing.assert_allclose(seen[5:-delay], states[5 + delay :], atol=1e-5)
+
+
 @pytest.mark.parametrize("has_examples", [True, False])
 def test_where_commands_are_late_the_agent_reads_what_cannot_be_foreseen_from_an_example(has_examples):
     """Without examples, in models of before, as it is measured."""
@@ -271,6 +291,12 @@ def test_noise_is_not_taken_for_change():
     assert np.mean(np.array(acts[300:]) != "nominal") < 0.2
 
 
+def test_in_noise_that_lasts_no_hypothesis_waits():
+    p = policy(("wires",))
+    nominal, wires = p.split_state(play(p, Robots(noise=10 * NOISE), 100))[0].synapses
+    assert (wires.surprise != nominal.surprise).all()  # who waits has the traces of the one that acts
+
+
 def test_the_model_is_told_the_clipped_command():
     class Greedy(Wanderer):
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
@@ -280,6 +306,21 @@ def test_the_model_is_told_the_clipped_command():
     p = policy(agent=Greedy())
     state = play(p, Robots(applied=lambda u, t: 0.3 * u), 100)
     assert p.estimates(state)["motors"].mean == pytest.approx(np.full((8, 2), 0.3), abs=0.06)
+
+
+def test_what_the_forward_model_cannot_know_is_that_of_the_action_which_is_meant():
+    torch.manual_seed(0)
+    layer = policy().layer
+    model = copy.deepcopy(layer.model)
+    for parameter in model.members[0].log_R.parameters():
+        parameter.normal_(std=0.3)
+    layer, meant = AdaptiveLayer(model, layer.settings), np.linspace(-1, 1, 16).reshape(8, 2)
+    state, o = layer.initial_state(8), np.zeros((8, 3))
+    reversed_ = state.synapses[1]._replace(mean=np.tile(G, (8, 1)))
+    state = state._replace(acting=np.ones(8, int), synapses=(state.synapses[0], reversed_))
+    sent, after = layer.command(state, o, np.ones((8, 3), bool), meant)
+    np.testing.assert_array_equal(after.R, layer.predictor.predict(o, meant).R)
+    assert (after.R != layer.predictor.predict(o, sent).R).all()
 
 
 def test_an_effectiveness_that_crosses_zero_is_followed():

@@ -14,6 +14,7 @@ from sb3_plastic.snn.decoders import PopulationDecoder
 from sb3_plastic.snn.encoders import ENCODERS, PopulationEncoder, counter_uniform
 from sb3_plastic.snn.readouts import READOUTS
 from sb3_plastic.snn.rules import MODULATIONS, RULES
+from sb3_plastic.snn.scan.reference import modulator
 
 T, B, F = 12, 3, 5
 
@@ -286,6 +287,12 @@ def test_each_output_of_the_population_decoder_sees_its_own_neurons_only():
     decoder = PopulationDecoder(3, 4)
     jacobian = torch.autograd.functional.jacobian(decoder, torch.randn(12))
     assert (jacobian != 0).int().tolist() == [[int(i // 4 == j) for i in range(12)] for j in range(3)]
+
+
+@pytest.mark.parametrize("modulation", ["simple", "retroactive"])
+def test_a_training_begins_nearly_unmodulated_but_not_exactly(modulation):
+    m = modulator(torch.rand(50, 11), make_snn(modulation=modulation).layers[0].effective_parameters())
+    assert 0 < (m - 1).abs().max() < 0.5
 
 
 def test_an_external_modulator_is_one_at_the_start():
