@@ -95,6 +95,12 @@ def test_the_figure_counts_the_trials_that_the_tables_count():
     assert (lines["adaptive"], lines["frozen"]) == (6.0, 3.0)
 
 
+def test_an_agent_without_curves_has_no_figure_of_those_who_stand_beside_it():
+    beside = result("MLP, trained on reversed motors")
+    assert onset_figure([{**result("frozen"), "curves": {}}, beside]) is None
+    assert onset_figure([result("frozen"), beside]) is not None
+
+
 def test_an_agent_is_a_label_and_its_folders(tmp_path):
     folders = [agent(tmp_path / str(seed), seed) for seed in (0, 1)]
     found = read_agents([f"MLP={folders[0]},{folders[1]}"])

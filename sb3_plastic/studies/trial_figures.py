@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure
+from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.layers import FITTED_STEPS
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_scores import over_seeds
@@ -46,13 +47,13 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
     Speed around the onset, mean and quartiles of the episodes; below, which hypothesis acts, and what it estimates.
 
     :param results: of one robot and agent
-    :return: None without curves
+    :return: None without curves of its own: other agents stand beside it
     """
     trials = [result for result in results if result.get("curves")]
+    if not any(trial["arm"] in ARMS for trial in trials):
+        return None
     watched = max((result for result in results if "watched" in result), key=_size, default=None)
     scenarios = [name for name in SHOWN if any(name in trial["curves"] for trial in trials)]
-    if not scenarios:
-        return None
     n_rows = 1 if watched is None else 3
     figure = new_figure(PAGE, 1.9 if watched is None else 4.6)
     panels = figure.subplots(n_rows, len(scenarios), squeeze=False, sharex="row", sharey="row")
