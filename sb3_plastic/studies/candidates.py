@@ -92,8 +92,6 @@ def _plasticity(falling: str) -> dict[str, list[str]]:
     changes = {
         "second_layer": second,
         "second_layer_128": f"{second}, {_net_arch([128, 128])}",
-        "rho_.002": "rule='oja', rho=0.002",  # fast weights remember 250 steps, not 25
-        "eta_.01": "rule='oja', eta_init=0.01",
         "quiet": f"rule='oja', {QUIET}",
         "quieter": "rule='oja', alpha_init=0.02, plasticity_lr_scale=0.1",
         "silent": f"rule='oja', {SILENT}",
@@ -124,6 +122,7 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         "3_layers": changed(_net_arch([64, 64, 64])),
         "1_layer": changed(_net_arch([128])),
         "wide_critic": changed("net_arch=dict(pi=[64, 64], vf=[256, 256])"),
+        "batch_256": changed("", "batch_size:256"),
         "batch_1024": changed("", "batch_size:1024"),
         # Spikes come and go with the smallest change of a weight. So in an update the policy moves five times as far as
         # an MLP, and half of the samples are clipped: stop it, let it, or give it smaller steps.
@@ -139,6 +138,12 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
         # Half of an Ant's sensors hardly move. One that does, for once, is ten standard deviations off, and is seen so.
         "clip_obs_3": changed("", "normalize:dict(clip_obs=3.0)"),
     } | {name: changed("", noise_by_schedule(name)) for name in NOISE}
+    if label == "oja + simple":
+        tried |= {
+            "rho_.002": changed("rho=0.002"),  # fast weights remember 250 steps, not 25
+            "rho_.2": changed("rho=0.2"),  # 2.5
+            "eta_.01": changed("eta_init=0.01"),  # and change a tenth as fast
+        }
     if spiking:
         tried |= {
             "analog": changed("encoder='population', encoder_kwargs=dict(n_neurons=4, analog=True)"),
