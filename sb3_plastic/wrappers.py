@@ -8,7 +8,7 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_plastic.errors import UserError, check_number
@@ -182,6 +182,18 @@ class MidRunChange(gym.Wrapper):
     def _set(self, attributes: Mapping[str, Any]) -> None:
         for name, value in attributes.items():
             setattr(self.env.unwrapped, name, value)
+
+
+def vectorised(env: gym.Env[Any, Any] | VecEnv) -> VecEnv:
+    """
+    An environment as a vector of one, as SB3 does.
+
+    :param env: of either kind
+    :raises UserError: if it is none, but the name of one, for instance
+    """
+    if not isinstance(env, VecEnv | gym.Env):
+        raise UserError(f"The environment is {env!r}: make it first, as make_vec_env('Pendulum-v1', n_envs=16).")
+    return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 
 def n_action_numbers(space: spaces.Space) -> int:

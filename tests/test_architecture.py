@@ -31,7 +31,7 @@ ALLOWED = {
     "perturbations": "errors files progress seeding simulator yaml_numbers",
     "registration": "perturbations",
     "undisturbed": "",
-    "adaptive": "errors files seals progress safe export snn undisturbed",
+    "adaptive": "errors files seals progress safe export snn undisturbed wrappers",
     "evaluation": "copying extensions seeding errors finite algorithms files seals versions safe export observations "
     "wrappers perturbations adaptive simulator progress undisturbed yaml_numbers",
     "adapt": "adaptive errors evaluation export progress",
@@ -48,7 +48,7 @@ ALLOWED = {
     "monitor": "adaptive teacher snn observations buffers stepper policies",
     "saving": "errors files finite stamp versions",
     "ppo": "teacher errors finite snn observations buffers clipping stepper policies monitor saving",
-    "distillation": "adaptive evaluation export errors files observations policies ppo progress safe stepper teacher",
+    "distillation": "evaluation export errors files observations policies ppo progress safe stepper teacher wrappers",
     "callbacks": "errors snn monitor ppo evaluation",
     "exploration": "errors",
     "learning_rate": "errors",

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
 
 from sb3_plastic.adaptive.agents import as_actions, middle_and_half
 from sb3_plastic.errors import UserError
@@ -21,7 +20,6 @@ Array = NDArray[Any]
 BLOCK = 100  # steps for which an excitation lasts
 DISTURBED = 0.3  # probability that a motor is commanded otherwise
 NOISE = (0.0, 0.15, 0.3)  # standard deviations of the noise, one drawn per environment and block
-
 
 LEAST = 20
 """Steps of each environment: a twentieth of them is held out."""
@@ -84,18 +82,6 @@ def collect(
         if tick is not None:
             tick(n)
     return Transitions(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
-
-
-def vectorised(env: gym.Env[Any, Any] | VecEnv) -> VecEnv:
-    """
-    An environment as a vector of one, as SB3 does.
-
-    :param env: of either kind
-    :raises UserError: if it is none, but the name of one, for instance
-    """
-    if not isinstance(env, VecEnv | gym.Env):
-        raise UserError(f"The environment is {env!r}: make it first, as make_vec_env('Pendulum-v1', n_envs=16).")
-    return env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
 
 
 def raw(venv: VecEnv) -> VecEnv:

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw, vectorised
+from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.hypotheses import Transition
 from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.policy import AdaptivePolicy
 from sb3_plastic.adaptive.synapses import initial_synapses, variances
 from sb3_plastic.errors import UserError
 from sb3_plastic.progress import Progress
+from sb3_plastic.wrappers import vectorised
 
 Array = NDArray[Any]
 

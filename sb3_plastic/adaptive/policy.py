@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_no
 
 from sb3_plastic.adaptive.agents import agent_of, as_actions, box, middle_and_half
 from sb3_plastic.adaptive.calibration import calibrate
-from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw, vectorised
+from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.files import AGENT, check_folder, read_layer, write_layer
 from sb3_plastic.adaptive.fit import check_arguments, fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
@@ -32,6 +32,7 @@ from sb3_plastic.export.plain import to_plain
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.undisturbed import undisturbed_torch
+from sb3_plastic.wrappers import vectorised
 
 Array = NDArray[Any]
 
@@ -65,10 +66,8 @@ class AdaptivePolicy:
         self.features_at, self._n_observations = features_at, len(layer.mean)
         if features_at is not None:
             (self._n_observations,) = self.observation_space.shape
-        expected, got = (
-            (self._n_observations, layer.model.n_motors),
-            self.observation_space.shape + self.action_space.shape,
-        )
+        expected = (self._n_observations, layer.model.n_motors)
+        got = self.observation_space.shape + self.action_space.shape
         if got != expected:
             raise UserError(f"The forward model has {expected} observations and motors, the agent {got}.")
         self._middle, self._half = middle_and_half(self.action_space)

@@ -20,7 +20,6 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import configure_logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from sb3_plastic.adaptive.collect import vectorised
 from sb3_plastic.distillation.demonstrations import CHUNK, Demonstrations, Student, applicable
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.export import Normalization
@@ -29,6 +28,7 @@ from sb3_plastic.policies import PlasticPolicy
 from sb3_plastic.ppo import PlasticPPO
 from sb3_plastic.progress import Progress
 from sb3_plastic.teacher import Lessons, Teacher, divergence
+from sb3_plastic.wrappers import vectorised
 
 N_TICKS = 4
 """Ticks per step of a student, unless ``policy_kwargs`` says otherwise. With 2 it follows its teacher less closely."""
