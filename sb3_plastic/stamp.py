@@ -21,8 +21,8 @@ NOT_STAMPED = ("verbose", "device", "tensorboard_log", "seed", "stats_window_siz
 """Arguments of an algorithm that do not change what it computes."""
 
 CAUSES = {
-    "policy": "its file was edited, or load() was given other policy_kwargs. Give policy_kwargs with {name}={value!r} "
-    "in load(..., custom_objects={{'policy_kwargs': ...}}).",
+    "policy": "its file was edited, or load() was given another {name}, or other policy_kwargs. Leave it out, or give "
+    "policy_kwargs with {name}={value!r} in load(..., custom_objects={{'policy_kwargs': ...}}).",
     "algorithm": "its file was edited. Give the value that you want, load(..., {name}=...).",
 }
 """Why a configuration differs, and a remedy, by part."""
