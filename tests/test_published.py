@@ -33,9 +33,8 @@ STUDIES = {
     "meta": ("meta", "scores.csv"),
     "halfcheetah_100k": ("curves", "curves.csv"),
 }
-TABLES = {
-    line.rstrip() for page in RESULTS.rglob("README.md") for line in page.read_text().splitlines() if line[:1] == "|"
-}
+PAGES = [page for page in RESULTS.rglob("*.md") if page.name != "report.md"]  # which a study writes itself
+TABLES = {line.rstrip() for page in PAGES for line in page.read_text().splitlines() if line[:1] == "|"}
 
 FAMILIES = {
     # what tables in words call it: family of nda-v2
