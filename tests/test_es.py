@@ -24,6 +24,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, configure
 from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from stray_lines import stray_lines
 
@@ -120,6 +121,18 @@ IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 RATES = ["beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e"]
 
 
+class Branching(FlattenExtractor):
+    """It branches on what it sees, which PyTorch's vmap does not."""
+
+    def __init__(self, observation_space: spaces.Space) -> None:
+        super().__init__(observation_space)
+        self.gain = torch.nn.Parameter(torch.full((1,), 2.0))
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features = super().forward(observations)
+        return features if features.sum() > 0 else self.gain * features
+
+
 @pytest.mark.parametrize(
     ("policy", "observation_space", "action_space", "kwargs"),
     [
@@ -131,6 +144,7 @@ RATES = ["beta", "lam_pre", "lam_post", "rho", "kappa", "kappa_e"]
         ("MlpPolicy", BOX, spaces.MultiDiscrete([2, 3]), dict(encoder="population")),
         ("MultiInputPolicy", spaces.Dict(a=BOX, b=BOX), spaces.MultiBinary(3), dict(fast_weights="lifetime")),
         ("CnnPolicy", IMAGE, BOX, {}),
+        ("MlpPolicy", BOX, BOX, dict(features_extractor_class=Branching)),
     ],
 )
 def test_each_individual_acts_as_it_would_alone(policy, observation_space, action_space, kwargs):
