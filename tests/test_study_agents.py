@@ -318,6 +318,8 @@ def test_an_agent_without_a_layer_stands_beside_those_that_have_one():
     assert beside_the_others([other]) == [other]
     told = result("told") | {"agent": "trained on it"}
     assert beside_the_others([result("adaptive", 0), other, told])[1:] == [other, told]
+    elsewhere = other | {"suite": "nda-v1"}  # under a suite for which no layer was judged
+    assert beside_the_others([result("adaptive", 0), elsewhere])[1:] == [elsewhere]
 
 
 @pytest.mark.parametrize(("study", "drawn"), [("adaptation", "HalfCheetah-plastic"), ("robustness", "HalfCheetah")])

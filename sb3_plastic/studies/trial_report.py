@@ -47,19 +47,23 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
 
 def beside_the_others(results: Sequence[Result]) -> list[Result]:
     """
-    Results in which agents that were judged alone, in no other arm, have become arms of those with a layer, under their
-    own names.
+    Results in which agents that were judged alone, in no other arm, have become arms of those that were judged with a
+    layer under the same suite, under their own names.
 
     :param results: of the study
     """
     arms: dict[tuple[str, str], set[str]] = {}
+    hosts: dict[tuple[str, str], list[str]] = {}  # with a layer, by robot and suite
     for result in results:
         if "scores" in result:
-            arms.setdefault((result["robot"], result["agent"]), set()).add(result["arm"])
-    hosts = [key for key, names in arms.items() if any(ARMS[name].layer is not None for name in names)]
+            robot, agent, arm = result["robot"], result["agent"], result["arm"]
+            arms.setdefault((robot, agent), set()).add(arm)
+            there = hosts.setdefault((robot, result["suite"]), [])
+            if ARMS[arm].layer is not None and agent not in there:
+                there.append(agent)
     shown = []
     for result in results:
-        beside = [agent for robot, agent in hosts if robot == result["robot"]]
+        beside = hosts.get((result["robot"], result.get("suite", "")), [])
         if beside and arms.get((result["robot"], result["agent"])) == {"frozen"}:
             shown += [{**result, "agent": agent, "arm": result["agent"]} for agent in beside]
         else:
