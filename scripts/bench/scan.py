@@ -20,16 +20,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common import CLOCKS, machine, print_table, set_clock, set_threads
 from scan_memory import first_call, memory, memory_growth
 from scan_peers import peers
-from scan_plot import plot_growth
+from scan_plot import growth_figure
 from scan_timing import growth, rollout, speed
 
 from sb3_plastic.files import replace_file
+from sb3_plastic.report.document import draw
 
 SECTIONS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "speed": speed,
@@ -60,7 +62,7 @@ def main() -> None:
         results[name] = section(arguments.repeats)
         print_table(f"{name}: {section.__doc__}", results[name])
     if arguments.plot and "growth" in results:
-        plot_growth(results["growth"], arguments.plot)
+        draw(arguments.plot, partial(growth_figure, results["growth"]))
     if arguments.json:
         replace_file(arguments.json, json.dumps(results, indent=2) + "\n")
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 
-def plot_growth(rows: list[dict[str, Any]], path: Path) -> None:
+def growth_figure(rows: list[dict[str, Any]]) -> Figure:
     """Time above, memory below, one column per size that grows; a dashed line is proportional to synapses x ticks."""
     axes = list(dict.fromkeys(row["axis"] for row in rows))
-    figure, panels = plt.subplots(2, len(axes), figsize=(3 * len(axes), 5), sharex="col", layout="constrained")
+    figure = Figure(figsize=(3 * len(axes), 5), layout="constrained")
+    panels = figure.subplots(2, len(axes), sharex="col")
     for column, axis in enumerate(axes):
         series = [row for row in rows if row["axis"] == axis]
         values = [row["value"] for row in series]
@@ -23,4 +23,4 @@ def plot_growth(rows: list[dict[str, Any]], path: Path) -> None:
         panels[1, column].set_xlabel(axis)
     panels[0, 0].set_ylabel("forward + backward, ms")
     panels[1, 0].set_ylabel("peak extra memory, MB")
-    figure.savefig(path, dpi=100)
+    return figure
