@@ -771,6 +771,18 @@ def test_the_command_judges_the_scenarios_that_it_is_told(static_model, tmp_path
     assert "Unknown scenario of nda-v2 for HalfCheetah: 'novel/wings'" in capsys.readouterr().err
 
 
+def test_the_table_of_the_command_fits_the_terminal(static_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    static_model.save(tmp_path / "m.zip")
+    arguments = ["--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--episodes", "1", "--no-progress"]
+    arguments += ["--scenarios", "nominal", "extrap2/mass/onset", "--out", str(tmp_path / "r")]
+    assert main(["evaluate", *arguments]) == 0
+    table, _ = capsys.readouterr().out.split("\nWrote ")
+    assert max(map(len, table.splitlines())) <= 60
+    assert "fallen" in table
+    assert "-0.00" not in table
+
+
 def test_the_command_judges_a_policy_without_its_adaptive_layer_if_told(tmp_path, capsys):
     adaptive = dict(net_arch=[], epochs=40, batch_size=64, learning_rate=1e-2, hypotheses=("motors", "wires"))
     venv = LocomotionVecEnv([lambda: gym.make(CHEETAH)] * 4)

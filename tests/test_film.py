@@ -365,6 +365,16 @@ def test_who_falls_stays_where_it_fell_beside_the_other() -> None:
         compose({"b": walks[:3]}, first=4)
 
 
+def test_a_robot_that_hardly_moves_back_stands_still() -> None:
+    """Not at -0.0 m/s."""
+    frame = np.zeros((70, 100, 3), np.uint8)
+    back, still = (
+        compose({"a": [Shot(frame, speed, -1, float("nan")), Shot(frame, 1.0, -1, float("nan"))]}, 0)[0]
+        for speed in (-0.01, 0.0)
+    )
+    np.testing.assert_array_equal(back[:6], still[:6])
+
+
 def test_the_onset_is_that_of_the_environment() -> None:
     perturbations = perturbations_of("nda-v2/novel/reversed/onset", "HalfCheetah")
     onset = find_onset(TrainedIn(CHEETAH), perturbations, seed=3)

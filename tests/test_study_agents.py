@@ -22,6 +22,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
 from sb3_plastic.evaluation.environment import TrainedIn
 from sb3_plastic.evaluation.low_pass import LowPass
+from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.evaluation.records import Cell
 from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.export import export_policy
@@ -33,7 +34,7 @@ from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.trial_figures import onset_figure, robustness_figure
 from sb3_plastic.studies.trial_report import beside_the_others
 from sb3_plastic.studies.trial_scores import by_seed, difference, frame_of, over_seeds
-from sb3_plastic.studies.trials import SHOWN, Trial, _Watcher, curves_of, scenarios_of, scores_of
+from sb3_plastic.studies.trials import CLOSE, CLOSE_BIN, SHOWN, Trial, _Watcher, curves_of, scenarios_of, scores_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
@@ -498,6 +499,46 @@ def test_a_bar_of_the_figure_is_the_interval_over_seeds():
     frame = frame_of([result("frozen", kept=kept, agent_seed=seed) for seed, kept in enumerate((0.0, 0.0, 0.9))])
     ((start, end),) = robustness_figure(frame).axes[0].collections[0].get_segments()
     assert (start[0], end[0]) == pytest.approx((0, 0.9))  # the mean is 0.3
+
+
+def test_the_rows_of_a_figure_are_whole_and_agents_stand_apart_in_them():
+    scores = [dict(family=name, kept=0.5, suite="nda-v2", protocol="onset", split="novel") for name in "abcd"]
+    frame = pd.concat(
+        pd.DataFrame(scores).assign(agent=agent, arm="frozen", agent_seed=0, control="intact", speed=0.5)
+        for agent in ("plastic", "MLP")
+    )
+    figure = robustness_figure(frame)
+    (axes,) = figure.axes
+    plastic, mlp = (container.lines[0].get_ydata() for container in axes.containers)
+    assert (mlp - plastic > 0.3).all()
+    assert sorted(axes.get_ylim()) == [-0.5, 3.5]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["plastic", "MLP"]
+
+
+def watched(names, shares):
+    acting = [[share] * ((TAIL + CLOSE) // CLOSE_BIN) for share in shares]
+    return {"names": names, "watched": {WIRES: {"acting": acting, "estimates": []}}}
+
+
+def hypotheses(names, shares):
+    """The colour of each hypothesis in the legend of the figure."""
+    figure = onset_figure([result("frozen"), result("adaptive", 0, **watched(names, shares))])
+    handles, labels = figure.axes[1].get_legend_handles_labels()
+    looks = [(handle.get_facecolor().tolist(), handle.get_hatch()) for handle in handles]
+    return dict(zip(labels, looks, strict=True))
+
+
+def test_a_hypothesis_that_acts_in_one_robot_of_sixteen_is_named_in_the_figure():
+    assert list(hypotheses(["nominal", "plugs", "wires"], [15 / 16, 0, 1 / 16])) == ["nominal", "wires"]
+
+
+def test_a_hypothesis_has_its_colour_whichever_others_the_layer_has():
+    few = hypotheses(["nominal", "plugs", "late_1"], [0.2, 0.4, 0.4])
+    assert few == hypotheses(["nominal", "motors_and_disturbance", "plugs", "late_1"], [0.2, 0.0, 0.4, 0.4])
+
+
+def test_a_hypothesis_of_ones_own_is_drawn_too():
+    assert "mine" in hypotheses(["nominal", "mine"], [0.5, 0.5])
 
 
 def test_the_curve_of_a_scenario_is_of_the_intact_agent_around_the_onset():

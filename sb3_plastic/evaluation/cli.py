@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -52,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress_bar=not args.no_progress and is_wanted(),
         command=shlex.join(["sb3-plastic", "evaluate", *argv]),
     )
-    print(summary(results.records).dropna(axis=1, how="all").round(2).to_string(na_rep=""))
+    table = summary(results.records).dropna(axis=1, how="all").round(2)
+    floats = table.select_dtypes("float").columns
+    table[floats] += 0.0  # without -0.0
+    wide = shutil.get_terminal_size(fallback=(200, 24)).columns  # columns of a terminal go on below, rather than wrap
+    print(table.to_string(na_rep="", line_width=wide))
     print(f"Wrote {counts(results.records)}, to {args.out}.", end=" ")
     if (results.records["split"] == "nominal").any():
         print(f"Next: sb3-plastic report {shlex.quote(str(args.out))}")

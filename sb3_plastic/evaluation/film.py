@@ -34,7 +34,7 @@ Frame = NDArray[np.uint8]
 
 STRIP = 72  # pixels, height of the curves of speed
 SMOOTHED = 10  # steps
-COLOURS = ((31, 119, 180), (255, 127, 14), (44, 160, 44), (148, 103, 189))  # one for each arm
+COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (136, 34, 85))  # one for each arm, dark enough for a text
 RED = (200, 30, 30)
 
 
@@ -254,7 +254,7 @@ def _compose_one(film: _Film, t: int) -> Frame:
         shot = arm[k] if arm else Shot(None, 0.0, -1, float("nan"))
         sheet.paste(Image.fromarray(film.blank if shot.frame is None else shot.frame), (i * width, 0))
         fallen = t >= len(arm)
-        said = "fallen" if fallen else f"{film.speeds[name][t]:.1f} {film.unit}"
+        said = "fallen" if fallen else f"{round(film.speeds[name][t], 1) + 0.0:.1f} {film.unit}"  # + 0.0: without -0.0
         draw.rectangle((i * width, 0, (i + 1) * width - 1, line + 2), fill="white")
         draw.text((i * width + 4, 0), f"{name}   {said}", fill=COLOURS[i % len(COLOURS)], font=font)
         if not np.isnan(shot.norm) and shot.belief is None and not panels and not fallen:
@@ -280,11 +280,8 @@ def _draw_curves(draw: Any, film: _Film, now: int, size: tuple[int, int]) -> Non
         x = (t - first) / max(length - 1 - first, 1) * (width - 1)
         return x, top + STRIP - 4 - (speed - low) / (high - low) * (STRIP - 8)
 
-    draw.text(
-        (4, top + STRIP - 16),
-        f"{'speed' if film.unit == 'm/s' else film.unit}, {high:.1f} at the top",
-        fill=(60, 60, 60),
-    )
+    said = f"speed, {high:.1f} m/s at the top" if film.unit == "m/s" else f"{film.unit}, {high:.1f} at the top"
+    draw.text((4, top + STRIP - 20), said, fill=(60, 60, 60))  # above the line of 0
     draw.line([place(first, 0.0), place(length - 1, 0.0)], fill=(200, 200, 200))
     onset = film.onset
     if onset is not None and first <= onset <= now:

@@ -290,6 +290,19 @@ def legend_of(panels: Iterable[Axes]) -> tuple[list[Any], list[str]]:
     return list(found.values()), list(found)
 
 
+def legend_above(figure: Figure, panels: Iterable[Axes]) -> None:
+    """One legend above all panels, where it hides nothing. :param figure: what it stands in :param panels: drawn"""
+    handles, labels = legend_of(panels)
+    figure.legend(handles, labels, loc="outside upper center", ncols=legend_columns(labels, figure.get_figwidth()))
+
+
+def legend_columns(labels: Collection[str], width: float) -> int:
+    """How many entries of a legend fit side by side. :param labels: of it :param width: of the figure, inches"""
+    room = 18 * width  # characters
+    sizes = [len(label) + 8 for label in labels]
+    return len(sizes) if sum(sizes) <= room else max(1, int(room // max(sizes)))
+
+
 def small_png(figure: Figure) -> bytes:
     """
     A figure as a PNG with a palette of 256 colours, about a fifth of the size of the full one.

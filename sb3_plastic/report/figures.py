@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from sb3_plastic.evaluation.controls import LAYER_OFF
 from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean
-from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure, plain, plot_style
+from sb3_plastic.report.document import COLORS, PAGE, legend_above, legend_columns, new_figure, plain, plot_style
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import met_onset, perturbed
 
@@ -239,7 +239,7 @@ def _panels(lines: Iterable[Line], ylabel: str, panel_of: Callable[[Onset], str]
     n_rows = -(-len(drawn) // n_columns)
     with plot_style():
         names = {name for curves in drawn.values() for name in curves}
-        beyond = max(0, -(-len(names) // _legend_columns(names, PAGE)) - 2)  # rows of a legend that is a long one
+        beyond = max(0, -(-len(names) // legend_columns(names, PAGE)) - 2)  # rows of a legend that is a long one
         figure = new_figure(PAGE, 0.5 + (height if n_columns > 1 else max(height, 2.2)) * n_rows + 0.16 * beyond)
         grid = figure.subplots(n_rows, n_columns, squeeze=False, sharex=True, sharey=True)
         for axes, (title, curves) in zip(grid.flat, drawn.items(), strict=False):
@@ -254,7 +254,7 @@ def _panels(lines: Iterable[Line], ylabel: str, panel_of: Callable[[Onset], str]
             axes.tick_params(labelbottom=True)
         figure.supxlabel(SINCE_ONSET, fontsize=8)
         figure.supylabel(ylabel, fontsize=8)
-        _legend(figure, grid.flat)
+        legend_above(figure, grid.flat)
     return figure
 
 
@@ -275,7 +275,7 @@ def _one_panel(curves: dict[str, Curve], look: dict[str, Look], xlabel: str, yla
     if not curves:
         return None
     with plot_style():
-        legend_rows = -(-len(curves) // _legend_columns(curves, PAGE))
+        legend_rows = -(-len(curves) // legend_columns(curves, PAGE))
         figure = new_figure(PAGE, 2.3 + 0.16 * legend_rows)
         axes = figure.subplots()
         for name, found in curves.items():
@@ -283,7 +283,7 @@ def _one_panel(curves: dict[str, Curve], look: dict[str, Look], xlabel: str, yla
         axes.set(xlabel=xlabel, ylabel=ylabel)
         if "fraction" in ylabel:
             axes.set_ylim(-0.05, 1.05)  # a curve at 0 or 1 stays clear of the frame
-        _legend(figure, [axes])
+        legend_above(figure, [axes])
     return figure
 
 
@@ -298,17 +298,3 @@ def _draw(axes: Axes, name: str, look: Look, found: Curve) -> None:
         if not np.isnan(found.low).all():
             band = found.time[part], found.low[part], found.high[part]
             axes.fill_between(*band, color=look["color"], alpha=0.15, linewidth=0)
-
-
-def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
-    """One legend above all panels."""
-    handles, labels = legend_of(panels)
-    columns = _legend_columns(labels, figure.get_figwidth())
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
-
-
-def _legend_columns(labels: Collection[str], width: float) -> int:
-    """How many fit side by side. :param width: of the figure, inches"""
-    room = 18 * width  # characters
-    sizes = [len(label) + 8 for label in labels]
-    return len(sizes) if sum(sizes) <= room else max(1, int(room // max(sizes)))

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 from stable_baselines3.common.monitor import LoadMonitorResultsError, load_results
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
-from sb3_plastic.report.document import COLORS, new_figure, plot_style, small_png
+from sb3_plastic.report.document import legend_above, new_figure, plot_style, small_png
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.studies.looks import looks
 from sb3_plastic.studies.options import add_out, parser_of, whole
 from sb3_plastic.studies.results import read_table
 from sb3_plastic.studies.table import to_csv
@@ -93,10 +95,10 @@ def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path:
     :param path: of the PNG
     """
     with plot_style():
-        figure = new_figure(6.0, 3.4)
+        figure = new_figure(6.0, 3.4 + 0.08 * len(groups))
         axes = figure.subplots()
-        for i, (label, runs) in enumerate(groups.items()):
-            look: dict[str, Any] = dict(color=COLORS[i % len(COLORS)], linestyle=("-", "--", ":")[i // len(COLORS) % 3])
+        for (label, runs), drawn in zip(groups.items(), looks(groups).values(), strict=True):
+            look: dict[str, Any] = dict(color=drawn.color, linestyle=drawn.line)
             grid = sorted(set.intersection(*(set(run["steps"]) for run in runs)))
             if not grid:
                 continue  # no bin in which an episode of every seed has ended
@@ -104,6 +106,7 @@ def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path:
             axes.plot(grid, np.transpose(rows), **look, alpha=0.35, linewidth=0.8)
             axes.plot(grid, np.mean(rows, axis=0), **look, linewidth=1.8, label=f"{label} (mean of {len(rows)})")
         axes.set(xlabel="environment steps", ylabel="return of training episodes")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if axes.has_data():
-            axes.legend()
+            legend_above(figure, [axes])
         replace_file(path, small_png(figure))

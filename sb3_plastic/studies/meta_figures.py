@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.scores import chosen
-from sb3_plastic.report.document import COLORS, PAGE, new_figure
+from sb3_plastic.report.document import COLORS, PAGE, legend_above, new_figure
+from sb3_plastic.studies.looks import Look, looks
 
 SPLITS = ("interp", "extrap1", "extrap2", "novel")
 GAINS = {"raw_gain": "raw", "net_gain": "net of the sham"}
@@ -26,15 +27,15 @@ def relative_figure(scores: pd.DataFrame) -> Figure:
     found = chosen(scores, protocol="onset", control="intact", score="relative")
     splits = [split for split in SPLITS if split in set(found["split"])]
     agents = list(found["agent"].unique())
-    for i, agent in enumerate(agents):
+    for i, (agent, look) in enumerate(looks(agents).items()):
         part = found[found["agent"] == agent].set_index("split").reindex(splits)
         x = [j + (i - (len(agents) - 1) / 2) * 0.12 for j in range(len(splits))]
-        _points(axes, x, part, COLORS[i % len(COLORS)], agent)
+        _points(axes, x, part, look, agent)
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.set_xticks(range(len(splits)), splits)
     axes.set_ylabel("forward reward, relative to nominal")
     if agents:
-        axes.legend(ncols=3)
+        legend_above(figure, [axes])
     return figure
 
 
@@ -52,17 +53,19 @@ def gain_figure(scores: pd.DataFrame) -> Figure:
     for axes, agent in zip(panels, agents, strict=False):
         for i, (score, label) in enumerate(GAINS.items()):
             part = found[(found["agent"] == agent) & (found["score"] == score)].set_index("split").reindex(splits)
-            _points(axes, [j + 0.24 * i - 0.12 for j in range(len(splits))], part, COLORS[i], label)
+            _points(axes, [j + 0.24 * i - 0.12 for j in range(len(splits))], part, Look(COLORS[i]), label)
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.set_xticks(range(len(splits)), splits, rotation=30)
         axes.set_title(agent)
     panels[0].set_ylabel("adaptation gain")
     if agents:
-        panels[0].legend()
+        legend_above(figure, panels)
     return figure
 
 
-def _points(axes: Axes, x: Sequence[float], part: pd.DataFrame, color: str, label: str) -> None:
+def _points(axes: Axes, x: Sequence[float], part: pd.DataFrame, look: Look, label: str) -> None:
     low, high = part["value"] - part["low"], part["high"] - part["value"]
-    errors = [low.fillna(0).clip(lower=0), high.fillna(0).clip(lower=0)]
-    axes.errorbar(x, part["value"], errors, fmt="o", color=color, markersize=3, elinewidth=0.9, label=label)
+    errors = [side.fillna(0).clip(lower=0).to_numpy() for side in (low, high)]
+    axes.errorbar(
+        x, part["value"], errors, fmt=look.marker, color=look.color, markersize=3, elinewidth=0.9, label=label
+    )

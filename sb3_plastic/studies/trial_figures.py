@@ -11,11 +11,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.evaluation.scores import chosen
-from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure
+from sb3_plastic.report.document import COLORS, PAGE, legend_above, legend_of, new_figure
 from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.layers import FITTED_STEPS
+from sb3_plastic.studies.looks import looks
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_scores import over_seeds
 from sb3_plastic.studies.trials import AFTER, BIN, CLOSE, CLOSE_BIN, SHOWN
@@ -33,6 +35,9 @@ OTHER_AGENTS: list[dict[str, Any]] = [
     dict(color=COLORS[4], linewidth=0.9, linestyle=style) for style in ("-", (0, (5, 1)), "-.", ":")
 ]
 """How agents without a layer, which stand beside, are drawn, one after the other."""
+
+ORDER = [*dict.fromkeys(["nominal", *DEFAULT, *HYPOTHESES])]
+"""Of hypotheses: each has its colour by its place, whichever others a layer has."""
 
 TITLES = {
     "reversed": "motors reversed",
@@ -55,7 +60,7 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
     watched = max((result for result in results if "watched" in result), key=_size, default=None)
     scenarios = [name for name in SHOWN if any(name in trial["curves"] for trial in trials)]
     n_rows = 1 if watched is None else 3
-    figure = new_figure(PAGE, 1.9 if watched is None else 4.6)
+    figure = new_figure(PAGE, 1.8 if watched is None else 4.6)
     panels = figure.subplots(n_rows, len(scenarios), squeeze=False, sharex="row", sharey="row")
     for i, scenario in enumerate(scenarios):
         family = scenario.removesuffix("/onset").rsplit("/", 1)[-1]
@@ -64,14 +69,14 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
         if watched is not None:
             _acting(panels[1, i], watched, scenario)
             _estimates(panels[2, i], watched["watched"][scenario]["estimates"])
-    for row, label in zip(panels, ("speed", "share of robots", "estimates"), strict=False):
+    for row, label in zip(panels, ("speed, m/s", "share of robots", "estimates"), strict=False):
         row[0].set_ylabel(label)
         for axes in row:
             if axes.axison:
                 axes.axvline(0, color="grey", linewidth=0.6)
     for axes in panels[-1]:
         axes.set_xlabel("steps since the onset")
-    figure.legend(*legend_of(panels[0]), ncols=4, loc="outside upper center")
+    legend_above(figure, panels[0])
     if watched is not None:
         panels[2, -1].legend(*legend_of(panels[1]), fontsize=6, loc="lower center", title="which hypothesis acts")
     return figure
@@ -112,10 +117,12 @@ def _acting(axes: Axes, watched: Result, scenario: str) -> None:
     shares = np.array(watched["watched"][scenario]["acting"])
     below = np.zeros(len(x))
     for k, name in enumerate(watched["names"]):
-        color = "lightgrey" if k == 0 else COLORS[(k - 1) % len(COLORS)]
-        label: dict[str, Any] = {"label": name.replace("_and_", " + ")} if shares[k].max() > 0.1 else {}
+        place = ORDER.index(name) if name in ORDER else len(ORDER)  # or one of your own
+        color = "lightgrey" if name == "nominal" else COLORS[(place - 1) % len(COLORS)]
+        seen = shares[k].max() > 0.1 or shares[k].mean() > 0.01  # for a moment in many robots, or for long in one
+        label: dict[str, Any] = {"label": name.replace("_and_", " + ")} if seen else {}
         # There are more names than colours.
-        again: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if k > len(COLORS) else {}
+        again: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if place > len(COLORS) else {}
         axes.fill_between(x, below, below + shares[k], facecolor=color, linewidth=0, alpha=0.85, **again, **label)
         below = below + shares[k]
 
@@ -141,7 +148,9 @@ def robustness_figure(frame: pd.DataFrame) -> Figure | None:
     shown = list(frame[["suite", "protocol"]].drop_duplicates().itertuples(index=False, name=None))
     families = {key: list(chosen(frame, suite=key[0], protocol=key[1])["family"].unique()) for key in shown}
     agents = list(frame[["agent", "arm"]].drop_duplicates().itertuples(index=False, name=None))
-    row, apart = 0.06 + 0.02 * len(agents), min(0.12, 0.85 / len(agents))
+    row, apart = 0.06 + 0.02 * len(agents), 0.7 / len(agents)
+    labels = {(agent, arm): agent if arm in ("frozen", "controls") else f"{agent}, {arm}" for agent, arm in agents}
+    drawn = looks(labels.values())
     figure = new_figure(PAGE, 0.8 + row * sum(len(names) + 2 for names in families.values()))
     ratios = [len(names) + 1 for names in families.values()]
     panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True, height_ratios=ratios)[:, 0]
@@ -152,13 +161,16 @@ def robustness_figure(frame: pd.DataFrame) -> Figure | None:
             values, low, high = np.array([(e.value, e.low, e.high) for e in found]).T
             y = np.arange(len(found)) + apart * (i - (len(agents) - 1) / 2)
             errors = np.nan_to_num([values - low, high - values]).clip(min=0)
-            label = agent if arm in ("frozen", "controls") else f"{agent}, {arm}"
-            look = dict(fmt="oDv"[i // len(COLORS) % 3], color=COLORS[i % len(COLORS)])  # colours come again
-            axes.errorbar(values, y, xerr=errors, markersize=2.5, label=label, **look)
+            label, look = labels[agent, arm], drawn[labels[agent, arm]]
+            bar = dict(markersize=2.5, elinewidth=0.9)
+            axes.errorbar(values, y, xerr=errors, fmt=look.marker, color=look.color, label=label, **bar)
+        for i in range(0, len(families[key]), 2):  # every other row lies on grey, so that it ends where it ends
+            axes.axhspan(i - 0.5, i + 0.5, color="grey", alpha=0.1, linewidth=0)
+        axes.grid(False, axis="y")
         axes.axvline(1, color="grey", linewidth=0.6)
         axes.set_yticks(range(len(families[key])), families[key], fontsize=6)
-        axes.invert_yaxis()
+        axes.set_ylim(len(families[key]) - 0.5, -0.5)
         axes.set_title(f"{key[0]}, {key[1]}")
-    figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside upper center")
+    legend_above(figure, panels)
     panels[-1].set_xlabel("speed, 1: unperturbed")
     return figure

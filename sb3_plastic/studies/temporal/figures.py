@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 
 from sb3_plastic.report.document import COLORS, PAGE, legend_of, new_figure
 from sb3_plastic.report.stats import bootstrap_interval
+from sb3_plastic.studies.looks import KNOWN
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.temporal.records import at_level, select
 from sb3_plastic.studies.temporal.settings import ANALYSED, CONTROLS, HEADLINE, LONGER, NOISE, UPDATES, make_task
@@ -16,9 +19,8 @@ from sb3_plastic.tasks import TASKS, RewardReversal
 
 LEVELS = [f"{drop:.0%}, {spurious:.1%}".replace(".0%", "%") for drop, spurious in NOISE]
 
-NAMES = [*dict.fromkeys(name for names in HEADLINE.values() for name in names), *CONTROLS]
-COLOR = dict(zip(NAMES, [*COLORS[:-1], "#882255", "grey"], strict=True))
-"""The same in all panels; black is the reference decoder's."""
+COLOR = {name: KNOWN[name].color for name in [*itertools.chain(*HEADLINE.values()), *CONTROLS]}
+"""Of the networks that are drawn; black is the reference decoder's."""
 
 
 def drawn_lines(task: str) -> list[tuple[str, int, str, str]]:
@@ -31,7 +33,7 @@ def drawn_lines(task: str) -> list[tuple[str, int, str, str]]:
 
 def panels(tasks: list[str]) -> tuple[Figure, list[Axes]]:
     """One panel per task, side by side."""
-    figure = new_figure(PAGE, 2.7)
+    figure = new_figure(PAGE, 2.65)
     axes = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axis, task in zip(axes, tasks, strict=True):
         axis.set_title(task)
@@ -60,6 +62,7 @@ def sweep(frame: pd.DataFrame, tasks: list[str]) -> Figure:
             axis.plot(x, [s.mean() for s in scores], color=color, linestyle=style, label=label)
             axis.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
         axis.set_xticks(x, LEVELS, rotation=40, ha="right")
+        axis.set_xlabel("dropped, spurious")
     axes[0].set_ylabel("accuracy")
     shared_legend(figure, axes)
     return figure
