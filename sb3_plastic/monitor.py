@@ -149,6 +149,9 @@ def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:
     def rms(tensor: Tensor) -> Tensor:
         return tensor.square().mean().sqrt()
 
+    def spread(tensor: Tensor) -> Tensor:
+        return tensor.std(correction=min(1, tensor.numel() - 1))  # 0 of a single number, as of equal ones
+
     p, h, m = layer.parameters, layer.state.h, layer.modulator
     statistics = {
         "spike_rate": layer.spikes.mean(),
@@ -160,10 +163,10 @@ def _of_layer(layer: LayerSignals) -> dict[str, Tensor]:
             "h_norm": rms(h),
             "h_effect": rms(p.alpha * h),
             "h_saturated": (h.abs() >= layer.config.h_max).float().mean(),
-            "alpha_std": p.alpha.std(),
+            "alpha_std": spread(p.alpha),
             "eta_mean": p.eta.mean(),
-            "eta_std": p.eta.std(),
+            "eta_std": spread(p.eta),
         }
         if m is not None:
-            statistics |= {"modulator_mean": m.mean(), "modulator_std": m.std()}
+            statistics |= {"modulator_mean": m.mean(), "modulator_std": spread(m)}
     return statistics

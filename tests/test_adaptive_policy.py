@@ -192,12 +192,12 @@ def test_what_cannot_be_fitted_or_saved_is_refused_in_words(tmp_path, pendulums,
         AdaptivePolicy.fit("m.zip", venv, **SMALL)
     with pytest.raises(UserError, match="The environment is 'Pendulum-v1': make it first"):
         AdaptivePolicy.fit(model, "Pendulum-v1", **SMALL)
-    with pytest.raises(UserError, match="n_steps must be at least 20 for each of 8 environments, got 8"):
-        AdaptivePolicy.fit(model, venv, n_steps=8)
+    with pytest.raises(UserError, match="n_steps must be at least 21 for each of 8 environments, got 160"):
+        AdaptivePolicy.fit(model, venv, n_steps=160)
     (tmp_path / "m.zip").touch()
     with pytest.raises(UserError, match=r"m.zip is a file: a policy that adapts is a folder"):
         fitted.save(tmp_path / "m.zip")
-    with pytest.raises(UserError, match="n_steps must be at least 20 for each of 1 environments, got 8"):
+    with pytest.raises(UserError, match="n_steps must be at least 21 for each of 1 environments, got 8"):
         fitted.with_settings(fitted.layer.settings, gymnasium.make("Pendulum-v1"), n_steps=8)
 
 

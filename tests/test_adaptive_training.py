@@ -120,6 +120,14 @@ def test_what_lies_beyond_the_sensors_is_the_context():
     np.testing.assert_array_equal(shown["context"], 0.3)
 
 
+def test_observations_of_single_precision_keep_their_bounds():
+    venv = robots(1)
+    venv.observation_space = spaces.Box(-9, 9, (4,), np.float32)
+    shown = VecAdaptiveLayer(venv, policy()).observation_space
+    assert shown["sensors"] == spaces.Box(-9, 9, (3,), np.float64)
+    assert shown["context"] == spaces.Box(-9, 9, (1,), np.float64)
+
+
 def test_without_hypotheses_nothing_is_estimated():
     venv = VecAdaptiveLayer(robots(gain=-1.0, n_context=1), policy(), hypotheses=())
     assert set(venv.observation_space.spaces) == set(venv.reset()) == {"sensors", "context"}

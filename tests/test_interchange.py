@@ -155,6 +155,14 @@ def test_a_neuron_that_does_not_read_its_last_spikes_can_be_stepped(tmp_path, mo
     assert compare(Original(policy), graph, RandomEnv(BOX, ACTIONS, length=9), steps=20).largest < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+def test_observations_are_whole_numbers_of_any_size(dtype, tmp_path):
+    space = spaces.Box(0, 9, (3,), dtype)
+    policy = small_ppo(random_vec_env(space)).policy
+    graph = OnnxPolicy(to_onnx(policy, tmp_path / "agent.onnx"))
+    assert compare(policy, graph, RandomEnv(space, policy.action_space, length=9), steps=9).largest < 1e-5
+
+
 def test_a_copy_changes_nothing_of_the_original(tmp_path):
     policy = policy_of().train()
     to_onnx(policy, tmp_path / "agent.onnx")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from envs import small_ppo
+from envs import random_vec_env, small_ppo
+from gymnasium import spaces
 from stable_baselines3.common.logger import configure
 
 from sb3_plastic import buffers
@@ -63,6 +64,14 @@ def test_statistics_say_what_the_network_does():
     assert statistics["snn/layer1_spike_rate"] == 0.0
     assert statistics["snn/layer1_w_norm"] == pytest.approx(10.0)
     assert statistics["snn/layer1_eta_mean"] == pytest.approx(10.0)
+
+
+def test_a_single_synapse_has_no_spread():
+    one = dict(net_arch=dict(pi=[1], vf=[4]), rule="oja", modulation="simple")
+    model = small_ppo(random_vec_env(spaces.Box(-1, 1, (1,)), n_envs=1), chunk_len=32, policy_kwargs=one)
+    model.learn(32)
+    statistics = snn_statistics(model.policy, model.rollout_buffer)
+    assert [statistics[f"snn/layer0_{name}_std"] for name in ("alpha", "eta", "modulator")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("encoder", ["current", "population"])

@@ -69,13 +69,12 @@ class VecAdaptiveLayer(VecEnvWrapper):
                 "they are, and a layer that reads no spikes of its agent."
             )
         n_estimates = 2 * sum(len(h.start()) for h in self.layer.hypotheses)
-        shown: dict[str, spaces.Space[Any]] = {
-            "sensors": spaces.Box(space.low[: self._n], space.high[: self._n], dtype=np.float64)
-        }
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)  # Box warns of bounds that it widens
+        shown: dict[str, spaces.Space[Any]] = {"sensors": spaces.Box(low[: self._n], high[: self._n], dtype=np.float64)}
         if n_estimates:
             shown["estimates"] = spaces.Box(-np.inf, np.inf, (n_estimates,), np.float64)
         if space.shape[0] > self._n:
-            shown["context"] = spaces.Box(space.low[self._n :], space.high[self._n :], dtype=np.float64)
+            shown["context"] = spaces.Box(low[self._n :], high[self._n :], dtype=np.float64)
         super().__init__(venv, spaces.Dict(shown))
         self._actions, (self._middle, self._half) = actions, middle_and_half(actions)
         self.state: AdaptiveState = self.layer.initial_state(venv.num_envs)

@@ -36,7 +36,9 @@ def to_onnx(policy: Any, file: str | Path, normalization: Normalization | None =
     space = policy.observation_space
     names = state_names(policy.snn)
     state = [tensor for tensor in policy.snn.initial_state(n_envs, random=False).tensors() if tensor.numel()]
-    observation = torch.zeros(n_envs, *space.shape, dtype=torch.as_tensor(np.zeros(0, space.dtype)).dtype)
+    # Torch writes no unsigned numbers of more than a byte: the graph takes wider ones, that hold them.
+    given = np.result_type(space.dtype, np.int8) if space.dtype.str[1:] in ("u2", "u4", "u8") else space.dtype
+    observation = torch.zeros(n_envs, *space.shape, dtype=torch.as_tensor(np.zeros(0, given)).dtype)
     graph = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # Of the exporter by tracing, which is deprecated: the other takes twenty times as long for the same graph. What
