@@ -169,6 +169,15 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "slope_8": changed("slope=8.0"),
             "slope_8_half_rate": changed("slope=8.0", rate=half),
             "slope_8_4_ticks_chunk_4": changed("slope=8.0, n_ticks=4", "chunk_len:4"),
+            # Other surrogates, and gradients that do not go through the reset (Zenke and Vogels, 2021, advise it).
+            "detach_reset": changed("detach_reset=True"),
+            "arctan": changed("surrogate='arctan'"),
+            "triangle": changed("surrogate='triangle', slope=1.0"),
+            # Membranes that forget sooner or later, or learn when to; currents twice as large.
+            "beta_.2": changed("beta=0.2"),
+            "beta_.8": changed("beta=0.8"),
+            "learn_beta": changed("learn=['beta'], rate_spread=1.0"),
+            "gain_x2": changed("gain=[1.4, 2.8]"),
         }
     return tried
 
