@@ -463,7 +463,7 @@ def test_agents_have_as_many_candidates_as_each_other():
     spiking = {"analog", "lag", "1_tick", "chunk_4", "chunk_8", "lag_chunk_4", "4_ticks_chunk_4"}
     spiking |= {"chunk_1", "lag_4_ticks", "lag_chunk_1", "lag_4_ticks_chunk_1", "rate", "rate_4_ticks"}
     spiking |= {"slope_1", "slope_4", "slope_8", "slope_8_half_rate", "slope_8_4_ticks_chunk_4"}
-    spiking |= {"detach_reset", "arctan", "triangle", "beta_.2", "beta_.8", "learn_beta", "gain_x2"}
+    spiking |= {"detach_reset", "arctan", "triangle", "beta_.2", "beta_.8", "learn_beta", "gain_x2", "critic"}
     for env_id in ENVS:
         plastic, static, mlp = (set(candidates(env_id, label)) for label in SEARCHED)
         if env_id == "Ant-v5":

@@ -19,6 +19,9 @@ NOISE = {"noise_of_snn": (-1.0, -1.3), "noise_of_mlp": (-1.0, -2.4), "noise_loud
 """Logarithms of the standard deviation of the exploration noise, at the start and at the end. Where it is learned, on
 HalfCheetah, a spiking actor keeps three times the noise of an MLP: each agent with the noise of both, and with more."""
 
+ACTIONS = {"HalfCheetah-v5": 6, "Ant-v5": 8, "Hopper-v5": 3, "Walker2d-v5": 6}
+"""Components of an action."""
+
 
 def noise_by_schedule(name: str) -> str:
     """
@@ -169,6 +172,8 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "slope_8": changed("slope=8.0"),
             "slope_8_half_rate": changed("slope=8.0", rate=half),
             "slope_8_4_ticks_chunk_4": changed("slope=8.0, n_ticks=4", "chunk_len:4"),
+            # The critic alone sees the last command and reward, as it must to tell what fast weights will do.
+            "critic": changed("critic_keys=['previous']", _previous_beside(ACTIONS[env_id])),
             # Other surrogates, and gradients that do not go through the reset (Zenke and Vogels, 2021, advise it).
             "detach_reset": changed("detach_reset=True"),
             "arctan": changed("surrogate='arctan'"),
@@ -180,6 +185,11 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "gain_x2": changed("gain=[1.4, 2.8]"),
         }
     return tried
+
+
+def _previous_beside(n_actions: int) -> str:
+    split = f"{{'sb3_plastic.wrappers.SplitObservation': dict(n_last={n_actions + 1}, key='previous')}}"
+    return f"env_wrapper:['sb3_plastic.wrappers.PreviousActionReward', {split}]"
 
 
 def _adam(settings: str) -> str:

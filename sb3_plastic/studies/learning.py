@@ -23,6 +23,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sb3_plastic.algorithms import algorithm_class
+from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.studies.candidates import SEARCHED, candidates, noise_by_schedule
@@ -226,13 +227,16 @@ def evaluate(
     Returns of a trained agent's episodes, without its exploration noise and with it.
 
     :param algo: RL Zoo's name of the algorithm
-    :param path: file of the agent, with its VecNormalize beside it
+    :param path: file of the agent, with its VecNormalize beside it, and what wrapped its environments
     :param env_id: environment
     :param seed: of its training
     :param n_episodes: of each kind
     :param exploring: whether there are episodes with noise
     """
-    venv = make_vec_env(env_id, n_envs=min(5, n_episodes))
+    from rl_zoo3.utils import get_wrapper_class
+
+    wrapper = get_wrapper_class(dict(zoo_files(path).config))
+    venv = make_vec_env(env_id, n_envs=min(5, n_episodes), wrapper_class=wrapper)
     env = Normalization.load(path.with_suffix("") / "vecnormalize.pkl").around(venv)
     model = algorithm_class(algo).load(path, device="cpu")
     returns: dict[str, list[float]] = {"deterministic": [], "exploring": []}
