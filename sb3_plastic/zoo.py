@@ -14,7 +14,7 @@ replaces the whole mapping, so a search would tune another network than the one 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
 from copy import copy
 from io import StringIO
@@ -23,6 +23,7 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import gymnasium as gym
 import yaml
 
 try:
@@ -32,6 +33,7 @@ try:
     from optuna.trial import FrozenTrial
     from rl_zoo3.exp_manager import ExperimentManager as HostManager
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+    from rl_zoo3.utils import get_wrapper_class
 except ImportError as error:
     raise ImportError(f'RL Zoo is missing or incomplete ({error}): pip install "sb3_plastic[zoo]"') from error
 
@@ -65,6 +67,12 @@ def config_file(algo: str) -> Path:
 def rl_zoo_file(algo: str) -> Path:
     """RL Zoo's own configuration of an algorithm, which lists robots under their former versions."""
     return Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
+
+
+def env_wrapper(config: Mapping[str, Any]) -> Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None:
+    """What puts an environment into all of its ``env_wrapper``. :param config: of a training, ``config.yml``"""
+    wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = get_wrapper_class(dict(config))
+    return wrap
 
 
 SAMPLERS: dict[str, Callable[[Trial, int, int, Params], Params]] = {

@@ -233,9 +233,9 @@ def evaluate(
     :param n_episodes: of each kind
     :param exploring: whether there are episodes with noise
     """
-    from rl_zoo3.utils import get_wrapper_class
+    from sb3_plastic.zoo import env_wrapper
 
-    wrapper = get_wrapper_class(dict(zoo_files(path).config))
+    wrapper = env_wrapper(zoo_files(path).config)
     venv = make_vec_env(env_id, n_envs=min(5, n_episodes), wrapper_class=wrapper)
     env = Normalization.load(path.with_suffix("") / "vecnormalize.pkl").around(venv)
     model = algorithm_class(algo).load(path, device="cpu")
