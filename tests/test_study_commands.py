@@ -53,6 +53,15 @@ def test_the_study_of_learning_trains_plays_and_reports(tmp_path, capsys):
     assert read_results(tmp_path / "out") == results
 
 
+@pytest.mark.slow
+def test_an_agent_is_judged_within_the_wrappers_that_it_was_trained_in(tmp_path, capsys):
+    """Its critic sees what the robot alone does not tell."""
+    arguments = ["--search", "--candidates", "critic", "--agents", "oja + simple", "--envs", "Hopper-v5"]
+    arguments += ["--seeds", "0"]
+    main(["learning", *arguments, *f"--steps 2048 --episodes 1 --logs {tmp_path}/logs --out {tmp_path}/out".split()])
+    assert "critic" in capsys.readouterr().out
+
+
 def test_each_agent_has_settings_for_each_robot(tmp_path):
     for label, (algo, _) in learning.AGENTS.items():
         path = learning.write_rl_zoo_config(tmp_path / "zoo.yml") if label == learning.RL_ZOO else config_file(algo)
