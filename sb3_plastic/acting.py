@@ -125,11 +125,11 @@ class ActingPolicy(ActorCriticPolicy):
         """See :meth:`~sb3_plastic.stepper.PolicyStepper.predict`."""
         return self.stepper().predict(observation, state, episode_start, deterministic)
 
-    def n_plastic_layers(self) -> int:
-        """How many layers of the actor have fast weights; hypotheses of an adaptive layer count as well."""
+    def plastic_layers(self) -> list[str]:
+        """The layers of the actor that have fast weights; before them, the hypotheses of an adaptive layer."""
         adaptive = self.adaptive_policy()
-        own = sum(layer.config.rule != "none" for layer in self.snn.layers)
-        return own + (0 if adaptive is None else adaptive.n_plastic_layers())
+        own = [f"layer {i}" for i, layer in enumerate(self.snn.layers) if layer.config.rule != "none"]
+        return own if adaptive is None else [*adaptive.plastic_layers(), *own]
 
     def zero_fast_weights(self, state: tuple[np.ndarray, ...], rows: NDArray[np.bool_]) -> tuple[np.ndarray, ...]:
         """

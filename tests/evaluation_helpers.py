@@ -237,8 +237,8 @@ class AdaptivePolicy:
             learned = learned + 0.02 * error
         return 0.5 - 0.25 * side + learned, (learned, -side)
 
-    def n_plastic_layers(self) -> int:
-        return 1
+    def plastic_layers(self) -> list[str]:
+        return ["side"]
 
     def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AdaptivePolicy:
         return AdaptivePolicy(frozen, bool(keep_fast_weights))

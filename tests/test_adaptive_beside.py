@@ -169,7 +169,7 @@ def test_wherever_the_policy_goes_its_layer_stays_where_it_is_asked(trained):
 
 def test_controls_take_the_layer_away(trained):
     gain = np.array([-1.0, 0.5])
-    assert controls_of(trained).n_plastic_layers() == 3  # motors, wires, and a layer with fast weights
+    assert controls_of(trained).plastic_layers() == ["motors", "wires", "layer 0"]
     frozen = trained.policy.prepared(frozen=True)
     state, _ = play(trained, 60, gain, frozen)
     assert trained.policy.adaptive_policy().acting(state) == ["nominal"] * 6

@@ -467,7 +467,7 @@ def test_motors_without_a_range_are_refused():
 
 def test_a_layer_of_late_commands_alone_can_be_switched_off():
     p = policy(("late_1",))
-    assert p.n_plastic_layers() == 1
+    assert len(p.plastic_layers()) == 1
     Player(p, "off")
     state = play(p, Robots(), 5)
     np.testing.assert_array_equal(p.fast_weight_norms(state), np.zeros((8, 1)))

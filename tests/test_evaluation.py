@@ -635,6 +635,7 @@ def test_results_of_one_model_in_memory_are_not_taken_for_those_of_another(tmp_p
     settings = dict(env=CHEETAH, scenarios=["nominal"], protocols="static", controls=("intact",), steps=5, episodes=1)
     evaluate_adaptation(layered, out=tmp_path / "layered", **settings)
     evaluate_adaptation(layered, out=tmp_path / "layered", **settings)  # goes on
+    assert json.loads((tmp_path / "layered" / "summary.json").read_text())["plastic_layers"] == layered.plastic_layers()
     for other in (layered.with_hypotheses("motors"), layered.prepared(frozen=True), layered.prepared(False, True)):
         with pytest.raises(UserError, match="results of other settings"):
             evaluate_adaptation(other, out=tmp_path / "layered", **settings)

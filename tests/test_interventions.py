@@ -120,6 +120,6 @@ def test_a_prepared_policy_acts_as_the_policy_itself(backend):
 
 def test_a_static_network_has_no_plastic_layers():
     policy = policy_of(rule=["none", "none"])
-    assert policy.n_plastic_layers() == 0
+    assert policy.plastic_layers() == []
     assert policy.fast_weight_norms(play(policy, None)[1]).shape == (B, 0)
-    assert policy_of(rule=["none", "oja"]).n_plastic_layers() == 1
+    assert policy_of(rule=["none", "oja"]).plastic_layers() == ["layer 1"]

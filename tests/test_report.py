@@ -27,6 +27,7 @@ from sb3_plastic.report.figures import (
     SHAM_TITLE,
     adaptation,
     agents,
+    fast_weights,
     gain,
     gallery,
     lifetime,
@@ -468,6 +469,14 @@ class TestCurves:
         assert found.gain[4] == pytest.approx((0.35 * 0.8 * (1 - np.exp(-t / 60))).mean(), rel=0.03)
         assert found.fast_weights["intact"].shape == (24, 2)
         assert found.episodes == 4
+
+    def test_what_is_plastic_has_the_name_that_the_evaluation_noted(self, onsets):
+        def lines(*names):
+            drawn = fast_weights(onsets, "adapting", names)
+            return {text.get_text().split(",")[0] for text in drawn.legends[0].get_texts()}
+
+        assert lines() == {"layer 0", "layer 1"}  # earlier evaluations noted none
+        assert lines("motors", "wires") == {"motors", "wires"}
 
     def test_episodes_that_broke_under_any_control_are_left_out(self, results, onsets):
         episodes = {o.episodes for o in onsets if "slope" in o.scenario and o.label == "adapting"}

@@ -272,9 +272,9 @@ class AdaptivePolicy:
 
     # Controls: the same policy with its adaptation taken away. What `evaluate` asks of a policy that is plastic.
 
-    def n_plastic_layers(self) -> int:
-        """How many hypotheses there are beside nominal. Those without synapses act, too: a control takes them away."""
-        return len(self.layer.hypotheses) - 1
+    def plastic_layers(self) -> list[str]:
+        """The hypotheses beside nominal. Those without synapses act, too: a control takes them away."""
+        return [hypothesis.name for hypothesis in self.layer.hypotheses[1:]]
 
     def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> AdaptivePolicy:
         """
@@ -297,7 +297,7 @@ class AdaptivePolicy:
     def fast_weight_norms(self, state: tuple[Array, ...]) -> Array:
         """How far the estimates of each hypothesis are from nominal (root mean square), [B, L]; 0 without synapses."""
         layer = self.split_state(state)[0]
-        norms = np.zeros((len(state[0]), self.n_plastic_layers()))
+        norms = np.zeros((len(state[0]), len(self.layer.hypotheses) - 1))
         for k, (h, s) in enumerate(zip(self.layer.hypotheses[1:], layer.synapses[1:], strict=True)):
             if len(h.start()):
                 norms[:, k] = np.sqrt(np.square(s.mean - h.start()).mean(1))

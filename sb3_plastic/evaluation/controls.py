@@ -42,8 +42,8 @@ LIFETIME = ("carried", "reset")
 class PlasticityControls(Protocol):
     """What a policy with plasticity offers. States are what ``predict`` returns: arrays, environment axis first."""
 
-    def n_plastic_layers(self) -> int:
-        """How many layers have fast weights; 0 is a static network, which has no controls."""
+    def plastic_layers(self) -> list[str]:
+        """Names of the layers that have fast weights; a static network has none, and no controls."""
 
     def prepared(self, frozen: bool = False, keep_fast_weights: bool | None = None) -> PolicyPredictor:
         """
@@ -61,7 +61,7 @@ class PlasticityControls(Protocol):
 def controls_of(model: Any) -> PlasticityControls | None:
     """The policy's controls, None if it has no plasticity. :param model: a model with ``predict``"""
     policy = getattr(model, "policy", model)
-    return policy if isinstance(policy, PlasticityControls) and policy.n_plastic_layers() else None
+    return policy if isinstance(policy, PlasticityControls) and policy.plastic_layers() else None
 
 
 def without_layer(model: Any) -> PolicyPredictor:
@@ -73,7 +73,7 @@ def without_layer(model: Any) -> PolicyPredictor:
     """
     policy = controls_of(model)
     layered = layer_around(policy)
-    if policy is None or layered is None or policy.n_plastic_layers() <= layered.n_plastic_layers():
+    if policy is None or layered is None or policy.plastic_layers() == layered.plastic_layers():
         raise UserError(
             f"{type(model).__name__} has no control {LAYER_OFF!r}: it is for a PlasticPolicy that was trained with an "
             "adaptive layer (policy_kwargs=dict(adaptive=...)) and has fast weights of its own. Where a layer is all "

@@ -367,6 +367,7 @@ def _summary(settings: dict[str, Any], run: _Run, traces: Mapping[Cell, Trace], 
         "settings": settings,
         "env_specs": run.specs(),
         "command": command,
+        "plastic_layers": [] if (plastic := controls_of(run.model)) is None else plastic.plastic_layers(),
         "unstable_cells": {
             cell.file_name: int(trace.unstable.sum()) for cell, trace in traces.items() if trace.unstable.any()
         },

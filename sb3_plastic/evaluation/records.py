@@ -5,7 +5,8 @@
     DIR/summary.json    how they came about, keys: settings (all that decides results: label, algo, train_seed, env_id,
                         suite, tier, controls, protocols, base_seed, episodes, deterministic, checksums of model and
                         VecNormalize, ...), versions, commit (null outside of git), env_specs (by name), command,
-                        unstable_cells (file name: number of broken simulations), sha256 (of records.csv and of this
+                        plastic_layers (names, in the order of a trace), unstable_cells (file name: number of broken
+                        simulations), sha256 (of records.csv and of this
                         file: a report refuses what was changed since)
     DIR/settings.json   written first: what an evaluation that goes on is compared with
     DIR/timing.json     wall time; the only file that differs between two runs of the same command

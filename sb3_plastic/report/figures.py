@@ -95,18 +95,21 @@ def gallery(onsets: Sequence[Onset], look: dict[str, Look]) -> Figure | None:
     return _by_scenario(lines, "forward reward per step")
 
 
-def fast_weights(onsets: Sequence[Onset], label: str) -> Figure | None:
+def fast_weights(onsets: Sequence[Onset], label: str, names: Sequence[str] = ()) -> Figure | None:
     """
-    Root mean square of the fast weights around the onset, layer by layer.
+    Root mean square of the fast weights around the onset, layer by layer; of an adaptive layer, how far each
+    hypothesis' estimates are from nominal.
 
     :param onsets: of all labels
     :param label: whose fast weights
+    :param names: of these layers; those without are numbered
     """
     own = [onset for onset in onsets if onset.label == label]
     n_layers = max((h.shape[-1] for onset in own for h in onset.fast_weights.values()), default=0)
+    names = [*names, *(f"layer {i}" for i in range(len(names), n_layers))]
     lines = [
         (
-            f"layer {i}, {CONTROLS[control][0]}",
+            f"{names[i]}, {CONTROLS[control][0]}",
             dict(color=COLORS[i % len(COLORS)], linestyle=styles[i // len(COLORS) % len(styles)]),
             own,
             _layer(control, i),

@@ -67,7 +67,8 @@ CAPTIONS = {
     f"nothing is perturbed, is what freezing costs by itself. {STEPS} {BAND}",
     "controls": "Forward reward around the onset, with every control; and the sham, where they intervene at such an "
     f"onset and nothing is perturbed. {STEPS} {BAND}",
-    "fast-weights": f"Root mean square of the fast weights around the onset (dimensionless), and of the sham. {MEANS}. "
+    "fast-weights": f"Root mean square of the fast weights around the onset (dimensionless), of an adaptive layer "
+    f"how far each hypothesis' estimates are from nominal, and of the sham. {MEANS}. "
     f"{BAND}",
     "severity": "Forward reward relative to the same model unperturbed, by what is perturbed and how far outside of "
     "the training range; intact models, means over trained seeds. Empty: not in the suite.",
@@ -211,7 +212,11 @@ class _Section:
         for note in missing_controls(self.results, self.group):
             self.document.paragraph(note)
         for label in plastic:
-            self._figure("fast-weights", figures.fast_weights(self.onsets, label), label)
+            self._figure(
+                "fast-weights",
+                figures.fast_weights(self.onsets, label, self.results.plastic_layers(self.group, label)),
+                label,
+            )
 
     def how_hard_and_how_often(self) -> None:
         self._heading("how hard, and how often")

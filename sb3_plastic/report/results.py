@@ -74,6 +74,16 @@ class Results:
         there = set(self.of(group)["label"])
         return sorted((label for label in self.labels if label in there), key=lambda label: label == self.oracle)
 
+    def plastic_layers(self, group: str, label: str) -> list[str]:
+        """
+        Names of what is plastic, as the evaluation noted them; earlier ones did not.
+
+        :param group: robot or environment
+        :param label: method
+        """
+        folders = next(paths for (g, name, _), paths in self.folders.items() if (g, name) == (group, label))
+        return list(self.summaries[folders[0]].get("plastic_layers") or [])
+
     def plastic_labels(self, group: str) -> list[str]:
         """Labels that were run frozen as well. :param group: robot or environment"""
         frozen = self.of(group, control="frozen_at_onset")
