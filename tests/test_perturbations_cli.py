@@ -36,6 +36,7 @@ def _renderer() -> None:
 def test_list_names_every_kind_and_suite(capsys) -> None:
     assert main(["list"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("kind             its value  ")
     for name in [*KINDS, "nda-v1", "anchors-v1"]:
         assert name in out
 

@@ -95,6 +95,7 @@ def _list(args: argparse.Namespace) -> None:
         return
     from sb3_plastic.perturbations.kinds import KINDS
 
+    print(f"{'kind':<16} {'its value':<40} what it does")
     for kind in KINDS.values():
         print(f"{kind.name:<16} {kind.unit:<40} {kind.law}")
     print(f"\nSuites: {', '.join(suite_names())}. Their scenarios: list --suite NAME. Of a robot: list --robot NAME.")
