@@ -11,7 +11,7 @@ from gymnasium.envs.mujoco.pusher_v5 import PusherEnv
 from gymnasium.envs.mujoco.reacher_v5 import ReacherEnv
 from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
 
-from sb3_plastic.perturbations import PerturbationError
+from sb3_plastic.perturbations import SUITES, PerturbationError
 from sb3_plastic.perturbations.envs import make_perturbable
 from sb3_plastic.perturbations.perturber import Perturber
 
@@ -164,3 +164,15 @@ def test_what_can_have_no_effect_on_a_robot_is_refused_with_the_reason(robot, en
     perturbable: Any = make_perturbable(robot)
     with pytest.raises(PerturbationError, match=reason):
         perturbable(perturbations=[entry], terrain=True)
+
+
+def test_a_robot_named_by_its_id_takes_scenarios_of_a_suite_of_one_s_own(tmp_path, monkeypatch) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "{title: a crawler, onset: 5, robots: {mine/Crawler-v0: {}}, tiers: {}, faults: {novel: {weak: "
+        "{about: half, perturbations: [{kind: strength, value: 0.5}]}}}}"
+    )
+    monkeypatch.setitem(SUITES, "own-v1", tmp_path / "own.yaml")
+    crawler: Any = make_perturbable(ModelEnv, name="mine/Crawler-v0")
+    env = crawler(tmp_path / "model.xml", CRAWLER, scenario="own-v1/novel/weak/onset")
+    _, info = env.reset(seed=0)
+    assert info["perturbation_names"] == ("strength",)
