@@ -66,6 +66,10 @@ def test_scenarios_that_changed_nothing_are_named():
     assert remarked("Ant", *nominal, *acts) == []
     (told,) = remarked("Ant", *nominal, *acts, *idle)
     assert told.startswith("Nothing was changed by idle, late: it has no effect here, or begins after")
+    mixed = [got("mixed", 800.0, i, protocol="onset", onset=onset, survived=1) for i, onset in enumerate((300, -1))]
+    assert remarked("Ant", *nominal, *mixed)[0].startswith("Some episodes of mixed ended before anything began")
+    fell = [{**mixed[0]}, {**mixed[1], "survived": 0}]
+    assert remarked("Ant", *nominal, *fell) == []
     assert "idle4 and 2 more" in remarked("Ant", *nominal, *(got(f"idle{i}", 900.0) for i in range(7)))[0]
 
 
