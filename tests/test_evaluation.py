@@ -772,13 +772,21 @@ def test_the_command_judges_the_scenarios_that_it_is_told(static_model, tmp_path
     assert "Unknown scenario of nda-v2 for HalfCheetah: 'novel/wings'" in capsys.readouterr().err
 
 
+def test_the_command_names_scenarios_that_begin_after_the_end(static_model, tmp_path, capsys):
+    static_model.save(tmp_path / "m.zip")
+    arguments = ["--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--episodes", "1", "--steps", "20"]
+    arguments += ["--scenarios", "nominal", "extrap2/mass", "extrap2/mass/onset", "--out", str(tmp_path / "r")]
+    assert main(["evaluate", *arguments]) == 0
+    assert "Nothing was changed by nda-v1/extrap2/mass/onset: it" in capsys.readouterr().out
+
+
 def test_the_table_of_the_command_fits_the_terminal(static_model, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     static_model.save(tmp_path / "m.zip")
     arguments = ["--model", str(tmp_path / "m.zip"), "--env", CHEETAH, "--episodes", "1", "--no-progress"]
     arguments += ["--scenarios", "nominal", "extrap2/mass/onset", "--out", str(tmp_path / "r")]
     assert main(["evaluate", *arguments]) == 0
-    table, _ = capsys.readouterr().out.split("\nWrote ")
+    table, _ = capsys.readouterr().out.split("\nThere are no relative scores: unperturbed, ")
     assert max(map(len, table.splitlines())) <= 60
     assert "fallen" in table
     assert "-0.00" not in table

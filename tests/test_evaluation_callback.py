@@ -12,7 +12,7 @@ from sb3_plastic import PlasticityCallback, PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import AdaptationEvalCallback
 from sb3_plastic.evaluation.callback import adaptation_scalars
-from sb3_plastic.perturbations import env_id
+from sb3_plastic.perturbations import SUITES, PerturbationError, env_id
 from sb3_plastic.perturbations.envs import PerturbedHalfCheetahEnv
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 
@@ -44,6 +44,33 @@ def test_curves_and_figures_come_to_tensorboard_through_rl_zoos_yaml(tmp_path):
     assert adaptation_scalars(fallen)["fell"] == 0  # the sham is the unperturbed robot again
     assert [event.step for event in log.Images("adaptation/onset")] == [32, 64]
     assert set(callback.records.control) == {"intact", "frozen_at_onset"}
+
+
+SWING = """
+title: A pendulum whose torque changes
+onset: {uniform: [40, 60]}
+faults:
+  novel:
+    back: {about: reversed torque, perturbations: [{kind: action_gain, value: -1}]}
+robots: {Pendulum-v1: {}}
+tiers:
+  smoke: {robots: [Pendulum-v1], episodes: 1, scenarios: [nominal, novel/*]}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:The forward model predicts no component")
+def test_a_layer_of_another_environment_is_watched_in_a_scenario_of_its_suite(tmp_path, monkeypatch):
+    (tmp_path / "swing.yaml").write_text(SWING)
+    monkeypatch.setitem(SUITES, "swing-v1", tmp_path / "swing.yaml")
+    policy_kwargs = dict(net_arch=[8], adaptive=dict(net_arch=[8], epochs=1))
+    venv = make_vec_env("Pendulum-v1", 2, seed=0)
+    model = PlasticPPO("PlasticPolicy", venv, n_steps=64, batch_size=64, n_epochs=1, policy_kwargs=policy_kwargs)
+    asked = dict(suite="swing-v1", wrappers=["sb3_plastic.perturbations.wrapper.PerturbSignals"], episodes=1)
+    with pytest.raises(PerturbationError, match="nda-v2 has no scenarios for Pendulum-v1"):
+        model.learn(128, callback=AdaptationEvalCallback(**asked))
+    callback = AdaptationEvalCallback(64, watched="swing-v1/novel/back/onset", **asked)
+    model.learn(128, callback=callback)
+    assert "swing-v1/novel/back/onset" in set(callback.records.scenario)
 
 
 def test_training_is_the_same_with_and_without(tmp_path):

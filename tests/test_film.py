@@ -157,7 +157,20 @@ def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys, monkeypatch
     assert _frames("p.gif")[0].size == (480, 480 + STRIP)
     assert [frame.info["duration"] for frame in _frames("p.gif")] == [100] * 3, "a step is of five times .02 s"
     assert cli.main([*argv, "--perturb", "nda-v2/novel/late_1/onset"]) == 2
-    assert "Only perturbable robots" in capsys.readouterr().err
+    assert "nda-v2 has no scenarios for InvertedPendulum-v5" in capsys.readouterr().err
+
+
+def test_a_perturbation_of_any_environment_can_be_filmed(capsys) -> None:
+    PPO("MlpPolicy", "InvertedPendulum-v5").save("m.zip")
+    Path("mine.yaml").write_text("- {kind: action_bias, value: 1, schedule: {form: onset, at: 1}}")
+    argv = ["record", "--model", "m.zip", "--env", "InvertedPendulum-v5", "--perturb", "mine.yaml", "--output", "p.gif"]
+    argv += ["--steps", "3", "--before", "1"]
+    assert cli.main(argv) == 2
+    assert "InvertedPendulum-v5 cannot be perturbed" in capsys.readouterr().err
+    assert cli.main([*argv, "--wrapper", "sb3_plastic.perturbations.wrapper.PerturbSignals"]) == 0
+    assert "steps 0 to 3" in capsys.readouterr().out
+    before, *after = (np.asarray(frame.convert("RGB")).astype(int) for frame in _frames("p.gif"))
+    assert [(np.abs(frame - RED).sum(-1) < 60).any() for frame in (before, *after)] == [False, True, True]
 
 
 class Own(ActorCriticPolicy):

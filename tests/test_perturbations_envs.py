@@ -792,7 +792,7 @@ def test_a_motor_without_a_range_is_perturbed_in_its_own_units(tmp_path) -> None
     env, nominal = (make_perturbable(hanging(tmp_path, span=""))() for _ in range(2))
     env.reset(options={"perturbations": [{"kind": "action_bias", "value": 0.5}]})
     nominal.reset()
-    np.testing.assert_array_equal(env.step(np.zeros(2))[0], nominal.step(np.array([0.5, 0]))[0])
+    np.testing.assert_array_equal(env.step(np.zeros(2))[0], nominal.step(np.array([0.5, 0.5]))[0])
     assert env.data.qpos.all()
 
 

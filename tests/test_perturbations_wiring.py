@@ -205,7 +205,7 @@ def test_each_and_lasting_survive_being_written_down() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"kind": "strength", "value": [1, -1]}, "list has 2 values, but the target is 6 joints"),
+        ({"kind": "strength", "value": [1, -1]}, "list has 2 values, but the target is 6 motors"),
         ({"kind": "strength", "value": []}, "is empty"),
         ({"kind": "mass", "value": [1, 2]}, "one value for all.*strength"),
         ({"kind": "strength", "value": 0.5, "each": True}, "is not drawn: 0.5"),

@@ -7,7 +7,7 @@ from evaluation_helpers import episode, write_results
 
 from sb3_plastic.evaluation import read_records, summary, with_scores
 from sb3_plastic.evaluation.callback import adaptation_scalars
-from sb3_plastic.evaluation.scores import counts
+from sb3_plastic.evaluation.scores import counts, remarks
 from sb3_plastic.report import read_results
 from sb3_plastic.report.scores import controls, headline
 
@@ -48,6 +48,37 @@ def test_rough_ground_is_relative_to_level_ground_of_its_kind():
 
 def test_nothing_is_relative_to_a_robot_that_stands_still():
     assert scored(episode("nominal", 49.0), episode("a", 500)).relative.isna().all()  # 0.049 per step
+
+
+def remarked(robot: str, *rows: dict[str, object]) -> list[str]:
+    """Remarks on episodes that got no reward but the forward reward, unless it is said otherwise."""
+    return remarks(pd.DataFrame([{**row, "robot": robot, "return": row["values"]} for row in rows]))
+
+
+def got(scenario: str, reward: float, eval_seed: int = 0, **values: object) -> dict[str, object]:
+    return episode(scenario, reward, eval_seed, **{"values": reward, **values})
+
+
+def test_scenarios_that_changed_nothing_are_named():
+    nominal = [got("nominal", 900.0, seed) for seed in (0, 1)]
+    acts = [got("acts", 900.0, 0), got("acts", 899.0, 1), got("met", 800.0, protocol="onset", onset=300)]
+    idle = [got("idle", 900.0, 0), got("idle", 900.0, 1), got("late", 800.0, protocol="onset", onset=-1)]
+    assert remarked("Ant", *nominal, *acts) == []
+    (told,) = remarked("Ant", *nominal, *acts, *idle)
+    assert told.startswith("Nothing was changed by idle, late: it has no effect here, or begins after")
+    mixed = [got("mixed", 800.0, i, protocol="onset", onset=onset, survived=1) for i, onset in enumerate((300, -1))]
+    assert remarked("Ant", *nominal, *mixed)[0].startswith("Some episodes of mixed ended before anything began")
+    fell = [{**mixed[0]}, {**mixed[1], "survived": 0}]
+    assert remarked("Ant", *nominal, *fell) == []
+    assert "idle4 and 2 more" in remarked("Ant", *nominal, *(got(f"idle{i}", 900.0) for i in range(7)))[0]
+
+
+def test_a_reward_that_stands_for_speed_is_told():
+    (told,) = remarked("", got("nominal", 900.0), got("a", 100.0))
+    assert "Rewards stand for forward rewards" in told
+    assert remarked("", got("nominal", 900.0, values=800.0)) == []
+    *_, told = remarked("", got("nominal", -900.0), got("a", -1000.0))
+    assert told == "There are no relative scores: unperturbed, forward rewards are below 0.05 a step."
 
 
 def test_the_speed_kept_from_an_onset_on_is_a_ratio_of_means():

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Figure
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
-from sb3_plastic.evaluation.environment import find_training, perturbable, robot_of
+from sb3_plastic.evaluation.environment import called_in_suites, find_training, perturbable
 from sb3_plastic.evaluation.evaluate import check_evaluation, evaluate_adaptation
 from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.loading import taken_apart
@@ -59,7 +59,8 @@ class AdaptationEvalCallback(BaseCallback):
     :param suite: name of a suite
     :param tier: ``smoke``: 2 to 4 scenarios of 2 episodes, some seconds
     :param controls: None: the model as it is, and frozen at the onset where it has plasticity
-    :param watched: scenario with an onset, in an episode of which an adaptive layer is watched
+    :param watched: scenario with an onset, in an episode of which an adaptive layer is watched; of another environment
+        than ours, one of its suite
     :param kwargs: further arguments of :func:`~sb3_plastic.evaluation.evaluate_adaptation`; each evaluation has a
         folder of its own in ``out``, named after the steps of the training
     :raises UserError: at the start of training, on what the evaluation refuses
@@ -100,7 +101,7 @@ class AdaptationEvalCallback(BaseCallback):
             if self.settings["env_kwargs"] is None:
                 self.settings["env_kwargs"] = spec.kwargs
         if self._learns_layer():
-            find_scenario(self.watched, robot_of(perturbable(self.settings["env"])))
+            find_scenario(self.watched, called_in_suites(perturbable(self.settings["env"])))
         # What a layer will be able to do is known once it has learned.
         controls = ("intact",) if self._learns_layer() else self._controls()
         check_evaluation(self.model, controls=controls, **self.settings)
@@ -145,7 +146,7 @@ class AdaptationEvalCallback(BaseCallback):
             return {}
         given = {name: self.settings[name] for name in ("env", "env_kwargs", "wrappers")}
         trained = find_training(None, ModelSettings(**given, normalization=taken_apart(self.model)[1]))
-        perturbations = find_scenario(self.watched, robot_of(trained.env_id)).perturbations
+        perturbations = find_scenario(self.watched, called_in_suites(trained.env_id)).perturbations
         return signals_around_onset(self.model, trained, perturbations)
 
 

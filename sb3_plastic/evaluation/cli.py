@@ -18,7 +18,7 @@ from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.controls import PLASTICITY, WITHIN
 from sb3_plastic.evaluation.faults import FAULTS
 from sb3_plastic.evaluation.records import PROTOCOLS
-from sb3_plastic.evaluation.scores import counts, summary
+from sb3_plastic.evaluation.scores import counts, remarks, summary
 from sb3_plastic.progress import is_wanted
 
 
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     table[floats] += 0.0  # without -0.0
     wide = shutil.get_terminal_size(fallback=(200, 24)).columns  # columns of a terminal go on below, rather than wrap
     print(table.to_string(na_rep="", line_width=wide))
+    for remark in remarks(results.records):
+        print(remark)
     print(f"Wrote {counts(results.records)}, to {args.out}.", end=" ")
     if (results.records["split"] == "nominal").any():
         print(f"Next: sb3-plastic report {shlex.quote(str(args.out))}")

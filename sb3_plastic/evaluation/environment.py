@@ -101,6 +101,11 @@ def robot_of(name: str) -> str:
     return next((r for r in ROBOTS if name in (env_id(r), env_id(r, latent=True))), "")
 
 
+def called_in_suites(name: str) -> str:
+    """What suites call the robot of an environment: ours by its name, others by their id. :param name: the id"""
+    return robot_of(name) or name.rpartition(":")[2]
+
+
 def make_env(trained: TrainedIn, n_envs: int, steps: int, heightfield: bool = False) -> VecEnv:
     """
     Environments as the model knows them, with statistics frozen and rewards as they are.

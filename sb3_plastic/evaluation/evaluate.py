@@ -18,7 +18,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
-from sb3_plastic.evaluation.environment import TrainedIn, as_seen_by, find_training, make_env, perturb, robot_of
+from sb3_plastic.evaluation.environment import (
+    TrainedIn,
+    as_seen_by,
+    called_in_suites,
+    find_training,
+    make_env,
+    perturb,
+    robot_of,
+)
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file, taken_apart
 from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_of, plan
@@ -180,7 +188,7 @@ def _completed(
     scenarios = [scenario for scenario in given or () if isinstance(scenario, Scenario)]
     if given is None or patterns:
         suite = load_suite(trials.suite)
-        robot = robot_of(trained.env_id) or trained.env_id.split(":")[-1]
+        robot = called_in_suites(trained.env_id)
         robots = sorted({s.robot for s in suite.scenarios})
         found = suite.select(trials.tier, robot, patterns=patterns) if robot in robots else ()
         if not found:

@@ -81,18 +81,16 @@ def shoot(
     Play one episode, and take pictures of a part of it.
 
     :param player: the model, under a control
-    :param trained: its environment; only a perturbable robot can be perturbed
+    :param trained: its environment
     :param perturbations: what acts
     :param settings: of the film; a fall ends it
     :param first: index of the first step that is filmed; the speed of those before is noted, too
     :param until: index of the first step of which no picture is taken again; None: pictures to the end
     :param tick: called after each step, with 1
     :return: the steps from 0 on
-    :raises UserError: if an environment that is no perturbable robot is to be perturbed
+    :raises UserError: if an environment is to be perturbed that cannot be
     """
     ours = bool(robot_of(trained.env_id))
-    if perturbations and not ours:
-        raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
     every, end = settings.every, first + settings.steps
     size = {"width": settings.width, "height": settings.height} if ours else {}
     camera = {"render_mode": "rgb_array", **size} if every else {}
@@ -152,8 +150,9 @@ def find_onset(trained: TrainedIn, perturbations: Sequence[Perturbation], seed: 
         perturb(venv, [perturbations])
         venv.reset()
         # Schedules are functions of the step alone: no need to play.
+        perturber = base.envs[0].get_wrapper_attr("perturber")  # type: ignore[attr-defined]
         for t in range(LOOKED_AT):
-            if any(active.timing.level(t) != 0 for active in base.envs[0].unwrapped.perturber.active):  # type: ignore[attr-defined]
+            if any(active.timing.level(t) != 0 for active in perturber.active):
                 return t
     return 0
 

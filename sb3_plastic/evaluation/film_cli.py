@@ -21,7 +21,7 @@ from pathlib import Path
 from sb3_plastic.errors import UserError, check_number
 from sb3_plastic.evaluation.arguments import add_about_model, model_settings
 from sb3_plastic.evaluation.controls import Player, controls_of
-from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
+from sb3_plastic.evaluation.environment import TrainedIn, called_in_suites, find_training, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.perturbations.spec import Perturbation, load
@@ -167,14 +167,11 @@ def film(
         if plastic and scenario is not None:
             arms["frozen"] = Player(model, "frozen_at_onset"), trained
     _, trained = next(iter(arms.values()))
-    robot = robot_of(trained.env_id)
-    if scenario is not None and not robot:
-        raise UserError(f"Only perturbable robots can be perturbed, such as HalfCheetah-v5; got {trained.env_id}.")
-    perturbations = () if scenario is None else perturbations_of(scenario, robot)
+    perturbations = () if scenario is None else perturbations_of(scenario, called_in_suites(trained.env_id))
     with undisturbed_torch():
         shots, first = shoot_all(arms, perturbations, settings, is_wanted())
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
-    frames = compose(shots, first, title, settings.every, "m/s" if robot else "reward")
+    frames = compose(shots, first, title, settings.every, "m/s" if robot_of(trained.env_id) else "reward")
     save(frames, fps_of(trained) / settings.every, output)
     last = max(map(len, shots.values()))
     print(f"Saved {output}: steps {first} to {last}, {', '.join(arms)}")
@@ -185,7 +182,7 @@ def perturbations_of(scenario: str, robot: str) -> tuple[Perturbation, ...]:
     What acts.
 
     :param scenario: name of a scenario, or a YAML file with a list of perturbations
-    :param robot: for which robot
+    :param robot: for which robot, or the id of another environment
     """
     if names_file(scenario):
         return load(scenario)

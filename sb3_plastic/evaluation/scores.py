@@ -154,6 +154,54 @@ def summary(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).set_index(names[:3])
 
 
+def remarks(records: pd.DataFrame) -> list[str]:
+    """
+    What the scores do not tell by themselves, as sentences: scenarios that changed nothing, and what relative scores
+    are made of where an environment tells no forward reward.
+
+    :param records: of one evaluation, all episodes
+    """
+    intact = chosen(records[records["unstable"] != 1], control="intact")
+    nominal = chosen(intact, protocol="static", split="nominal").set_index("eval_seed")
+    perturbed = intact[intact["protocol"].isin(["static", "onset"]) & ~intact["split"].isin(UNPERTURBED)]
+    idle, partly = [], []
+    for name, part in perturbed.groupby("scenario", sort=False):
+        never = (part["protocol"] == "onset") & (part["onset"] < 0)
+        if never.all() or _is_idle(part, nominal["return"]):
+            idle.append(str(name))
+        elif (never & (part["survived"] == 1)).any():
+            partly.append(str(name))
+    told = []
+    if idle:
+        told.append(
+            f"Nothing was changed by {_listed(idle)}: it has no effect here, or begins after the end of the episodes."
+        )
+    if partly:
+        told.append(f"Some episodes of {_listed(partly)} ended before anything began: they count as the others do.")
+    if (records["robot"] == "").all() and (records["forward_reward"] == records["return"]).all():
+        told.append(
+            "Rewards stand for forward rewards, since this environment tells none (info['reward_forward']): what it "
+            "pays for staying alive counts as speed."
+        )
+    if len(nominal) and (nominal["forward_reward"] / nominal["steps"]).mean() < MOVING:
+        told.append(f"There are no relative scores: unperturbed, forward rewards are below {MOVING} a step.")
+    return told
+
+
+UNPERTURBED = ("nominal", "sham", "reference")
+"""Splits in which the robot is as it was."""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _is_idle(episodes: pd.DataFrame, nominal: pd.Series) -> bool:
+    """Whether no episode of a scenario differs from the unperturbed one of its seed."""
+    unperturbed = nominal.reindex(episodes["eval_seed"]).to_numpy()
+    return bool(np.isclose(episodes["return"].to_numpy(), unperturbed, rtol=1e-9, atol=0).all())
+
+
 def counts(records: pd.DataFrame) -> str:
     """
     How many episodes there are, in words. Those of the sham and broken ones are counted separately.

@@ -81,7 +81,7 @@ def undo_command(perturber: Perturber, action: Array) -> Array:
     acting = [active for active in perturber.active if active.activation != 0]
     for active in acting:
         if active.kind.name == "strength":
-            _divide(u, active.robot.actuators_of(active.ids), active.change(1.0))
+            _divide(u, active.ids, active.change(1.0))
     for active in reversed(acting):
         ids, half_range, middle = active.ids, active.params["half_range"], active.params["middle"]
         if active.kind.name == "action_gain":

@@ -171,12 +171,13 @@ def find_ids(kind: Kind, target: Any, plant: Plant) -> NDArray[np.intp]:
     if kind.target == "sensor" or plant.robot is None:
         return _find_components(kind, target, plant)
     robot = plant.robot
+    if kind.target == "motor" or (kind.target == "joint" and kind.layer == "action"):
+        return robot.find_motors(target)
     if kind.target == "joint":
-        joints = robot.find(robot.joints, "*" if target is None else target, "joint")
-        return robot.actuators_of(joints) if kind.layer == "action" else joints
+        return robot.find(robot.joints, "*" if target is None else target, "joint")
     if target is None:
         if kind.target == "limb":
-            raise unknown(f"target: {kind.name!r} needs a limb by name, got", None, [*robot.joints, *robot.bodies])
+            raise unknown(f"target: {kind.name!r} needs a limb by name, got", None, robot.bodies)
         return np.array([robot.root]) if kind.layer == "force" else np.arange(1, robot.model.nbody)
     found = robot.find(robot.bodies, target, "body or joint")
     if kind.target == "limb" and robot.root in found:

@@ -49,8 +49,8 @@ def damaged_geoms(active: Active, robot: Robot) -> NDArray[np.intp]:
     if kind.target in ("body", "limb"):
         bodies = {b for body in ids for b in (robot.subtree(int(body)) if kind.target == "limb" else [int(body)])}
         return robot.geoms_of(sorted(bodies))
-    if kind.target == "joint":
-        joints = model.actuator_trnid[ids, 0] if kind.layer == "action" else ids
+    if kind.target in ("joint", "motor"):
+        joints = robot.joints_of(ids) if kind.target == "motor" or kind.layer == "action" else ids
         return robot.geoms_of(model.jnt_bodyid[joints].tolist())
     return np.empty(0, np.intp)
 

@@ -24,6 +24,8 @@ TERRAIN_SPACING = 0.5  # m between neighbouring heights
 TERRAIN_BEHIND, TERRAIN_AHEAD, TERRAIN_SIDE = 10.0, 390.0, 20.0  # m around the start; x is forward
 FLOOR_DROP = 0.02  # m by which the plane is lowered under active terrain, so that it catches only who leaves it
 LOCKABLE = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))  # MuJoCo cannot hold a ball
+OF_JOINT = (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT))
+OF_TENDON = int(mujoco.mjtTrn.mjTRN_TENDON)
 VARIANTS = 32  # limb geometries kept compiled (some 0.2 MB each)
 
 
@@ -112,10 +114,18 @@ class Robot:
     def joints(self) -> dict[str, int]:
         """Driven joints by name, in the order of their motors."""
         m = self.model
-        driven = dict.fromkeys(
-            int(j) for j, t in zip(m.actuator_trnid[:, 0], m.actuator_trntype, strict=True) if t == 0
-        )
-        return {m.joint(j).name or f"joint{j}": j for j in driven}
+        driven = dict.fromkeys(m.actuator_trnid[np.isin(m.actuator_trntype, OF_JOINT), 0].tolist())
+        return {m.joint(j).name: j for j in driven}
+
+    @cached_property
+    def motors(self) -> dict[str, list[int]]:
+        """Motors by the name of the joint or tendon that they move; one of a site or a body by its own."""
+        m = self.model
+        motors: dict[str, list[int]] = {}
+        for i, (driven, how) in enumerate(zip(m.actuator_trnid[:, 0].tolist(), m.actuator_trntype, strict=True)):
+            of_tendon = m.tendon(driven).name if how == OF_TENDON else m.actuator(i).name or f"motor{i}"
+            motors.setdefault(m.joint(driven).name if how in OF_JOINT else of_tendon, []).append(i)
+        return motors
 
     @cached_property
     def locks(self) -> dict[int, int]:
@@ -130,10 +140,14 @@ class Robot:
         names = {m.body(b).name: b for b in range(1, m.nbody) if m.body(b).name}
         return {name: int(m.jnt_bodyid[j]) for name, j in self.joints.items()} | names
 
-    @property
+    @cached_property
     def root(self) -> int:
-        """Id of the body that carries all others."""
-        return 1
+        """Id of the body that carries the others: the highest that moves above the motors. Scenery may come first."""
+        m = self.model
+        body = root = int(m.jnt_bodyid[next(iter(self.joints.values()), 0)]) if m.njnt else 1
+        while body := int(m.body_parentid[body]):
+            root = body if m.body_jntnum[body] else root
+        return root
 
     def find(self, names: Mapping[str, int], target: Any, what: str) -> NDArray[np.intp]:
         """
@@ -164,22 +178,54 @@ class Robot:
         """Ids of the geoms of some bodies. :param bodies: their ids"""
         return np.flatnonzero(np.isin(self.model.geom_bodyid, bodies))
 
+    def find_motors(self, target: Any) -> NDArray[np.intp]:
+        """Ids of motors. :param target: names in `motors`, as for `find`, or None for all"""
+        if target is None:
+            return np.arange(self.model.nu)
+        groups = list(self.motors.values())
+        found = self.find({name: i for i, name in enumerate(self.motors)}, target, "joint")
+        return np.array([motor for i in found for motor in groups[i]], dtype=np.intp)
+
+    def joints_of(self, motors: Sequence[int] | NDArray[np.intp]) -> list[int]:
+        """Ids of the joints of some motors, without those that move something else. :param motors: their ids"""
+        return [int(self.model.actuator_trnid[i, 0]) for i in motors if self.model.actuator_trntype[i] in OF_JOINT]
+
     def actuators_of(self, joints: Sequence[int] | NDArray[np.intp]) -> NDArray[np.intp]:
         """Ids of the motors of some joints, in their order. :param joints: their ids"""
-        of_joint = self.model.actuator_trntype == 0  # else the id is that of a tendon, or of something else
+        of_joint = np.isin(self.model.actuator_trntype, OF_JOINT)  # else the id is that of a tendon, or else
         driven = np.where(of_joint, self.model.actuator_trnid[:, 0], -1)
         return np.array([motor for joint in joints for motor in np.flatnonzero(driven == joint)], dtype=np.intp)
 
-    def can_move(self, direction: ArrayLike) -> bool:
-        """Whether the root can be displaced along a direction at all: a planar robot cannot along y."""
+    def can_move(self, direction: ArrayLike, bodies: Sequence[int] | NDArray[np.intp] | None = None) -> bool:
+        """
+        Whether anything can be displaced along a direction at all: of a planar robot nothing can along y.
+
+        :param direction: in the world
+        :param bodies: whether one of these can; None: of all
+        """
+        along = np.tensordot(self._jacobians, np.asarray(direction, dtype=float), (1, 0))
+        moves = np.abs(along).max(axis=1, initial=0) > 1e-9
+        return bool(moves.any() if bodies is None else moves[bodies].any())
+
+    @cached_property
+    def _jacobians(self) -> NDArray[np.float64]:
+        """From the velocities of joints to those of bodies, at angles that are nowhere special, [nbody, 3, nv]."""
+        model, data = self.model, mujoco.MjData(self.model)
+        mujoco.mj_integratePos(model, data.qpos, np.random.default_rng(0).uniform(0.1, 0.4, model.nv), 1.0)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_comPos(model, data)
+        jacobians = np.zeros((model.nbody, 3, model.nv))
+        for body in range(model.nbody):
+            mujoco.mj_jacBodyCom(model, data, jacobians[body], None, body)
+        return jacobians
+
+    @cached_property
+    def touches(self) -> bool:
+        """Whether any two parts of the model can touch: without contacts there is no friction."""
         m = self.model
-        for j in np.flatnonzero(m.jnt_bodyid == self.root):
-            kind = m.jnt_type[j]
-            if kind == mujoco.mjtJoint.mjJNT_FREE:
-                return True
-            if kind == mujoco.mjtJoint.mjJNT_SLIDE and abs(np.dot(m.jnt_axis[j], direction)) > 1e-9:
-                return True
-        return False
+        one, other = np.triu_indices(m.ngeom, 1)
+        collide = (m.geom_contype[one] & m.geom_conaffinity[other]) | (m.geom_contype[other] & m.geom_conaffinity[one])
+        return bool((collide.astype(bool) & (m.geom_bodyid[one] != m.geom_bodyid[other])).any())
 
     # -- terrain -----------------------------------------------------------------------------------------------------
 

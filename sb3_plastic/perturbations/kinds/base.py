@@ -104,7 +104,8 @@ class Kind:
     :param law: what it does, in words
     :param unit: the unit of the value
     :param ops: the operations that it knows, its own first; empty: it is only on or off
-    :param target: ``"joint"``, ``"body"``, ``"limb"`` (a body or joint that has to be named), ``"sensor"``, or None
+    :param target: ``"joint"``, ``"motor"`` (by what it moves), ``"body"``, ``"limb"`` (a body or joint that has to be
+        named), ``"sensor"``, or None. A filter of commands gets motors for ``"joint"``, too
     :param limits: legal values by op; beyond them a simulation has been seen to break, or the value has no meaning
     :param robot_limits: narrower limits by robot
     :param fields: the fields of the MjModel that it writes
@@ -146,7 +147,7 @@ class Kind:
 KINDS: dict[str, Kind] = {}
 
 LAYERS = ("model", "shape", "lock", "force", "action", "observation")
-TARGETS = ("joint", "body", "limb", "sensor")
+TARGETS = ("joint", "motor", "body", "limb", "sensor")
 
 
 def kind(layer: str, law: str, unit: str, **metadata: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

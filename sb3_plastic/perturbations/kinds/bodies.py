@@ -40,6 +40,13 @@ def _scale_mass(robot: Robot, bodies: NDArray[np.intp], change: Change) -> None:
 _MASS = ("body_mass", "body_inertia")
 
 
+def _simple(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    if not robot.model.body_simple[robot.root]:
+        return None
+    name = robot.model.body(robot.root).name
+    return f"MuJoCo took {name!r} for a body whose load never changes: give it simple='false' in the XML"
+
+
 @kind(
     "model",
     "mass and inertia of all bodies by the same factor",
@@ -87,6 +94,7 @@ def body_mass(active: Active) -> None:
     schedules=ONE_SIDED,
     params={"offset": (0.0, 0.0, 0.1)},  # m, in the frame of the body
     probes=({"value": 0.3}, {"value": 0.3, "params": {"offset": (0.2, 0.0, 0.0)}}),
+    refuse=_simple,
 )
 def payload(active: Active) -> None:
     model, body = active.robot.model, active.robot.root
@@ -170,36 +178,53 @@ def stiffness(active: Active) -> None:
     active.robot.model.jnt_stiffness[active.ids] = active.change(active.robot.model.jnt_stiffness[active.ids])
 
 
+PLAIN = (int(mujoco.mjtGain.mjGAIN_FIXED), int(mujoco.mjtBias.mjBIAS_NONE))
+LINEAR = (int(mujoco.mjtGain.mjGAIN_AFFINE), int(mujoco.mjtBias.mjBIAS_AFFINE))
+
+
+def _muscles(robot: Robot, motors: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    m = robot.model
+    known = np.isin(m.actuator_gaintype, (PLAIN[0], LINEAR[0])) & np.isin(m.actuator_biastype, (PLAIN[1], LINEAR[1]))
+    others = [m.actuator(int(i)).name or f"motor{i}" for i in motors if not known[i]]
+    return f"{', '.join(others)} is neither a motor nor a servo; use action_gain, which scales commands" * bool(others)
+
+
 @kind(
     "model",
-    "torque per control (gear) of motors; negative is reversed",
+    "torque per control of motors (gear), all torque of servos (gain and bias); negative is reversed",
     "factor",
     ops=("scale",),
-    target="joint",
+    target="motor",
     limits={"scale": (-4, 4)},
-    fields=("actuator_gear",),
+    fields=("actuator_gear", "actuator_gainprm", "actuator_biasprm"),
     observable="Humanoid: qfrc_actuator",
     each=True,
     probes=({"value": 0.5}, {"value": 1.5}),
+    refuse=_muscles,
 )
 def strength(active: Active) -> None:
-    gear = active.robot.model.actuator_gear
-    motors = active.robot.actuators_of(active.ids)
-    gear[motors] = active.change(gear[motors].T).T  # motors last, for values of their own
+    model, motors = active.robot.model, active.ids
+    gear, factor = model.actuator_gear[motors], active.change(np.ones(len(motors)))
+    # The gear of a servo scales the angle that it holds, too: half of it would double the angle.
+    plain = (model.actuator_gaintype[motors] == PLAIN[0]) & (model.actuator_biastype[motors] == PLAIN[1])
+    scaled = active.change(gear.T).T  # motors last, for values of their own
+    model.actuator_gear[motors] = np.where(plain[:, None], scaled, gear * np.where(factor < 0, -1, 1)[:, None])
+    for parameters in (model.actuator_gainprm, model.actuator_biasprm):
+        parameters[motors[~plain], :3] *= np.abs(factor[~plain])[:, None]
 
 
 @kind(
     "model",
     "motors give no torque; their joints swing freely",
     "on or off",
-    target="joint",
+    target="motor",
     fields=("actuator_gear",),
     schedules=STEPWISE,
     observable="Humanoid: qfrc_actuator",
     probes=({},),
 )
 def motor_off(active: Active) -> None:
-    active.robot.model.actuator_gear[active.robot.actuators_of(active.ids)] = 0
+    active.robot.model.actuator_gear[active.ids] = 0
 
 
 def _not_lockable(robot: Any, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:

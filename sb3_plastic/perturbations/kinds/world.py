@@ -19,11 +19,30 @@ def _unreachable(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any],
         return f"direction must be three numbers that are not all 0, got {params['direction']!r}"
     if not robot.can_move(direction):
         return f"the robot is planar and cannot move along {list(params['direction'])}; use one with an x or z part"
+    if ids.size and not robot.can_move(direction, ids):
+        names = ", ".join(robot.model.body(int(body)).name for body in ids)
+        return f"no joint lets {names} move along {list(params['direction'])}"
     return None
+
+
+def _weighs_nothing(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    reason = _unreachable(robot, ids, params, op)
+    return reason or (None if robot.weight else "without gravity nothing has a weight, by which pushes are measured")
+
+
+def _weightless(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    pull = robot.nominal["opt.gravity"]
+    return None if robot.can_move(pull) else f"gravity is {pull.tolist()}, and nothing here moves along it"
+
+
+def _untouched(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
+    return None if robot.touches else "no two parts of the model can touch"
 
 
 def _upright(robot: Robot, ids: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
     reason = _unreachable(robot, ids, params, op)
+    if not robot.nominal["opt.gravity"].any():
+        return "there is no gravity, which a slope would tilt"
     if reason is None and params["direction"][2]:
         return f"a slope rises along a direction on the ground, whose z is 0, got {list(params['direction'])}"
     return reason
@@ -42,6 +61,7 @@ def _direction(active: Active) -> NDArray[np.float64]:
     limits={"scale": (0, 10), "set": (0, 10)},
     fields=("geom_friction",),
     probes=({"value": 0.3}, {"value": 3.0}),
+    refuse=_untouched,
 )
 def friction(active: Active) -> None:
     active.robot.model.geom_friction[:, 0] = active.change(active.robot.model.geom_friction[:, 0])
@@ -55,6 +75,7 @@ def friction(active: Active) -> None:
     limits={"scale": (0.1, 3)},
     fields=("opt.gravity",),
     probes=({"value": 0.6}, {"value": 1.5}),
+    refuse=_weightless,
 )
 def gravity(active: Active) -> None:
     active.robot.model.opt.gravity[:] = active.change(active.robot.model.opt.gravity)
@@ -111,7 +132,7 @@ def wind(active: Active) -> None:
     limits={"add": (-4, 4)},
     params={"direction": (1.0, 0.0, 0.0)},
     probes=({"value": 0.3}, {"value": -0.3}, {"value": 0.3, "params": {"direction": (0.0, 1.0, 0.0)}}),
-    refuse=_unreachable,
+    refuse=_weighs_nothing,
 )
 def push(active: Active) -> NDArray[np.float64]:
     return active.amount * active.robot.weight * _direction(active)
@@ -129,6 +150,7 @@ def push(active: Active) -> NDArray[np.float64]:
     schedules=("episode",),  # ground does not rise under feet: `flat` puts it ahead instead
     params={"flat": 1.5, "seed": None},  # m around the start; None: drawn for each episode
     probes=({"value": 0.1},),
+    refuse=_untouched,
 )
 def terrain(active: Active) -> None:
     robot, model = active.robot, active.robot.model
