@@ -64,7 +64,8 @@ class PlasticPolicy(ActingPolicy):
         learned ``beta`` learns as the weights do
     :param adaptive: an adaptive layer whose forward model learns beside the training, from its rollouts: the trained
         policy goes on when its robot changes. True, or options of :class:`~sb3_plastic.adaptive.options.LayerOptions`
-    :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here
+    :param snn_kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig` in a dict; the same as naming them here.
+        An option is named in one of the two places
     :param kwargs: options of :class:`~sb3_plastic.snn.config.SNNConfig`, or arguments of SB3's ``ActorCriticPolicy``
     :raises ValueError: on an unknown argument or name, or a number out of range
     """
@@ -102,6 +103,9 @@ class PlasticPolicy(ActingPolicy):
         host = inspect.signature(ActorCriticPolicy).parameters
         check_names("PlasticPolicy", [*kwargs, *options], dict.fromkeys([*SNNConfig.names(), *own, *host]))
         check_names("snn_kwargs", options, SNNConfig.names())
+        for name in filter(kwargs.__contains__, options):
+            got = f"{name}={kwargs[name]!r}, and {options[name]!r} in snn_kwargs"
+            raise UserError(f"PlasticPolicy got {got}: an option is named in one of the two places.")
         options |= {name: kwargs.pop(name) for name in SNNConfig.names() if name in kwargs}
         self.snn_config = SNNConfig(**options)
         self.critic, self.decoder = critic, decoder

@@ -192,13 +192,14 @@ def test_scenarios_are_chosen_by_name_and_are_those_of_the_tier(static_model):
     assert same.sort_values(rows, ignore_index=True).equals(chosen.sort_values(rows, ignore_index=True))
 
 
-def test_episodes_depend_on_their_seed_alone(static_model):
-    settings = dict(tier="smoke", env=CHEETAH, steps=60, protocols=("static",), episodes=4)
+@pytest.mark.parametrize("max_rows", [8, 4])  # a scenario at a time, and half of one
+def test_episodes_depend_on_their_seed_alone(static_model, max_rows):
+    settings = dict(tier="smoke", env=CHEETAH, steps=60, protocols=("static",), episodes=8)
     together = evaluate_adaptation(static_model, **settings).records
-    apart = evaluate_adaptation(static_model, **settings, max_rows=4).records
+    apart = evaluate_adaptation(static_model, **settings, max_rows=max_rows).records
     assert together.equals(apart)
-    assert together.groupby("scenario").eval_seed.apply(list).tolist() == [list(range(10_000, 10_004))] * 3
-    assert together[together.split == "id"]["values"].nunique() == 4
+    assert together.groupby("scenario").eval_seed.apply(list).tolist() == [list(range(10_000, 10_008))] * 3
+    assert together[together.split == "id"]["values"].nunique() == 8
 
 
 def test_every_protocol_runs_on_a_robot(static_model):
@@ -275,7 +276,8 @@ def test_what_may_begin_after_the_removal_is_not_removed():
     assert [condition.cell.scenario for condition in planned] == ["mine/0/onset"]
 
 
-def test_no_more_environments_are_stepped_at_once_than_allowed(static_model, monkeypatch):
+@pytest.mark.parametrize(("max_rows", "most"), [(12, 10), (4, 3), (1, 1)])
+def test_no_more_environments_are_stepped_at_once_than_allowed(static_model, monkeypatch, max_rows, most):
     made = []
 
     def counted(trained, n_envs, *args, **kwargs):
@@ -286,10 +288,10 @@ def test_no_more_environments_are_stepped_at_once_than_allowed(static_model, mon
     nominal = find_scenario("nda-v1/nominal", "HalfCheetah")
     masses = [Scenario(f"mine/{i}", "HalfCheetah", "novel", False, (Perturbation("mass", 2.0),)) for i in range(6)]
     records = evaluate_adaptation(
-        static_model, env=CHEETAH, scenarios=[nominal, *masses], steps=2, episodes=5, max_rows=12
+        static_model, env=CHEETAH, scenarios=[nominal, *masses], steps=2, episodes=5, max_rows=max_rows
     ).records
     assert len(records) == 35
-    assert max(made) == 10
+    assert max(made) == most
 
 
 def test_an_onset_known_beforehand_is_that_of_the_environment():

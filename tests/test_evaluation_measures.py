@@ -9,7 +9,7 @@ from evaluation_helpers import make_trace, write_results
 
 from sb3_plastic.evaluation.measures import MEASURES, aligned, episode_measures, gain_curve, gap_closed, recovery
 from sb3_plastic.evaluation.reading import load_traces, read_records
-from sb3_plastic.evaluation.records import COLUMNS, Cell, records_of, save_trace
+from sb3_plastic.evaluation.records import COLUMNS, Cell, Trace, records_of, save_trace
 from sb3_plastic.report.stats import mean
 
 
@@ -203,6 +203,13 @@ def test_episodes_of_the_same_seed_are_paired_whatever_their_order():
     assert records_of(traces, {}).after_effect.tolist()[-1] == 0.5
     nominal.unstable[1] = True
     assert np.isnan(records_of(traces, {}).after_effect.tolist()[-1])
+
+
+def test_a_trace_is_read_as_often_for_many_episodes_as_for_few(monkeypatch):
+    read, length = [], Trace.length.fget
+    monkeypatch.setattr(Trace, "length", property(lambda trace: read.append(trace) or length(trace)))
+    records = records_of({Cell("onset", "x", "intact", "id", "mass"): make_trace(np.ones((9, 400)), 200)}, {})
+    assert (len(read), records["length"].tolist()) == (1, [400] * 9)
 
 
 def test_without_nominal_episodes_nothing_is_compared_with_itself():

@@ -185,6 +185,17 @@ def test_public_names_are_those_in_all():
         sb3_plastic.PlasticPP0  # noqa: B018
 
 
+def test_a_type_checker_refuses_a_name_that_the_package_does_not_have(tmp_path):
+    package = tmp_path / "sb3_plastic"
+    package.mkdir()
+    shutil.copy(ROOT / "sb3_plastic" / "__init__.py", package)  # alone: its modules would ask for torch's types
+    options = ["--no-site-packages", "--ignore-missing-imports", "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "mypy", *options, "-c", "from sb3_plastic import PlasticPP0, PlasticPPO"]
+    found = subprocess.run(command, cwd=tmp_path, env=os.environ | {"MYPYPATH": "."}, capture_output=True, text=True)
+    assert 'has no attribute "PlasticPP0"; maybe "PlasticPPO"?' in found.stdout
+    assert "Found 1 error" in found.stdout
+
+
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
     """

@@ -273,6 +273,7 @@ def test_a_nan_in_a_dict_observation_is_named_by_its_key():
         (dict(modulaton="simple"), "no argument 'modulaton'. Did you mean 'modulation'?"),
         (dict(critic="lstm"), "Unknown critic 'lstm'. Allowed: mlp, plastic"),
         (dict(decoder="spiking"), "Unknown decoder 'spiking'"),
+        (dict(rule="oja", snn_kwargs=dict(rule="hebb")), "got rule='oja', and 'hebb' in snn_kwargs"),
     ],
 )
 def test_bad_policy_arguments_are_refused(kwargs, message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -11,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
 from stable_baselines3.common.vec_env import VecEnv
@@ -39,6 +37,7 @@ from sb3_plastic.evaluation.records import (
     TRACES,
     Cell,
     Trace,
+    joined,
     records_of,
     save_trace,
     write_records,
@@ -220,7 +219,9 @@ class _Run:
         self.model, self.trained = model, trained.unperturbed()  # each reset brings its own
         self.deterministic = trials.deterministic
         self.seeds = list(range(trials.seed, trials.seed + trials.episodes))
-        self.max_rows = max(trials.max_rows, trials.episodes)
+        self.max_rows, n_shares = trials.max_rows, -(-trials.episodes // trials.max_rows)
+        size = -(-trials.episodes // n_shares)
+        self.shares = [self.seeds[i : i + size] for i in range(0, trials.episodes, size)]  # of a cell, run at once
         self.conditions = plan(
             scenarios,
             trials.protocols,
@@ -243,7 +244,7 @@ class _Run:
             groups.setdefault(key, []).append(c)
         # Batches of one shape one after the other: they share their environments.
         for _, group in sorted(groups.items(), key=lambda item: (item[0][:3], len(item[1]))):
-            n_batches = -(-len(group) // (self.max_rows // len(self.seeds)))
+            n_batches = -(-len(group) // max(1, self.max_rows // len(self.seeds)))
             size = -(-len(group) // n_batches)
             for start in range(0, len(group), size):
                 yield group[start : start + size]
@@ -265,7 +266,7 @@ class _Run:
                 "take scenarios with an onset (.../onset), `static` those without; `removal` and `switch` take "
                 f"episodes of more than {REMOVAL} and {SWITCH} steps."
             )
-        venv = self._make(1 if first[0].fault else len(first) * len(self.seeds), first[0])
+        venv = self._make(1 if first[0].fault else len(first) * len(self.shares[0]), first[0])
         for c in self.conditions:
             if c.heightfield == first[0].heightfield:  # another model has the other ground
                 perturb(venv, [c.perturbations])
@@ -275,13 +276,18 @@ class _Run:
         first = batch[0]
         if first.fault is not None:
             return {first.cell: self._play_faulty(first, first.fault, progress)}
-        rows = [self._row(c, seed) for c in batch for seed in self.seeds]
+        shares = [self._play_share(batch, seeds, progress) for seeds in self.shares]
+        return {c.cell: joined([share[i] for share in shares]) for i, c in enumerate(batch)}
+
+    def _play_share(self, batch: Sequence[Condition], seeds: Sequence[int], progress: Progress) -> list[Trace]:
+        """The episodes of some seeds, by condition."""
+        first, rows = batch[0], [self._row(c, seed) for c in batch for seed in seeds]
         venv = self._make(len(rows), first)
-        self._seed(self.seeds[0], len(rows))
+        self._seed(seeds[0], len(rows))
         player = Player(self.model, first.cell.control, self.deterministic)
         trace = rollout(player, venv, rows, first.steps, first.life, progress.tick)
-        n = len(self.seeds) * first.life
-        return {c.cell: trace.rows(slice(i * n, (i + 1) * n)) for i, c in enumerate(batch)}
+        n = len(seeds) * first.life
+        return [trace.rows(slice(i * n, (i + 1) * n)) for i in range(len(batch))]
 
     def _play_faulty(self, condition: Condition, fault: Fault, progress: Progress) -> Trace:
         """One episode at a time: each draws its own fault."""
@@ -291,8 +297,7 @@ class _Run:
             faulty = FaultyModel(self.model, fault, seed)
             player = Player(self.model, "intact", self.deterministic, later=faulty, faulty=not condition.sham)
             traces.append(rollout(player, venv, [self._row(condition, seed)], condition.steps, tick=progress.tick))
-        names = [field.name for field in dataclasses.fields(Trace)]
-        return Trace(**{name: np.concatenate([getattr(trace, name) for trace in traces]) for name in names})
+        return joined(traces)
 
     def _seed(self, seed: int, n_rows: int) -> None:
         """Of actions, unless they are deterministic. With gSDE the noise is drawn for the whole batch."""

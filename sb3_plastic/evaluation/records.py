@@ -176,6 +176,12 @@ class Trace:
         return int(self.reward.shape[1])
 
 
+def joined(traces: Sequence[Trace]) -> Trace:
+    """The episodes of all, those of the first first. :param traces: of the same time limit"""
+    names = [field.name for field in dataclasses.fields(Trace)]
+    return Trace(**{name: np.concatenate([getattr(trace, name) for trace in traces]) for name in names})
+
+
 def save_trace(folder: Path, cell: Cell, trace: Trace) -> Path:
     """
     Write a cell to ``folder/traces``. Equal traces give equal bytes.
@@ -210,7 +216,7 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
         compared = cell.scenario if unchanged else cell.reference
         nominal = static.get(compared) if compared else None
         frozen = by_key.get((cell.protocol, cell.scenario, "frozen_at_onset")) if cell.control == "intact" else None
-        for i in range(len(trace.onset)):
+        for i, length in enumerate(trace.length.tolist()):
             rows.append(
                 {
                     **common,
@@ -229,14 +235,13 @@ def records_of(traces: Mapping[Cell, Trace], common: Mapping[str, Any]) -> pd.Da
                         switch_every=cell.switch_every,
                         training_steps=cell.training_steps,
                     ),
-                    **_facts(trace, i),
+                    **_facts(trace, i, length),
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"severity": "Int64"})
 
 
-def _facts(trace: Trace, i: int) -> dict[str, Any]:
-    length = int(trace.length[i])
+def _facts(trace: Trace, i: int, length: int) -> dict[str, Any]:
     return {
         "values": str(trace.values[i]),
         "eval_seed": int(trace.eval_seed[i]),
