@@ -22,6 +22,7 @@ WANTED = [
     r"Compiling the fused kernels, once per version and type of number",
     r"Budget: |Study: |To do: |Best of \d+ finished trials: |  sb3-plastic train ",
     r"Wrote \d+ episodes",
+    r"Nothing was changed by |Some episodes of |Rewards stand for |There are no relative scores: ",  # remarks
     r" +scenarios  episodes  forward reward |protocol +split +control *$",  # the table of an evaluation
     r"(static|onset|horizon|lifetime|removal|switch| {8}) +(\w+ +)*[-\d.]+ ",
 ]
