@@ -78,6 +78,15 @@ def test_a_suite_of_a_user_is_known_by_its_name(tmp_path, monkeypatch) -> None:
     assert gym.make(env_id("Ant"), scenario="mine-v1/novel/action_noise").reset(seed=0)
 
 
+def test_a_suite_that_its_user_edits_is_read_anew(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(SUITES, "swing-v1", tmp_path / "swing.yaml")
+    text = "title: T\nrobots: {Pendulum-v1: {}}\n"
+    text += "tiers: {TIER: {robots: [Pendulum-v1], episodes: 1, scenarios: [nominal]}}\n"
+    for tier in ("smoke", "quick"):
+        (tmp_path / "swing.yaml").write_text(text.replace("TIER", tier))
+        assert list(load_suite("swing-v1").tiers) == [tier]
+
+
 def test_a_suite_of_a_user_may_change_another_environment(tmp_path, monkeypatch, capsys) -> None:
     page = (Path(__file__).parents[1] / "docs" / "perturbations.md").read_text()
     (tmp_path / "swing.yaml").write_text(

@@ -147,7 +147,6 @@ def suite_names() -> tuple[str, ...]:
     return (*shipped, *SUITES)
 
 
-@cache
 def load_suite(name: str) -> Suite:
     """
     Read a suite.
@@ -158,7 +157,13 @@ def load_suite(name: str) -> Suite:
     if name not in suite_names():
         raise unknown("suite", name, suite_names())
     file = SUITES.get(name) or resources.files("sb3_plastic.perturbations").joinpath("data", f"{name}.yaml")
-    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return _suite(name, file.read_text(encoding="utf-8"))
+
+
+@cache
+def _suite(name: str, text: str) -> Suite:
+    """A suite from the text of its file, which its user may change meanwhile."""
+    data = yaml.safe_load(text)
     scenarios: list[Scenario] = []
     for robot, part in data["robots"].items():
         scenarios.append(Scenario(f"{name}/nominal", robot, "nominal", False, (), "nothing is perturbed"))
