@@ -29,6 +29,7 @@ STUDIES = {
     "adaptation_rivals": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "robustness_full": ("robustness", "results.csv"),
+    "robustness_ant": ("robustness", "results.csv"),
     "estimates": ("estimates", "results.csv"),
     "evolution": ("evolution", "results.csv"),
     "meta": ("meta", "scores.csv"),
