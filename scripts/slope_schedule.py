@@ -54,7 +54,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--logs", type=Path, default=Path("logs/slope"))
     args = parser.parse_args()
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # where the training finds the schedule
+    found = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]  # where the training finds the schedule
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found))
     schedule = f"callback:[{{'slope_schedule.SlopeSchedule': dict(start={args.start}, end={args.end})}}]"
     arguments = ["--env", ENV, "-n", str(args.steps), "--seed", str(args.seed), "--eval-freq", "-1"]
     arguments += [*configuration("plastic_ppo"), "-params", schedule]

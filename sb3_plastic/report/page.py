@@ -67,9 +67,8 @@ CAPTIONS = {
     f"nothing is perturbed, is what freezing costs by itself. {STEPS} {BAND}",
     "controls": "Forward reward around the onset, with every control; and the sham, where they intervene at such an "
     f"onset and nothing is perturbed. {STEPS} {BAND}",
-    "fast-weights": f"Root mean square of the fast weights around the onset (dimensionless), of an adaptive layer "
-    f"how far each hypothesis' estimates are from nominal, and of the sham. {MEANS}. "
-    f"{BAND}",
+    "fast-weights": "Root mean square of the fast weights around the onset (dimensionless), of an adaptive layer how "
+    f"far each hypothesis' estimates are from nominal, and of the sham. {MEANS}. {BAND}",
     "severity": "Forward reward relative to the same model unperturbed, by what is perturbed and how far outside of "
     "the training range; intact models, means over trained seeds. Empty: not in the suite.",
     "profiles": "Performance profiles: fraction of scenarios, perturbed from the start or from mid-episode on, in "

@@ -172,7 +172,7 @@ def _parity(env_id: str, label: str) -> dict[str, list[str]]:
             "slope_8": changed("slope=8.0"),
             "slope_8_half_rate": changed("slope=8.0", rate=half),
             "slope_8_4_ticks_chunk_4": changed("slope=8.0, n_ticks=4", "chunk_len:4"),
-            # The critic alone sees the last command and reward, as it must to tell what fast weights will do.
+            # The critic alone sees the last command and reward.
             "critic": changed("critic_keys=['previous']", _previous_beside(ACTIONS[env_id])),
             # Other surrogates, and gradients that do not go through the reset (Zenke and Vogels, 2021, advise it).
             "detach_reset": changed("detach_reset=True"),

@@ -204,11 +204,10 @@ def _muscles(robot: Robot, motors: NDArray[np.intp], params: Mapping[str, Any], 
 )
 def strength(active: Active) -> None:
     model, motors = active.robot.model, active.ids
-    gear, factor = model.actuator_gear[motors], active.change(np.ones(len(motors)))
+    factor = active.change(np.ones(len(motors)))
     # The gear of a servo scales the angle that it holds, too: half of it would double the angle.
     plain = (model.actuator_gaintype[motors] == PLAIN[0]) & (model.actuator_biastype[motors] == PLAIN[1])
-    scaled = active.change(gear.T).T  # motors last, for values of their own
-    model.actuator_gear[motors] = np.where(plain[:, None], scaled, gear * np.where(factor < 0, -1, 1)[:, None])
+    model.actuator_gear[motors] *= np.where(plain, factor, np.where(factor < 0, -1, 1))[:, None]
     for parameters in (model.actuator_gainprm, model.actuator_biasprm):
         parameters[motors[~plain], :3] *= np.abs(factor[~plain])[:, None]
 
