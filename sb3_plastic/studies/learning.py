@@ -44,6 +44,8 @@ AGENTS = {
     # label: algorithm, and what `-params` changes in its configuration
     "oja + simple": ("plastic_ppo", []),
     "oja + simple, 4 ticks": ("plastic_ppo", ["policy_kwargs:dict(n_ticks=4)", "chunk_len:4"]),
+    # More sequences in a minibatch, which are less alike, and gradients through fewer steps.
+    "oja + simple, chunks of 4": ("plastic_ppo", ["chunk_len:4"]),
     "bcm + simple": ("plastic_ppo", ["policy_kwargs:dict(rule='bcm')"]),
     "hebb": ("plastic_ppo", ["policy_kwargs:dict(rule='hebb', modulation='none')"]),
     "static SNN": ("plastic_ppo", ["policy_kwargs:dict(rule='none')"]),

@@ -40,6 +40,7 @@ KNOWN = {
     "plastic": Look(BLUE),
     "oja + simple": Look(BLUE),  # the same network
     "oja + simple, 4 ticks": Look(BLUE, 1),
+    "oja + simple, chunks of 4": Look(BLUE, 2),
     "oja + simple, recurrent": Look(BLUE),
     "plastic, adaptive": Look(WINE, 2),
     "plastic, distilled": Look(INDIGO, 1),
