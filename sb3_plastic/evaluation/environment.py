@@ -241,9 +241,9 @@ def split_wrappers(wrappers: Sequence[WrapperSpec]) -> tuple[list[WrapperSpec], 
     """
     :param wrappers: in any order
     :return: those of single environments, and those of vector environments, but for the batch of robots, which the
-        evaluation has by itself
+        evaluation has by itself, and normalised rewards, which measure nothing
     """
-    kept = [wrapper for wrapper in wrappers if _name(wrapper) != _BATCH]
+    kept = [w for w in wrappers if _name(w) != _BATCH and _named(w) is not gym.wrappers.NormalizeReward]
     of_vec_env = [wrapper for wrapper in kept if _is_for_vec_env(wrapper)]
     return [wrapper for wrapper in kept if wrapper not in of_vec_env], of_vec_env
 
