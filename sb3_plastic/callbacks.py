@@ -72,7 +72,8 @@ class PlasticityCallback(BaseCallback):
     :param layout: write the grouped charts
     :param n_steps: environment steps that the figure shows, at most; of a training, at most a rollout's
     :param video: environment steps of the film, at most; 0: no film
-    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``, for the evaluation episode
+    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``, for the evaluation episode; None:
+        those of the training, if they tell their arguments
     :raises UserError: at the start of training of another algorithm, or of what cannot be filmed
     """
 

@@ -142,7 +142,7 @@ def test_what_cannot_be_filmed_is_told_before_the_training(tmp_path):
         trained_with(tmp_path, PlasticityCallback(video=10))
     env = make_vec_env("HalfCheetah-v5", wrapper_class=PreviousActionReward)
     model = small_ppo(env, "MultiInputPolicy", tensorboard_log=str(tmp_path))
-    with pytest.raises(UserError, match=r"wrappers .* of the training are missing"):
+    with pytest.raises(UserError, match=r"wrappers=\['sb3_plastic.wrappers.PreviousActionReward'\], or \[\] for none"):
         model.learn(64, callback=PlasticityCallback(video=10))
 
 

@@ -870,7 +870,7 @@ def test_of_two_evaluations_that_begin_at_once_the_second_is_refused(links, tmp_
         (["--wrapper", "sb3_plastic.wrappers.NoSuch"], "There is no wrapper 'sb3_plastic.wrappers.NoSuch'"),
         (["--wrapper", "nosuch.X"], "There is no wrapper 'nosuch.X'"),
         (["--wrapper", "gymnasium.wrappers.RescaleAction"], "with the arguments {}: missing a required argument"),
-        (["--env", "Pendulum-v1"], "Pendulum-v1 is none of the robots that nda-v1 changes (Ant, "),
+        (["--env", "Pendulum-v1"], "nda-v1 has no scenarios for Pendulum-v1, only for HalfCheetah, "),
     ],
 )
 def test_a_refused_evaluation_takes_no_folder(static_model, arguments, message, tmp_path, capsys):

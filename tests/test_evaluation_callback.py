@@ -1,11 +1,15 @@
 """The evaluation during training, in real event files."""
 
+from functools import partial
+
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from rl_zoo3.utils import get_callback_list
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_plastic import PlasticityCallback, PlasticPPO
@@ -15,6 +19,8 @@ from sb3_plastic.evaluation.callback import adaptation_scalars
 from sb3_plastic.perturbations import SUITES, PerturbationError, env_id
 from sb3_plastic.perturbations.envs import PerturbedHalfCheetahEnv
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
+from sb3_plastic.perturbations.wrapper import PerturbSignals
+from sb3_plastic.wrappers import MidRunChange
 
 CHEETAH = env_id("HalfCheetah", latent=True)
 
@@ -66,11 +72,42 @@ def test_a_layer_of_another_environment_is_watched_in_a_scenario_of_its_suite(tm
     venv = make_vec_env("Pendulum-v1", 2, seed=0)
     model = PlasticPPO("PlasticPolicy", venv, n_steps=64, batch_size=64, n_epochs=1, policy_kwargs=policy_kwargs)
     asked = dict(suite="swing-v1", wrappers=["sb3_plastic.perturbations.wrapper.PerturbSignals"], episodes=1)
-    with pytest.raises(PerturbationError, match="nda-v2 has no scenarios for Pendulum-v1"):
-        model.learn(128, callback=AdaptationEvalCallback(**asked))
+    with pytest.raises(PerturbationError, match="nda-v1 has no scenarios for Pendulum-v1"):
+        model.learn(128, callback=AdaptationEvalCallback(watched="nda-v1/novel/slope/onset", **asked))
     callback = AdaptationEvalCallback(64, watched="swing-v1/novel/back/onset", **asked)
     model.learn(128, callback=callback)
     assert "swing-v1/novel/back/onset" in set(callback.records.scenario)
+
+
+@pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
+def test_an_evaluation_wraps_environments_as_the_training_does(tmp_path, monkeypatch):
+    (tmp_path / "swing.yaml").write_text(SWING)
+    monkeypatch.setitem(SUITES, "swing-v1", tmp_path / "swing.yaml")
+
+    def swung(asked, *wrappers):
+        def make():
+            env = PerturbSignals(gym.make("Pendulum-v1"))
+            for wrapper in wrappers:
+                env = wrapper(env)
+            return env
+
+        model = PPO("MlpPolicy", make_vec_env(make, 2, vec_env_cls=SubprocVecEnv), n_steps=8, batch_size=16)
+        callback = AdaptationEvalCallback(8, suite="swing-v1", episodes=1, **asked)
+        model.learn(16, callback=callback)
+        model.env.close()
+        return callback.records
+
+    unit = partial(gym.wrappers.RescaleAction, min_action=-1.0, max_action=1.0)
+    named = dict(wrappers=[
+        "sb3_plastic.perturbations.wrapper.PerturbSignals",
+        {"gymnasium.wrappers.RescaleAction": {"min_action": -1.0, "max_action": 1.0}},
+    ])  # fmt: skip
+    torch.manual_seed(0)
+    found = swung({}, unit, gym.wrappers.NormalizeReward, partial(gym.wrappers.TransformReward, func=abs))
+    torch.manual_seed(0)
+    assert found["return"].tolist() == swung(named, unit)["return"].tolist()
+    with pytest.raises(UserError, match=r"in .*MidRunChange, which does not tell how it is made: name its wrappers"):
+        swung({}, MidRunChange)
 
 
 def test_training_is_the_same_with_and_without(tmp_path):

@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import perturbation_helpers  # noqa: F401  (chooses how to render, before MuJoCo is imported)
 import pytest
+from gymnasium.envs.mujoco.swimmer_v5 import SwimmerEnv
+from gymnasium.envs.registration import EnvSpec, registry
 
 from sb3_plastic import cli
+from sb3_plastic.perturbations.envs import make_perturbable
 from sb3_plastic.perturbations.kinds import KINDS
+from sb3_plastic.perturbations.spec import parse
 from sb3_plastic.perturbations.suites import find_scenario, load_suite
 
 DOCS = Path(__file__).parents[1] / "docs" / "perturbations.md"
@@ -128,12 +132,28 @@ def test_a_video_has_a_frame_for_each_step_and_terrain_can_be_rendered(tmp_path)
     argv = ["render", "mine.yaml", "--robot", "Hopper", "--steps", "3", "--width", "64", "--height", "64"]
     assert main([*argv, "--output", str(output)]) == 0
     assert output.read_bytes().startswith(b"GIF8")
-    frames, fps = film("Hopper", {"perturbations": []}, n_steps=3, width=64, height=64)
+    frames, fps = film("Hopper", [], n_steps=3, width=64, height=64)
     assert [frame.shape for frame in frames] == [(64, 64, 3)] * 3
     assert fps == 125
     drawn = {"form": "onset", "at": {"uniform": [0, 5]}, "end": {"uniform": [6, 15]}}  # it ends before others begin
-    frames, _ = film("Hopper", {"perturbations": [{"kind": "mass", "value": 2.0, "schedule": drawn}]}, n_steps=1)
+    frames, _ = film("Hopper", parse([{"kind": "mass", "value": 2.0, "schedule": drawn}]), n_steps=1)
     assert len(frames) == 1
+
+
+@pytest.mark.usefixtures("_renderer")
+def test_a_robot_of_one_s_own_is_listed_and_filmed_by_its_id(tmp_path, monkeypatch, capsys) -> None:
+    swimmer = make_perturbable(SwimmerEnv)
+    monkeypatch.setitem(registry, "mine/Swimmer-v0", EnvSpec("mine/Swimmer-v0", entry_point=swimmer))
+    assert main(["list", "--suite", "nda-v2", "--robot", "mine/Swimmer-v0", "--tier", "smoke"]) == 0
+    assert "mine/Swimmer-v0 nda-v2/novel/reversed/onset" in capsys.readouterr().out
+    film = ["render", "nda-v2/novel/reversed/onset", "--steps", "3", "--width", "64", "--height", "64", "--robot"]
+    assert main([*film, "mine/Swimmer-v0", "--out", str(tmp_path / "mine.gif")]) == 0
+    assert (tmp_path / "mine.gif").read_bytes().startswith(b"GIF8")
+    assert main([*film, "Swimmer-v5", "--out", str(tmp_path / "stock.gif")]) == 2
+    assert "Swimmer-v5 is not made by make_perturbable" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*film, "Swimer", "--out", str(tmp_path / "none.gif")])
+    assert "'Swimer' is none of HalfCheetah, Ant, " in capsys.readouterr().err
 
 
 def test_a_video_has_the_steps_and_the_seed_that_are_asked_for(monkeypatch) -> None:
@@ -154,7 +174,7 @@ def test_what_begins_earlier_in_a_video_lasts_as_long_as_ever(monkeypatch) -> No
 
     monkeypatch.setattr(render, "picture", lambda env: env.perturber.active[0].activation)
     short = {"kind": "mass", "value": 2.0, "schedule": {"form": "onset", "at": 300, "end": 303}}
-    acting, _ = render.film("Hopper", {"perturbations": [short]}, n_steps=render.BEFORE + 5)
+    acting, _ = render.film("Hopper", parse([short]), n_steps=render.BEFORE + 5)
     assert np.flatnonzero(acting).tolist() == [render.BEFORE, render.BEFORE + 1, render.BEFORE + 2]
 
 

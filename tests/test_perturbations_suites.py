@@ -215,8 +215,22 @@ def test_unknown_names_are_answered_with_those_that_exist() -> None:
 
 
 def test_a_robot_that_a_suite_does_not_have_is_answered_with_those_that_it_has() -> None:
-    with pytest.raises(PerturbationError, match=r"nda-v1 has no scenarios for Swimmer, only for HalfCheetah, Ant, "):
+    with pytest.raises(
+        PerturbationError,
+        match=r"nda-v1 has no scenarios for Swimmer, only for HalfCheetah, .*; nda-v2 and noise-v1 have some",
+    ):
         make_perturbable(SwimmerEnv)(scenario="nda-v1/novel/slope")
+
+
+def test_what_a_suite_has_for_all_robots_is_for_any_environment_too() -> None:
+    mine = load_suite("nda-v2").select("full", robot="mine/Crawler-v0")
+    assert {s.env_id for s in mine} == {"mine/Crawler-v0"}
+    named = {s.name for s in load_suite("nda-v2").select("full", robot="HalfCheetah")}
+    parts = ("dead_motor", "locked_joint", "longer_limb", "cadm")  # which name parts of the robot
+    assert {s.name for s in mine} == {name for name in named if not any(part in name for part in parts)}
+    assert find_scenario("nda-v2/novel/reversed/onset", "mine/Crawler-v0") in mine
+    swimmer = make_perturbable(SwimmerEnv)(scenario="nda-v2/novel/wires_swapped")
+    assert swimmer.reset(seed=0)[1]["perturbation_names"] == ("wires",)
 
 
 def test_gym_make_takes_a_scenario_by_name() -> None:

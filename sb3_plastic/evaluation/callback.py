@@ -20,7 +20,7 @@ from sb3_plastic.evaluation.layer_signals import signals_around_onset
 from sb3_plastic.evaluation.loading import taken_apart
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.records import Cell, Trace
-from sb3_plastic.evaluation.running_training import spec_of
+from sb3_plastic.evaluation.running_training import spec_of, wrappers_of
 from sb3_plastic.evaluation.scores import iqm, matrix, mean, with_scores
 from sb3_plastic.evaluation.settings import ModelSettings
 from sb3_plastic.perturbations.suites import find_scenario
@@ -55,7 +55,7 @@ class AdaptationEvalCallback(BaseCallback):
     :param eval_freq: evaluate every so many calls, i.e. steps of the vector environment
     :param env: environment; None: that of the training, if it is one that can be perturbed
     :param env_kwargs: arguments of it; None: those of the training
-    :param wrappers: as RL Zoo's ``env_wrapper``
+    :param wrappers: as RL Zoo's ``env_wrapper``; None: those of the training, if they tell their arguments
     :param suite: name of a suite
     :param tier: ``smoke``: 2 to 4 scenarios of 2 episodes, some seconds
     :param controls: None: the model as it is, and frozen at the onset where it has plasticity
@@ -100,6 +100,8 @@ class AdaptationEvalCallback(BaseCallback):
             self.settings["env"] = spec.id
             if self.settings["env_kwargs"] is None:
                 self.settings["env_kwargs"] = spec.kwargs
+            if self.settings["wrappers"] is None:
+                self.settings["wrappers"] = wrappers_of(spec)
         if self._learns_layer():
             find_scenario(self.watched, called_in_suites(perturbable(self.settings["env"])))
         # What a layer will be able to do is known once it has learned.

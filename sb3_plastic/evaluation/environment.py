@@ -21,7 +21,7 @@ from sb3_plastic.evaluation.zoo_files import statistics_of, zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.observations import channels_first
 from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs, registered
-from sb3_plastic.perturbations.spec import Perturbation
+from sb3_plastic.perturbations.spec import Perturbation, PerturbationError
 from sb3_plastic.wrappers import VecPreviousActionReward
 
 
@@ -170,10 +170,33 @@ def perturb(venv: VecEnv, entries: Sequence[Sequence[Perturbation]]) -> None:
             name = type(env.unwrapped).__name__ if env.spec is None else env.spec.id
             raise UserError(
                 f"{name} cannot be perturbed: it is no perturbable robot, such as HalfCheetah-v5, and not in "
-                "PerturbSignals (--wrapper sb3_plastic.perturbations.wrapper.PerturbSignals), which perturbs commands "
-                "and senses of any environment."
+                "PerturbSignals (--wrapper sb3_plastic.perturbations.wrapper.PerturbSignals; a study takes it from "
+                "`adapt`), which perturbs commands and senses of any environment."
             ) from None
         perturber.use(one)
+
+
+def check_scenarios(venv: VecEnv, scenarios: Sequence[tuple[str, Sequence[Perturbation]]]) -> None:
+    """
+    Refuse scenarios that cannot act on an environment.
+
+    :param venv: as `make_env` makes them
+    :param scenarios: names, and what acts
+    :raises UserError: saying why the first cannot, and naming those that can
+    """
+    refused: dict[str, PerturbationError] = {}
+    for name, entries in scenarios:
+        try:
+            perturb(venv, [entries])
+        except PerturbationError as error:
+            refused.setdefault(name, error)
+    if not refused:
+        return
+    first, *others = refused
+    told = [f"{first} cannot act here. {refused[first]}", *([f"Nor can {', '.join(others)}."] if others else [])]
+    if can := dict.fromkeys(name.partition("/")[2] for name, _ in scenarios if name not in refused):
+        told.append(f"Name those that can: --scenarios {' '.join(can)}")
+    raise PerturbationError(" ".join(told))
 
 
 PREVIOUS = {"sb3_plastic.wrappers.PreviousActionReward": VecPreviousActionReward}
@@ -218,9 +241,9 @@ def split_wrappers(wrappers: Sequence[WrapperSpec]) -> tuple[list[WrapperSpec], 
     """
     :param wrappers: in any order
     :return: those of single environments, and those of vector environments, but for the batch of robots, which the
-        evaluation has by itself
+        evaluation has by itself, and normalised rewards, which measure nothing
     """
-    kept = [wrapper for wrapper in wrappers if _name(wrapper) != _BATCH]
+    kept = [w for w in wrappers if _name(w) != _BATCH and _named(w) is not gym.wrappers.NormalizeReward]
     of_vec_env = [wrapper for wrapper in kept if _is_for_vec_env(wrapper)]
     return [wrapper for wrapper in kept if wrapper not in of_vec_env], of_vec_env
 

@@ -20,14 +20,14 @@ from sb3_plastic.evaluation.environment import (
     TrainedIn,
     as_seen_by,
     called_in_suites,
+    check_scenarios,
     find_training,
     make_env,
-    perturb,
     robot_of,
 )
 from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file, taken_apart
-from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_of, plan
+from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, check_onsets, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
@@ -46,7 +46,7 @@ from sb3_plastic.evaluation.rollout import Row, rollout
 from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
 from sb3_plastic.files import write_json
 from sb3_plastic.finite import check_parameters
-from sb3_plastic.perturbations.suites import Scenario, load_suite
+from sb3_plastic.perturbations.suites import Scenario, load_suite, none_for
 from sb3_plastic.progress import Progress
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.seals import seal
@@ -186,16 +186,13 @@ def _completed(
     patterns = None if given is None else sorted({name for name in given if isinstance(name, str)})
     scenarios = [scenario for scenario in given or () if isinstance(scenario, Scenario)]
     if given is None or patterns:
-        suite = load_suite(trials.suite)
-        robot = called_in_suites(trained.env_id)
-        robots = sorted({s.robot for s in suite.scenarios})
-        found = suite.select(trials.tier, robot, patterns=patterns) if robot in robots else ()
-        if not found:
+        suite, robot = load_suite(trials.suite), called_in_suites(trained.env_id)
+        if not suite.of(robot):
             raise UserError(
-                f"{trained.env_id} is none of the robots that {trials.suite} changes ({', '.join(robots)}). For other "
-                "environments name a suite of your own, or pass scenarios to evaluate_adaptation()."
+                f"{none_for(suite, robot)} Name another suite, or one of your own; or pass scenarios to "
+                "evaluate_adaptation()."
             )
-        scenarios += found
+        scenarios += suite.select(trials.tier, robot, patterns=patterns)
         tier = " ".join(patterns) if patterns else tier
         episodes = suite.tiers[trials.tier].episodes if episodes is None else episodes
     if controls is None:
@@ -205,7 +202,10 @@ def _completed(
     if LAYER_OFF in controls:
         without_layer(model)  # refuses what cannot be before anything is run
     episodes = 2 if episodes is None else episodes
-    steps = trials.steps or (STEPS if robot_of(trained.env_id) else trained.time_limit)
+    steps = trials.steps
+    if steps is None:
+        steps = STEPS if robot_of(trained.env_id) else trained.time_limit
+        check_onsets(scenarios, steps)
     return replace(trials, tier=tier, episodes=episodes, controls=controls, steps=steps), scenarios
 
 
@@ -267,9 +267,10 @@ class _Run:
                 f"episodes of more than {REMOVAL} and {SWITCH} steps."
             )
         venv = self._make(1 if first[0].fault else len(first) * len(self.shares[0]), first[0])
-        for c in self.conditions:
-            if c.heightfield == first[0].heightfield:  # another model has the other ground
-                perturb(venv, [c.perturbations])
+        # Another model has the other ground; in the sham, and with faults of the agent, nothing acts.
+        alike = [c for c in self.conditions if c.heightfield == first[0].heightfield]
+        acting = [c for c in alike if c.cell.split not in ("sham", "fault")]
+        check_scenarios(venv, [(c.cell.scenario, c.perturbations) for c in acting])
 
     def play(self, batch: Sequence[Condition], progress: Progress) -> dict[Cell, Trace]:
         """Run a batch. :return: the episodes of each of its cells"""

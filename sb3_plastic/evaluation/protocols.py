@@ -123,6 +123,23 @@ def plan(
     return conditions
 
 
+def check_onsets(scenarios: Sequence[Scenario], steps: int) -> None:
+    """
+    Refuse scenarios that begin after all episodes.
+
+    :param scenarios: of one robot
+    :param steps: time limit of an episode
+    :raises PerturbationError: naming the first
+    """
+    for scenario in scenarios:
+        first = min((min(extremes_of(p.schedule.at), default=0) for p in scenario.perturbations), default=0)
+        if first >= steps:
+            raise PerturbationError(
+                f"{scenario.name} begins at step {first:g} or later, and episodes have {steps} steps: --episode-steps "
+                "makes them longer. Or name scenarios that begin sooner."
+            )
+
+
 def _condition(
     scenario: Scenario, protocol: str, control: str, steps: int, horizon: int, nominal: str | None
 ) -> Condition | None:

@@ -13,7 +13,7 @@ from sb3_plastic.evaluation.controls import Array, Player, State
 from sb3_plastic.evaluation.environment import TrainedIn, find_training, robot_of
 from sb3_plastic.evaluation.film import Shot, compose, fps_of, interval, shoot
 from sb3_plastic.evaluation.loading import taken_apart
-from sb3_plastic.evaluation.running_training import spec_of
+from sb3_plastic.evaluation.running_training import spec_of, wrappers_of
 from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings, WrapperSpec
 from sb3_plastic.perturbations.render import save_gif
 from sb3_plastic.simulator import render_off_screen
@@ -60,7 +60,7 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
 
     :param model: in training
     :param n_steps: at most; the step that ends an episode is not among them
-    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``; None: none
+    :param wrappers: of the training's environments, as RL Zoo's ``env_wrapper``; None: those that they tell
     :param video: take pictures of so many steps, at each :func:`~sb3_plastic.evaluation.film.interval`; 0: of none
     :raises UserError: if the environment cannot be made anew, or not be drawn
     """
@@ -72,9 +72,10 @@ def play_training(model: Any, n_steps: int, wrappers: Sequence[WrapperSpec] | No
             "The training's environment is not registered with gymnasium, so an evaluation cannot make it anew."
         )
     player = Noting(model)
+    wrappers = wrappers_of(spec) if wrappers is None else wrappers
     with undisturbed_torch():
         statistics = taken_apart(model)[1]
-        about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers or (), normalization=statistics)
+        about = ModelSettings(env=spec.id, env_kwargs=spec.kwargs, wrappers=wrappers, normalization=statistics)
         trained = find_training(None, about)
         settings = FilmSettings(steps=n_steps, every=interval(video), width=WIDTH, height=HEIGHT)
         try:

@@ -13,9 +13,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
 
 from sb3_plastic.errors import check_number
-from sb3_plastic.perturbations.registration import ROBOTS
+from sb3_plastic.perturbations.registration import ROBOTS, registered
 from sb3_plastic.perturbations.spec import PerturbationError, load, to_yaml, unknown
 from sb3_plastic.progress import is_wanted
 
@@ -49,12 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="all kinds; or scenarios, of a suite, a robot or a tier")
     listing.add_argument("--suite", help="scenarios of this suite instead of kinds")
-    listing.add_argument("--robot", choices=ROBOTS, help="scenarios of this robot, of all suites without --suite")
+    robot: dict[str, Any] = dict(type=_robot, metavar="ROBOT")
+    which = f"one of {', '.join(ROBOTS)}, or the id of another environment"
+    listing.add_argument("--robot", **robot, help=f"its scenarios, of all suites without --suite: {which}")
     listing.add_argument("--tier", default=None, help="smoke, quick or full; without it: all scenarios, training too")
     listing.set_defaults(run=_list)
     describing = commands.add_parser("describe", help="one kind, or one scenario as YAML")
     describing.add_argument("name", help="a kind, or a scenario such as nda-v1/novel/slope")
-    describing.add_argument("--robot", choices=ROBOTS, help="by default all robots that have the scenario")
+    describing.add_argument("--robot", **robot, help="likewise; by default all robots that have the scenario")
     describing.set_defaults(run=_describe)
     rendering = commands.add_parser(
         "render",
@@ -63,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rendering.add_argument("scenario", help="name of a scenario, or a YAML file with a list of perturbations")
-    rendering.add_argument("--robot", choices=ROBOTS, help="needed unless only one robot has the scenario")
+    rendering.add_argument("--robot", **robot, help=f"needed unless only one has the scenario: {which}")
     rendering.add_argument(
         "--out", "--output", type=Path, required=True, metavar="FILE", help="file to write; its suffix decides what"
     )
@@ -82,15 +87,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _robot(name: str) -> str:
+    """What ``--robot`` takes. Of ``module:Env-v0`` the module is imported, and the id is left."""
+    if name not in ROBOTS:
+        try:
+            registered(name)
+        except (gym.error.Error, ImportError) as error:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is none of {', '.join(ROBOTS)}, nor the id of an environment ({error})"
+            ) from error
+    return name.rpartition(":")[2]
+
+
 def _list(args: argparse.Namespace) -> None:
     from sb3_plastic.perturbations.suites import load_suite, suite_names
 
     if args.suite is not None or args.robot is not None or args.tier is not None:
         for name in suite_names() if args.suite is None else (args.suite,):
             suite = load_suite(name)
-            scenarios = suite.scenarios if args.tier is None else suite.select(args.tier, args.robot)
+            scenarios = suite.scenarios if args.robot is None else suite.of(args.robot)
+            if args.tier is not None and (args.robot is None or scenarios):
+                scenarios = suite.select(args.tier, args.robot)
             print(f"{suite.name}: {suite.title}")
-            for s in (s for s in scenarios if args.robot in (None, s.robot)):
+            for s in scenarios:
                 print(f"  {s.robot:<12} {s.name:<36} {s.about}")
         return
     from sb3_plastic.perturbations.kinds import KINDS
@@ -133,7 +152,7 @@ def _render(args: argparse.Namespace) -> None:
 
     render_off_screen()
     from sb3_plastic.perturbations.render import check_suffix, film, save
-    from sb3_plastic.perturbations.suites import names_file
+    from sb3_plastic.perturbations.suites import find_scenario, names_file
 
     check_suffix(args.out)
     for name, least in dict(steps=1, seed=0, width=1, height=1).items():
@@ -145,7 +164,7 @@ def _render(args: argparse.Namespace) -> None:
         if len(robots) > 1:
             raise PerturbationError(f"Which robot? Add --robot, one of {', '.join(robots)}.")
         (robot,) = robots
-    given = {"perturbations": load(args.scenario)} if is_file else {"scenario": args.scenario}
+    given = load(args.scenario) if is_file else find_scenario(args.scenario, robot).perturbations
     size = {"width": args.width, "height": args.height}
     frames, fps = film(robot, given, n_steps=args.steps, seed=args.seed, **size, progress_bar=is_wanted())
     save(frames, fps, args.out)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,7 +19,7 @@ from PIL import Image
 from sb3_plastic.files import replacing
 from sb3_plastic.perturbations.envs import PerturbableEnv
 from sb3_plastic.perturbations.kinds import Active
-from sb3_plastic.perturbations.registration import env_id, register_envs
+from sb3_plastic.perturbations.registration import ROBOTS, env_id, register_envs
 from sb3_plastic.perturbations.robot import Robot
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, extremes_of
 from sb3_plastic.progress import Progress
@@ -57,7 +56,7 @@ def damaged_geoms(active: Active, robot: Robot) -> NDArray[np.intp]:
 
 def film(
     robot: str,
-    given: Mapping[str, Any],
+    perturbations: Sequence[Perturbation],
     *,
     n_steps: int = 60,
     seed: int = 0,
@@ -69,23 +68,32 @@ def film(
     Take a picture of each step of a scenario under random actions. An onset comes after `BEFORE` steps, wherever the
     scenario has it, and robots that have fallen are filmed on.
 
-    :param robot: one of ``ROBOTS``
-    :param given: ``{"scenario": name}`` or ``{"perturbations": [...]}``
+    :param robot: one of ``ROBOTS``, or the id of another environment
+    :param perturbations: what acts
     :param n_steps: environment steps
     :param seed: of the scenario and of random actions
     :param width: in pixels
     :param height: in pixels
     :param progress_bar: show progress (needs tqdm)
     :return: the frames, [height, width, 3] each, and how many make a second
+    :raises PerturbationError: if it is no robot of MuJoCo that can be perturbed, or takes no size of pictures
     """
     register_envs()
     size = {"width": width, "height": height, "max_episode_steps": n_steps + 1}
-    made = gym.make(env_id(robot, latent=True), render_mode="rgb_array", disable_env_checker=True, **size, **given)
+    name = env_id(robot, latent=True) if robot in ROBOTS else robot
+    try:
+        made = gym.make(name, render_mode="rgb_array", disable_env_checker=True, **size)
+    except TypeError as error:
+        raise PerturbationError(f"{robot} cannot be made with the arguments {size}: {error}.") from error
     with closing(made) as env:
         inner = env.unwrapped
-        assert isinstance(inner, PerturbableEnv)
+        if not isinstance(inner, PerturbableEnv):
+            raise PerturbationError(
+                f"{robot} is not made by make_perturbable, and shows no damage. `sb3-plastic record --perturb` films a "
+                "trained agent in any environment."
+            )
         env.action_space.seed(seed)
-        env.reset(seed=seed, options={"perturbations": [_soon(p) for p in inner.perturber.perturbations]})
+        env.reset(seed=seed, options={"perturbations": [_soon(p) for p in perturbations]})
         frames = []
         with Progress(progress_bar) as progress:
             progress.begin("film", n_steps)

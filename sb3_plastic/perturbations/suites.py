@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -48,7 +48,7 @@ class Scenario:
     A named condition for one robot.
 
     :param name: its full name, starting with that of the suite
-    :param robot: one of `ROBOTS`
+    :param robot: one of `ROBOTS`, or the id of another environment
     :param split: one of `SPLITS`
     :param onset: whether it begins in mid-episode
     :param perturbations: what acts
@@ -64,8 +64,8 @@ class Scenario:
 
     @property
     def env_id(self) -> str:
-        """The latent environment of the robot, whose observation does not show the perturbation."""
-        return env_id(self.robot, latent=True)
+        """Of our robots the latent environment, whose observation does not show the perturbation."""
+        return env_id(self.robot, latent=True) if self.robot in ROBOTS else self.robot
 
 
 @dataclass(frozen=True)
@@ -92,17 +92,28 @@ class Suite:
     :param title: in words
     :param scenarios: all of them
     :param tiers: selections by name
+    :param for_all: those that each robot has, without its name: what any other environment takes
     """
 
     name: str
     title: str
     scenarios: tuple[Scenario, ...]
     tiers: Mapping[str, Tier]
+    for_all: tuple[Scenario, ...] = ()
+
+    def of(self, robot: str) -> tuple[Scenario, ...]:
+        """
+        The scenarios of a robot: of one that the suite does not name, those that it has for all.
+
+        :param robot: one of `ROBOTS`, or the id of another environment
+        """
+        own = tuple(s for s in self.scenarios if s.robot == robot)
+        return own or tuple(replace(s, robot=robot) for s in self.for_all)
 
     def names(self, robot: str | None = None) -> tuple[str, ...]:
         """Names of the scenarios, without the suite's. :param robot: only this robot"""
-        there = (s.name.removeprefix(f"{self.name}/") for s in self.scenarios if robot in (None, s.robot))
-        return tuple(dict.fromkeys(there))
+        there = self.scenarios if robot is None else self.of(robot)
+        return tuple(dict.fromkeys(s.name.removeprefix(f"{self.name}/") for s in there))
 
     def select(
         self,
@@ -115,14 +126,15 @@ class Suite:
         Scenarios to run.
 
         :param tier: ``"smoke"`` (seconds), ``"quick"`` (minutes) or ``"full"``
-        :param robot: this robot, whether it is one of the tier's or not, or the id of another environment, as the suite
-            names it; None: those of the tier
+        :param robot: this robot, whether it is one of the tier's or not, or the id of another environment; None: those
+            of the tier
         :param split: only this split
         :param patterns: these instead of the tier's, and of any robot: names without the suite's, with wildcards
         :raises PerturbationError: on an unknown name, listing those that exist
         """
         all_robots = tuple(dict.fromkeys((*ROBOTS, *(s.robot for s in self.scenarios))))
-        for what, name, allowed in (("tier", tier, self.tiers), ("robot", robot, all_robots), ("split", split, SPLITS)):
+        robots = all_robots if robot is None or not self.of(robot) else (robot,)
+        for what, name, allowed in (("tier", tier, self.tiers), ("robot", robot, robots), ("split", split, SPLITS)):
             if name is not None and name not in allowed:
                 raise unknown(what, name, allowed)
         there = self.names(robot)
@@ -130,11 +142,12 @@ class Suite:
             if not any(fnmatch.fnmatchcase(name, pattern) for name in there):
                 raise unknown(f"scenario of {self.name}{f' for {robot}' if robot else ''}:", pattern, there)
         chosen = self.tiers[tier]
-        robots, patterns = (chosen.robots, chosen.patterns) if patterns is None else (all_robots, patterns)
+        if patterns is None:
+            robots, patterns = (chosen.robots if robot is None else robots), chosen.patterns
         return tuple(
             s
-            for s in self.scenarios
-            if s.robot in (robots if robot is None else (robot,))
+            for s in (self.scenarios if robot is None else self.of(robot))
+            if s.robot in robots
             and split in (None, s.split)
             and any(fnmatch.fnmatchcase(s.name.removeprefix(f"{self.name}/"), pattern) for pattern in patterns)
         )
@@ -165,8 +178,9 @@ def _suite(name: str, text: str) -> Suite:
     """A suite from the text of its file, which its user may change meanwhile."""
     data = yaml.safe_load(text)
     scenarios: list[Scenario] = []
+    for_all = [_nominal(name, ""), *_from_faults(name, "", data.get("faults", {}), data.get("onset"))]
     for robot, part in data["robots"].items():
-        scenarios.append(Scenario(f"{name}/nominal", robot, "nominal", False, (), "nothing is perturbed"))
+        scenarios.append(_nominal(name, robot))
         scenarios += _from_families(name, robot, part.get("families", {}), data.get("onset"), part.get("switch_at", 0))
         for kind, entry in part.get("novel", {}).items():
             scenarios += _pair(f"{name}/novel/{kind}", robot, "novel", [{"kind": kind, **entry}], data["onset"], kind)
@@ -179,7 +193,8 @@ def _suite(name: str, text: str) -> Suite:
         key: Tier(tuple(tier["robots"]), tuple(tier["scenarios"]), tier["episodes"])
         for key, tier in data["tiers"].items()
     }
-    return Suite(name, data["title"], tuple(scenarios), tiers)
+    # The unperturbed robot alone is no suite: one without faults for all is for the robots that it names.
+    return Suite(name, data["title"], tuple(scenarios), tiers, tuple(for_all) if len(for_all) > 1 else ())
 
 
 def find_scenario(name: str, robot: str) -> Scenario:
@@ -190,20 +205,35 @@ def find_scenario(name: str, robot: str) -> Scenario:
     :param robot: for which robot
     :raises PerturbationError: if there is none of this name for the robot, listing those that there are
     """
-    suite = name.split("/")[0]
-    there = load_suite(suite).scenarios
-    scenarios = {s.name: s for s in there if s.robot == robot}
+    suite = load_suite(name.split("/")[0])
+    scenarios = {s.name: s for s in suite.of(robot)}
     if not scenarios:
-        robots = ", ".join(dict.fromkeys(s.robot for s in there))
-        raise PerturbationError(f"{suite} has no scenarios for {robot}, only for {robots}: name another suite.")
+        raise PerturbationError(f"{none_for(suite, robot)} Name another suite.")
     if name not in scenarios:
         raise unknown(f"scenario for {robot}:", name, scenarios)
     return scenarios[name]
 
 
+def none_for(suite: Suite, robot: str) -> str:
+    """
+    What to say where a suite has no scenarios for a robot, as a sentence.
+
+    :param suite: which
+    :param robot: or the id of another environment
+    """
+    there = dict.fromkeys(s.robot for s in suite.scenarios)
+    others = [name for name in suite_names() if load_suite(name).of(robot)]
+    instead = f"; {' and '.join(others)} have some for it" if others else ""
+    return f"{suite.name} has no scenarios for {robot}, only for {', '.join(there)}{instead}."
+
+
 def names_file(scenario: str) -> bool:
     """Whether a file is meant, which need not be there. :param scenario: name of a scenario, or of a file"""
     return Path(scenario).is_file() or Path(scenario).suffix in (".yaml", ".yml", ".json")
+
+
+def _nominal(name: str, robot: str) -> Scenario:
+    return Scenario(f"{name}/nominal", robot, "nominal", False, (), "nothing is perturbed")
 
 
 def _from_families(name: str, robot: str, families: Mapping[str, Any], onset: Any, switch_at: Any) -> list[Scenario]:

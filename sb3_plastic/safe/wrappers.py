@@ -14,9 +14,19 @@ WRAPPERS: set[str] = {
     "sb3_plastic.wrappers.SplitObservation",
     "sb3_plastic.adaptive.training.VecAdaptiveLayer",  # reads the folder that its argument names, plain data
     "sb3_plastic.perturbations.vec_env.locomotion_vec_env",
+    "sb3_plastic.perturbations.wrapper.PerturbSignals",
     *(
         f"gymnasium.wrappers.{name}"
-        for name in ("ClipAction", "FilterObservation", "FlattenObservation", "RescaleAction", "TimeAwareObservation")
+        for name in (
+            "ClipAction",
+            "FilterObservation",
+            "FlattenObservation",
+            "NormalizeObservation",
+            "NormalizeReward",
+            "RescaleAction",
+            "TimeAwareObservation",
+            "TimeLimit",
+        )
     ),
     "sb3_contrib.common.wrappers.TimeFeatureWrapper",
     *(

@@ -5,7 +5,8 @@ sb3-plastic study robustness --out study --agents plastic=logs/a,logs/b "static 
 sb3-plastic study adaptation --out docs/results/adaptation --report-only    # tables and figures of what is published
 
 An agent is a folder with a trained model: a run of RL Zoo, or what `sb3-plastic adapt` wrote, whose layer is then used,
-as is one inside the policy (`policy_kwargs=dict(adaptive=True)`), which has no rival estimators.
+as is one inside the policy (`policy_kwargs=dict(adaptive=True)`), which has no rival estimators. Its environment is one
+of our robots, or another that can be perturbed.
 Several folders of a label are its trained seeds. Nobody is trained on what is judged. `adaptation` fits a layer to each
 agent (once per seed of --seeds) and judges all arms on nda-v2; `robustness` judges agents as they are, their own
 plasticity frozen, zeroed and off, under all of nda-v1, noise, and faults of the network itself. Both are one study with
@@ -23,7 +24,7 @@ from typing import NamedTuple
 
 from sb3_plastic.adaptive.hypotheses import RIVALS
 from sb3_plastic.errors import UserError, check_choice, unknown
-from sb3_plastic.perturbations.suites import load_suite, suite_names
+from sb3_plastic.perturbations.suites import load_suite, none_for, suite_names
 from sb3_plastic.studies.agents import ARMS, Agent, read_agents
 from sb3_plastic.studies.layers import FITTED_STEPS, Fit, check_fitted, run_fit
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
@@ -31,7 +32,16 @@ from sb3_plastic.studies.results import origin, read_results, required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.table import Result
 from sb3_plastic.studies.trial_report import report_adaptation, report_robustness
-from sb3_plastic.studies.trials import OF_THE_AGENT, SUITE_SHOWN, Trial, Watch, check_judged, run_trial, run_watch
+from sb3_plastic.studies.trials import (
+    OF_THE_AGENT,
+    SUITE_SHOWN,
+    Trial,
+    Watch,
+    check_judged,
+    check_trial,
+    run_trial,
+    run_watch,
+)
 
 
 class Preset(NamedTuple):
@@ -112,6 +122,8 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         for fit in fitted:
             check_fitted(fit, agents, args.logs.absolute())
         check_judged(agents, read_results(args.out))
+        for trial in {(trial.robot, trial.agent, trial.agent_seed, trial.suite): trial for trial in judged}.values():
+            check_trial(trial, agents)
         run_cells(fitted, partial(run_fit, **known), args.out, place, _unexplained)
         run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)
@@ -146,17 +158,16 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
     """
     for agent in agents:
         if not any(map(agent.can_be_in, args.arms)):
-            raise UserError(
-                f"{agent.label} has its layer inside, around which no other fits ({', '.join(args.arms)}): "
-                "judge it in the arms frozen, adaptive and told."
-            )
+            possible = ", ".join(arm for arm in ARMS if agent.can_be_in(arm))
+            why = "has its layer inside, around which no other fits" if agent.layer_inside else "moves no robot of ours"
+            raise UserError(f"{agent.label} {why} ({', '.join(args.arms)}): judge it in some of the arms {possible}.")
         suites = judged_on(agent.robot, args.suites, args.scenarios, args.tier)
         for arm in filter(agent.can_be_in, args.arms):
             seeds = [None] if ARMS[arm].layer is None else agent.layer_seeds(args.seeds)
             for suite, patterns in suites.items():
                 if suite == OF_THE_AGENT and seeds != [None]:
                     continue
-                settings = suite, args.tier, args.episodes, args.first_episode, patterns, args.steps
+                settings = suite, args.tier, args.episodes, args.first_episode, patterns, args.steps, args.episode_steps
                 for seed in seeds:
                     yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings)
 
@@ -166,20 +177,25 @@ def judged_on(
 ) -> dict[str, tuple[str, ...]]:
     """
     The suites that a robot is judged on, each with those of the patterns that it has scenarios for. Suites that have
-    none for any are left out, and so are faults of the agent, which are no scenarios.
+    none for it are left out, and with patterns so are faults of the agent, which are no scenarios.
 
     :param robot: of the agent
     :param suites: of the command
     :param patterns: of the command; None: all that the tier has
     :param tier: of the command
-    :raises UserError: on a tier that there is not, a pattern that fits nothing, or if the unperturbed robot is not
-        asked for
+    :raises UserError: on a tier that there is not, a pattern that fits nothing, if no suite has anything for the robot,
+        or if the unperturbed one is not asked for
     """
-    if patterns is None:
-        for suite in set(suites) - {OF_THE_AGENT}:
-            check_choice("tier", tier, load_suite(suite).tiers)
-        return dict.fromkeys(suites, ())
     names = {suite: () if suite == OF_THE_AGENT else load_suite(suite).names(robot) for suite in suites}
+    if patterns is None:
+        for suite in {*suites} - {OF_THE_AGENT}:
+            check_choice("tier", tier, load_suite(suite).tiers)
+        without = [none_for(load_suite(suite), robot) for suite in suites if suite != OF_THE_AGENT and not names[suite]]
+        if len(without) == len(suites):
+            raise UserError(f"{' '.join(without)} Name others with --suites.")
+        for line in without:
+            print(f"{line} It is left out.")
+        return {suite: () for suite in suites if suite == OF_THE_AGENT or names[suite]}
     found = {suite: tuple(p for p in patterns if fnmatch.filter(there, p)) for suite, there in names.items()}
     for pattern in patterns:
         if not any(pattern in chosen for chosen in found.values()):
@@ -236,6 +252,11 @@ def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
     )
     add("--episodes", type=whole, default=16, help="of each scenario (default: %(default)s)")
     add("--first-episode", type=int, default=20_000, help="seed of the first episode (default: %(default)s)")
+    add(
+        "--episode-steps",
+        type=whole,
+        help="length of an episode; by default the environment's, of our robots 1000",
+    )
     add("--steps", type=whole, default=FITTED_STEPS, help="of the nominal robot, to fit a layer (default: %(default)s)")
     add_running(parser, [0, 1, 2])
     return parser

@@ -10,9 +10,12 @@ from sb3_plastic.adaptive.files import AGENT, is_adaptive_folder
 from sb3_plastic.adaptive.files import read_config as read_layer_config
 from sb3_plastic.adaptive.hypotheses import HYPOTHESES, RIVALS
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.environment import find_training, robot_of
+from sb3_plastic.evaluation.environment import called_in_suites, find_training
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file
+from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import read_config
+from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.safe import raw_data
 
 
@@ -23,17 +26,19 @@ class Arm(NamedTuple):
     :param layer: an adaptive layer as it was fitted, but for these fields of ``LayerSettings``; None: no layer
     :param wrappers: around the vector environment, the first innermost
     :param controls: of the plasticity of layer or agent; None: all that there are
+    :param ours: for our robots alone, into whose simulator it looks
     """
 
     layer: Mapping[str, Any] | None = None
     wrappers: tuple[str, ...] = ()
     controls: tuple[str, ...] | None = ("intact",)
+    ours: bool = False
 
 
 ARMS: dict[str, Arm] = {
     "frozen": Arm(),  # the agent as it is; of a plastic one, its own synapses go on
     "adaptive": Arm({}, controls=("intact", "frozen_at_onset")),
-    "told": Arm(wrappers=("sb3_plastic.evaluation.told.Told",)),
+    "told": Arm(wrappers=("sb3_plastic.evaluation.told.Told",), ours=True),
     # Other estimators; each acts throughout, as it was published.
     **{name: Arm({"hypotheses": (name,), "always": name}) for name in RIVALS},
     # One hypothesis alone: what the layer would give if one knew what had broken.
@@ -49,7 +54,7 @@ class Agent(NamedTuple):
     A trained agent, and the layers that were fitted to it already.
 
     :param label: of its method, shared by its trained seeds
-    :param robot: that it moves
+    :param robot: that it moves, one of ours, or the id of another environment
     :param seed: of its training
     :param model: its file or folder
     :param layers: folders of adaptive policies around it, by the seed of the forward model
@@ -65,7 +70,7 @@ class Agent(NamedTuple):
 
     def can_be_in(self, arm: str) -> bool:
         """Whether it has what an arm asks for: a layer inside is as it was trained. :param arm: a key of ``ARMS``"""
-        return not (self.layer_inside and ARMS[arm].layer)
+        return not (self.layer_inside and ARMS[arm].layer) and (self.robot in ROBOTS or not ARMS[arm].ours)
 
     def checksum(self) -> str:
         """Of its parameters: a model that is saved twice, exported or copied beside a layer is the same one."""
@@ -83,8 +88,8 @@ def read_agents(texts: Sequence[str]) -> list[Agent]:
     :param texts: ``LABEL=FOLDER,FOLDER,...``; a folder is a run of RL Zoo, a model's zip file, an exported policy,
         or what `sb3-plastic adapt` wrote, whose layer is then used
     :return: one per label and trained seed
-    :raises UserError: on another form, the name of an arm as a label, a folder without a model, two models with one
-        label and seed, or an exported policy with a layer inside
+    :raises UserError: on another form, the name of an arm as a label, a folder without a model, a model that does not
+        tell its environment, two models with one label and seed, or an exported policy with a layer inside
     """
     found: dict[tuple[str, str, int], Agent] = {}
     for text in texts:
@@ -117,9 +122,12 @@ def _read_agent(label: str, folder: Path) -> Agent:
         layers[int(read_layer_config(folder)["report"]["seed"])] = folder
         folder = folder / AGENT
     model = model_file(folder)
-    robot = robot_of(find_training(model).env_id)
-    if not robot:
-        raise UserError(f"{model} moves none of the robots that can be perturbed.")
+    if zoo_files(model).env_id(ModelSettings()) is None:
+        raise UserError(
+            f"{model} does not tell its environment. A run of RL Zoo does, and so does a folder that `sb3-plastic "
+            f"adapt --model {model} --env ID` writes."
+        )
+    robot = called_in_suites(find_training(model).env_id)
     if model.is_dir():
         config = read_config(model)
         about = config.get("training", {})

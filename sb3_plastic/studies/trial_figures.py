@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES
 from sb3_plastic.evaluation.measures import TAIL
 from sb3_plastic.evaluation.scores import chosen
+from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.report.document import COLORS, PAGE, legend_above, legend_of, new_figure
 from sb3_plastic.studies.agents import ARMS
 from sb3_plastic.studies.layers import FITTED_STEPS
@@ -69,7 +70,8 @@ def onset_figure(results: Sequence[Result]) -> Figure | None:
         if watched is not None:
             _acting(panels[1, i], watched, scenario)
             _estimates(panels[2, i], watched["watched"][scenario]["estimates"])
-    for row, label in zip(panels, ("speed, m/s", "share of robots", "estimates"), strict=False):
+    speed = "speed, m/s" if trials[0]["robot"] in ROBOTS else "forward reward"
+    for row, label in zip(panels, (speed, "share of robots", "estimates"), strict=False):
         row[0].set_ylabel(label)
         for axes in row:
             if axes.axison:
@@ -90,10 +92,11 @@ def _speed(axes: Axes, trials: Sequence[Result], scenario: str) -> None:
         curves = [trial["curves"][scenario] for trial in _counted([trial for trial in trials if trial["arm"] == arm])]
         if not curves:
             continue
-        middle, low, high = np.mean(curves, axis=0)
-        axes.plot(x, middle, label=arm, **look)
+        n = min(len(curve[0]) for curve in curves)  # short episodes end sooner
+        middle, low, high = np.mean([np.array(curve)[:, :n] for curve in curves], axis=0)
+        axes.plot(x[:n], middle, label=arm, **look)
         if arm in ("adaptive", "frozen"):
-            axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+            axes.fill_between(x[:n], low, high, color=look["color"], alpha=0.2, linewidth=0)
 
 
 def _counted(trials: Sequence[Result]) -> list[Result]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.evaluation.scores import chosen
 from sb3_plastic.report.document import draw
 from sb3_plastic.report.scores import Estimate
@@ -191,6 +192,8 @@ def print_table(title: str, rows: pd.DataFrame, columns: dict[str, Column]) -> N
     agents = rows.groupby(["agent", "arm"])["agent_seed"].nunique().max()  # other agents stand as arms
     print(f"\n{title}: agents {agents}, layers {seeds}, episodes {rows['episodes'].max()}\n")
     _print_rows(title, rows, {name: partial(_text_of, column) for name, column in columns.items()})
+    if rows["speed"].isna().all():
+        print(f"There are no speeds: unperturbed, forward rewards are below {MOVING} a step.")
 
 
 def _print_rows(title: str, rows: pd.DataFrame, columns: Mapping[str, Callable[[pd.DataFrame], str]]) -> None:

@@ -18,12 +18,14 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import find_training, make_env
+from sb3_plastic.evaluation.environment import check_scenarios, find_training, make_env
 from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
+from sb3_plastic.evaluation.protocols import check_onsets
 from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.rollout import Row, rollout
+from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.studies.agents import ARMS, Agent
 from sb3_plastic.studies.layers import FITTED_STEPS, agent_of, layer_folder, layer_inside, layer_name, layer_of
@@ -77,6 +79,7 @@ class Trial:
     :param first_episode: seed of the first
     :param scenarios: patterns of their names, instead of the tier's
     :param steps: that the layer was fitted on
+    :param episode_steps: length of an episode; None: that of the environment, of our robots 1000
     """
 
     robot: str
@@ -90,6 +93,7 @@ class Trial:
     first_episode: int
     scenarios: tuple[str, ...] = ()
     steps: int = FITTED_STEPS
+    episode_steps: int | None = None
 
     @property
     def name(self) -> str:
@@ -99,9 +103,9 @@ class Trial:
         only = f"only_{digest}" if self.scenarios else ""
         layer = "" if self.layer_seed is None else layer_name(self.layer_seed, self.steps)
         episodes = f"{self.episodes}_from_{self.first_episode}"
-        return file_name(
-            self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier, episodes, only
-        )
+        long = "" if self.episode_steps is None else f"{self.episode_steps}_steps"
+        named = self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier
+        return file_name(*named, episodes, only, long)
 
 
 @dataclass(frozen=True)
@@ -173,10 +177,28 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
         controls=arm.controls,
         seed=cell.first_episode,
         episodes=cell.episodes,
+        steps=cell.episode_steps,
         faults=possible_faults(agent.model) if of_agent else (),
     )
     records, traces = evaluate_adaptation(model, None, about, trials)
     return {"scores": scores_of(records), "curves": curves_of(traces), **checksums}
+
+
+def check_trial(cell: Trial, agents: Sequence[Agent]) -> None:
+    """
+    Refuse scenarios that cannot act on an environment which is not ours, before a layer is fitted.
+
+    :param cell: which
+    :param agents: of the study
+    :raises UserError: as the evaluation does
+    """
+    if cell.robot in ROBOTS:
+        return
+    trained, scenarios = find_training(agent_of(cell, agents).model), scenarios_of(cell)
+    if cell.episode_steps is None:
+        check_onsets(scenarios, trained.time_limit)
+    with closing(make_env(trained, 1, cell.episode_steps or trained.time_limit)) as venv:
+        check_scenarios(venv, [(scenario.name, scenario.perturbations) for scenario in scenarios])
 
 
 def checksum_of_layer(folder: Path) -> str:
@@ -232,9 +254,7 @@ def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
     else:
         policy = AdaptivePolicy.load(layer_folder(agent, cell.layer_seed, logs))
         trained = dataclasses.replace(trained, vec_normalize=None)
-    by_name = {
-        scenario.name: scenario for scenario in load_suite(SUITE_SHOWN).scenarios if scenario.robot == cell.robot
-    }
+    by_name = {scenario.name: scenario for scenario in load_suite(SUITE_SHOWN).of(cell.robot)}
     seeds = range(cell.first_episode, cell.first_episode + cell.episodes)
     watched = {}
     with undisturbed_torch(), closing(make_env(trained, len(seeds), steps := 500 + CLOSE)) as venv:
@@ -287,13 +307,13 @@ def scenarios_of(cell: Trial) -> tuple[Scenario, ...]:
     :param cell: the trial
     :raises UserError: if there are none
     """
-    suite = load_suite("nda-v1" if cell.suite == OF_THE_AGENT else cell.suite)
+    if cell.suite == OF_THE_AGENT:
+        return (Scenario("nda-v1/nominal", cell.robot, "nominal", False, (), "nothing is perturbed"),)
+    suite = load_suite(cell.suite)
     if cell.scenarios:
         return suite.select(robot=cell.robot, patterns=cell.scenarios)
     check_choice("tier", cell.tier, suite.tiers)
-    chosen = suite.select("smoke" if cell.suite == OF_THE_AGENT else cell.tier, cell.robot)
-    if cell.suite == OF_THE_AGENT:
-        chosen = tuple(scenario for scenario in chosen if scenario.split == "nominal")
+    chosen = suite.select(cell.tier, cell.robot)
     if not chosen:
         raise UserError(f"{cell.suite} has no scenarios for {cell.robot} in the tier {cell.tier}.")
     return chosen
@@ -347,6 +367,7 @@ def curves_of(traces: Mapping[Cell, Trace]) -> Result:
             if not whole.any():
                 continue
             speed = _binned(aligned(filled(trace.forward_reward[whole]), trace.onset[whole], TAIL, AFTER), BIN)
+            speed = speed[:, ~np.isnan(speed).all(0)]  # where all episodes have ended there is nothing
             quartiles = np.nanquantile(speed, [0.25, 0.75], axis=0)
             curves[cell.scenario] = np.stack([np.nanmean(speed, 0), *quartiles]).round(3).tolist()
     return curves
