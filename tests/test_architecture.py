@@ -15,6 +15,7 @@ ALLOWED = {
     "answers": "errors",
     "extensions": "",
     "files": "",
+    "lazy": "",
     "seals": "",
     "versions": "errors",
     "yaml_numbers": "",
@@ -32,8 +33,8 @@ ALLOWED = {
     "registration": "perturbations",
     "undisturbed": "",
     "adaptive": "errors files seals progress safe export snn undisturbed wrappers",
-    "evaluation": "copying extensions seeding errors finite algorithms files seals versions safe export observations "
-    "wrappers perturbations adaptive simulator progress undisturbed yaml_numbers",
+    "evaluation": "copying extensions seeding errors finite algorithms files lazy seals versions safe export "
+    "observations wrappers perturbations adaptive simulator progress undisturbed yaml_numbers",
     "adapt": "adaptive errors evaluation export progress",
     "report": "errors files perturbations evaluation progress",
     "buffers": "errors observations adaptive",

@@ -16,8 +16,8 @@ from evaluation_helpers import make_trace, write_results
 from PIL import Image
 
 from sb3_plastic import cli
-from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.reading import read_records
+from sb3_plastic.evaluation.records import PLASTICITY
 from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
 from sb3_plastic.report.claims import adapts_in, claims, few_seeds
@@ -653,6 +653,14 @@ class TestErrors:
         other = dict(label="adapting", env_id="sb3_plastic/PerturbedHalfCheetahLatent-v0")
         edit_records(pair[1], lambda r: r.assign(**other))
         self.refuse(pair, capsys, "several environments of HalfCheetah.*its own --label")
+
+
+def test_a_report_does_not_wait_for_torch(brief, tmp_path):
+    command = ["-X", "importtime", "-m", "sb3_plastic.cli", "report", str(brief), "--out", str(tmp_path / "report")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "sb3_plastic.report.figures" in imported
+    assert not {"torch", "stable_baselines3"} & imported
 
 
 def test_key_figures_are_those_of_the_scenarios_with_an_onset(results):

@@ -7,12 +7,17 @@ training), `rollout` (many episodes at once), `provenance` (where results come f
 `callback` (during training), `told` (an oracle by compensation), `film` (videos), `cli`.
 """
 
-from sb3_plastic.evaluation.callback import AdaptationEvalCallback
-from sb3_plastic.evaluation.controls import PlasticityControls
-from sb3_plastic.evaluation.evaluate import Evaluation, evaluate_adaptation
-from sb3_plastic.evaluation.reading import load_traces, read_records
-from sb3_plastic.evaluation.scores import summary, with_scores
-from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings
+from typing import TYPE_CHECKING
+
+from sb3_plastic.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sb3_plastic.evaluation.callback import AdaptationEvalCallback
+    from sb3_plastic.evaluation.controls import PlasticityControls
+    from sb3_plastic.evaluation.evaluate import Evaluation, evaluate_adaptation
+    from sb3_plastic.evaluation.reading import load_traces, read_records
+    from sb3_plastic.evaluation.scores import summary, with_scores
+    from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings
 
 __all__ = [
     "AdaptationEvalCallback",
@@ -26,3 +31,20 @@ __all__ = [
     "summary",
     "with_scores",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(
+        __name__,
+        {
+            "AdaptationEvalCallback": "callback",
+            "Evaluation": "evaluate",
+            "ModelSettings": "settings",
+            "PlasticityControls": "controls",
+            "TrialSettings": "settings",
+            "evaluate_adaptation": "evaluate",
+            "load_traces": "reading",
+            "read_records": "reading",
+            "summary": "scores",
+            "with_scores": "scores",
+        },
+    )

@@ -15,7 +15,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
+from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
 from sb3_plastic.evaluation.environment import (
     TrainedIn,
     as_seen_by,
@@ -31,6 +31,8 @@ from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_o
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
+    LAYER_OFF,
+    PLASTICITY,
     RECORDS,
     SETTINGS,
     SUMMARY,

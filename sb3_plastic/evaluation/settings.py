@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sb3_plastic.errors import check_number, unknown
-from sb3_plastic.export import Normalization
 from sb3_plastic.perturbations.suites import Scenario
+
+if TYPE_CHECKING:
+    from sb3_plastic.export import Normalization
 
 WrapperSpec = str | Mapping[str, Any]
 """A wrapper: ``module.name`` or ``{module.name: arguments}``."""
@@ -53,7 +55,7 @@ class TrialSettings:
     :param scenarios: these instead of the tier's: names of the suite without its own, with wildcards; or scenarios of
         your own, for environments that are not ours
     :param protocols: names in ``records.PROTOCOLS``
-    :param controls: names in ``controls.WITHIN``; None: those in ``controls.PLASTICITY``, if the model has any
+    :param controls: names in ``records.WITHIN``; None: those in ``records.PLASTICITY``, if the model has any
     :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
     :param episodes: per cell; None: as the tier says
     :param deterministic: take the most likely actions

@@ -7,9 +7,8 @@ import json
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.measures import MOVING
-from sb3_plastic.evaluation.records import COLUMNS
+from sb3_plastic.evaluation.records import COLUMNS, PLASTICITY
 from sb3_plastic.progress import Progress
 from sb3_plastic.report import figures
 from sb3_plastic.report.claims import claims, few_seeds
