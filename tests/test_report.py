@@ -38,9 +38,9 @@ from sb3_plastic.report.figures import (
     survival,
 )
 from sb3_plastic.report.heat_map import heat_map
-from sb3_plastic.report.page import _Section, missing_controls
+from sb3_plastic.report.page import _Section, compose, missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, met_onset, other_protocols
-from sb3_plastic.report.verdict import key_figures, verdict
+from sb3_plastic.report.verdict import FIGURES, key_figures, verdict
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
 AGENTS = {
@@ -670,6 +670,13 @@ def test_key_figures_are_those_of_the_scenarios_with_an_onset(results):
     assert row["relative forward reward, onset"].startswith(f"{stats.iqm(scores):.2f} [")
     assert row["trained seeds"] == 3
     assert row["fallen after an onset"].startswith("0.26 [")  # a fourth; of the slope, where one broke, a third
+
+
+def test_key_figures_leave_out_what_no_agent_has(evaluations, brief):
+    static = key_figures(read_results([evaluations / "static_0"]))
+    assert [*static.columns] == ["robot", "agent", "trained seeds", *FIGURES[::2]]
+    text = compose(read_results([brief])).markdown()  # nothing with an onset
+    assert "|" not in text[text.index("## Verdict") : text.index("Suite `nda-v1`")]
 
 
 def test_a_verdict_on_several_robots_names_them(pair):
