@@ -21,7 +21,7 @@ ALLOWED = {
     "yaml_numbers": "",
     "progress": "",
     "safe": "errors yaml_numbers",
-    "export": "errors files seals versions safe seeding",
+    "export": "copying errors files seals versions safe seeding",
     "observations": "errors",
     "seeding": "",
     "copying": "",
