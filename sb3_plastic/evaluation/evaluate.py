@@ -8,7 +8,7 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import pandas as pd
 import torch
@@ -45,7 +45,7 @@ from sb3_plastic.evaluation.records import (
     write_records,
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
-from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
+from sb3_plastic.evaluation.settings import Given, ModelSettings, TrialSettings, changed
 from sb3_plastic.files import write_json
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import Scenario, load_suite
@@ -74,7 +74,7 @@ def evaluate_adaptation(
     *,
     progress_bar: bool = False,
     command: str | None = None,
-    **settings: Any,
+    **settings: Unpack[Given],
 ) -> Evaluation:
     """
     How a model fares when the dynamics become novel::

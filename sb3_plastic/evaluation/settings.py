@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sb3_plastic.errors import check_number, unknown
 from sb3_plastic.perturbations.suites import Scenario
@@ -109,6 +109,36 @@ class FilmSettings:
     seed: int = 0
     width: int = 320
     height: int = 240
+
+
+class AboutModel(TypedDict, total=False):
+    """The fields of `ModelSettings` but ``env``, as keyword arguments that a type checker knows."""
+
+    env_kwargs: Mapping[str, Any] | None
+    wrappers: Sequence[WrapperSpec] | None
+    normalization: str | Path | Normalization | None
+    algo: str | None
+    label: str | None
+    train_seed: int | None
+    trust: bool
+
+
+class Given(AboutModel, total=False):
+    """Likewise all fields of `ModelSettings` and `TrialSettings`."""
+
+    env: str | None
+    suite: str
+    tier: str
+    scenarios: Sequence[str] | Sequence[Scenario] | None
+    protocols: Sequence[str]
+    controls: Sequence[str] | None
+    seed: int
+    episodes: int | None
+    deterministic: bool
+    steps: int | None
+    horizon: int
+    max_rows: int
+    faults: Sequence[str]
 
 
 def changed(
