@@ -1,10 +1,11 @@
 """Does it adapt? Evaluation of any SB3 model under novel dynamics. It knows nothing of spiking networks.
 
 In reading order: `measures` (what is measured of an episode), `records` and `reading` (the results folder), `scores`
-(of a model), `controls` (what is done to a model's plasticity), `faults` (what is done to its network), `protocols`
-(from scenarios to conditions), `settings` (the arguments), `loading` (of models), `environment` (that of a model's
-training), `rollout` (many episodes at once), `provenance` (where results come from), `evaluate` (all of it, resumable),
-`callback` (during training), `told` (an oracle by compensation), `film` (videos), `cli`.
+(of a model), `controls` (what is done to a model's plasticity), `fault_kinds` and `faults` (what is done to
+its network), `protocols` (from scenarios to conditions), `settings` (the arguments), `loading` (of models),
+`environment` (that of a model's training), `rollout` (many episodes at once), `provenance` (where results come from),
+`evaluate` (all of it, resumable), `callback` (during training), `told` (an oracle by compensation), `film` (videos),
+`cli`.
 """
 
 from typing import TYPE_CHECKING

@@ -25,7 +25,8 @@ from sb3_plastic.evaluation.environment import (
     perturb,
     robot_of,
 )
-from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
+from sb3_plastic.evaluation.fault_kinds import Fault, parse_fault
+from sb3_plastic.evaluation.faults import FaultyModel
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file, taken_apart
 from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of

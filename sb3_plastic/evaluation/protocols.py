@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sb3_plastic.evaluation.faults import Fault
+from sb3_plastic.evaluation.fault_kinds import Fault
 from sb3_plastic.evaluation.records import LAYER_OFF, LIFETIME, PROTOCOLS, WITHIN, Cell
 from sb3_plastic.perturbations.kinds.world import needs_terrain
 from sb3_plastic.perturbations.perturber import generator

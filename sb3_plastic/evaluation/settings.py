@@ -62,7 +62,7 @@ class TrialSettings:
     :param steps: length of a training episode; None: the environment's time limit, of the robots 1000
     :param horizon: multiple of it in the protocol ``horizon``
     :param max_rows: environments that are stepped at once, at most
-    :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.faults`
+    :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.fault_kinds`
     :raises UserError: on a number that is not whole, or below 1; a seed may be 0
     """
 
