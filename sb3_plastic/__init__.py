@@ -1,10 +1,9 @@
 """Plastic spiking policies for Stable-Baselines3 and RL Zoo."""
 
-from importlib import import_module
-from importlib.util import find_spec
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sb3_plastic.lazy import lazy_names
 from sb3_plastic.registration import register_envs
 
 if TYPE_CHECKING:
@@ -65,18 +64,8 @@ _HOMES = {
 register_envs()
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for one of the package
-
-    def __getattr__(name: str) -> Any:
-        """A name of the package, or one of its modules, at its first use (PEP 562)."""
-        if name in _HOMES:
-            value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        elif find_spec(f"{__name__}.{name}"):
-            value = import_module(f"{__name__}.{name}")
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
+if not TYPE_CHECKING:
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -317,7 +317,9 @@ def activity_figure(layers: list[LayerSignals], rewards: np.ndarray, chunk_len: 
     at = np.arange(1, len(rewards) // chunk_len + 1) * chunk_len
     for i, layer in enumerate(layers):
         if layer.modulator is not None:
-            below.plot(at, layer.modulator.mean(-1).cpu().numpy(), "o-", markersize=3, label=f"modulator, layer {i}")
+            mean, k = layer.modulator.mean(-1).cpu().numpy(), n - 1 - i  # the last are thin: equal ones are seen
+            size, width, label = 3 + 3 * k, 1 + 2 * k, f"modulator, layer {i}"
+            below.plot(at, mean, "o-", markersize=size, linewidth=width, label=label)
     below.set(xlabel="environment step of the figure", xlim=(0, len(rewards)))
     beside = figure.add_subplot(grid[n, 1])
     beside.axis("off")

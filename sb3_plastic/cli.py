@@ -49,7 +49,7 @@ COMMANDS = {
 PLOTS = {
     # name: (function in rl_zoo3.plots, default arguments, help)
     "train": ("plot_train", ["-a", ALGO[1], *FOLDER, "-w", "10"], "returns of training episodes: -e <environment>"),
-    "all": ("all_plots", ["-a", ALGO[1], *FOLDER], "evaluations during training, and a table: -e <environment>"),
+    "all": ("all_plots", ["-a", ALGO[1], *FOLDER, "-print"], "evaluations in training, and a table: -e <environment>"),
     "file": ("plot_from_file", [], "what `plot all -o <name>` saved of two runs or more: -i <name>"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -16,7 +16,15 @@ def copied(policy: P) -> P:
 
     :param policy: of any algorithm
     """
-    # The distribution of its last actions, of off-policy algorithms in the actor, may carry a graph, which cannot be
-    # copied.
+    return deepcopy(policy, sharing(policy))
+
+
+def sharing(policy: nn.Module) -> dict[int, Any]:
+    """
+    What a copy of a policy shares with it, for ``deepcopy``'s memo: the distribution of its last actions, of off-policy
+    algorithms in the actor, may carry a graph, which cannot be copied.
+
+    :param policy: of any algorithm
+    """
     distributions = [getattr(module, "action_dist", None) for module in policy.modules()]
-    return deepcopy(policy, {id(distribution): distribution for distribution in distributions})
+    return {id(distribution): distribution for distribution in distributions}

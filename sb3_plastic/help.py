@@ -71,8 +71,8 @@ examples:
   sb3-plastic plot file -i curve                                      # what `plot all -o` saved, of two runs or more
 
 defaults that differ from RL Zoo's:
-  -a plastic_ppo, -f logs, of `train` -w 10; without a display the figure is written to plot_train.png (`train`),
-  all_plots.png (`all`) or plot_from_file.png (`file`)
+  -a plastic_ppo, -f logs; of `train` -w 10; of `all` -print, the number of runs (of one, +/- 0 says nothing); without
+  a display the figure is written to plot_train.png (`train`), all_plots.png (`all`) or plot_from_file.png (`file`)
 """
 
 HELP = {"train": TRAIN, "tune": TUNE, "enjoy": ENJOY, "record": RECORD, "plot": PLOT}

@@ -1,5 +1,6 @@
 """AdaptivePolicy through its doors: fit, predict, save and load, the command line."""
 
+import copy
 import inspect
 import re
 from dataclasses import replace
@@ -20,7 +21,7 @@ from toy_robots import Counting, Robots, Wanderer, play, policy
 from sb3_plastic import PlasticPPO
 from sb3_plastic.adapt import summary
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
-from sb3_plastic.adaptive.agents import as_actions, box
+from sb3_plastic.adaptive.agents import agent_of, as_actions, box
 from sb3_plastic.adaptive.files import FORMAT
 from sb3_plastic.adaptive.forecasting import forecast
 from sb3_plastic.adaptive.settings import LayerSettings
@@ -524,3 +525,18 @@ def test_a_seed_of_numpy_seeds_a_calibration_too():
     found = [policy().with_settings(policy().layer.settings, Still(), 100, seed=s) for s in (3, np.int64(3), 4)]
     one, same, other = (p.layer.settings for p in found)
     assert one == same != other
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_a_layer_around_an_agent_just_trained_with_gsde_is_copied(algorithm):
+    length = dict(n_steps=32, batch_size=32) if algorithm is PPO else dict(learning_starts=8)
+    model = algorithm("MlpPolicy", Counting(20), use_sde=True, policy_kwargs=dict(net_arch=[8]), seed=0, **length)
+    own = policy(agent=agent_of(model.learn(32), None))
+    other = copy.deepcopy(own)
+    observations = np.ones((2, 3))
+    expected = own.predict(observations, deterministic=True)[0]
+    with torch.no_grad():
+        for parameter in own.agent.policy.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(other.predict(observations, deterministic=True)[0], expected)
+    assert not own.predict(observations, deterministic=True)[0].any()

@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_plastic import PlasticityCallback, PreviousActionReward
-from sb3_plastic.callbacks import chart_layout, settings_of
+from sb3_plastic.callbacks import activity_figure, chart_layout, settings_of
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import film
 from sb3_plastic.monitor import layer_signals
@@ -186,6 +186,16 @@ def test_the_figure_is_of_the_last_steps_of_the_first_environment(asked, chunks)
         counts = np.histogram2d(steps, neurons, [np.arange(n_steps + 1), np.arange(-0.5, layer.spikes.shape[3])])[0]
         wanted = layer.spikes.sum(1).transpose(0, 1).flatten(0, 1)  # [C * L, N]
         np.testing.assert_array_equal(counts, wanted)
+
+
+def test_modulators_that_are_equal_do_not_hide_each_other():
+    model, _ = drawn(32)
+    layers = layer_signals(model.policy, model.rollout_buffer.sequences(torch.tensor([0, 3])))
+    equal = [layer._replace(modulator=layers[0].modulator) for layer in (layers[0], layers[0])]
+    figure = activity_figure(equal, np.zeros(32), 16)
+    first, second = (line for axes in figure.axes for line in axes.get_lines() if "modulator" in line.get_label())
+    assert first.get_linewidth() > second.get_linewidth()  # which is drawn on it
+    assert first.get_markersize() > second.get_markersize()
 
 
 def test_the_figure_shows_the_fast_weights_as_they_are_at_the_end():

@@ -77,7 +77,9 @@ def test_command_names_its_commands_and_version(tmp_path):
     assert "invalid choice: 'trian'" in answer(["trian"], code=2)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["trian"], ["perturbations", "list"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["trian"], ["perturbations", "list"], ["report", "--help"], ["evaluate", "--help"]]
+)
 def test_a_command_that_needs_no_torch_does_not_wait_for_it(words, tmp_path):
     code = f"""
 import atexit, sys

@@ -22,7 +22,7 @@ from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.algorithms import ALGORITHMS
 from sb3_plastic.callbacks import CHARTS
 from sb3_plastic.es.strategies import STRATEGIES
-from sb3_plastic.evaluation.faults import FAULTS
+from sb3_plastic.evaluation.fault_kinds import FAULTS
 from sb3_plastic.evaluation.measures import MEASURES
 from sb3_plastic.evaluation.records import CONTROLS, PROTOCOLS
 from sb3_plastic.help import HELP

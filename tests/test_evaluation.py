@@ -1,6 +1,7 @@
 """Evaluation under novel dynamics: real models, real robots, and toy policies of which the truth is known."""
 
 import argparse
+import inspect
 import json
 import os
 import shlex
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -48,6 +49,7 @@ from sb3_plastic.evaluation.outputs import what_next
 from sb3_plastic.evaluation.protocols import PROTOCOLS, REMOVAL, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim
 from sb3_plastic.evaluation.rollout import Row, rollout
+from sb3_plastic.evaluation.settings import Given
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.perturbations import Perturbation, PerturbationError, env_id, find_scenario
 from sb3_plastic.perturbations.spec import Distribution, Schedule
@@ -893,6 +895,12 @@ def test_settings_are_given_by_name_or_as_values(static_model):
     assert evaluate_adaptation(static_model, about=about, trials=trials).records.equals(by_name)
     with pytest.raises(UserError, match=r"argument of evaluate_adaptation 'teir'. Did you mean 'tier'\?"):
         evaluate_adaptation(static_model, env=CHEETAH, teir="smoke")
+
+
+def test_a_type_checker_knows_the_settings_that_are_given_by_name():
+    assert inspect.signature(evaluate_adaptation).parameters["settings"].annotation == "Unpack[Given]"
+    known = {name: hint.__forward_arg__ for name, hint in Given.__annotations__.items()}
+    assert known == {field.name: field.type for part in (ModelSettings, TrialSettings) for field in fields(part)}
 
 
 class Walk(gym.Env):

@@ -11,14 +11,13 @@ from stable_baselines3 import PPO, SAC, TD3
 from sb3_plastic import PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
+from sb3_plastic.evaluation.fault_kinds import Fault, parse_fault
 from sb3_plastic.evaluation.faults import (
     ActorLayer,
-    Fault,
     FaultyModel,
     ablate,
     add_weight_noise,
     drift_thresholds,
-    parse_fault,
     quantise,
     synapses_of,
 )

@@ -52,6 +52,20 @@ def test_list_shows_the_scenarios_of_a_suite(capsys) -> None:
     assert all("Ant" in line for line in lines)
 
 
+@pytest.mark.parametrize("listed", [[], ["--suite", "nda-v2", "--robot", "Ant"]])
+def test_in_a_narrow_terminal_lists_break_between_words_and_go_on_below_a_column(listed, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    main(["list", *listed])
+    wide = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["list", *listed])
+    narrow = capsys.readouterr().out
+    assert narrow.split() == wide.split()
+    rows = narrow.splitlines()[1:-2]
+    assert max(map(len, rows)) <= 80
+    assert {len(row) - len(row.lstrip()) for row in rows} == ({2, 15} if listed else {0, 17})
+
+
 def test_describe_explains_a_kind_and_prints_a_scenario_as_yaml(capsys) -> None:
     assert main(["describe", "damping"]) == 0
     assert "op scale (default): 0 to 100 (Humanoid 0 to 4)" in capsys.readouterr().out

@@ -803,6 +803,16 @@ def test_a_ball_joint_is_driven_and_not_held(tmp_path) -> None:
         env.reset(options={"perturbations": [{"kind": "joint_lock"}]})
 
 
+@pytest.mark.parametrize("kind", ["damping", "armature"])
+def test_all_degrees_of_freedom_of_a_ball_joint_change(kind, tmp_path) -> None:
+    env = make_perturbable(hanging(tmp_path, lower=f'type="ball" {kind}="1"', second='joint="lower"'))()
+    value = getattr(env.model, f"dof_{kind}")
+    env.reset(options={"perturbations": [{"kind": kind, "value": 3.0, "target": "lower"}]})
+    assert value.tolist() == [0, 3, 3, 3]
+    env.reset(options={"perturbations": [{"kind": kind, "op": "set", "value": [2.0, 5.0]}]})  # each joint its own
+    assert value.tolist() == [2, 5, 5, 5]
+
+
 def test_a_joint_with_a_reference_angle_is_held_where_it_is(tmp_path) -> None:
     env = make_perturbable(hanging(tmp_path, lower='axis="0 1 0" ref="40"', second='joint="lower"'))()
     env.reset(options={"perturbations": [{"kind": "joint_lock", "target": "lower"}]})

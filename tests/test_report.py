@@ -16,8 +16,8 @@ from evaluation_helpers import make_trace, write_results
 from PIL import Image
 
 from sb3_plastic import cli
-from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.reading import read_records
+from sb3_plastic.evaluation.records import PLASTICITY
 from sb3_plastic.evaluation.scores import NET
 from sb3_plastic.report import ReportError, pictures, read_results, stats, write_report
 from sb3_plastic.report.claims import adapts_in, claims, few_seeds
@@ -38,9 +38,9 @@ from sb3_plastic.report.figures import (
     survival,
 )
 from sb3_plastic.report.heat_map import heat_map
-from sb3_plastic.report.page import _Section, missing_controls
+from sb3_plastic.report.page import _Section, compose, missing_controls
 from sb3_plastic.report.scores import Estimate, against, cells, controls, headline, met_onset, other_protocols
-from sb3_plastic.report.verdict import key_figures, verdict
+from sb3_plastic.report.verdict import FIGURES, key_figures, verdict
 
 # label: what it is like. The static one is better throughout, but does not adapt; the rigid one is plastic in vain.
 AGENTS = {
@@ -655,6 +655,14 @@ class TestErrors:
         self.refuse(pair, capsys, "several environments of HalfCheetah.*its own --label")
 
 
+def test_a_report_does_not_wait_for_torch(brief, tmp_path):
+    command = ["-X", "importtime", "-m", "sb3_plastic.cli", "report", str(brief), "--out", str(tmp_path / "report")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "sb3_plastic.report.figures" in imported
+    assert not {"torch", "stable_baselines3"} & imported
+
+
 def test_key_figures_are_those_of_the_scenarios_with_an_onset(results):
     row = key_figures(results).set_index("agent").loc["adapting"]
     onset = results.of(ROBOT, protocol="onset", control="intact", label="adapting")
@@ -662,6 +670,13 @@ def test_key_figures_are_those_of_the_scenarios_with_an_onset(results):
     assert row["relative forward reward, onset"].startswith(f"{stats.iqm(scores):.2f} [")
     assert row["trained seeds"] == 3
     assert row["fallen after an onset"].startswith("0.26 [")  # a fourth; of the slope, where one broke, a third
+
+
+def test_key_figures_leave_out_what_no_agent_has(evaluations, brief):
+    static = key_figures(read_results([evaluations / "static_0"]))
+    assert [*static.columns] == ["robot", "agent", "trained seeds", *FIGURES[::2]]
+    text = compose(read_results([brief])).markdown()  # nothing with an onset
+    assert "|" not in text[text.index("## Verdict") : text.index("Suite `nda-v1`")]
 
 
 def test_a_verdict_on_several_robots_names_them(pair):

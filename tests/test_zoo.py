@@ -436,7 +436,8 @@ def test_plots_are_written_without_a_display(trained, tmp_path, monkeypatch):
         monkeypatch.delenv(display, raising=False)
     answer(["plot", "train", "-e", ENV, "-w", "2", "--save", "curve.png"])
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    answer(["plot", "all", "-e", ENV, "--save", "evaluations.svg", "-o", "evaluations"])
+    said = answer(["plot", "all", "-e", ENV, "--save", "evaluations.svg", "-o", "evaluations"])
+    assert f"{ENV}-PLASTIC_PPO-logs: 2\n" in said  # runs
     assert "<svg" in (tmp_path / "evaluations.svg").read_text()
     answer(["plot", "file", "-i", "evaluations"])
     assert (tmp_path / "plot_from_file.png").read_bytes().startswith(b"\x89PNG")

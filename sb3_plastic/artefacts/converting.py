@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.outputs import add_out
-from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.settings import AboutModel, ModelSettings
 from sb3_plastic.export import ExportedPolicy, Normalization
 from sb3_plastic.files import replace_file
 from sb3_plastic.interchange import (
@@ -93,7 +93,7 @@ def convert_model(
     after: int = 0,
     check: int = 200,
     seed: int = 0,
-    **about: Any,
+    **about: Unpack[AboutModel],
 ) -> Difference | None:
     """
     Write a model in another format.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.artefacts.environment import normalization_of
@@ -17,7 +17,7 @@ from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.outputs import add_out
-from sb3_plastic.evaluation.settings import ModelSettings
+from sb3_plastic.evaluation.settings import AboutModel, ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import export_policy
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def export_model(model: str | Path, out: str | Path, env: str | None = None, **about: Any) -> Path:
+def export_model(model: str | Path, out: str | Path, env: str | None = None, **about: Unpack[AboutModel]) -> Path:
     """
     Export a saved model.
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.outputs import add_out
-from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
+from sb3_plastic.evaluation.settings import AboutModel, FilmSettings, ModelSettings
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
@@ -99,7 +99,7 @@ def package_model(
     *,
     video_steps: int = 300,
     command: str | None = None,
-    **about: Any,
+    **about: Unpack[AboutModel],
 ) -> dict[str, Any]:
     """
     Write the folder that a model hub expects.

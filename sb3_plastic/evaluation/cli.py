@@ -15,9 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from sb3_plastic.evaluation.arguments import add_model, model_settings
-from sb3_plastic.evaluation.controls import PLASTICITY, WITHIN
-from sb3_plastic.evaluation.faults import FAULTS
-from sb3_plastic.evaluation.records import PROTOCOLS
+from sb3_plastic.evaluation.fault_kinds import FAULTS
+from sb3_plastic.evaluation.records import PLASTICITY, PROTOCOLS, WITHIN
 from sb3_plastic.evaluation.scores import counts, remarks, summary
 from sb3_plastic.progress import is_wanted
 

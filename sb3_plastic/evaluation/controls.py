@@ -23,19 +23,10 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.errors import UserError
+from sb3_plastic.evaluation.records import LAYER_OFF, LIFETIME, WITHIN
 
 Array = NDArray[Any]
 State = tuple[Array, ...]
-
-PLASTICITY = ("intact", "frozen_at_onset", "zeroed_at_onset", "off")
-"""Controls within an episode, of every model with plasticity: they are run by default."""
-
-LAYER_OFF = "layer_off"
-WITHIN = (*PLASTICITY, LAYER_OFF)
-"""All controls within an episode."""
-
-LIFETIME = ("carried", "reset")
-"""Controls of a life of several episodes."""
 
 
 @runtime_checkable
@@ -88,7 +79,7 @@ class Player:
     A model that acts under a control, with its state. Its parameters are those of the moment in which this is made.
 
     :param model: a model with SB3's ``predict``
-    :param control: one of `WITHIN` or `LIFETIME`
+    :param control: one of `records.CONTROLS`
     :param deterministic: take the most likely actions
     :param later: what acts from the first observation on that the perturbation can have changed, with the same state;
         None: the model, or under ``frozen_at_onset`` the model with frozen plasticity

@@ -8,14 +8,14 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import pandas as pd
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import LAYER_OFF, PLASTICITY, Player, controls_of, without_layer
+from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
 from sb3_plastic.evaluation.environment import (
     TrainedIn,
     as_seen_by,
@@ -25,12 +25,15 @@ from sb3_plastic.evaluation.environment import (
     make_env,
     robot_of,
 )
-from sb3_plastic.evaluation.faults import Fault, FaultyModel, parse_fault
+from sb3_plastic.evaluation.fault_kinds import Fault, parse_fault
+from sb3_plastic.evaluation.faults import FaultyModel
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model, model_file, taken_apart
 from sb3_plastic.evaluation.protocols import REMOVAL, SWITCH, Condition, check_onsets, onset_of, plan
 from sb3_plastic.evaluation.provenance import claim, settings_of
 from sb3_plastic.evaluation.reading import load_trace, read_json
 from sb3_plastic.evaluation.records import (
+    LAYER_OFF,
+    PLASTICITY,
     RECORDS,
     SETTINGS,
     SUMMARY,
@@ -43,7 +46,7 @@ from sb3_plastic.evaluation.records import (
     write_records,
 )
 from sb3_plastic.evaluation.rollout import Row, rollout
-from sb3_plastic.evaluation.settings import ModelSettings, TrialSettings, changed
+from sb3_plastic.evaluation.settings import Given, ModelSettings, TrialSettings, changed
 from sb3_plastic.files import write_json
 from sb3_plastic.finite import check_parameters
 from sb3_plastic.perturbations.suites import Scenario, load_suite, none_for
@@ -72,7 +75,7 @@ def evaluate_adaptation(
     *,
     progress_bar: bool = False,
     command: str | None = None,
-    **settings: Any,
+    **settings: Unpack[Given],
 ) -> Evaluation:
     """
     How a model fares when the dynamics become novel::

@@ -13,7 +13,6 @@ of SB3, and before it those of the LSTM of sb3-contrib's RecurrentPPO. A policy 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -25,8 +24,9 @@ from stable_baselines3.common.type_aliases import PolicyPredictor
 from torch import Tensor, nn
 
 from sb3_plastic.copying import copied
-from sb3_plastic.errors import UserError, check_choice
+from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import controls_of
+from sb3_plastic.evaluation.fault_kinds import Fault
 
 Array = NDArray[Any]
 
@@ -64,63 +64,6 @@ class ActorSynapses(Protocol):
 
     def actor_synapses(self) -> Sequence[tuple[Any, ...]]:
         """Layer by layer, the fields of `ActorLayer`; the last layer computes the actions."""
-
-
-@dataclass(frozen=True)
-class FaultKind:
-    """
-    What a fault is.
-
-    :param law: in words
-    :param limits: of its value
-    :param whole: whether the value is a whole number
-    """
-
-    law: str
-    limits: tuple[float, float]
-    whole: bool = False
-
-
-FAULTS: dict[str, FaultKind] = {
-    "weight_noise": FaultKind("each weight w becomes w (1 + value * N(0, 1))", (0, 10)),
-    "weights_quantised": FaultKind("weights have so many bits, in equal steps up to a layer's largest", (2, 16), True),
-    "neurons_ablated": FaultKind("each hidden neuron is silent with this probability", (0, 1)),
-    "spikes_dropped": FaultKind("in each step, what a hidden neuron sends is lost with this probability", (0, 1)),
-    "thresholds_drift": FaultKind("each spiking neuron's threshold times exp(value * N(0, 1))", (0, 3)),
-    "fast_weights_reset": FaultKind("fast weights are set to zero every so many steps", (1, 10_000), True),
-}
-"""Faults by name."""
-
-
-class Fault(NamedTuple):
-    """A fault. :param kind: a name in `FAULTS`  :param value: how much"""
-
-    kind: str
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.kind}={self.value:g}"
-
-
-def parse_fault(text: str) -> Fault:
-    """
-    Read a fault.
-
-    :param text: such as ``weight_noise=0.3``
-    :raises UserError: on an unknown kind, or a value that is missing or out of range
-    """
-    name, _, value = text.partition("=")
-    check_choice("fault", name, FAULTS)
-    kind = FAULTS[name]
-    try:
-        number = float(value)
-    except ValueError:
-        raise UserError(f"A fault is KIND=VALUE, such as weight_noise=0.3; got {text!r}. {name}: {kind.law}.") from None
-    low, high = kind.limits
-    if not low <= number <= high or (kind.whole and number != int(number)):
-        what = "a whole number" if kind.whole else "a number"
-        raise UserError(f"{name} takes {what} from {low:g} to {high:g}, got {value}. {name}: {kind.law}.")
-    return Fault(name, number)
 
 
 def synapses_of(policy: Any) -> list[ActorLayer]:

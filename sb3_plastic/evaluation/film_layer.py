@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.agents import layer_around
 from sb3_plastic.adaptive.synapses import variances
-from sb3_plastic.evaluation.controls import LAYER_OFF, Player
+from sb3_plastic.evaluation.controls import Player
+from sb3_plastic.evaluation.records import LAYER_OFF
 
 Array = NDArray[Any]
 Colour = tuple[int, int, int]

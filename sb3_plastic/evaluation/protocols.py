@@ -20,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sb3_plastic.evaluation.controls import LAYER_OFF, LIFETIME, WITHIN
-from sb3_plastic.evaluation.faults import Fault
-from sb3_plastic.evaluation.records import PROTOCOLS, Cell
+from sb3_plastic.evaluation.fault_kinds import Fault
+from sb3_plastic.evaluation.records import LAYER_OFF, LIFETIME, PROTOCOLS, WITHIN, Cell
 from sb3_plastic.perturbations.kinds.world import needs_terrain
 from sb3_plastic.perturbations.perturber import generator
 from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, Schedule, extremes_of, unknown

@@ -36,8 +36,18 @@ Array = NDArray[Any]
 
 RECORDS, SUMMARY, SETTINGS, TRACES = "records.csv", "summary.json", "settings.json", "traces"
 
-CONTROLS = ("intact", "frozen_at_onset", "zeroed_at_onset", "off", "layer_off", "carried", "reset")
-"""What is done to a model's plasticity, see controls.py. The last two belong to the protocol ``lifetime``."""
+PLASTICITY = ("intact", "frozen_at_onset", "zeroed_at_onset", "off")
+"""Controls within an episode, of every model with plasticity: they are run by default."""
+
+LAYER_OFF = "layer_off"
+WITHIN = (*PLASTICITY, LAYER_OFF)
+"""All controls within an episode."""
+
+LIFETIME = ("carried", "reset")
+"""Controls of a life of several episodes."""
+
+CONTROLS = (*WITHIN, *LIFETIME)
+"""What is done to a model's plasticity, see controls.py."""
 
 PROTOCOLS = ("static", "onset", "removal", "switch", "lifetime", "horizon")
 """When a scenario's perturbation acts; see protocols.py."""

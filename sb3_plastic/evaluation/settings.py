@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sb3_plastic.errors import check_number, unknown
-from sb3_plastic.export import Normalization
 from sb3_plastic.perturbations.suites import Scenario
+
+if TYPE_CHECKING:
+    from sb3_plastic.export import Normalization
 
 WrapperSpec = str | Mapping[str, Any]
 """A wrapper: ``module.name`` or ``{module.name: arguments}``."""
@@ -53,14 +55,14 @@ class TrialSettings:
     :param scenarios: these instead of the tier's: names of the suite without its own, with wildcards; or scenarios of
         your own, for environments that are not ours
     :param protocols: names in ``records.PROTOCOLS``
-    :param controls: names in ``controls.WITHIN``; None: those in ``controls.PLASTICITY``, if the model has any
+    :param controls: names in ``records.WITHIN``; None: those in ``records.PLASTICITY``, if the model has any
     :param seed: of the first episode of each cell; the others count on. Equal seeds are paired
     :param episodes: per cell; None: as the tier says
     :param deterministic: take the most likely actions
     :param steps: length of a training episode; None: the environment's time limit, of the robots 1000
     :param horizon: multiple of it in the protocol ``horizon``
     :param max_rows: environments that are stepped at once, at most
-    :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.faults`
+    :param faults: of the agent, such as ``weight_noise=0.3``; see :mod:`~sb3_plastic.evaluation.fault_kinds`
     :raises UserError: on a number that is not whole, or below 1; a seed may be 0
     """
 
@@ -107,6 +109,36 @@ class FilmSettings:
     seed: int = 0
     width: int = 320
     height: int = 240
+
+
+class AboutModel(TypedDict, total=False):
+    """The fields of `ModelSettings` but ``env``, as keyword arguments that a type checker knows."""
+
+    env_kwargs: Mapping[str, Any] | None
+    wrappers: Sequence[WrapperSpec] | None
+    normalization: str | Path | Normalization | None
+    algo: str | None
+    label: str | None
+    train_seed: int | None
+    trust: bool
+
+
+class Given(AboutModel, total=False):
+    """Likewise all fields of `ModelSettings` and `TrialSettings`."""
+
+    env: str | None
+    suite: str
+    tier: str
+    scenarios: Sequence[str] | Sequence[Scenario] | None
+    protocols: Sequence[str]
+    controls: Sequence[str] | None
+    seed: int
+    episodes: int | None
+    deterministic: bool
+    steps: int | None
+    horizon: int
+    max_rows: int
+    faults: Sequence[str]
 
 
 def changed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from torch import Tensor
 
+from sb3_plastic.copying import sharing
 from sb3_plastic.export.folder import CONFIG, read_folder, write_folder
 from sb3_plastic.export.normalization import Normalization
 from sb3_plastic.export.plain import from_plain, space_from_plain, space_to_plain, to_plain
@@ -113,6 +115,13 @@ class ExportedPolicy:
         self.action_space: spaces.Space[Any] = policy.action_space
         self.training: Mapping[str, Any] = config.get("training", {})
         self.seed = self.training.get("seed")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedPolicy:
+        """A copy with parameters of its own, also just after a training with gSDE."""
+        memo[id(self)] = copied = object.__new__(ExportedPolicy)
+        memo.update(sharing(self.policy))
+        vars(copied).update(deepcopy(vars(self), memo))
+        return copied
 
     def predict(
         self,

@@ -11,6 +11,8 @@ sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip 
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,14 +112,24 @@ def _list(args: argparse.Namespace) -> None:
                 scenarios = suite.select(args.tier, args.robot)
             print(f"{suite.name}: {suite.title}")
             for s in scenarios:
-                print(f"  {s.robot:<12} {s.name:<36} {s.about}")
+                print(_row(f"  {s.robot:<12}", f"{s.name:<36}", s.about))
         return
     from sb3_plastic.perturbations.kinds import KINDS
 
-    print(f"{'kind':<16} {'its value':<40} what it does")
+    print(_row(f"{'kind':<16}", f"{'its value':<40}", "what it does"))
     for kind in KINDS.values():
-        print(f"{kind.name:<16} {kind.unit:<40} {kind.law}")
+        print(_row(f"{kind.name:<16}", f"{kind.unit:<40}", kind.law))
     print(f"\nSuites: {', '.join(suite_names())}. Their scenarios: list --suite NAME. Of a robot: list --robot NAME.")
+
+
+def _row(first: str, second: str, text: str) -> str:
+    """A row of a list. In a terminal that is too narrow for it the text goes on below the second column."""
+    width, indent = shutil.get_terminal_size(fallback=(1000, 24)).columns, " " * (len(first) + 1)
+    row = f"{first} {second} {text}"
+    if len(row) <= width:
+        return row
+    below = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return "\n".join([f"{first} {second}".rstrip(), *below])
 
 
 def _describe(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sb3_plastic.evaluation.controls import LAYER_OFF
+from sb3_plastic.evaluation.records import LAYER_OFF
 from sb3_plastic.evaluation.scores import matrix
 from sb3_plastic.report import stats
 from sb3_plastic.report.curves import AFTER, Curve, Onset, curve, event_curve, mean

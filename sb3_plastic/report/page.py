@@ -7,9 +7,8 @@ import json
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sb3_plastic.evaluation.controls import PLASTICITY
 from sb3_plastic.evaluation.measures import MOVING
-from sb3_plastic.evaluation.records import COLUMNS
+from sb3_plastic.evaluation.records import COLUMNS, PLASTICITY
 from sb3_plastic.progress import Progress
 from sb3_plastic.report import figures
 from sb3_plastic.report.claims import claims, few_seeds
@@ -98,7 +97,9 @@ def compose(results: Results, title: str | None = None, progress: Progress | Non
     document = Document(title or f"Adaptation to novel dynamics: {', '.join(results.groups)}, {suite}")
     document.heading("Verdict")
     document.paragraph(f"**{verdict(results)}**")
-    document.table(key_figures(results), f"Over all scenarios with an onset, intact models. {INTERVAL}")
+    figures_of_onsets = key_figures(results)
+    if len(figures_of_onsets):
+        document.table(figures_of_onsets, f"Over all scenarios with an onset, intact models. {INTERVAL}")
     _introduction(document, results)
     document.heading("What this says")
     for group in results.groups:

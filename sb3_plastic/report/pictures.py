@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.perturbations.registration import ROBOTS
-from sb3_plastic.perturbations.render import stills
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError
 from sb3_plastic.perturbations.suites import find_scenario
 from sb3_plastic.report.results import Results
@@ -39,6 +38,8 @@ def robot_pictures(results: Results, group: str) -> dict[str, Picture] | str:
 
 @lru_cache(maxsize=16)
 def _drawn(robot: str, names: tuple[str, ...]) -> dict[str, Picture]:
+    from sb3_plastic.perturbations.render import stills  # which imports MuJoCo
+
     known: dict[str, tuple[Perturbation, ...]] = {}
     for name in names:
         try:

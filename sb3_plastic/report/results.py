@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.evaluation.controls import WITHIN
 from sb3_plastic.evaluation.reading import AGAIN, check_once, check_sums, load_trace, read_json, read_records
 from sb3_plastic.evaluation.records import (
     CONTROLS,
@@ -20,6 +19,7 @@ from sb3_plastic.evaluation.records import (
     SETTINGS,
     SUMMARY,
     TRACES,
+    WITHIN,
     Cell,
     Trace,
     file_name_of,

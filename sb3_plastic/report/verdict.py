@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 
 from sb3_plastic.evaluation.scores import iqm, matrix
 from sb3_plastic.report.claims import CLAIM, NO_GAIN, adapts_in, open_because
+from sb3_plastic.report.document import formatted
 from sb3_plastic.report.results import Results
 from sb3_plastic.report.scores import estimate, met_onset, perturbed
 
@@ -41,7 +43,12 @@ def verdict(results: Results) -> str:
 
 
 def key_figures(results: Results) -> pd.DataFrame:
-    """One row per robot and agent, with `FIGURES`, over all scenarios with an onset. :param results: of a comparison"""
+    """
+    One row per robot and agent, with `FIGURES`, over all scenarios with an onset. Agents without any are left out, and
+    figures that no agent has.
+
+    :param results: of a comparison
+    """
     rows = []
     for group in results.groups:
         intact = perturbed(results, group)
@@ -52,9 +59,12 @@ def key_figures(results: Results) -> pd.DataFrame:
                 estimate(matrix(onset, "net")),
                 estimate(matrix(met_onset(onset), "fell")),
             )
-            shown = {name: str(value) for name, value in zip(FIGURES, values, strict=True)}
+            shown = {name: str(v) for name, v in zip(FIGURES, values, strict=True) if not math.isnan(v.value)}
+            if not shown:
+                continue
             rows.append({"robot": group, "agent": label, "trained seeds": onset["train_seed"].nunique(), **shown})
-    return pd.DataFrame(rows)
+    there = [name for name in FIGURES if any(name in row for row in rows)]
+    return pd.DataFrame(rows, columns=["robot", "agent", "trained seeds", *there]).fillna(formatted(math.nan))
 
 
 def _answer(results: Results, group: str, label: str) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.policies import BasePolicy
 
 from sb3_plastic.safe.errors import DamagedError, RefusedError
 from sb3_plastic.safe.records import read_pickle
@@ -182,6 +181,8 @@ def safe_objects(path: Path) -> dict[str, Any]:
     :raises RefusedError: if an entry that is needed, or that nobody knows, is more than data
     :raises DamagedError: if the file is not whole
     """
+    from stable_baselines3.common.policies import BasePolicy  # here alone: what reads no models waits for no torch
+
     objects = copy.deepcopy(NOT_NEEDED)
     for name, entry in raw_data(path).items():
         if is_pickled(entry) and name not in objects:

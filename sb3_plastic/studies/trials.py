@@ -19,7 +19,8 @@ from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.environment import check_scenarios, find_training, make_env
-from sb3_plastic.evaluation.faults import FaultyModel, parse_fault
+from sb3_plastic.evaluation.fault_kinds import parse_fault
+from sb3_plastic.evaluation.faults import FaultyModel
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
 from sb3_plastic.evaluation.protocols import check_onsets

@@ -44,7 +44,7 @@ def loop(model: Any, scenarios: Any, episodes: int, n_envs: int, **env_kwargs: A
 
 def evaluation(model: Any, scenarios: Any, episodes: int, **settings: Any) -> tuple[np.ndarray, int]:
     """The same by evaluate_adaptation, and the number of steps."""
-    common = dict(env=scenarios[0].env_id, scenarios=scenarios, episodes=episodes, controls=("intact",), seed=SEED)
+    common: Any = dict(env=scenarios[0].env_id, scenarios=scenarios, episodes=episodes, controls=("intact",), seed=SEED)
     records = evaluate_adaptation(model, **common, **settings).records
     records = records[records.split != "reference"]
     returns = [sorted(records[records.scenario == s.name]["return"]) for s in scenarios]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import mujoco
@@ -18,7 +19,7 @@ def _zero(name: str, unit: str) -> Refusal:
     """Refuse to scale what is zero."""
 
     def refuse(robot: Robot, joints: NDArray[np.intp], params: Mapping[str, Any], op: str) -> str | None:
-        ids = joints if name.startswith("jnt") else robot.model.jnt_dofadr[joints]
+        ids = joints if name.startswith("jnt") else np.isin(robot.model.dof_jntid, joints)
         if op == "scale" and not robot.nominal[name][ids].any():
             return f"{name} is 0 there, and scaling 0 changes nothing; use op 'add' or 'set' ({unit})"
         return None
@@ -123,6 +124,15 @@ def payload(active: Active) -> None:
 # -- joints and motors -----------------------------------------------------------------------------------------------
 
 
+def _change_dofs(active: Active, x: NDArray[np.float64]) -> None:
+    """Change all degrees of freedom of the joints, three of a ball and six of a free one, by the joint's value."""
+    joints, dofs = np.nonzero(active.ids[:, None] == active.robot.model.dof_jntid)
+    change = active.change
+    if np.ndim(change.value):
+        change = replace(change, value=change.value[joints])
+    x[dofs] = change(x[dofs])
+
+
 @kind(
     "model",
     "viscous damping of joints",
@@ -140,8 +150,7 @@ def payload(active: Active) -> None:
     refuse=_zero("dof_damping", "N m s/rad"),
 )
 def damping(active: Active) -> None:
-    dofs = active.robot.model.jnt_dofadr[active.ids]
-    active.robot.model.dof_damping[dofs] = active.change(active.robot.model.dof_damping[dofs])
+    _change_dofs(active, active.robot.model.dof_damping)
 
 
 @kind(
@@ -158,8 +167,7 @@ def damping(active: Active) -> None:
     refuse=_zero("dof_armature", "kg m^2"),
 )
 def armature(active: Active) -> None:
-    dofs = active.robot.model.jnt_dofadr[active.ids]
-    active.robot.model.dof_armature[dofs] = active.change(active.robot.model.dof_armature[dofs])
+    _change_dofs(active, active.robot.model.dof_armature)
 
 
 @kind(
