@@ -564,7 +564,7 @@ def test_a_model_of_other_keys_is_refused():
 
     split = {"sb3_plastic.wrappers.SplitObservation": {"n_last": 1}}
     with pytest.raises(UserError, match=r"shape \{'a': \(3,\)\}.*sensors"):
-        evaluate_adaptation(Keys(), **tracking_scenarios() | dict(env="Pendulum-v1", wrappers=split))
+        evaluate_adaptation(Keys(), **tracking_scenarios() | dict(env="Pendulum-v1", wrappers=split, steps=300))
 
 
 @pytest.mark.parametrize("algorithm", [PPO, SAC])

@@ -157,7 +157,7 @@ def test_any_environment_can_be_filmed_unperturbed(tmp_path, capsys, monkeypatch
     assert _frames("p.gif")[0].size == (480, 480 + STRIP)
     assert [frame.info["duration"] for frame in _frames("p.gif")] == [100] * 3, "a step is of five times .02 s"
     assert cli.main([*argv, "--perturb", "nda-v2/novel/late_1/onset"]) == 2
-    assert "nda-v2 has no scenarios for InvertedPendulum-v5" in capsys.readouterr().err
+    assert "InvertedPendulum-v5 cannot be perturbed" in capsys.readouterr().err
 
 
 def test_a_perturbation_of_any_environment_can_be_filmed(capsys) -> None:

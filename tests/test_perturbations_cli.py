@@ -25,6 +25,12 @@ def main(argv: list[str]) -> int:
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch) -> None:
+    """Lists are not broken: xdist's workers have 80 columns."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 @pytest.fixture
 def _renderer() -> None:
     try:
@@ -54,7 +60,6 @@ def test_list_shows_the_scenarios_of_a_suite(capsys) -> None:
 
 @pytest.mark.parametrize("listed", [[], ["--suite", "nda-v2", "--robot", "Ant"]])
 def test_in_a_narrow_terminal_lists_break_between_words_and_go_on_below_a_column(listed, capsys, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "1000")
     main(["list", *listed])
     wide = capsys.readouterr().out
     monkeypatch.setenv("COLUMNS", "80")

@@ -208,7 +208,8 @@ def _completed(
     steps = trials.steps
     if steps is None:
         steps = STEPS if robot_of(trained.env_id) else trained.time_limit
-        check_onsets(scenarios, steps)
+        if "onset" in trials.protocols:
+            check_onsets(scenarios, steps)
     return replace(trials, tier=tier, episodes=episodes, controls=controls, steps=steps), scenarios
 
 
