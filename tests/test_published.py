@@ -27,7 +27,7 @@ STUDIES = {
     "adaptation_beyond": ("adaptation", "results.csv"),
     "adaptation_reversed": ("adaptation", "results.csv"),
     "adaptation_rivals": ("adaptation", "results.csv"),
-    "adaptation_rivals_ant": ("adaptation", "results.csv"),
+    "adaptation_rivals_64": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "robustness_full": ("robustness", "results.csv"),
     "robustness_ant": ("robustness", "results.csv"),
