@@ -8,13 +8,14 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_plastic.errors import UserError, check_number
 
 
-class PreviousActionReward(gym.Wrapper):
+class PreviousActionReward(gym.Wrapper, RecordConstructorArgs):
     """
     Add the previous action and reward to the observation: what a network needs to know that things go wrong. Both are
     zero at the start of an episode.
@@ -30,7 +31,8 @@ class PreviousActionReward(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
         self._no_action = np.zeros(n_action_numbers(env.action_space), np.float32)
         self.observation_space: spaces.Space = extended_space(env.observation_space, env.action_space)
 
@@ -80,7 +82,7 @@ class VecPreviousActionReward(VecEnvWrapper):
         return extended(obs, self._actions * goes_on[:, None], rewards * goes_on), rewards, dones, infos
 
 
-class SplitObservation(gym.ObservationWrapper):
+class SplitObservation(gym.ObservationWrapper, RecordConstructorArgs):
     """
     Give the last numbers of an observation a key of their own, so that actor or critic alone can see them
     (``critic_keys`` of :class:`~sb3_plastic.policies.PlasticPolicy`): the context of a perturbed robot, for instance,
@@ -96,7 +98,8 @@ class SplitObservation(gym.ObservationWrapper):
     """
 
     def __init__(self, env: gym.Env, n_last: int, key: str = "context") -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, n_last=n_last, key=key)
+        gym.ObservationWrapper.__init__(self, env)
         space = env.observation_space
         if not isinstance(space, spaces.Box) or len(space.shape) != 1:
             raise UserError(f"SplitObservation needs a box observation of one axis, got {space}.")
@@ -114,7 +117,7 @@ class SplitObservation(gym.ObservationWrapper):
         return {"sensors": observation[: self.n_first], self.key: observation[self.n_first :]}
 
 
-class MidRunChange(gym.Wrapper):
+class MidRunChange(gym.Wrapper, RecordConstructorArgs):
     """
     Change an environment in mid-episode: an agent that was trained without it meets a body that it does not know. The
     next episode begins unchanged. ``info`` says ``steps_since_onset``, -1 before. In RL Zoo::
@@ -137,7 +140,8 @@ class MidRunChange(gym.Wrapper):
         wires: Sequence[Sequence[float]] | np.ndarray | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self, at=at, wires=wires, attributes=attributes)
+        gym.Wrapper.__init__(self, env)
         check_number("at", at, at_least=0, integer=True)
         if not isinstance(attributes, Mapping | None):
             raise UserError(f"attributes is a mapping from names to values, got {attributes!r}.")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from envs import small_ppo
 from PIL import Image
+from sb3_contrib.common.wrappers import TimeFeatureWrapper
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
@@ -60,16 +61,18 @@ def test_it_says_that_nothing_will_be_seen_if_it_may_speak(capsys):
     assert "writes to TensorBoard, and there is none" in capsys.readouterr().out
 
 
-def test_the_figure_is_of_an_evaluation_episode_if_its_environment_can_be_made(tmp_path):
+@pytest.mark.parametrize("wrapper", [PreviousActionReward, TimeFeatureWrapper])
+def test_the_figure_is_of_an_evaluation_episode_if_its_environment_can_be_made(tmp_path, wrapper):
     def pictures(folder, **kwargs):
-        env = make_vec_env("CartPole-v1", n_envs=2, seed=0, wrapper_class=PreviousActionReward)
+        env = make_vec_env("CartPole-v1", n_envs=2, seed=0, wrapper_class=wrapper)
         model = small_ppo(env, "MultiInputPolicy")
         model.set_logger(configure(str(folder), ["tensorboard"]))
         model.learn(2 * 64, callback=PlasticityCallback(every=2, n_steps=16, **kwargs))
         return read(folder).Tags()["images"]
 
-    assert pictures(tmp_path / "a", wrappers=["sb3_plastic.wrappers.PreviousActionReward"]) == ["snn/evaluation"]
-    assert pictures(tmp_path / "b") == ["snn/rollout"]  # the bare environment is not that of the training
+    tells = wrapper is PreviousActionReward
+    assert pictures(tmp_path / "a") == ["snn/evaluation" if tells else "snn/rollout"]
+    assert pictures(tmp_path / "b", wrappers=[f"{wrapper.__module__}.{wrapper.__name__}"]) == ["snn/evaluation"]
 
 
 def test_a_callback_that_cannot_evaluate_says_so_if_it_may_speak(tmp_path, capsys):
@@ -140,9 +143,9 @@ def test_a_film_of_the_episode_is_written_if_asked_for_and_changes_nothing(tmp_p
 def test_what_cannot_be_filmed_is_told_before_the_training(tmp_path):
     with pytest.raises(UserError, match="not registered"):
         trained_with(tmp_path, PlasticityCallback(video=10))
-    env = make_vec_env("HalfCheetah-v5", wrapper_class=PreviousActionReward)
+    env = make_vec_env("HalfCheetah-v5", wrapper_class=TimeFeatureWrapper)
     model = small_ppo(env, "MultiInputPolicy", tensorboard_log=str(tmp_path))
-    with pytest.raises(UserError, match=r"wrappers=\['sb3_plastic.wrappers.PreviousActionReward'\], or \[\] for none"):
+    with pytest.raises(UserError, match=r"wrappers=\['sb3_contrib.*TimeFeatureWrapper'\], or \[\] for none"):
         model.learn(64, callback=PlasticityCallback(video=10))
 
 

@@ -16,11 +16,12 @@ from sb3_plastic import PlasticityCallback, PlasticPPO
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import AdaptationEvalCallback
 from sb3_plastic.evaluation.callback import adaptation_scalars
+from sb3_plastic.evaluation.running_training import wrappers_of
 from sb3_plastic.perturbations import SUITES, PerturbationError, env_id
 from sb3_plastic.perturbations.envs import PerturbedHalfCheetahEnv
 from sb3_plastic.perturbations.vec_env import LocomotionVecEnv
 from sb3_plastic.perturbations.wrapper import PerturbSignals
-from sb3_plastic.wrappers import MidRunChange
+from sb3_plastic.wrappers import MidRunChange, PreviousActionReward, SplitObservation
 
 CHEETAH = env_id("HalfCheetah", latent=True)
 
@@ -79,6 +80,10 @@ def test_a_layer_of_another_environment_is_watched_in_a_scenario_of_its_suite(tm
     assert "swing-v1/novel/back/onset" in set(callback.records.scenario)
 
 
+class Silent(gym.Wrapper):
+    """Does not tell its arguments."""
+
+
 @pytest.mark.filterwarnings("ignore:.*precision lowered by casting")
 def test_an_evaluation_wraps_environments_as_the_training_does(tmp_path, monkeypatch):
     (tmp_path / "swing.yaml").write_text(SWING)
@@ -98,16 +103,25 @@ def test_an_evaluation_wraps_environments_as_the_training_does(tmp_path, monkeyp
         return callback.records
 
     unit = partial(gym.wrappers.RescaleAction, min_action=-1.0, max_action=1.0)
+    mirrored = partial(MidRunChange, at=5, wires=np.array([[-1.0]]))
     named = dict(wrappers=[
         "sb3_plastic.perturbations.wrapper.PerturbSignals",
         {"gymnasium.wrappers.RescaleAction": {"min_action": -1.0, "max_action": 1.0}},
+        {"sb3_plastic.wrappers.MidRunChange": {"at": 5, "wires": [[-1]]}},
+        "sb3_plastic.wrappers.PreviousActionReward",
     ])  # fmt: skip
+    without_effect = gym.wrappers.NormalizeReward, partial(gym.wrappers.TransformReward, func=abs)
     torch.manual_seed(0)
-    found = swung({}, unit, gym.wrappers.NormalizeReward, partial(gym.wrappers.TransformReward, func=abs))
+    found = swung({}, unit, *without_effect, mirrored, PreviousActionReward)
     torch.manual_seed(0)
-    assert found["return"].tolist() == swung(named, unit)["return"].tolist()
-    with pytest.raises(UserError, match=r"in .*MidRunChange, which does not tell how it is made: name its wrappers"):
-        swung({}, MidRunChange)
+    assert found["return"].tolist() == swung(named, unit, mirrored, PreviousActionReward)["return"].tolist()
+    with pytest.raises(UserError, match=r"in .*Silent, which does not tell how it is made: .*RecordConstructorArgs"):
+        swung({}, Silent)
+
+
+def test_the_parts_of_an_observation_are_those_of_the_training():
+    env = SplitObservation(gym.make("Pendulum-v1"), n_last=1, key="speed")
+    assert wrappers_of(env.spec) == [{"sb3_plastic.wrappers.SplitObservation": {"n_last": 1, "key": "speed"}}]
 
 
 def test_training_is_the_same_with_and_without(tmp_path):

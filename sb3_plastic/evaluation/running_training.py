@@ -31,7 +31,7 @@ def wrappers_of(spec: EnvSpec) -> list[WrapperSpec]:
     What a training's environments are wrapped in, the first innermost, but for what has no effect on a policy.
 
     :param spec: of one of them
-    :raises UserError: if a wrapper does not tell its arguments, as those of gymnasium do
+    :raises UserError: if a wrapper does not tell its arguments, as those of gymnasium and ours do
     """
     found: list[WrapperSpec] = []
     for wrapper in spec.additional_wrappers:
@@ -43,7 +43,8 @@ def wrappers_of(spec: EnvSpec) -> list[WrapperSpec]:
         if wrapper.kwargs is None or cls is None:
             raise UserError(
                 f"The training wraps its environments in {name}, which does not tell how it is made: name its wrappers "
-                f"for evaluations, too, such as wrappers=[{name!r}], or [] for none."
+                f"for evaluations, too, such as wrappers=[{name!r}], or [] for none. A wrapper of your own tells "
+                "it as a gymnasium.utils.RecordConstructorArgs."
             )
         found.append({name: dict(wrapper.kwargs)})
     return found
