@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sb3_plastic.evaluation.scores import mean
+from sb3_plastic.report.stats import COVERAGE
 from sb3_plastic.studies.cli import main
 from sb3_plastic.studies.results import read_results
-from sb3_plastic.studies.trial_scores import frame_of, over_seeds
+from sb3_plastic.studies.trial_scores import by_seed, difference, frame_of, over_seeds
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -55,6 +57,7 @@ FAMILIES = {
     "a constant added to each command": "novel/action_bias",
     "a constant added to commands": "novel/action_bias",
 }
+PLAIN = "plain mean over all that change, plastic agents"
 AIMED_AT = [
     # the columns of the table of aims
     *["nominal", "id/reversed", "novel/reversed", "novel/redrawn", "novel/wires_swapped", "novel/wires_permuted"],
@@ -82,11 +85,22 @@ def judged(folder: str) -> pd.DataFrame:
     return rows[(rows["suite"] == "nda-v2") & (rows["control"] == "intact") & (rows["split"] != "sham")]
 
 
-def kept(folder: str, robot: str, agent: str, arm: str, family: str | None) -> float:
-    """What speed agents keep; without a family, of all that change. NaN if that was not judged."""
+def scores(folder: str, robot: str, agent: str, arm: str, family: str | None = None) -> pd.DataFrame:
+    """Of a family; without one, of all that change."""
     rows = judged(folder)
     rows = rows[(rows["robot"] == robot) & (rows["agent"] == agent) & (rows["arm"] == arm)]
-    return over_seeds(rows[rows["family"] == family if family else rows["split"] != "nominal"], "speed").value
+    return rows[rows["family"] == family if family else rows["split"] != "nominal"]
+
+
+def kept(folder: str, robot: str, agent: str, arm: str, family: str | None) -> float:
+    """What speed agents keep; without a family, of all that change. NaN if that was not judged."""
+    return over_seeds(scores(folder, robot, agent, arm, family), "speed").value
+
+
+def plain_means(robot: str) -> str:
+    """What plastic agents keep of all that change, families that cannot be compensated included."""
+    both = [scores("adaptation", robot, "plastic", arm) for arm in ("frozen", "adaptive")]
+    return " -> ".join(two_digits(mean(by_seed(rows, "speed"))) for rows in both)
 
 
 def two_digits(value: float) -> str:
@@ -118,12 +132,42 @@ def test_what_the_layer_gives_is_told_as_it_was_measured(page, heading):
     }
     rows = rows_of(page, heading)
     assert len(rows) > 5
+    rows.pop(PLAIN, None)
     for name, cells in rows.items():
         agents = next((agents for start, agents in others.items() if name.startswith(start)), ["plastic"] * 3)
         family = FAMILIES.get(name)
         assert family or agents[0] != "plastic" or name.startswith("**all that change**"), name
         told = [alone_and_with_the_layer(*place, family) for place in zip(robots, agents, strict=False)]
         assert cells == told, name
+
+
+def test_plain_means_stand_beside_interquartile_ones():
+    means = [plain_means(robot) for robot in ("HalfCheetah", "Ant", "Hopper", "Walker2d")]
+    assert rows_of("README.md", "| | HalfCheetah | Ant | Hopper |")[PLAIN] == means[:3]
+    text = (RESULTS / "adaptation" / "README.md").read_text()
+    told = "plain means are {} (plastic HalfCheetahs), {} (Ants), {} (Hoppers) and {} (Walker2ds)"
+    assert told.format(*means) in text
+
+
+def test_intervals_are_said_to_hold_what_they_hold():
+    text = (RESULTS / "README.md").read_text().split("## Intervals")[1].split("\n## ")[0]
+    page = " ".join(text.split())
+    assert "in {} % with three seeds, in {} % with five, in {} % with ten".format(*COVERAGE.values()) in page
+    left: dict[str, list[bool]] = {"shares": [], "differences": []}
+    for folder in ("adaptation_beyond", "adaptation_reversed", "adaptation_cables", "adaptation_rivals_64"):
+        changed = judged(folder)[judged(folder)["split"] != "nominal"]
+        for (robot, family), _ in changed.groupby(["robot", "family"]):
+            # Ants were judged on either in one run, with the same layers.
+            both = ["adaptation_rivals" if robot == "Ant" else "adaptation", folder]
+            frozen, adaptive = (
+                [scores(episodes, robot, "plastic", arm, family) for episodes in both] for arm in ("frozen", "adaptive")
+            )
+            alone = [over_seeds(rows, "speed") for rows in frozen]
+            gained = [difference(*rows) for rows in zip(adaptive, frozen, strict=True)]
+            for name, (sixteen, more) in {"shares": alone, "differences": gained}.items():
+                left[name].append(not sixteen.low <= more.value <= sixteen.high)
+    told = [f"{sum(outside)} of the {len(outside)} {name}" for name, outside in left.items()]
+    assert all(words in page for words in told), told
 
 
 def test_aims_are_met_where_the_table_of_aims_says_so():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sb3_plastic.report.stats import (
+    COVERAGE,
     bootstrap_band,
     bootstrap_interval,
     cvar,
@@ -64,6 +65,13 @@ def test_seeds_are_the_unit_of_an_interval_however_many_scenarios_repeat_them():
     assert bootstrap_interval(repeated) == bootstrap_interval(seeds)
     # Of 27 resamples one is (0, 0, 0): more than the 2.5 % that the interval leaves out.
     assert bootstrap_interval(seeds) == (0, 2)
+
+
+@pytest.mark.parametrize("n_seeds", COVERAGE)
+def test_an_interval_of_few_seeds_holds_the_true_mean_as_often_as_is_told(n_seeds):
+    samples = np.random.default_rng(0).standard_normal((1000, n_seeds, 1))
+    held = [low < 0 < high for low, high in map(bootstrap_interval, samples)]
+    assert 100 * np.mean(held) == pytest.approx(COVERAGE[n_seeds], abs=3)  # two standard errors
 
 
 def test_strata_are_resampled_apart():

@@ -4,7 +4,9 @@ The unit is the trained model: scores are matrices [S, K], S trained seeds by K 
 episodes of a model in a scenario. Episodes are never pooled as if they were seeds.
 
 Aggregates and intervals follow Agarwal et al. (2021), "Deep reinforcement learning at the edge of the statistical
-precipice". With three seeds an interval is a rough guide; with one there is none (NaN).
+precipice". Of few seeds an interval is too narrow (`COVERAGE`); of one there is none (NaN).
+
+An interval is about other seeds, not about other episodes: all seeds of a method meet the same ones.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ Statistic = Callable[[Array], float]
 
 RESAMPLES, SEED = 2000, 0
 """How often seeds are drawn for an interval, and of that drawing: the same results have the same intervals."""
+
+COVERAGE = {3: 75, 5: 83, 10: 90}
+"""Seeds, and in how many per cent of the samples of so many an interval, of 95 % by name, holds the true mean. Measured
+on normal draws; on skewed ones it is less."""
 
 _TAILS = 2.5, 97.5  # percentiles between which 95 % of the resamples are
 
