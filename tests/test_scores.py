@@ -7,8 +7,10 @@ from evaluation_helpers import episode, write_results
 
 from sb3_plastic.evaluation import read_records, summary, with_scores
 from sb3_plastic.evaluation.callback import adaptation_scalars
+from sb3_plastic.evaluation.measures import episode_measures
 from sb3_plastic.evaluation.scores import counts, remarks
 from sb3_plastic.report import read_results
+from sb3_plastic.report.page import DEFINITIONS
 from sb3_plastic.report.scores import controls, headline
 
 ROBOT = "HalfCheetah"
@@ -86,6 +88,13 @@ def test_the_speed_kept_from_an_onset_on_is_a_ratio_of_means():
     lost = [dict(before=1.0, regret=0.5, onset=300), dict(before=4.0, regret=0.0, onset=300)]
     table = scored(*(episode("a", 1.0, seed, protocol="onset", **values) for seed, values in enumerate(lost)))
     assert table.kept.mean() == pytest.approx(0.9)
+
+
+def test_who_would_have_fallen_anyway_is_not_at_0_when_it_stops_at_the_onset():
+    unperturbed, stopped = (np.where(np.arange(1000) < end, 1.0, 0.0) for end in (750, 500))
+    measures = episode_measures(stopped, 500, nominal=unperturbed)
+    assert scored(episode("a", 500.0, protocol="onset", onset=500, **measures)).kept[0] == 0.5
+    assert "who stops there, and would have fallen later, keeps more than 0" in DEFINITIONS["speed kept"]
 
 
 def test_what_is_slow_from_the_start_keeps_its_share_of_the_speed_of_the_intact_model():

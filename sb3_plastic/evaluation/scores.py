@@ -9,7 +9,9 @@ measures.py), S that of the sham: same seed, same onset, nothing perturbed.
     kept     = 1 - r b / mean of i      speed kept from an onset on: r is the regret of an episode, b its speed before
                                         the onset (measures.py) and i that of the intact model in the same episode,
                                         which is b but for what is off from the start. 1 minus what is lost over the
-                                        perturbed steps, against the same steps unperturbed, as a ratio of means
+                                        perturbed steps, against the same steps unperturbed, in units of the speed
+                                        before them, as a ratio of means. What falls would cost unperturbed is not lost:
+                                        who stops at the onset, and would have fallen later, keeps more than 0
     net      = G - S                    net adaptation gain: freezing costs S where there is nothing to adapt to
 
 A score of several scenarios is taken over their means: the interquartile mean (`iqm`) of ``relative`` and ``kept``, the

@@ -46,7 +46,8 @@ DEFINITIONS = {
     "raw gain": RAW_GAIN,
     "net gain": NET_GAIN,
     "relative forward reward": "forward reward / mean of that of the same model in the same episodes, unperturbed",
-    "speed kept": "1 - what is lost over the perturbed steps / what the same steps bring unperturbed",
+    "speed kept": "1 - what is lost over the perturbed steps, against the same steps unperturbed, / the speed before "
+    "the onset: who stops there, and would have fallen later, keeps more than 0",
     "split": "how far the perturbation is from training: id, interp (within), extrap1, extrap2 (beyond), novel (kinds "
     "that training did not have)",
     "IQM": "interquartile mean: the mean of the middle half of all scores",
