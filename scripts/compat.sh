@@ -22,7 +22,7 @@ work=${COMPAT_DIR:-$(mktemp -d)}
 # The network, its training, saved models, perturbations, the adaptive layer, evaluation, and RL Zoo's commands.
 zoo=tests/test_zoo.py::test
 selection=(tests/test_{golden,reference,policy,ppo,finite,export,normalization,safe,properties}.py
-    tests/test_{perturbations_envs,perturbations_kinds,adaptive_layer,adaptive_policy,adaptive_beside,evaluation}.py
+    tests/test_perturbations_{envs,kinds,own}.py tests/test_{adaptive_layer,adaptive_policy,adaptive_beside,evaluation}.py
     "${zoo}_train_writes_what_rl_zoo_reads" "${zoo}_train_logs_the_network_to_tensorboard" "${zoo}_enjoy_prints_returns"
     "${zoo}_training_continues_from_a_checkpoint_with_its_statistics" "${zoo}_the_agents_in_the_repository_walk"
     "${zoo}_every_configuration_makes_a_model"

@@ -61,7 +61,7 @@ ARM = """
 
 
 class ModelEnv(MujocoEnv):
-    metadata: ClassVar = {"render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"], "render_fps": 250}
+    metadata: ClassVar = SwimmerEnv.metadata | {"render_fps": 250}  # modes that this gymnasium asks for
 
     def __init__(self, path: Path, xml: str) -> None:
         path.write_text(xml, encoding="utf-8")
