@@ -30,6 +30,7 @@ STUDIES = {
     "adaptation_reversed": ("adaptation", "results.csv"),
     "adaptation_rivals": ("adaptation", "results.csv"),
     "adaptation_rivals_64": ("adaptation", "results.csv"),
+    "adaptation_mlps_64": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "robustness_full": ("robustness", "results.csv"),
     "robustness_ant": ("robustness", "results.csv"),
