@@ -22,6 +22,7 @@ from sb3_plastic.perturbations.spec import Distribution
 from sb3_plastic.perturbations.suites import SPLITS, SUITES, _draws, find_scenario, load_suite, suite_names
 
 DIGESTS = {
+    "sensors-v1": "640aa1f39d160ea8f1edb6b5ff9ba3f837e10a4c3619198c30cbee23c9853285",
     "noise-v1": "c513c0f6c6c5e1be1b5cba8961d1cf14bbd711ccbc901076740241af3ee85ee1",
     "anchors-v1": "f9fea714446d6d7339610ef56c3ad3614c19419e1adb828dbbed9a65cd5e438f",
     "nda-v2": "809434171a04b359f89b9d37c00bd3ca6b568570d10f38ae8d34224844d4008c",
@@ -217,7 +218,7 @@ def test_unknown_names_are_answered_with_those_that_exist() -> None:
 def test_a_robot_that_a_suite_does_not_have_is_answered_with_those_that_it_has() -> None:
     with pytest.raises(
         PerturbationError,
-        match=r"nda-v1 has no scenarios for Swimmer, only for HalfCheetah, .*; nda-v2 and noise-v1 have some",
+        match=r"nda-v1 has no scenarios for Swimmer, only for HalfCheetah, .*; there are some in nda-v2, noise-v1, sensors-v1",
     ):
         make_perturbable(SwimmerEnv)(scenario="nda-v1/novel/slope")
 

@@ -118,5 +118,5 @@ def test_a_suite_that_has_nothing_for_an_environment_is_left_out(capsys):
     assert main([*arguments, "--suites", "nda-v1"]) == 2
     assert "nda-v1 has no scenarios for own/Sled-v0, only for HalfCheetah, " in capsys.readouterr().err
     assert main([*arguments, "--tier", "smoke"]) == 0
-    assert "; nda-v2 and noise-v1 have some for it. It is left out." in capsys.readouterr().out
+    assert "; there are some in nda-v2, noise-v1, sensors-v1. It is left out." in capsys.readouterr().out
     assert {r["suite"] for r in read_results(Path("out")).values()} == {"noise-v1", "faults"}

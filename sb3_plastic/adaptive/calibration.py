@@ -50,9 +50,9 @@ def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[AdaptiveS
         o, a, after = (x[t].astype(np.float64) for x in transitions[:3])
         state = layer.reset(state, transitions.starts[t] | (t == 0))
         state = state._replace(acting=np.zeros_like(state.acting))
-        o, seen = layer.fill(state, o)
+        state, o, seen = layer.fill(state, o)
         _, state = layer.command(state, o, seen, a)
-        state = layer.observe(state, *layer.fill(state, after))
+        state = layer.observe(*layer.fill(state, after))
         yield state
 
 

@@ -15,20 +15,15 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
+from sb3_plastic.adaptive.lost import UNSEEN, familiar_values, is_finite, silent
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
-from sb3_plastic.errors import check_choice
+from sb3_plastic.errors import check_choice, check_number
 
 Array = NDArray[Any]
-
-ABSURD = 1e30
-"""No reading: a number as large overflows in what is learned from it, and would stay there as NaN."""
-
-UNSEEN = 1e6
-"""Variance, as a multiple of R, of a component that was not finite."""
 
 
 class AdaptiveState(NamedTuple):
@@ -36,8 +31,9 @@ class AdaptiveState(NamedTuple):
     Of B environments; the first axis of every array.
 
     :param steps: since the episode began, [B]; 0: there is nothing to learn from yet
-    :param observation: the last one, [B, O]
-    :param seen: whether its predicted components were finite, [B, C]
+    :param observation: the last one, lost readings filled in, [B, O]
+    :param seen: whether its predicted components were seen, [B, C]
+    :param shown: what the sensors showed last, [B, O]
     :param commands: sent so far, the last one first, in units of half the control range, [B, D, A]
     :param f: see :class:`~sb3_plastic.adaptive.predictor.Prediction`
     :param B: likewise
@@ -52,6 +48,7 @@ class AdaptiveState(NamedTuple):
     steps: Array
     observation: Array
     seen: Array
+    shown: Array
     commands: Array
     f: Array
     B: Array
@@ -87,8 +84,10 @@ class AdaptiveLayer:
         self.model, self.settings, self.predictor = model, settings, Predictor(model)
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
-        self.hypotheses = make_hypotheses(settings.hypotheses, self._sizes())
+        sizes = self._sizes()
+        self.zero, self.hypotheses = sizes.zero, make_hypotheses(settings.hypotheses, sizes)
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
+        self.familiar = familiar_values(model.examples.numpy())
         self.rates = [
             with_rule(
                 Rates(
@@ -102,6 +101,7 @@ class AdaptiveLayer:
             )
             for h in self.hypotheses
         ]
+        check_number("lost_at", settings.lost_at, at_least=0)
         if settings.always is not None:
             check_choice("hypothesis that always acts", settings.always, self.names)
         # The others let the actor see what the sensors say.
@@ -132,6 +132,7 @@ class AdaptiveLayer:
             steps=np.zeros(n_envs, np.int64),
             observation=np.tile(self.mean, (n_envs, 1)),
             seen=np.ones((n_envs, C), bool),
+            shown=np.tile(self.mean, (n_envs, 1)),
             commands=np.zeros((n_envs, self.n_commands, A)),
             f=np.zeros((n_envs, C)),
             B=np.zeros((n_envs, C, A)),
@@ -166,17 +167,31 @@ class AdaptiveLayer:
         fresh = self.initial_state(len(rows))
         return merge(rows, _with_estimates(state, fresh), state)
 
-    def fill(self, state: AdaptiveState, o: Array) -> tuple[Array, Array]:
+    def fill(self, state: AdaptiveState, o: Array, off: bool = False) -> tuple[AdaptiveState, Array, Array]:
         """
-        Replace what is not finite, or absurd, by what the hypothesis that acts expects.
+        Replace readings that are none by what the hypothesis that acts expects: see
+        :mod:`~sb3_plastic.adaptive.lost`.
 
         :param state: after the last command
         :param o: observation [B, O]
-        :return: finite observation, and whether its predicted components were finite, [B, C]
+        :param off: the layer is switched off: only what is not finite is replaced
+        :return: the state, which knows what was shown; finite observation; whether its predicted components were seen,
+            [B, C]
         """
-        finite = np.abs(o) < ABSURD  # of NaN, too, that is false
-        if finite.all():
-            return o, finite[:, self.components]
+        usable, i = is_finite(o), self.components
+        suspect = silent(o[:, i], state.shown[:, i], self.zero[i], self.std[i], self.familiar)
+        suspect &= (state.steps > 0)[:, None] & (self.settings.lost_at > 0 and not off)
+        before, state = state, state._replace(shown=np.where(usable, o, state.shown))
+        if usable.all() and not suspect.any():
+            return state, o, usable[:, i]
+        expected = self._expected(before)
+        e = np.abs(o - expected)[:, i] / self.scale
+        # Once lost, until it says something: of a slow change each step alone would be expected.
+        usable[:, i] &= ~(suspect & (~state.seen | (e > self.settings.lost_at * np.sqrt(state.R))))
+        return state, np.where(usable, o, expected), usable[:, i]
+
+    def _expected(self, state: AdaptiveState) -> Array:
+        """The observation that the hypothesis that acts expects next, [B, O]. What is not predicted stays as it was."""
         change = state.f + (state.B @ state.commands[:, 0, :, None])[..., 0]  # nominal's; where others act, theirs
         unmoved = Transition(
             state.observation, np.zeros_like(change), state.commands, Prediction(state.f, state.B, state.R)
@@ -187,7 +202,7 @@ class AdaptiveLayer:
         expected = state.observation.copy()
         begun = (state.steps > 0)[:, None]  # before an episode nothing moves
         expected[:, self.components] += begun * change * self.scale
-        return np.where(finite, o, expected), finite[:, self.components]
+        return expected
 
     def observe(self, state: AdaptiveState, o: Array, seen: Array) -> AdaptiveState:
         """

@@ -226,7 +226,7 @@ class AdaptivePolicy:
         if len(starts) != len(o):
             raise UserError(f"episode_start has {len(starts)} entries, but there are {len(o)} environments.")
         layer = self.layer.reset(layer, starts, self.lifetime)
-        o, seen = self.layer.fill(layer, o)
+        layer, o, seen = self.layer.fill(layer, o, off=self.is_frozen)
         if not self.is_frozen:
             layer = self.layer.observe(layer, o, seen)
         sensed = self.layer.sense(layer, o)[:, :n]
@@ -280,8 +280,9 @@ class AdaptivePolicy:
         """
         The same policy with its layer under a control.
 
-        :param frozen: nothing is learned; from the start of an episode on (with ``lifetime``: from a fresh state on),
-            this is the layer switched off. A frozen policy stays frozen, also in a file
+        :param frozen: nothing is learned, and silent sensors are believed; from the start of an episode on (with
+            ``lifetime``: from a fresh state on), this is the layer switched off. A frozen policy stays frozen, also in
+            a file
         :param keep_fast_weights: whether estimates survive the start of an episode; None: as the policy is
         """
         controlled = copy(self)

@@ -9,6 +9,9 @@ from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import UserError
 
+LOST_AT = 3.0
+"""Standard deviations of the forward model's error: robots at rest, whose readings may repeat, are within them."""
+
 
 @dataclass(frozen=True)
 class LayerSettings:
@@ -28,6 +31,8 @@ class LayerSettings:
     :param sensor_zero: what is observed of sensors that show nothing, where observations are normalised; empty: 0
     :param unexplained: share of the variance of each predicted component's change that the forward model leaves
         unexplained, measured with the thresholds; empty: it was not measured, and counts as 0
+    :param lost_at: standard deviations of the forward model's error from which on a silent reading is taken for a lost
+        one, and filled in: see :mod:`~sb3_plastic.adaptive.lost`; 0: never
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
@@ -40,6 +45,7 @@ class LayerSettings:
     probing: float = PROBING
     sensor_zero: tuple[float, ...] = ()
     unexplained: tuple[float, ...] = ()
+    lost_at: float = LOST_AT
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:

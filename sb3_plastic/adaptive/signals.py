@@ -15,6 +15,7 @@ def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[st
     """
     - ``surprise``: of nominal, near 1 where all is as expected; ``surprise_relative``: as a multiple of its threshold
     - ``noise``: that no hypothesis explains, as a multiple of the forward model's
+    - ``lost``: share of the readings that were none, and were filled in
     - ``acting/<hypothesis>``: share of the steps in which it acts
     - ``responsibility/<hypothesis>``: its mean probability
     - ``estimate/<hypothesis>``: how far its estimates are from nominal, and ``spread/<hypothesis>``: their standard
@@ -32,7 +33,7 @@ def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[st
 
 def _of_step(layer: AdaptiveLayer, state: AdaptiveState) -> dict[str, float]:
     """Means over environments; of estimates and spreads those of squares."""
-    values = {"surprise": state.synapses[0].surprise.mean(), "noise": state.noise.mean()}
+    values = {"surprise": state.synapses[0].surprise.mean(), "noise": state.noise.mean(), "lost": 1 - state.seen.mean()}
     chances = probabilities(state.evidence + state.hint, needed(layer.settings.head_start, state.noise)).mean(0)
     for k, hypothesis in enumerate(layer.hypotheses):
         values[f"acting/{hypothesis.name}"] = np.mean(state.acting == k)

@@ -78,7 +78,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
         super().__init__(venv, spaces.Dict(shown))
         self._actions, (self._middle, self._half) = actions, middle_and_half(actions)
         self.state: AdaptiveState = self.layer.initial_state(venv.num_envs)
-        self._o, self._seen = self.layer.fill(self.state, self.state.observation)
+        self.state, self._o, self._seen = self.layer.fill(self.state, self.state.observation)
 
     def reset(self) -> dict[str, Array]:
         """As in SB3. The layer forgets all; for ``lifetime``, where the environment was seeded: another life."""
@@ -117,7 +117,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
 
     def _perceive(self, observation: Array, learn: bool = True) -> dict[str, Array]:
         """What the agent sees of an observation, [B, ...] each; the layer first learns from it."""
-        self._o, self._seen = self.layer.fill(self.state, observation[:, : self._n])
+        self.state, self._o, self._seen = self.layer.fill(self.state, observation[:, : self._n])
         if learn:
             self.state = self.layer.observe(self.state, self._o, self._seen)
         shown = {"sensors": np.array(self.layer.sense(self.state, self._o))}  # the layer's own is not handed out

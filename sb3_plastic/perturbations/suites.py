@@ -223,7 +223,7 @@ def none_for(suite: Suite, robot: str) -> str:
     """
     there = dict.fromkeys(s.robot for s in suite.scenarios)
     others = [name for name in suite_names() if load_suite(name).of(robot)]
-    instead = f"; {' and '.join(others)} have some for it" if others else ""
+    instead = f"; there are some in {', '.join(others)}" if others else ""
     return f"{suite.name} has no scenarios for {robot}, only for {', '.join(there)}{instead}."
 
 
