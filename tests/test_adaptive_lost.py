@@ -10,12 +10,13 @@ import pytest
 from toy_robots import NOISE, Robots, Wanderer, play, policy
 
 from sb3_plastic.adaptive import AdaptivePolicy
+from sb3_plastic.adaptive.calibration import calibrate
+from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.layer import AdaptiveLayer
-from sb3_plastic.adaptive.lost import familiar_values, silent
+from sb3_plastic.adaptive.lost import silences
 from sb3_plastic.errors import UserError
 
 CHEETAH = Path(__file__).parent.parent / "docs/results/adaptive/HalfCheetah-v5"
-NONE = np.full((3, 1), np.nan)  # familiar values
 ALL = ("motors", "motors_and_bias", "plugs", "wires", "sensor_bias", "sensor_gain", "late_1")
 
 
@@ -92,14 +93,23 @@ def check_filled(fault):
     assert p.acting(state) == ["nominal"] * 8
 
 
-def test_a_contact_sensor_in_the_air_and_a_velocity_at_its_bound_are_believed():
+def test_what_is_often_silent_on_the_nominal_robot_is_believed():
     rng = np.random.default_rng(0)
-    touch, clipped = rng.random(2048) * (rng.random(2048) < 0.3), rng.normal(size=2048).clip(-2, 2)
-    familiar = familiar_values(np.stack([rng.normal(size=2048), touch, clipped], 1).astype(np.float32))
-    o = np.array([[0.0, 0.0, 0.0], [1.3, 0.4, 2.0], [1.3, 0.4, 1.1]])
-    before = np.array([[9.0, 9.0, 9.0], [9.0, 9.0, 2.0], [9.0, 0.4, 9.0]])
-    suspect = silent(o, before, np.zeros(3), np.ones(3), familiar)
-    np.testing.assert_array_equal(suspect, [[True, False, True], [False, False, False], [False, True, False]])
+    o = rng.normal(size=(500, 4, 3))  # a contact sensor, a thing that lies still, and an angle
+    o[:, :, 0] *= rng.random((500, 4)) < 0.3
+    o[:, :, 1] = np.repeat(o[::20, :, 1], 20, 0)
+    nominal = Transitions(o[:-1], np.zeros((499, 4, 2)), o[1:], np.zeros((499, 4), bool))
+    p = policy(("motors",))
+    settings = calibrate(p.layer, nominal)
+    assert (settings.often_nothing, settings.often_still) == ((0,), (0, 1))
+    layer = AdaptiveLayer(p.layer.model, settings)
+    state = layer.initial_state(3)._replace(
+        steps=np.ones(3, np.int64), shown=np.full((3, 3), 9.0), f=np.full((3, 3), 5.0)
+    )
+    shown = np.array([[0.0, 5.0, 5.0], [5.0, 9.0, 5.0], [5.0, 0.0, 9.0]])
+    _, filled, seen = layer.fill(state, shown)
+    np.testing.assert_array_equal(seen, [[True, True, True], [True, True, True], [True, False, False]])
+    np.testing.assert_array_equal(filled[seen], shown[seen])
 
 
 def test_a_motor_is_found_reversed_behind_sensors_that_drop_out():
@@ -143,15 +153,15 @@ def test_zero_is_believed_where_it_is_expected():
 
 def test_an_observation_that_repeats_as_a_whole_is_late_and_no_sensor_is_stuck():
     o, before = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([[1.0, 2.0, 3.0], [1.0, 0.0, 0.0]])
-    suspect = silent(o, before, np.zeros(3), np.ones(3), NONE)
-    np.testing.assert_array_equal(suspect, [[False, False, False], [True, False, False]])
+    stuck = silences(o, before, np.zeros(3), np.ones(3))[1]
+    np.testing.assert_array_equal(stuck, [[False, False, False], [True, False, False]])
 
 
 def test_a_sensor_that_shows_nothing_is_known_behind_a_normalisation_that_rounds():
     nothing = np.array([0.1, -2.0, 0.5])
     o = nothing * (1 + 1e-7)
-    assert silent(o[None], np.ones((1, 3)), nothing, np.ones(3), NONE).all()
-    assert not silent(o[None] + 1e-3, np.ones((1, 3)), nothing, np.ones(3), NONE).any()
+    assert silences(o[None], np.ones((1, 3)), nothing, np.ones(3))[0].all()
+    assert not silences(o[None] + 1e-3, np.ones((1, 3)), nothing, np.ones(3)).any()
 
 
 def test_at_the_start_of_an_episode_nothing_is_filled_in():

@@ -13,6 +13,7 @@ from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import unexplained
 from sb3_plastic.adaptive.hindsight import DECODERS, learn_rule_of, sequences_of
 from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
+from sb3_plastic.adaptive.lost import OFTEN, silences
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
 from sb3_plastic.adaptive.settings import LayerSettings
 
@@ -65,7 +66,15 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
     :param learn_rule: learn the rules, too, of hypotheses that have one: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
     left = tuple(round(float(share), 4) for share in unexplained(layer.model, held_out))
-    settings = dataclasses.replace(layer.settings, surprise_threshold={}, calm=0.0, unexplained=left)
+    nothing, still = often_silent(layer, held_out)
+    settings = dataclasses.replace(
+        layer.settings,
+        surprise_threshold={},
+        calm=0.0,
+        unexplained=left,
+        often_nothing=nothing,
+        often_still=still,
+    )
     if learn_rule:
         settings = dataclasses.replace(settings, rule={})
     layer = AdaptiveLayer(layer.model, settings)
@@ -82,6 +91,19 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
     errors = surprise[:, 0] * np.maximum(noise[:, 0], 1)
     calm = round(float(np.quantile(errors, CALM_QUANTILE)), 3)
     return dataclasses.replace(settings, head_start=head_start, calm=calm)
+
+
+def often_silent(layer: AdaptiveLayer, held_out: Transitions) -> list[tuple[int, ...]]:
+    """
+    Places of the predicted components that often show nothing, and of those that often show what they showed before.
+
+    :param layer: whose components, and what shows nothing
+    :param held_out: nominal transitions
+    """
+    i = layer.components
+    before, after = (o[..., i].reshape(-1, len(i)).astype(np.float64) for o in (held_out.o, held_out.after))
+    shares = silences(after, before, layer.zero[i], layer.std[i]).mean(1)
+    return [tuple(np.flatnonzero(share > OFTEN).tolist()) for share in shares]
 
 
 def with_learned_rules(layer: AdaptiveLayer, held_out: Transitions) -> LayerSettings:

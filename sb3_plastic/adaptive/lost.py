@@ -25,11 +25,8 @@ SAME = 1e-6
 MOST = 0.5
 """Where as large a share of an observation repeats, it is late as a whole: no sensor is stuck."""
 
-FAMILIAR = 0.01
-"""A value that the nominal robot shows in this share of the steps, to the last digit, is no silence."""
-
-MOST_VALUES = 4
-"""Familiar values of a sensor that are known: nothing, both of its bounds, and another."""
+OFTEN = 0.01
+"""What is silent in a larger share of nominal steps is believed: a contact sensor in the air, a thing at rest."""
 
 
 def is_finite(o: Array) -> Array:
@@ -37,37 +34,15 @@ def is_finite(o: Array) -> Array:
     return np.abs(o) < ABSURD  # of NaN, too, that is false
 
 
-def silent(o: Array, before: Array, nothing: Array, std: Array, familiar: Array) -> Array:
+def silences(o: Array, before: Array, nothing: Array, std: Array) -> Array:
     """
-    Whether sensors show what a dead one or a stuck one would.
+    Whether sensors show what a dead one would, and what a stuck one would.
 
     :param o: readings [B, C]
     :param before: those of the step before, [B, C]
     :param nothing: what a sensor shows that shows nothing, [C]
     :param std: standard deviations of the nominal robot, [C]
-    :param familiar: of :func:`familiar_values`
-    :return: bool [B, C]
+    :return: bool [2, B, C]
     """
     stuck = o == before
-    found: Array = (np.abs(o - nothing) <= SAME * std) | (stuck & (stuck.mean(1) < MOST)[:, None])
-    if found.any():
-        found &= ~(o.astype(np.float32)[:, :, None] == familiar).any(2)
-    return found
-
-
-def familiar_values(examples: Array) -> Array:
-    """
-    What sensors often show: of a contact sensor what it shows in the air, of a velocity that is clipped its bounds.
-
-    :param examples: observations of the nominal robot [n, C]
-    :return: [C, 4], NaN where there are fewer
-    """
-    found = np.full((examples.shape[1], MOST_VALUES), np.nan, np.float32)
-    if not examples.any():  # a forward model of before has none
-        return found
-    for column, places in zip(examples.T, found, strict=True):
-        values, counts = np.unique(column, return_counts=True)
-        often = np.argsort(-counts)[:MOST_VALUES]
-        often = often[counts[often] > FAMILIAR * len(column)]
-        places[: len(often)] = values[often]
-    return found
+    return np.stack([np.abs(o - nothing) <= SAME * std, stuck & (stuck.mean(1) < MOST)[:, None]])

@@ -33,6 +33,9 @@ class LayerSettings:
         unexplained, measured with the thresholds; empty: it was not measured, and counts as 0
     :param lost_at: standard deviations of the forward model's error from which on a silent reading is taken for a lost
         one, and filled in: see :mod:`~sb3_plastic.adaptive.lost`; 0: never
+    :param often_nothing: predicted components, by their places, that often show nothing on the nominal robot: it is
+        believed; measured with the thresholds
+    :param often_still: likewise those that often show what they showed before
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
@@ -46,6 +49,8 @@ class LayerSettings:
     sensor_zero: tuple[float, ...] = ()
     unexplained: tuple[float, ...] = ()
     lost_at: float = LOST_AT
+    often_nothing: tuple[int, ...] = ()
+    often_still: tuple[int, ...] = ()
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:
