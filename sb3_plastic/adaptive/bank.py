@@ -146,4 +146,5 @@ def rows_of(t: Transition, rows: Array) -> Transition:
     if len(rows) == len(t.o):
         return t
     o, y, commands = (array.take(rows, 0) for array in t[:3])
-    return Transition(o, y, commands, Prediction(*(array.take(rows, 0) for array in t.expected)))
+    seen = None if t.seen is None else t.seen.take(rows, 0)
+    return Transition(o, y, commands, Prediction(*(array.take(rows, 0) for array in t.expected)), seen)

@@ -112,6 +112,7 @@ class AdaptiveLayer:
         self.asking = [k for k, h in enumerate(self.hypotheses) if type(h).doubt is not Hypothesis.doubt]
         self.watchful = [k for k, h in enumerate(self.hypotheses) if h.watchful]
         self.is_watched = np.array([k == 0 or h.watchful for k, h in enumerate(self.hypotheses)])
+        self.in_noise = np.array([h.in_noise for h in self.hypotheses])
         self.signs = signs_of(model.n_motors)
         self.n_commands = 1 + max(h.delay for h in self.hypotheses)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
@@ -218,7 +219,7 @@ class AdaptiveLayer:
         known = seen & state.seen
         state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
         begun, acting = state.steps > 0, state.acting
-        t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R))
+        t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R), known)
         bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.predictor, np.maximum(state.noise, 1))
         bank.learn(0, begun.nonzero()[0])
         for k, rows in self._rows_acting(state):
@@ -237,7 +238,7 @@ class AdaptiveLayer:
         evidence = accumulate(state.evidence, gained, LEAK)
         hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)
         noise = np.where(begun, noise_after(state.noise, bank.least_error()), 1)
-        chosen = choose(evidence + hint, acting, needed(self.settings.head_start, noise), self.settings.lead)
+        chosen = choose(evidence + hint, acting, self.needed(noise), self.settings.lead)
         if self.settings.always is not None:
             chosen = np.where(begun, self.names.index(self.settings.always), 0)
         after = state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
@@ -292,7 +293,7 @@ class AdaptiveLayer:
         if not (self.asking and self.settings.probing and state.acting.any()) or self.settings.always is not None:
             return u
         by = self.settings.probing * self.signs[state.steps % PERIOD]
-        head_start = needed(self.settings.head_start, state.noise)
+        head_start = self.needed(state.noise)
 
         def doubt_of(k: int, rows: Array) -> Array:
             doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance)[rows])
@@ -300,6 +301,10 @@ class AdaptiveLayer:
             return doubt
 
         return varied(u, by, state.evidence + state.hint, state.acting, head_start, self.asking, doubt_of)
+
+    def needed(self, noise: Array) -> Array:
+        """Evidence that each hypothesis needs to act in nominal's place, [B, K]. :param noise: of the state, [B]"""
+        return needed(self.settings.head_start, noise, self.in_noise)
 
     def _rows_acting(self, state: AdaptiveState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""

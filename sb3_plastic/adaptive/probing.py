@@ -49,7 +49,7 @@ def varied(
     :param by: standard deviations with a sign, [B, A]
     :param evidence: of each hypothesis, hint included, [B, K]
     :param acting: the hypothesis that acts, [B]
-    :param head_start: what each needs more than nominal, [B]
+    :param head_start: what each needs more than nominal, [B, K]
     :param asking: the hypotheses that can be in doubt about commands, K' of them
     :param doubt_of: hypothesis and rows [B'] -> variance of what each command does, [B', A]
     :return: within -1 and 1, [B, A]; at a bound a command varies the other way

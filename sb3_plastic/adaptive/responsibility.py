@@ -68,14 +68,15 @@ def noise_after(noise: Array, least_error: Array) -> Array:
     return 0.95 * noise + 0.05 * np.minimum(least_error, ERROR_BOUND)
 
 
-def needed(head_start: float, noise: Array) -> Array:
+def needed(head_start: float, noise: Array, in_noise: Array) -> Array:
     """
-    Evidence that a hypothesis needs to act in nominal's place, [B].
+    Evidence that each hypothesis needs to act in nominal's place, [B, K].
 
     :param head_start: without noise
     :param noise: as a multiple of R, [B]
+    :param in_noise: those for which noise speaks, bool [K]
     """
-    return head_start * (1 + np.maximum(noise - AT_EASE, 0))
+    return head_start * (1 + np.where(in_noise, 0, np.maximum(noise - AT_EASE, 0)[:, None]))
 
 
 @compiled
@@ -85,14 +86,14 @@ def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Ar
 
     :param evidence: [B, K]
     :param acting: index of the one that has acted so far, [B]
-    :param head_start: what each needs more than nominal, which is the first, [B]
+    :param head_start: what each needs more than nominal, which is the first, [B, K]
     :param lead: what a rival needs more than the one that acts
     :return: index [B]
     """
     chosen = acting.copy()
     for b in range(len(acting)):
         score = evidence[b].copy()
-        score[1:] -= head_start[b]
+        score[1:] -= head_start[b, 1:]
         if score.max() > score[acting[b]] + lead:
             chosen[b] = score.argmax()
     return chosen
@@ -105,6 +106,6 @@ def probabilities(evidence: Array, head_start: Array) -> Array:
     :param evidence: [B, K]
     :param head_start: as for :func:`choose`
     """
-    score = np.concatenate([evidence[:, :1], evidence[:, 1:] - head_start[:, None]], 1)
+    score = np.concatenate([evidence[:, :1], evidence[:, 1:] - head_start[:, 1:]], 1)
     weight = np.exp(score - score.max(1, keepdims=True))
     return weight / weight.sum(1, keepdims=True)

@@ -12,6 +12,7 @@ from sb3_plastic.adaptive.hypotheses.disturbance import MotorsAndDisturbance, Mo
 from sb3_plastic.adaptive.hypotheses.l1 import L1
 from sb3_plastic.adaptive.hypotheses.late import Late
 from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias
+from sb3_plastic.adaptive.hypotheses.noise import SensorNoise
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs
 from sb3_plastic.adaptive.hypotheses.rivals import LeastMeanSquares, RecursiveLeastSquares
 from sb3_plastic.adaptive.hypotheses.sensors import SensorBias, SensorGain
@@ -28,6 +29,7 @@ HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
     "wires": Wires,
     "sensor_bias": SensorBias,
     "sensor_gain": SensorGain,
+    "sensor_noise": SensorNoise,
     "late_1": partial(Late, delay=1),
     "late_2": partial(Late, delay=2),
     "late_3": partial(Late, delay=3),
@@ -40,7 +42,10 @@ HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
 RIVALS = ("lms", "rls", "l1")
 """Estimators of others, for comparison."""
 
-DEFAULT = tuple(name for name in HYPOTHESES if name not in ("nominal", "motors_and_disturbance", *RIVALS))
+NAMED = ("motors_and_disturbance", "sensor_noise")
+"""Those that run only where they are named."""
+
+DEFAULT = tuple(name for name in HYPOTHESES if name not in ("nominal", *NAMED, *RIVALS))
 """
 Those that run by default; nominal always does. A constant disturbance is left to those who ask for it: no robot was
 served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptation/tried.md).

@@ -27,13 +27,16 @@ class Transition(NamedTuple):
     :param o: observation before it, [B, O]
     :param y: change of the observation, in standard deviations, [B, C]
     :param commands: the command sent, then those before it, [B, D, A]
-    :param expected: the forward model's prediction, as if all were nominal
+    :param expected: the forward model's prediction, as if all were nominal; of what was not seen, R is UNSEEN times as
+        large
+    :param seen: whether the components were seen before and after, bool [B, C]; None: all
     """
 
     o: Array
     y: Array
     commands: Array
     expected: Prediction
+    seen: Array | None = None
 
 
 class Sizes(NamedTuple):
@@ -76,6 +79,8 @@ class Hypothesis:
     """Whether it learns in the dead zone, too, where nominal or a watchful one acts. It should be cheap."""
     delay = 0
     """Steps after which a command arrives."""
+    in_noise = False
+    """Whether noise that lasts speaks for it, so that no more evidence is asked for then."""
     case_of: str | None = None
     """A more general hypothesis, if it is a case of one: what hints at that hints at it."""
 
