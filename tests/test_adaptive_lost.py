@@ -13,7 +13,7 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.layer import AdaptiveLayer
-from sb3_plastic.adaptive.lost import silences
+from sb3_plastic.adaptive.lost import silences, suspects
 from sb3_plastic.errors import UserError
 
 CHEETAH = Path(__file__).parent.parent / "docs/results/adaptive/HalfCheetah-v5"
@@ -108,7 +108,7 @@ def test_what_is_often_silent_on_the_nominal_robot_is_believed():
     )
     shown = np.array([[0.0, 5.0, 5.0], [5.0, 9.0, 5.0], [5.0, 0.0, 9.0]])
     _, filled, seen = layer.fill(state, shown)
-    np.testing.assert_array_equal(seen, [[True, True, True], [True, True, True], [True, False, False]])
+    np.testing.assert_array_equal(seen, [[True, True, True], [True, True, True], [True, False, True]])
     np.testing.assert_array_equal(filled[seen], shown[seen])
 
 
@@ -152,9 +152,12 @@ def test_zero_is_believed_where_it_is_expected():
 
 
 def test_an_observation_that_repeats_as_a_whole_is_late_and_no_sensor_is_stuck():
-    o, before = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]), np.array([[1.0, 2.0, 3.0], [1.0, 0.0, 0.0]])
-    stuck = silences(o, before, np.zeros(3), np.ones(3))[1]
-    np.testing.assert_array_equal(stuck, [[False, False, False], [True, False, False]])
+    stuck = np.array([[True, True, True, True], [True, True, False, True], [False, False, False, True]])
+    silent = np.stack([np.zeros_like(stuck), stuck])
+    all_tell, the_last_is_often_still = np.ones((2, 4), bool), np.array([[True] * 4, [True, True, True, False]])
+    one = [False, False, False, True]
+    np.testing.assert_array_equal(suspects(silent, all_tell), [[False] * 4, [False] * 4, one])
+    np.testing.assert_array_equal(suspects(silent, the_last_is_often_still), [[False] * 4] * 3)
 
 
 def test_a_sensor_that_shows_nothing_is_known_behind_a_normalisation_that_rounds():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
-from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences
+from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences, suspects
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
@@ -87,9 +87,9 @@ class AdaptiveLayer:
         sizes = self._sizes()
         self.zero, self.hypotheses = sizes.zero, make_hypotheses(settings.hypotheses, sizes)
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
-        self.telling = np.ones((2, 1, len(self.components)), bool)
+        self.telling = np.ones((2, len(self.components)), bool)
         for telling, quiet in zip(self.telling, (settings.often_nothing, settings.often_still), strict=True):
-            telling[:, list(quiet)] = False
+            telling[list(quiet)] = False
         self.rates = [
             with_rule(
                 Rates(
@@ -182,7 +182,7 @@ class AdaptiveLayer:
             [B, C]
         """
         usable, i = is_finite(o), self.components
-        suspect = (self.telling & silences(o[:, i], state.shown[:, i], self.zero[i], self.std[i])).any(0)
+        suspect = suspects(silences(o[:, i], state.shown[:, i], self.zero[i], self.std[i]), self.telling)
         suspect &= (state.steps > 0)[:, None] & (self.settings.lost_at > 0 and not off)
         before, state = state, state._replace(shown=np.where(usable, o, state.shown))
         if usable.all() and not suspect.any():

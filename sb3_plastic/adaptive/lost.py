@@ -23,7 +23,7 @@ SAME = 1e-6
 """Readings this close, in standard deviations, are the same: a normalisation rounds."""
 
 MOST = 0.5
-"""Where as large a share of an observation repeats, it is late as a whole: no sensor is stuck."""
+"""Where a larger share of an observation repeats, it is late as a whole: no sensor is stuck."""
 
 OFTEN = 0.01
 """What is silent in a larger share of nominal steps is believed: a contact sensor in the air, a thing at rest."""
@@ -44,5 +44,18 @@ def silences(o: Array, before: Array, nothing: Array, std: Array) -> Array:
     :param std: standard deviations of the nominal robot, [C]
     :return: bool [2, B, C]
     """
-    stuck = o == before
-    return np.stack([np.abs(o - nothing) <= SAME * std, stuck & (stuck.mean(1) < MOST)[:, None]])
+    return np.stack([np.abs(o - nothing) <= SAME * std, o == before])
+
+
+def suspects(silent: Array, telling: Array) -> Array:
+    """
+    Readings that may be none.
+
+    :param silent: of :func:`silences`
+    :param telling: of which components either says something, bool [2, C]
+    :return: bool [B, C]
+    """
+    dead, stuck = silent & telling[:, None]
+    late = stuck.sum(1) > MOST * telling[1].sum()
+    found: Array = dead | (stuck & ~late[:, None])
+    return found
