@@ -19,7 +19,7 @@ from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.files import check_folder
 from sb3_plastic.adaptive.forecasting import AFTER, ASKED, forecast
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
-from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.adaptive.hypotheses import ALL_BY_DEFAULT, DEFAULT, with_default
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.errors import check_number
 from sb3_plastic.evaluation.arguments import add_model, model_settings
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             n_steps=args.steps,
             forward_model=args.forward_model,
             seed=args.seed,
-            hypotheses=args.hypotheses,
+            hypotheses=with_default(args.hypotheses),
             always=args.always,
             net_arch=args.net_arch,
             members=args.members,
@@ -127,10 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--hypotheses",
         nargs="+",
-        choices=HYPOTHESES,
-        default=DEFAULT,
+        choices=(ALL_BY_DEFAULT, *HYPOTHESES),
+        default=[ALL_BY_DEFAULT],
         metavar="NAME",
-        help=f"what may have changed, of {', '.join(HYPOTHESES)} (default: {' '.join(DEFAULT)})",
+        help=f"what may have changed, of {', '.join(HYPOTHESES)}; {ALL_BY_DEFAULT}: {' '.join(DEFAULT)} "
+        f"(default: {ALL_BY_DEFAULT})",
     )
     add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
     add("--epochs", type=int, default=20, help="passes over the transitions (default: %(default)s)")

@@ -24,6 +24,7 @@ from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.adaptive.agents import agent_of, as_actions, box
 from sb3_plastic.adaptive.files import FORMAT
 from sb3_plastic.adaptive.forecasting import forecast
+from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
@@ -264,7 +265,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     venv.save(str(tmp_path / "m.pkl"))
     arguments = ["--env", "Pendulum-v1", "--steps", "3600", "--n-envs", "8", "--epochs", "3"]
     arguments += ["--learn-rule", "--net-arch", "48", "32", "--members", "2", "--env-kwargs", "g:9.8"]
-    arguments += ["--probing", "0.2"]
+    arguments += ["--probing", "0.2", "--hypotheses", "default", "sensor_noise"]
     assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "unexplained" in out
@@ -278,6 +279,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2
+    assert loaded.layer.settings.hypotheses == (*DEFAULT, "sensor_noise")
     assert [*loaded.report["forecast"]] == ["motors", "plugs"]
     assert "right after 5 steps: motors reversed" in out
     assert main(["inspect", str(tmp_path / "a")]) == 0

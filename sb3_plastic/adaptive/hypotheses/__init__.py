@@ -51,8 +51,20 @@ Those that run by default; nominal always does. A constant disturbance is left t
 served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptation/tried.md).
 """
 
+ALL_BY_DEFAULT = "default"
+"""Stands for all of ``DEFAULT`` in a list of names on a command line."""
+
 OF_COMMANDS = ["motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires"]
 """Those that ask the forward model about the observation that there is, and no other. Append your own, if it does."""
+
+
+def with_default(names: Sequence[str]) -> tuple[str, ...]:
+    """
+    Names with ``default`` written out; each once.
+
+    :param names: of hypotheses, ``default`` among them or not
+    """
+    return tuple(dict.fromkeys(n for name in names for n in (DEFAULT if name == ALL_BY_DEFAULT else (name,))))
 
 
 def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
@@ -96,6 +108,7 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
 
 
 __all__ = [
+    "ALL_BY_DEFAULT",
     "DEFAULT",
     "HYPOTHESES",
     "OF_COMMANDS",
@@ -105,4 +118,5 @@ __all__ = [
     "Transition",
     "check_hypotheses",
     "make_hypotheses",
+    "with_default",
 ]
