@@ -229,3 +229,11 @@ def test_a_cheetah_whose_sensors_fail_runs_on_with_the_layer(fault):
         env.close()
     assert kept["filled"] > 0.8
     assert kept["filled"] > kept["believed"] + 0.2
+
+
+@pytest.mark.parametrize("name", ["often_nothing", "often_still"])
+@pytest.mark.parametrize("bad", [(3,), (-1,), (0.5,), (True,), ("0",), 1, None])
+def test_what_is_no_place_of_a_predicted_component_is_refused(name, bad):
+    layer = policy().layer
+    with pytest.raises(UserError, match=f"{name} must be places of predicted components, whole numbers from 0 to 2"):
+        AdaptiveLayer(layer.model, replace(layer.settings, **{name: bad}))

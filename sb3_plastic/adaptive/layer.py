@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
-from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences, suspects
+from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences, suspects, telling
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
@@ -87,9 +87,8 @@ class AdaptiveLayer:
         sizes = self._sizes()
         self.zero, self.hypotheses = sizes.zero, make_hypotheses(settings.hypotheses, sizes)
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
-        self.telling = np.ones((2, len(self.components)), bool)
-        for telling, quiet in zip(self.telling, (settings.often_nothing, settings.often_still), strict=True):
-            telling[list(quiet)] = False
+        quiet = {"often_nothing": settings.often_nothing, "often_still": settings.often_still}
+        self.telling = np.stack([telling(name, places, len(self.components)) for name, places in quiet.items()])
         self.rates = [
             with_rule(
                 Rates(
