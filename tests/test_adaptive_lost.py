@@ -151,6 +151,17 @@ def test_zero_is_believed_where_it_is_expected():
         assert p.split_state(state, 8)[0].seen.all()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e31])
+def test_a_sensor_at_rest_is_believed_again_after_a_reading_that_is_no_number(bad):
+    p = policy(("motors",), agent=Observer())
+    p.agent.predict = lambda o, *_, **__: (np.zeros((8, 2)), None)
+    at_rest, missing, state = np.zeros((8, 3)), np.tile([bad, 0.0, 0.0], (8, 1)), None
+    for t in range(30):
+        _, state = p.predict(missing if t == 20 else at_rest, state, deterministic=True)
+        seen = p.split_state(state, 8)[0].seen
+        np.testing.assert_array_equal(seen, np.tile([t != 20, True, True], (8, 1)))
+
+
 def test_an_observation_that_repeats_as_a_whole_is_late_and_no_sensor_is_stuck():
     stuck = np.array([[True, True, True, True], [True, True, False, True], [False, False, False, True]])
     silent = np.stack([np.zeros_like(stuck), stuck])
@@ -218,3 +229,11 @@ def test_a_cheetah_whose_sensors_fail_runs_on_with_the_layer(fault):
         env.close()
     assert kept["filled"] > 0.8
     assert kept["filled"] > kept["believed"] + 0.2
+
+
+@pytest.mark.parametrize("name", ["often_nothing", "often_still"])
+@pytest.mark.parametrize("bad", [(3,), (-1,), (0.5,), (True,), ("0",), 1, None])
+def test_what_is_no_place_of_a_predicted_component_is_refused(name, bad):
+    layer = policy().layer
+    with pytest.raises(UserError, match=f"{name} must be places of predicted components, whole numbers from 0 to 2"):
+        AdaptiveLayer(layer.model, replace(layer.settings, **{name: bad}))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
-from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences, suspects
+from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences, suspects, telling
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
@@ -33,7 +33,7 @@ class AdaptiveState(NamedTuple):
     :param steps: since the episode began, [B]; 0: there is nothing to learn from yet
     :param observation: the last one, lost readings filled in, [B, O]
     :param seen: whether its predicted components were seen, [B, C]
-    :param shown: what the sensors showed last, [B, O]
+    :param shown: what the sensors showed last, finite or not, [B, O]
     :param commands: sent so far, the last one first, in units of half the control range, [B, D, A]
     :param f: see :class:`~sb3_plastic.adaptive.predictor.Prediction`
     :param B: likewise
@@ -87,9 +87,8 @@ class AdaptiveLayer:
         sizes = self._sizes()
         self.zero, self.hypotheses = sizes.zero, make_hypotheses(settings.hypotheses, sizes)
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
-        self.telling = np.ones((2, len(self.components)), bool)
-        for telling, quiet in zip(self.telling, (settings.often_nothing, settings.often_still), strict=True):
-            telling[list(quiet)] = False
+        quiet = {"often_nothing": settings.often_nothing, "often_still": settings.often_still}
+        self.telling = np.stack([telling(name, places, len(self.components)) for name, places in quiet.items()])
         self.rates = [
             with_rule(
                 Rates(
@@ -184,13 +183,14 @@ class AdaptiveLayer:
         usable, i = is_finite(o), self.components
         suspect = suspects(silences(o[:, i], state.shown[:, i], self.zero[i], self.std[i]), self.telling)
         suspect &= (state.steps > 0)[:, None] & (self.settings.lost_at > 0 and not off)
-        before, state = state, state._replace(shown=np.where(usable, o, state.shown))
+        before, state = state, state._replace(shown=o)
         if usable.all() and not suspect.any():
             return state, o, usable[:, i]
         expected = self._expected(before)
         e = np.abs(o - expected)[:, i] / self.scale
-        # Once lost, until it says something: of a slow change each step alone would be expected.
-        usable[:, i] &= ~(suspect & (~state.seen | (e > self.settings.lost_at * np.sqrt(state.R))))
+        # Once silent, until it says something: of a slow change each step alone would be expected.
+        silent = ~state.seen & is_finite(before.shown[:, i])
+        usable[:, i] &= ~(suspect & (silent | (e > self.settings.lost_at * np.sqrt(state.R))))
         return state, np.where(usable, o, expected), usable[:, i]
 
     def _expected(self, state: AdaptiveState) -> Array:

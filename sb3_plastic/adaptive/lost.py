@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.errors import UserError
+
 Array = NDArray[Any]
 
 ABSURD = 1e30
@@ -32,6 +34,22 @@ OFTEN = 0.01
 def is_finite(o: Array) -> Array:
     """Whether readings are numbers that can be reckoned with. :param o: of any shape"""
     return np.abs(o) < ABSURD  # of NaN, too, that is false
+
+
+def telling(name: str, quiet: tuple[int, ...], n: int) -> Array:
+    """
+    Of which components silence says something, bool [C].
+
+    :param name: of the setting, for the message
+    :param quiet: places of those of which it does not
+    :param n: components, C
+    :raises UserError: on what is no place
+    """
+    if not (isinstance(quiet, list | tuple) and all(type(place) is int and 0 <= place < n for place in quiet)):
+        raise UserError(
+            f"{name} must be places of predicted components, whole numbers from 0 to {n - 1}, got {quiet!r}."
+        )
+    return ~np.isin(np.arange(n), quiet)
 
 
 def silences(o: Array, before: Array, nothing: Array, std: Array) -> Array:
