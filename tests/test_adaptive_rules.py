@@ -110,7 +110,7 @@ def test_responsibilities_are_those_of_a_filter_bank():
 
 
 def test_the_choice_needs_a_head_start_and_a_lead():
-    head_start = np.full((1, 3), 3.0)
+    head_start = np.array([[0.0, 3.0, 3.0]])
     nominal, first = np.zeros(1, int), np.ones(1, int)
     assert choose(np.array([[0.0, 4.0, 0.0]]), nominal, head_start, 2.0) == 0
     assert choose(np.array([[0.0, 6.0, 0.0]]), nominal, head_start, 2.0) == 1
@@ -123,8 +123,9 @@ def test_noise_that_lasts_asks_for_more_evidence_and_a_collision_does_not():
     for t in range(100):
         noise = noise_after(noise, np.array([8.0, 1000.0 if t == 90 else 1.0]))
     assert noise == pytest.approx([8, 1.27], abs=0.1)
-    for_the_second_it_speaks = np.array([False, True])
-    assert needed(20.0, noise, for_the_second_it_speaks) == pytest.approx(np.array([[150, 20], [20, 20]]), rel=0.05)
+    for_the_last_it_speaks = np.array([False, False, True])
+    found = needed(20.0, noise, for_the_last_it_speaks)
+    assert found == pytest.approx(np.array([[0, 150, 20], [0, 20, 20]]), rel=0.05)
 
 
 def test_inflation_keeps_within_the_bound_and_positive():

@@ -10,9 +10,9 @@ Responsibilities: which hypothesis explains what happens (multiple-model adaptiv
 The one with the largest L_k + J_k acts; nominal has a head start, the one that acts a lead. N is that of the step
 before. The hint comes a step or two sooner; what could explain much else pays for it. If it is for wires it counts for
 plugs, a case of them: wires explain any first step, plugs know the cables soon after. In noise that lasts open
-variances explain anything: there is no hint. A step says at most 40 against one, compared with the best: compared with
-nominal, all would reach that where a robot goes wild. Without the leak, what was right for long could not be left.
-Without the floor (Maybeck & Stevens, 1991) the shortest delay would act first: all are refuted while all is well.
+variances explain anything: there is no hint. A step says at most 40 against one, compared with the best. Without the
+leak, what was right for long could not be left. Without the floor (Maybeck & Stevens, 1991) the shortest delay would
+act first: all are refuted while all is well.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def noise_after(noise: Array, least_error: Array) -> Array:
 
 def needed(head_start: float, noise: Array, in_noise: Array) -> Array:
     """
-    Evidence that each hypothesis needs to act in nominal's place, [B, K].
+    Evidence that each hypothesis needs to act in the place of nominal, which is the first, [B, K].
 
     :param head_start: without noise
     :param noise: as a multiple of R, [B]
     :param in_noise: those for which noise speaks, bool [K]
     """
-    return head_start * (1 + np.where(in_noise, 0, np.maximum(noise - AT_EASE, 0)[:, None]))
+    return head_start * (np.arange(len(in_noise)) > 0) * (1 + ~in_noise * np.maximum(noise - AT_EASE, 0)[:, None])
 
 
 @compiled
@@ -86,14 +86,13 @@ def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Ar
 
     :param evidence: [B, K]
     :param acting: index of the one that has acted so far, [B]
-    :param head_start: what each needs more than nominal, which is the first, [B, K]
+    :param head_start: what each needs more than nominal, [B, K]
     :param lead: what a rival needs more than the one that acts
     :return: index [B]
     """
     chosen = acting.copy()
     for b in range(len(acting)):
-        score = evidence[b].copy()
-        score[1:] -= head_start[b, 1:]
+        score = evidence[b] - head_start[b]
         if score.max() > score[acting[b]] + lead:
             chosen[b] = score.argmax()
     return chosen
@@ -106,6 +105,6 @@ def probabilities(evidence: Array, head_start: Array) -> Array:
     :param evidence: [B, K]
     :param head_start: as for :func:`choose`
     """
-    score = np.concatenate([evidence[:, :1], evidence[:, 1:] - head_start[:, 1:]], 1)
+    score = evidence - head_start
     weight = np.exp(score - score.max(1, keepdims=True))
     return weight / weight.sum(1, keepdims=True)
