@@ -13,10 +13,11 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.layer import AdaptiveLayer
-from sb3_plastic.adaptive.lost import silences, suspects
+from sb3_plastic.adaptive.lost import ends_of, silences, suspects
 from sb3_plastic.errors import UserError
 
 CHEETAH = Path(__file__).parent.parent / "docs/results/adaptive/HalfCheetah-v5"
+NONE = np.full((2, 3), np.nan)  # sensors without ends
 ALL = ("motors", "motors_and_bias", "plugs", "wires", "sensor_bias", "sensor_gain", "late_1")
 
 
@@ -101,7 +102,7 @@ def test_what_is_often_silent_on_the_nominal_robot_is_believed():
     nominal = Transitions(o[:-1], np.zeros((499, 4, 2)), o[1:], np.zeros((499, 4), bool))
     p = policy(("motors",))
     settings = calibrate(p.layer, nominal)
-    assert (settings.often_nothing, settings.often_still) == ((0,), (0, 1))
+    assert (settings.often_nothing, settings.often_still) == ((0,), (1,))
     layer = AdaptiveLayer(p.layer.model, settings)
     state = layer.initial_state(3)._replace(
         steps=np.ones(3, np.int64), shown=np.full((3, 3), 9.0), f=np.full((3, 3), 5.0)
@@ -171,11 +172,17 @@ def test_an_observation_that_repeats_as_a_whole_is_late_and_no_sensor_is_stuck()
     np.testing.assert_array_equal(suspects(silent, the_last_is_often_still), [[False] * 4] * 3)
 
 
+def test_a_sensor_at_its_end_may_stay_there():
+    ends = ends_of(np.random.default_rng(0).normal(size=(2048, 3)).clip(-2, 2.1))
+    o = np.array([[-2.0, 2.1, 1.0], [2.1, -2.0, 0.0]])
+    np.testing.assert_array_equal(silences(o, o, np.zeros(3), np.ones(3), ends)[1], [[False, False, True]] * 2)
+
+
 def test_a_sensor_that_shows_nothing_is_known_behind_a_normalisation_that_rounds():
     nothing = np.array([0.1, -2.0, 0.5])
     o = nothing * (1 + 1e-7)
-    assert silences(o[None], np.ones((1, 3)), nothing, np.ones(3))[0].all()
-    assert not silences(o[None] + 1e-3, np.ones((1, 3)), nothing, np.ones(3)).any()
+    assert silences(o[None], np.ones((1, 3)), nothing, np.ones(3), NONE)[0].all()
+    assert not silences(o[None] + 1e-3, np.ones((1, 3)), nothing, np.ones(3), NONE).any()
 
 
 def test_at_the_start_of_an_episode_nothing_is_filled_in():

@@ -102,7 +102,7 @@ def often_silent(layer: AdaptiveLayer, held_out: Transitions) -> list[tuple[int,
     """
     i = layer.components
     before, after = (o[..., i].reshape(-1, len(i)).astype(np.float64) for o in (held_out.o, held_out.after))
-    shares = silences(after, before, layer.zero[i], layer.std[i]).mean(1)
+    shares = silences(after, before, layer.zero[i], layer.std[i], layer.ends).mean(1)
     return [tuple(np.flatnonzero(share > OFTEN).tolist()) for share in shares]
 
 

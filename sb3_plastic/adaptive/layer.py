@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
-from sb3_plastic.adaptive.lost import UNSEEN, is_finite, silences, suspects, telling
+from sb3_plastic.adaptive.lost import UNSEEN, ends_of, is_finite, silences, suspects, telling
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
@@ -88,6 +88,7 @@ class AdaptiveLayer:
         self.zero, self.hypotheses = sizes.zero, make_hypotheses(settings.hypotheses, sizes)
         self.names = [hypothesis.name for hypothesis in self.hypotheses]
         quiet = {"often_nothing": settings.often_nothing, "often_still": settings.often_still}
+        self.ends = ends_of(model.examples.numpy())
         self.telling = np.stack([telling(name, places, len(self.components)) for name, places in quiet.items()])
         self.rates = [
             with_rule(
@@ -181,7 +182,7 @@ class AdaptiveLayer:
             [B, C]
         """
         usable, i = is_finite(o), self.components
-        suspect = suspects(silences(o[:, i], state.shown[:, i], self.zero[i], self.std[i]), self.telling)
+        suspect = suspects(silences(o[:, i], state.shown[:, i], self.zero[i], self.std[i], self.ends), self.telling)
         suspect &= (state.steps > 0)[:, None] & (self.settings.lost_at > 0 and not off)
         before, state = state, state._replace(shown=o)
         if usable.all() and not suspect.any():

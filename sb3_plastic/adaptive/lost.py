@@ -52,17 +52,28 @@ def telling(name: str, quiet: tuple[int, ...], n: int) -> Array:
     return ~np.isin(np.arange(n), quiet)
 
 
-def silences(o: Array, before: Array, nothing: Array, std: Array) -> Array:
+def ends_of(examples: Array) -> Array:
     """
-    Whether sensors show what a dead one would, and what a stuck one would.
+    Where sensors end, which clip what they show: the least and the largest of what they have shown, [2, C].
+
+    :param examples: observations of the nominal robot [n, C]
+    """
+    return np.stack([examples.min(0), examples.max(0)]).astype(np.float32)
+
+
+def silences(o: Array, before: Array, nothing: Array, std: Array, ends: Array) -> Array:
+    """
+    Whether sensors show what a dead one would, and what a stuck one would. At its end a sensor may stay.
 
     :param o: readings [B, C]
     :param before: those of the step before, [B, C]
     :param nothing: what a sensor shows that shows nothing, [C]
     :param std: standard deviations of the nominal robot, [C]
+    :param ends: of :func:`ends_of`
     :return: bool [2, B, C]
     """
-    return np.stack([np.abs(o - nothing) <= SAME * std, o == before])
+    at_an_end = (o.astype(np.float32) == ends[:, None]).any(0)
+    return np.stack([np.abs(o - nothing) <= SAME * std, (o == before) & ~at_an_end])
 
 
 def suspects(silent: Array, telling: Array) -> Array:
