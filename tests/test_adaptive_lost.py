@@ -109,7 +109,7 @@ def test_what_is_often_silent_on_the_nominal_robot_is_believed():
     )
     shown = np.array([[0.0, 5.0, 5.0], [5.0, 9.0, 5.0], [5.0, 0.0, 9.0]])
     _, filled, seen = layer.fill(state, shown)
-    np.testing.assert_array_equal(seen, [[True, True, True], [True, True, True], [True, False, True]])
+    np.testing.assert_array_equal(seen, [[True, True, True], [True, True, True], [True, False, False]])
     np.testing.assert_array_equal(filled[seen], shown[seen])
 
 
