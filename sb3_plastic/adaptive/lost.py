@@ -58,7 +58,7 @@ def ends_of(examples: Array) -> Array:
 
     :param examples: observations of the nominal robot [n, C]
     """
-    return np.stack([examples.min(0), examples.max(0)]).astype(np.float32)
+    return np.stack([examples.min(0), examples.max(0)]).astype(np.float64)
 
 
 def silences(o: Array, before: Array, nothing: Array, std: Array, ends: Array) -> Array:
@@ -72,8 +72,8 @@ def silences(o: Array, before: Array, nothing: Array, std: Array, ends: Array) -
     :param ends: of :func:`ends_of`
     :return: bool [2, B, C]
     """
-    at_an_end = (o.astype(np.float32) == ends[:, None]).any(0)
-    return np.stack([np.abs(o - nothing) <= SAME * std, (o == before) & ~at_an_end])
+    dead, *at_an_end = (np.abs(o - at) <= SAME * std for at in (nothing, *ends))
+    return np.stack([dead, (o == before) & ~np.any(at_an_end, 0)])
 
 
 def suspects(silent: Array, telling: Array) -> Array:
