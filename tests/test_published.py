@@ -31,6 +31,8 @@ STUDIES = {
     "adaptation_rivals": ("adaptation", "results.csv"),
     "adaptation_rivals_64": ("adaptation", "results.csv"),
     "adaptation_mlps_64": ("adaptation", "results.csv"),
+    "adaptation_sensors": ("adaptation", "results.csv"),
+    "adaptation_noise": ("adaptation", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "robustness_full": ("robustness", "results.csv"),
     "robustness_ant": ("robustness", "results.csv"),
