@@ -26,8 +26,10 @@ RATE = 0.02
 
 
 class SensorNoise(Hypothesis):
-    """Synapses: the standard deviation of each sensor's noise, then what it shows too much now; in its own standard
-    deviations. The covariance is that of the latter."""
+    """
+    Its synapses are the standard deviation of each sensor's noise, then what each shows too much now, both in the
+    sensor's own standard deviations. The covariance is that of the latter.
+    """
 
     name = "sensor_noise"
     in_noise = True
