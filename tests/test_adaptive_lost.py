@@ -7,7 +7,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from toy_robots import NOISE, Robots, Wanderer, play, policy
+from toy_robots import NOISE, Observer, Robots, play, policy
 
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.calibration import calibrate
@@ -21,22 +21,11 @@ NONE = np.full((2, 3), np.nan)  # sensors without ends
 ALL = ("motors", "motors_and_bias", "plugs", "wires", "sensor_bias", "sensor_gain", "late_1")
 
 
-class Observer(Wanderer):
-    """Remembers what it is shown."""
-
-    def __init__(self):
-        self.shown = []
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        self.shown.append(observation.copy())
-        return super().predict(observation, state, episode_start, deterministic)
-
-
 class Faulty(Robots):
     """
     Robots with faulty sensors, around a middle of 1, since 0 would be no fault there.
 
-    :param sensed: (what is [N, 3], step, what was sensed last) -> what is sensed
+    :param fault: (what is [N, 3], step, what was sensed last) -> what is sensed
     """
 
     def __init__(self, fault, **kwargs):

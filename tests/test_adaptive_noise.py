@@ -5,7 +5,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 from filterpy.kalman import KalmanFilter
-from toy_robots import NOISE, A, B, Robots, Wanderer, play, policy
+from toy_robots import NOISE, A, B, Observer, Robots, play, policy
 
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.adaptive.hypotheses import DEFAULT
@@ -13,17 +13,6 @@ from sb3_plastic.adaptive.hypotheses.noise import SensorNoise
 
 CHEETAH = Path(__file__).parent.parent / "docs/results/adaptive/HalfCheetah-v5"
 LEVEL = np.array([0.5, 0.0, 0.2])
-
-
-class Observer(Wanderer):
-    """Remembers what it is shown."""
-
-    def __init__(self):
-        self.shown = []
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        self.shown.append(observation.copy())
-        return super().predict(observation, state, episode_start, deterministic)
 
 
 class Noisy(Robots):

@@ -44,6 +44,17 @@ class Wanderer:
         return np.clip(wave - 0.2 * observation[:, :2], -1, 1), (t,)
 
 
+class Observer(Wanderer):
+    """Remembers what it is shown."""
+
+    def __init__(self):
+        self.shown = []
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        self.shown.append(observation.copy())
+        return super().predict(observation, state, episode_start, deterministic)
+
+
 class Counting(gym.Env):
     """
     Observes the steps since the reset. For :class:`Wanderer`.
