@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import pytest
 from filterpy.kalman import KalmanFilter
 from toy_robots import NOISE, A, B, Observer, Robots, play, policy
 
@@ -112,8 +113,22 @@ def test_a_reading_that_is_missing_does_not_wipe_what_is_known_of_the_noise():
     np.testing.assert_allclose(after, known, rtol=0.05)
 
 
-def test_it_runs_only_where_it_is_named():
-    assert SensorNoise.name not in DEFAULT
+def test_it_runs_by_default():
+    assert SensorNoise.name in DEFAULT
+
+
+@pytest.mark.parametrize("body", [{"noise": 10 * NOISE}, {"drift": 4.0}], ids=["shaken", "another body"])
+def test_what_happens_to_the_body_is_no_noise_of_its_sensors(body):
+    p = policy(("sensor_noise",), agent=Observer()).with_hypotheses("sensor_noise", always="sensor_noise")
+    robots = Noisy(0 * LEVEL, **body)
+    shares = []
+
+    def watch(u, state):
+        shares.append(errors(p.agent.shown[-1:], robots.true[-1:], 0))
+
+    play(p, robots, 400, watch)
+    moved = np.sqrt(np.square(np.diff(robots.true, axis=0)[150:]).mean((0, 1)))
+    assert (np.sqrt(np.square(shares[150:]).mean(0)) < 0.35 * moved).all()
 
 
 def test_a_cheetah_with_noisy_sensors_runs_on():

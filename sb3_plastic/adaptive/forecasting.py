@@ -20,7 +20,7 @@ from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.hypotheses import Transition
 from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.policy import AdaptivePolicy
-from sb3_plastic.adaptive.synapses import initial_synapses, variances
+from sb3_plastic.adaptive.synapses import variances
 from sb3_plastic.errors import UserError
 from sb3_plastic.progress import Progress
 from sb3_plastic.wrappers import vectorised
@@ -80,7 +80,7 @@ def _right(layer: AdaptiveLayer, name: str, walk: Transitions, rng: np.random.Ge
         reversed_[np.arange(n), rng.integers(A, size=n)] |= ~reversed_.any(1)
         G = np.eye(A)[rng.permuted(cables, axis=1) if name == "plugs" else cables]
         G *= np.where(reversed_, -1.0, 1.0)[:, None]
-        synapses = initial_synapses(hypothesis.start(), n, hypothesis.full, rates)
+        synapses = hypothesis.initial(n, rates)
         for t in range(begin, begin + AFTER):
             commands = (a[t, :, None] @ G).repeat(layer.n_commands, 1)  # G^-1 a: its inverse is its transpose
             step = Transition(o[t], y[t], commands, layer.predictor.predict(o[t], a[t]))

@@ -27,7 +27,7 @@ from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING
 from sb3_plastic.adaptive.hypotheses.motors import CAUTION, cautious
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
-from sb3_plastic.adaptive.synapses import LEARNABLE, Rates, initial_synapses
+from sb3_plastic.adaptive.synapses import LEARNABLE, Rates
 from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]
@@ -243,7 +243,7 @@ def learn_rule_of(hypothesis: Hypothesis, rates: Rates, s: NominalSequences) -> 
     optimizer = torch.optim.Adam([logs], RATE, betas=(0.9, 0.98))
 
     def loss(part: NominalSequences, change: Change, logs: Tensor) -> Tensor:
-        start = initial_synapses(hypothesis.start(), part.a.shape[1], hypothesis.full, rates)
+        start = hypothesis.initial(part.a.shape[1], rates)
         synapses = TensorSynapses(*(torch.from_numpy(np.array(x, np.float64)) for x in start))
         return loss_of(hypothesis, part, change, tensor_rates(rates, logs), synapses)
 

@@ -20,7 +20,7 @@ from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.settings import LayerSettings
-from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances, with_rule
+from sb3_plastic.adaptive.synapses import Rates, Synapses, variances, with_rule
 from sb3_plastic.errors import check_choice, check_number
 
 Array = NDArray[Any]
@@ -144,10 +144,7 @@ class AdaptiveLayer:
             hint=np.zeros((n_envs, K)),
             noise=np.ones(n_envs),
             acting=np.zeros(n_envs, np.int64),
-            synapses=tuple(
-                initial_synapses(h.start(), n_envs, h.full, rates)
-                for h, rates in zip(self.hypotheses, self.rates, strict=True)
-            ),
+            synapses=tuple(h.initial(n_envs, rates) for h, rates in zip(self.hypotheses, self.rates, strict=True)),
         )
 
     def reset(self, state: AdaptiveState, rows: Array, keep_estimates: bool = False) -> AdaptiveState:

@@ -301,7 +301,7 @@ class AdaptivePolicy:
         norms = np.zeros((len(state[0]), len(self.layer.hypotheses) - 1))
         for k, (h, s) in enumerate(zip(self.layer.hypotheses[1:], layer.synapses[1:], strict=True)):
             if len(h.start()):
-                norms[:, k] = np.sqrt(np.square(s.mean - h.start()).mean(1))
+                norms[:, k] = np.sqrt(np.square(h.believed(s)[0] - h.start()).mean(1))
         return norms
 
     def with_hypotheses(self, *names: str, always: str | None = None) -> AdaptivePolicy:

@@ -8,7 +8,6 @@ import numpy as np
 
 from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.responsibility import probabilities
-from sb3_plastic.adaptive.synapses import variances
 
 
 def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[str, float]:
@@ -38,8 +37,8 @@ def _of_step(layer: AdaptiveLayer, state: AdaptiveState) -> dict[str, float]:
     for k, hypothesis in enumerate(layer.hypotheses):
         values[f"acting/{hypothesis.name}"] = np.mean(state.acting == k)
         values[f"responsibility/{hypothesis.name}"] = chances[k]
-        start, synapses = hypothesis.start(), state.synapses[k]
-        if len(start):
-            values[f"estimate/{hypothesis.name}"] = np.square(synapses.mean - start).mean()
-            values[f"spread/{hypothesis.name}"] = variances(synapses.covariance).mean()
+        if len(start := hypothesis.start()):
+            mean, variance = hypothesis.believed(state.synapses[k])
+            values[f"estimate/{hypothesis.name}"] = np.square(mean - start).mean()
+            values[f"spread/{hypothesis.name}"] = variance.mean()
     return values

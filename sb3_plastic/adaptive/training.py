@@ -15,7 +15,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from sb3_plastic.adaptive.agents import as_actions, box, middle_and_half
 from sb3_plastic.adaptive.layer import AdaptiveState
 from sb3_plastic.adaptive.policy import AdaptivePolicy
-from sb3_plastic.adaptive.synapses import variances
 from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]
@@ -121,9 +120,9 @@ class VecAdaptiveLayer(VecEnvWrapper):
         if learn:
             self.state = self.layer.observe(self.state, self._o, self._seen)
         shown = {"sensors": np.array(self.layer.sense(self.state, self._o))}  # the layer's own is not handed out
-        synapses = [s for s in self.state.synapses if s.mean.shape[1]]
-        if synapses:
-            parts = [part for s in synapses for part in (s.mean, np.sqrt(variances(s.covariance)))]
+        believed = [h.believed(s) for h, s in zip(self.layer.hypotheses, self.state.synapses, strict=True)]
+        parts = [part for mean, variance in believed if mean.shape[1] for part in (mean, np.sqrt(variance))]
+        if parts:
             shown["estimates"] = np.concatenate(parts, 1)
         if observation.shape[1] > self._n:
             shown["context"] = observation[:, self._n :]

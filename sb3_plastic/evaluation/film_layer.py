@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.agents import layer_around
-from sb3_plastic.adaptive.synapses import variances
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.records import LAYER_OFF
 
@@ -56,11 +55,9 @@ def belief_of(player: Player) -> Belief | None:
     policy = layer_around(player.plastic)
     if policy is None or player.control in ("frozen_at_onset", "off", LAYER_OFF):
         return None
-    estimates = {
-        name: (s.mean[0], np.sqrt(variances(s.covariance)[0]))
-        for name, s in policy.estimates(player.state).items()
-        if s.mean.shape[1]
-    }
+    known = policy.estimates(player.state)
+    believed = {h.name: h.believed(known[h.name]) for h in policy.layer.hypotheses}
+    estimates = {name: (mean[0], np.sqrt(variance[0])) for name, (mean, variance) in believed.items() if mean.shape[1]}
     return Belief(policy.acting(player.state)[0], estimates) if estimates else None
 
 

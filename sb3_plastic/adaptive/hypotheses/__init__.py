@@ -42,14 +42,13 @@ HYPOTHESES: dict[str, Callable[[Sizes], Hypothesis]] = {
 RIVALS = ("lms", "rls", "l1")
 """Estimators of others, for comparison."""
 
-NAMED = ("motors_and_disturbance", "sensor_noise")
+NAMED = ("motors_and_disturbance",)
 """Those that run only where they are named."""
 
 DEFAULT = tuple(name for name in HYPOTHESES if name not in ("nominal", *NAMED, *RIVALS))
 """
 Those that run by default; nominal always does. A constant disturbance is left to those who ask for it: no robot was
-served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptation/tried.md). So is noise of sensors:
-what no other hypothesis explains passes for noise (docs/results/adaptation/sensors.md).
+served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptation/tried.md).
 """
 
 ALL_BY_DEFAULT = "default"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive import kernels
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
-from sb3_plastic.adaptive.synapses import Rates, Synapses
+from sb3_plastic.adaptive.synapses import Rates, Synapses, initial_synapses, variances
 
 Array = NDArray[Any]
 
@@ -97,6 +97,19 @@ class Hypothesis:
     def start(self) -> Array:
         """Means at the start, [n]: those of a nominal robot."""
         return np.zeros(0)
+
+    def initial(self, n_envs: int, rates: Rates) -> Synapses:
+        """Synapses at the start of an episode. :param n_envs: environments, B :param rates: how they learn"""
+        return initial_synapses(self.start(), n_envs, self.full, rates)
+
+    def believed(self, synapses: Synapses) -> tuple[Array, Array]:
+        """
+        What is estimated, for whoever reads it.
+
+        :param synapses: of B environments
+        :return: means, to be compared with :meth:`start`, and variances, [B, n] each
+        """
+        return synapses.mean, variances(synapses.covariance)
 
     def inflation(self) -> Array:
         """What surprise adds to each variance, at most, [n]."""

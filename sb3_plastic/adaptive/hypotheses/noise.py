@@ -1,15 +1,18 @@
 """
-Sensors that are noisy: a Kalman filter through the forward model, which learns how noisy each of them is from its own
-innovation (Mehra, 1970). Units are the changes' standard deviations, s:
+Sensors that are noisy: a Kalman filter through the forward model, which learns how noisy each of them is from how
+errors follow each other (Mehra, 1970). Units are the changes' standard deviations, s:
 
     x  = o - n                                     what is, if the sensors show n too much
     e  = (o' - x) / s - f(x) - B(x) a              innovation: against what is expected of x, not of what was shown
-    P  <- F P F' + R ,   F = I + d(f + B a) / dx   variance of what is expected
-    S  = P + diag V ,    K = P S^-1
-    n  <- s (1 - K) e ,  P <- P - K P
-    V  <- max( V + .02 (e^2 - diag S), 0 )         the sensors' noise
+    n+ = n / s - F^ e ,   F = I + d(f + B a) / dx  what they showed too much, as the next step tells
+    V  <- max( V + .02 (n+ e_before - V), 0 )      the sensors' noise
+    P  <- F P F' + R max(1, c)                     variance of what is expected
+    K  = P (P + diag V)^-1 ,   n <- s (1 - K) e ,   P <- P - K P
 
-While V is 0 it shows the actor what the sensors show.
+F^ is F's inverse but for what components share: of each, least squares. Noise is in one reading and gone in the next,
+so e_before tells of V through n+, whose own error is of later steps. What a changed body does stays done: it is in
+e_before, too, but not in n+. It raises c, the expected noise, and the sensors are believed. While V is 0 the actor is
+shown what they show.
 """
 
 from __future__ import annotations
@@ -19,16 +22,20 @@ import numpy as np
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
 from sb3_plastic.adaptive.lost import UNSEEN
 from sb3_plastic.adaptive.predictor import Predictor
-from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, nis
+from sb3_plastic.adaptive.synapses import NIS_BOUND, Rates, Synapses, nis, plus_diagonal, variances
 
 RATE = 0.02
 """How fast the noise is learned: from about the last fifty steps."""
+
+SHORT = 0.01
+"""A sensor's noise is known only if the next step tells more of it than so many readings: of a contact force it does not.
+Then it is 0."""
 
 
 class SensorNoise(Hypothesis):
     """
     Its synapses are the standard deviation of each sensor's noise, then what each shows too much now, both in the
-    sensor's own standard deviations. The covariance is that of the latter.
+    sensor's own standard deviations. The covariance is that of the latter. With the means is the last innovation.
     """
 
     name = "sensor_noise"
@@ -38,6 +45,16 @@ class SensorNoise(Hypothesis):
         """No noise."""
         return np.zeros(2 * self._n)
 
+    def initial(self, n_envs: int, rates: Rates) -> Synapses:
+        """Nothing is known to be wrong."""
+        n, ones = self._n, np.ones(n_envs)
+        return Synapses(np.zeros((n_envs, 3 * n)), np.zeros((n_envs, n, n)), ones, ones)
+
+    def believed(self, synapses: Synapses) -> tuple[Array, Array]:
+        """Of the noise no variance is known."""
+        of_too_much = variances(synapses.covariance)
+        return synapses.mean[:, : 2 * self._n], np.concatenate([np.zeros_like(of_too_much), of_too_much], 1)
+
     def inflation(self) -> Array:
         """Surprise opens nothing: what is learned are variances."""
         return np.zeros(2 * self._n)
@@ -46,37 +63,46 @@ class SensorNoise(Hypothesis):
         """Against what is expected of the filtered observation, and the derivative F of what is expected."""
         change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
         F = slope[:, :, self.sizes.components] / self._unit()
-        F[:, range(self._n), range(self._n)] += 1
-        return t.y + mean[:, self._n :] * self._unit() - change, F
+        return t.y + self._too_much(mean) - change, plus_diagonal(F, np.ones(self._n))
 
     def learn(
         self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
         """The filter above. :param H: F, of :meth:`innovation`"""
-        n, diagonal = self._n, range(self._n)
-        R, V = t.expected.R, (synapses.mean[:, :n] * self._unit()) ** 2
-        seen = np.ones_like(e, bool) if t.seen is None else t.seen
-        P = H @ synapses.covariance[:, n:, n:] @ H.transpose(0, 2, 1)
-        P[:, diagonal, diagonal] += np.where(seen, R, R / UNSEEN)
-        S = P.copy()
-        S[:, diagonal, diagonal] += np.where(seen, V, UNSEEN * (1 + V))
+        n, unit = self._n, self._unit()
+        R, seen = t.expected.R, np.ones_like(e, bool) if t.seen is None else t.seen
+        V, e_before = (synapses.mean[:, :n] * unit) ** 2, synapses.mean[:, 2 * n :]
+        own, of_sensors = (R, V) if seen.all() else (np.where(seen, R, R / UNSEEN), np.where(seen, V, UNSEEN * (1 + V)))
+        P = H @ synapses.covariance @ H.transpose(0, 2, 1)
+        noise = 0.95 * synapses.noise + 0.05 * nis(e, variances(P) + own + of_sensors)
+        P = plus_diagonal(P, own * np.maximum(noise, 1)[:, None])
+        S = plus_diagonal(P, of_sensors)
         gain = np.linalg.solve(S, P).transpose(0, 2, 1)
-        S = S[:, diagonal, diagonal]
-        V = np.maximum(V + RATE * seen * (np.minimum(e * e, NIS_BOUND * S) - S), 0)
-        mean = np.concatenate([np.sqrt(V), e - (gain @ e[..., None])[..., 0]], 1) / np.tile(self._unit(), 2)
+        S = variances(S)
+        bound = np.sqrt(NIS_BOUND * S)
+        told = np.where(seen, e.clip(-bound, bound), 0)
+        weight = H / S[..., None]
+        lasting = (weight * H).sum(1)
+        as_told = lasting * self._too_much(synapses.mean) - (weight * told[..., None]).sum(1)
+        as_told /= lasting + SHORT / S
+        V = np.maximum(V + RATE * (seen & (e_before != 0)) * (as_told * e_before - V), 0)
+        too_much = e - (gain @ e[..., None])[..., 0]
         P = P - gain @ P
-        covariance = np.zeros_like(synapses.covariance)
-        covariance[:, n:, n:] = (P + P.transpose(0, 2, 1)) / 2
-        noise = 0.95 * synapses.noise + 0.05 * nis(e, S)
-        surprise = 0.5 * synapses.surprise + 0.5 * nis(e, S * np.maximum(noise, 1)[:, None])
+        surprise = 0.5 * synapses.surprise + 0.5 * nis(e, S)
+        mean = np.concatenate([np.sqrt(V) / unit, too_much / unit, told], 1)
         common = R * common_noise[:, None]
-        return Synapses(mean, covariance, surprise, noise), -0.5 * (e * e / common + np.log(common)).sum(1)
+        likelihood = -0.5 * (e * e / common + np.log(common)).sum(1)
+        return Synapses(mean, (P + P.transpose(0, 2, 1)) / 2, surprise, noise), likelihood
 
     def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
         """The observation without the noise. Components that are not predicted stay as they are shown."""
-        sensed, i = o.copy(), self.sizes.components
-        sensed[:, i] -= mean[:, self._n :] * self.sizes.std[i]
+        sensed = o.copy()
+        sensed[:, self.sizes.components] -= self._too_much(mean) * self.sizes.scale
         return sensed
+
+    def _too_much(self, mean: Array) -> Array:
+        """What the sensors show too much, in the changes' standard deviations, [B, C]."""
+        return mean[:, self._n : 2 * self._n] * self._unit()
 
     @property
     def _n(self) -> int:
