@@ -265,7 +265,7 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     venv.save(str(tmp_path / "m.pkl"))
     arguments = ["--env", "Pendulum-v1", "--steps", "3600", "--n-envs", "8", "--epochs", "3"]
     arguments += ["--learn-rule", "--net-arch", "48", "32", "--members", "2", "--env-kwargs", "g:9.8"]
-    arguments += ["--probing", "0.2", "--hypotheses", "default", "sensor_noise"]
+    arguments += ["--probing", "0.2", "--hypotheses", "default", "motors_and_disturbance"]
     assert main(["adapt", "--model", str(tmp_path / "m.zip"), *arguments, "--out", str(tmp_path / "a")]) == 0
     out = capsys.readouterr().out
     assert "unexplained" in out
@@ -275,11 +275,11 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert loaded.agent.normalization.mean[""] == pytest.approx(venv.obs_rms.mean)
     assert loaded.agent.training["env_id"] == "Pendulum-v1"
     assert loaded.agent.training["env_kwargs"] == {"g": 9.8}
-    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "wires"}
+    assert set(loaded.layer.settings.rule) == {"motors", "motors_and_bias", "motors_and_disturbance", "wires"}
     assert loaded.layer.model.net_arch == (48, 32)
     assert len(loaded.layer.model.members) == 2
     assert loaded.layer.settings.probing == 0.2
-    assert loaded.layer.settings.hypotheses == (*DEFAULT, "sensor_noise")
+    assert loaded.layer.settings.hypotheses == (*DEFAULT, "motors_and_disturbance")
     assert [*loaded.report["forecast"]] == ["motors", "plugs"]
     assert "right after 5 steps: motors reversed" in out
     assert main(["inspect", str(tmp_path / "a")]) == 0

@@ -28,8 +28,7 @@ RATE = 0.02
 """How fast the noise is learned: from about the last fifty steps."""
 
 SHORT = 0.01
-"""A sensor's noise is known only if the next step tells more of it than so many readings: of a contact force it does not.
-Then it is 0."""
+"""Of the next step, in readings: a sensor whose noise shows there by less has none, as that of contact forces."""
 
 
 class SensorNoise(Hypothesis):
