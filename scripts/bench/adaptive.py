@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python scripts/bench/adaptive.py adaptive/cheetah --n-envs 1 64 --runs 5
     python scripts/bench/adaptive.py --fit MODEL.zip --steps 400000
 
-Times of ``predict`` are processor time of the thread, medians over steps, before and after all motors have been drawn
-reversed or not at step 150; then the median over runs. A fit is split into stepping, training and calibration.
+Times of ``predict`` are processor time of the thread, medians over steps, before and after a change at step 150: motors
+reversed (drawn), noise of .1 in all sensors, noise of .5 in all commands; then the median over runs. A fit is split
+into stepping, training and calibration.
 """
 
 from __future__ import annotations
@@ -31,10 +32,18 @@ from sb3_plastic.seeding import seed_each
 ONSET, STEPS = 150, 450
 
 
-def predict_cost(policy: AdaptivePolicy, folder: str, n_envs: int, seed: int) -> dict[str, tuple[float, float]]:
+CHANGES = {
+    "motors reversed": {"kind": "motors_reversed", "value": 1 / 3, "params": {"patterns": "even"}},
+    "noisy sensors": {"kind": "obs_noise", "value": 0.1},
+    "noisy commands": {"kind": "action_noise", "value": 0.5},
+}
+
+
+def predict_cost(
+    policy: AdaptivePolicy, folder: str, n_envs: int, seed: int, change: str
+) -> dict[str, tuple[float, float]]:
     """Seconds of the agent and with the layer, before the onset and from 50 steps after it."""
-    reversal = {"kind": "motors_reversed", "value": 1 / 3, "params": {"patterns": "even"}}
-    events = parse([{**reversal, "schedule": {"form": "onset", "at": ONSET}}])
+    events = parse([{**CHANGES[change], "schedule": {"form": "onset", "at": ONSET}}])
     with closing(make_env(find_training(model_file(folder), ModelSettings()), n_envs, STEPS)) as venv:
         seed_each(venv, range(seed, seed + n_envs))
         venv.set_options([{"perturbations": list(events)}] * n_envs)
@@ -48,13 +57,16 @@ def predict_cost(policy: AdaptivePolicy, folder: str, n_envs: int, seed: int) ->
             actions, state = policy.predict(o, state, starts, deterministic=True)
             seconds.append((middle - begun, time.thread_time() - middle))
             o, _, starts, _ = venv.step(actions)
-    steps = {"nothing is wrong": slice(50, ONSET), "motors reversed": slice(ONSET + 50, None)}
+    steps = {"nothing is wrong": slice(50, ONSET), change: slice(ONSET + 50, None)}
     return {name: tuple(np.median(seconds[of_it], 0)) for name, of_it in steps.items()}
 
 
 def report(policy: AdaptivePolicy, folder: str, n_envs: int, runs: int) -> None:
     """Print the ratio of the two, the median over runs, and each run's."""
-    times = [predict_cost(policy, folder, n_envs, 100 * run) for run in range(runs)]
+    times = [
+        {name: cost for change in CHANGES for name, cost in predict_cost(policy, folder, n_envs, seed, change).items()}
+        for seed in range(0, 100 * runs, 100)
+    ]
     for name in times[0]:
         seconds = np.array([run[name] for run in times])
         ratios = seconds[:, 1] / seconds[:, 0]
