@@ -102,6 +102,14 @@ def test_what_is_often_silent_on_the_nominal_robot_is_believed():
     np.testing.assert_array_equal(filled[seen], shown[seen])
 
 
+def test_a_robot_that_lies_still_does_not_make_its_sensors_often_silent():
+    walk = np.random.default_rng(0).normal(size=(60, 4, 3)).cumsum(0)
+    walk[:, 0] = [0.0, 0.3, 0.7]  # one of four has fallen
+    walks = Transitions(walk[:-1], np.zeros((59, 4, 2)), walk[1:], np.zeros((59, 4), bool))
+    settings = calibrate(policy(("motors",)).layer, walks)
+    assert (settings.often_nothing, settings.often_still) == ((), ())
+
+
 def test_a_motor_is_found_reversed_behind_sensors_that_drop_out():
     p = policy(("motors",), agent=Observer())
     robots = Faulty(dropped, applied=lambda u, t: u * [-1.0, 1.0])
