@@ -33,8 +33,8 @@ SHORT = 0.01
 
 class SensorNoise(Hypothesis):
     """
-    Its synapses are the standard deviation of each sensor's noise, then what each shows too much now, both in the
-    sensor's own standard deviations. The covariance is that of the latter. With the means is the last innovation.
+    Its synapses are the standard deviation of each sensor's noise, then what each shows too much now, which has the
+    covariance, in the sensor's own standard deviations. With the means is the last innovation.
     """
 
     name = "sensor_noise"
@@ -71,26 +71,24 @@ class SensorNoise(Hypothesis):
         n, unit = self._n, self._unit()
         R, seen = t.expected.R, np.ones_like(e, bool) if t.seen is None else t.seen
         V, e_before = (synapses.mean[:, :n] * unit) ** 2, synapses.mean[:, 2 * n :]
-        own, of_sensors = (R, V) if seen.all() else (np.where(seen, R, R / UNSEEN), np.where(seen, V, UNSEEN * (1 + V)))
+        body, sensors = (R, V) if seen.all() else (np.where(seen, R, R / UNSEEN), np.where(seen, V, UNSEEN * (1 + V)))
         P = H @ synapses.covariance @ H.transpose(0, 2, 1)
-        noise = 0.95 * synapses.noise + 0.05 * nis(e, variances(P) + own + of_sensors)
-        P = plus_diagonal(P, own * np.maximum(noise, 1)[:, None])
-        S = plus_diagonal(P, of_sensors)
+        noise = 0.95 * synapses.noise + 0.05 * nis(e, variances(P) + body + sensors)
+        P = plus_diagonal(P, body * np.maximum(noise, 1)[:, None])
+        S = plus_diagonal(P, sensors)
         gain = np.linalg.solve(S, P).transpose(0, 2, 1)
         S = variances(S)
-        bound = np.sqrt(NIS_BOUND * S)
-        told = np.where(seen, e.clip(-bound, bound), 0)
+        told = np.where(seen, np.sign(e) * np.sqrt(np.minimum(e * e, NIS_BOUND * S)), 0)
         weight = H / S[..., None]
         lasting = (weight * H).sum(1)
-        as_told = lasting * self._too_much(synapses.mean) - (weight * told[..., None]).sum(1)
-        as_told /= lasting + SHORT / S
+        as_told = (lasting * self._too_much(synapses.mean) - (weight * told[..., None]).sum(1)) / (lasting + SHORT / S)
         V = np.maximum(V + RATE * (seen & (e_before != 0)) * (as_told * e_before - V), 0)
         too_much = e - (gain @ e[..., None])[..., 0]
         P = P - gain @ P
         surprise = 0.5 * synapses.surprise + 0.5 * nis(e, S)
         mean = np.concatenate([np.sqrt(V) / unit, too_much / unit, told], 1)
-        common = R * common_noise[:, None]
-        likelihood = -0.5 * (e * e / common + np.log(common)).sum(1)
+        R = R * common_noise[:, None]
+        likelihood = -0.5 * (e * e / R + np.log(R)).sum(1)
         return Synapses(mean, (P + P.transpose(0, 2, 1)) / 2, surprise, noise), likelihood
 
     def sense(self, mean: Array, o: Array, commands: Array, model: Predictor) -> Array:
