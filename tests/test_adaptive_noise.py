@@ -113,6 +113,44 @@ def test_a_reading_that_is_missing_does_not_wipe_what_is_known_of_the_noise():
     np.testing.assert_allclose(after, known, rtol=0.05)
 
 
+def test_how_sure_it_is_is_a_number_where_rounding_leaves_less_than_nothing():
+    p = policy(("sensor_noise",))
+    state = play(p, Noisy(LEVEL), 1)
+    synapses = p.estimates(state)["sensor_noise"]
+    _, variance = p.layer.hypotheses[1].believed(synapses._replace(covariance=synapses.covariance - 1e-18 * np.eye(3)))
+    np.testing.assert_array_equal(variance, 0)
+
+
+def test_it_filters_again_after_readings_that_were_absurd():
+    p = policy(("motors", "sensor_noise"), agent=Observer())
+    robots, wrong = Noisy(LEVEL), np.random.default_rng(3)
+    see = robots.see
+
+    def absurd():
+        return np.where((50 <= robots.t < 100) & (wrong.random((16, 3)) < 0.1), 1e25, see())
+
+    robots.see = absurd
+    play(p, robots, 500)
+    left = errors(p.agent.shown, robots.true, 400)
+    assert (left[[0, 2]] < 0.5 * LEVEL[[0, 2]]).all()
+
+
+def test_the_next_episode_of_a_lifetime_keeps_the_noise_and_not_what_was_shown_too_much_last():
+    p = policy(("sensor_noise",), agent=Observer(), lifetime=True)
+    robots = Noisy(LEVEL)
+    state = play(p, robots, 300)
+    known = p.estimates(state)["sensor_noise"].mean[:, :3].copy()
+    o = robots.see()
+    _, state = p.predict(o, state, np.ones(16, bool), deterministic=True)
+    np.testing.assert_array_equal(p.agent.shown[-1], o)
+    np.testing.assert_array_equal(p.estimates(state)["sensor_noise"].mean[:, :3], known)
+    for _ in range(30):
+        u, state = p.predict(robots.see(), state, deterministic=True)
+        robots.step(u)
+    left = errors(p.agent.shown[-20:], robots.true[-20:], 0)
+    assert (left[[0, 2]] < 0.5 * LEVEL[[0, 2]]).all()
+
+
 def test_it_runs_by_default():
     assert SensorNoise.name in DEFAULT
 

@@ -159,7 +159,8 @@ class AdaptiveLayer:
             return state
         fresh = self.initial_state(len(rows))
         if keep_estimates:
-            fresh = _with_estimates(fresh, state)
+            carried = tuple(h.carried(s) for h, s in zip(self.hypotheses, state.synapses, strict=True))
+            fresh = _with_estimates(fresh, state._replace(synapses=carried))
         return merge(rows, fresh, state)
 
     def forget(self, state: AdaptiveState, rows: Array) -> AdaptiveState:

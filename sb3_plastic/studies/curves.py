@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.ticker import EngFormatter
@@ -98,13 +97,12 @@ def draw_curves(groups: Mapping[str, Sequence[Mapping[str, list[float]]]], path:
         figure = new_figure(6.0, 3.4 + 0.08 * len(groups))
         axes = figure.subplots()
         for (label, runs), drawn in zip(groups.items(), looks(groups).values(), strict=True):
-            look: dict[str, Any] = dict(color=drawn.color, linestyle=drawn.line)
-            grid = sorted(set.intersection(*(set(run["steps"]) for run in runs)))
-            if not grid:
+            if not (grid := sorted(set.intersection(*(set(run["steps"]) for run in runs)))):
                 continue  # no bin in which an episode of every seed has ended
             rows = [np.interp(grid, run["steps"], run["returns"]) for run in runs]
-            axes.plot(grid, np.transpose(rows), **look, alpha=0.35, linewidth=0.8)
-            axes.plot(grid, np.mean(rows, axis=0), **look, linewidth=1.8, label=f"{label} (mean of {len(rows)})")
+            axes.plot(grid, np.transpose(rows), drawn.line, color=drawn.color, alpha=0.35, linewidth=0.8)
+            mean = f"{label} (mean of {len(rows)})"
+            axes.plot(grid, np.mean(rows, axis=0), drawn.line, color=drawn.color, linewidth=1.8, label=mean)
         axes.set(xlabel="environment steps", ylabel="return of training episodes")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         if axes.has_data():

@@ -111,6 +111,10 @@ class Hypothesis:
         """
         return synapses.mean, variances(synapses.covariance)
 
+    def carried(self, synapses: Synapses) -> Synapses:
+        """What the next episode begins with, of a layer that keeps estimates. :param synapses: at the end of one"""
+        return synapses
+
     def inflation(self) -> Array:
         """What surprise adds to each variance, at most, [n]."""
         return np.zeros(0)

@@ -11,8 +11,9 @@ errors follow each other (Mehra, 1970). Units are the changes' standard deviatio
 
 F^ is F's inverse but for what components share: of each, least squares. Noise is in one reading and gone in the next,
 so e_before tells of V through n+, whose own error is of later steps. What a changed body does stays done: it is in
-e_before, too, but not in n+. It raises c, the expected noise, and the sensors are believed. While V is 0 the actor is
-shown what they show.
+e_before, too, but not in n+. It raises c, the expected noise, and the sensors are believed. What the next step takes
+back passes for noise, as do quick commands that arrive a step late: other hypotheses are for that. In V's line errors
+count as at most 7 standard deviations. While V is 0 the actor is shown what they show.
 """
 
 from __future__ import annotations
@@ -50,9 +51,20 @@ class SensorNoise(Hypothesis):
         return Synapses(np.zeros((n_envs, 3 * n)), np.zeros((n_envs, n, n)), ones, ones)
 
     def believed(self, synapses: Synapses) -> tuple[Array, Array]:
-        """Of the noise no variance is known."""
-        of_too_much = variances(synapses.covariance)
+        """Of the noise no variance is known. Rounding leaves some that are 0 just below it."""
+        of_too_much = np.maximum(variances(synapses.covariance), 0)
         return synapses.mean[:, : 2 * self._n], np.concatenate([np.zeros_like(of_too_much), of_too_much], 1)
+
+    def carried(self, synapses: Synapses) -> Synapses:
+        """How noisy the sensors are. The noise of the next reading is another."""
+        n, mean = self._n, synapses.mean.copy()
+        mean[:, n:] = 0
+        of_too_much = (mean[:, :n] * self._unit()) ** 2
+        return synapses._replace(mean=mean, covariance=plus_diagonal(0 * synapses.covariance, of_too_much))
+
+    def bounds(self) -> tuple[float, float]:
+        """A filter that has strayed further, in standard deviations of the sensors, would hardly come back."""
+        return -100.0, 100.0
 
     def inflation(self) -> Array:
         """Surprise opens nothing: what is learned are variances."""
@@ -86,7 +98,8 @@ class SensorNoise(Hypothesis):
         too_much = e - (gain @ e[..., None])[..., 0]
         P = P - gain @ P
         surprise = 0.5 * synapses.surprise + 0.5 * nis(e, S)
-        mean = np.concatenate([np.sqrt(V) / unit, too_much / unit, told], 1)
+        believed = np.concatenate([np.sqrt(V), too_much], 1) / np.tile(unit, 2)
+        mean = np.concatenate([believed.clip(rates.low, rates.high), told], 1)
         R = R * common_noise[:, None]
         likelihood = -0.5 * (e * e / R + np.log(R)).sum(1)
         return Synapses(mean, (P + P.transpose(0, 2, 1)) / 2, surprise, noise), likelihood
