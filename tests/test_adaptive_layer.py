@@ -285,7 +285,7 @@ def test_of_delays_that_were_refuted_all_along_the_one_that_comes_true_acts_firs
 def test_noise_is_not_taken_for_change():
     rng = np.random.default_rng(1)
     acts = []
-    p = policy(("motors", "motors_and_disturbance", "wires"))
+    p = policy(("motors", "motors_and_disturbance", "wires", "sensor_noise"))
     robots = Robots(applied=lambda u, t: u + 0.3 * rng.normal(size=u.shape))
     play(p, robots, 600, lambda u, s: acts.append(p.acting(s)))
     assert np.mean(np.array(acts[300:]) != "nominal") < 0.2
@@ -501,7 +501,7 @@ def test_environments_do_not_influence_each_other():
 @pytest.mark.slow
 def test_a_million_steps_do_not_burst():
     rng = np.random.default_rng(3)
-    p = policy(("motors", "motors_and_disturbance", "wires"))
+    p = policy(("motors", "motors_and_disturbance", "wires", "sensor_noise"))
     gain = {"g": np.ones((200, 2))}
 
     def applied(u, t):
