@@ -9,11 +9,11 @@ errors follow each other (Mehra, 1970). Units are the changes' standard deviatio
     P  <- F P F' + R max(1, c)                     variance of what is expected
     K  = P (P + diag V)^-1 ,   n <- s (1 - K) e ,   P <- P - K P
 
-F^ is F's inverse but for what components share: of each, least squares. Noise is in one reading and gone in the next,
-so e_before tells of V through n+, whose own error is of later steps. What a changed body does stays done: it is in
-e_before, too, but not in n+. It raises c, the expected noise, and the sensors are believed. What the next step takes
-back passes for noise, as do quick commands that arrive a step late: other hypotheses are for that. In V's line errors
-count as at most 7 standard deviations. While V is 0 the actor is shown what they show.
+F^ undoes F for each component by itself, by least squares. Noise is in one reading and gone in the next, so e_before
+tells of V through n+, whose own error is of later steps. What a changed body does stays done: it is in e_before, too,
+but not in n+. It raises c, the expected noise, and the sensors are believed. What the next step takes back passes for
+noise, as do quick commands that arrive a step late: other hypotheses are for that. In V's line errors count as at most
+7 standard deviations. While V is 0 the actor is shown what they show.
 """
 
 from __future__ import annotations
