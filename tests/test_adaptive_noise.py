@@ -9,8 +9,9 @@ from filterpy.kalman import KalmanFilter
 from toy_robots import NOISE, A, B, Observer, Robots, play, policy
 
 from sb3_plastic.adaptive import AdaptivePolicy
-from sb3_plastic.adaptive.hypotheses import DEFAULT
+from sb3_plastic.adaptive.hypotheses import DEFAULT, Transition
 from sb3_plastic.adaptive.hypotheses.noise import SensorNoise
+from sb3_plastic.adaptive.predictor import Prediction
 
 CHEETAH = Path(__file__).parent.parent / "docs/results/adaptive/HalfCheetah-v5"
 LEVEL = np.array([0.5, 0.0, 0.2])
@@ -111,6 +112,16 @@ def test_a_reading_that_is_missing_does_not_wipe_what_is_known_of_the_noise():
     after = p.estimates(state)["sensor_noise"].mean[:, :3]
     assert np.isfinite(p.agent.shown[-1]).all()
     np.testing.assert_allclose(after, known, rtol=0.05)
+
+
+def test_of_a_sensor_that_the_next_step_hardly_depends_on_it_learns_no_noise():
+    layer, rng = policy(("sensor_noise",)).layer, np.random.default_rng(0)
+    filter_, rates = layer.hypotheses[1], layer.rates[1]
+    synapses, F, R = filter_.initial(200, rates), np.tile(np.diag([1.0, 1.0, 0.02]), (200, 1, 1)), np.ones((200, 3))
+    t = Transition(R, R, np.zeros((200, 1, 2)), Prediction(R, np.zeros((200, 3, 2)), R))
+    for _ in range(200):
+        synapses, _ = filter_.learn(synapses, rng.normal(size=(200, 3)), F, t, rates, np.ones(200))
+    assert (np.square(synapses.mean[:, :3]).mean(0) < 0.5).all()
 
 
 def test_how_sure_it_is_is_a_number_where_rounding_leaves_less_than_nothing():

@@ -29,7 +29,7 @@ RATE = 0.02
 """How fast the noise is learned: from about the last fifty steps."""
 
 SHORT = 0.01
-"""Of the next step, in readings: a sensor whose noise shows there by less has none, as that of contact forces."""
+"""In readings: of a sensor of whose noise the next step tells so much, half is believed; of contact forces nothing."""
 
 
 class SensorNoise(Hypothesis):
