@@ -113,8 +113,8 @@ def _fill_in(said: Array, learned: Array, acting: Array) -> None:
     for k in range(learned.shape[0]):
         for b in range(learned.shape[1]):
             if not learned[k, b]:
-                said[:LIKELIHOOD, k, b] = said[:LIKELIHOOD, acting[b], b]
-                said[LIKELIHOOD:, k, b] = said[LIKELIHOOD:, 0, b]
+                for i in range(said.shape[0]):
+                    said[i, k, b] = said[i, acting[b] if i < LIKELIHOOD else 0, b]
 
 
 @kernels.compiled

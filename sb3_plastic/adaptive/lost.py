@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sb3_plastic.adaptive.kernels import compiled
 from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]
@@ -61,6 +62,7 @@ def ends_of(examples: Array) -> Array:
     return np.stack([examples.min(0), examples.max(0)]).astype(np.float64)
 
 
+@compiled
 def silences(o: Array, before: Array, nothing: Array, std: Array, ends: Array) -> Array:
     """
     Whether sensors show what a dead one would, and what a stuck one would. At its end a sensor may stay.
@@ -72,8 +74,14 @@ def silences(o: Array, before: Array, nothing: Array, std: Array, ends: Array) -
     :param ends: of :func:`ends_of`
     :return: bool [2, B, C]
     """
-    dead, *at_an_end = (np.abs(o - at) <= SAME * std for at in (nothing, *ends))
-    return np.stack([dead, (o == before) & ~np.any(at_an_end, 0)])
+    silent = np.empty((2, *o.shape), np.bool_)
+    for b in range(o.shape[0]):
+        for i in range(o.shape[1]):
+            reading, near = o[b, i], SAME * std[i]
+            at_an_end = abs(reading - ends[0, i]) <= near or abs(reading - ends[1, i]) <= near
+            silent[0, b, i] = abs(reading - nothing[i]) <= near
+            silent[1, b, i] = reading == before[b, i] and not at_an_end
+    return silent
 
 
 def suspects(silent: Array, telling: Array) -> Array:

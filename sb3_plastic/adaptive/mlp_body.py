@@ -47,18 +47,19 @@ class SideBySide:
 
     def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
         """
-        Features, and the derivative of ``weight @ features`` by the standardised observation.
+        ``weight @ features``, and its derivative by the standardised observation.
 
         :param z: [B, O]
-        :param weight: [M, B, C, F]
-        :return: [M, B, F] and [M, B, C, O]
+        :param weight: [M, B, C, F]; it is overwritten, since most of the time would go into new memory
+        :return: [M, B, C] and [M, B, C, O]
         """
         activations = self._activations(z)
+        value = (weight @ self._of_each(activations[-1])[..., None])[..., 0]
         for w, h in zip(reversed(self.transposed), reversed(activations), strict=False):
+            weight *= (1 - h * h)[:, :, None]
             M, B, C, n = weight.shape
-            rows = (weight * (1 - h * h)[:, :, None]).reshape(M, B * C, n) @ w
-            weight = rows.reshape(M, B, C, -1)
-        return self._of_each(activations[-1]), weight
+            weight = (weight.reshape(M, B * C, n) @ w).reshape(M, B, C, -1)
+        return value, weight
 
     def _activations(self, z: Array) -> list[Array]:
         """The observations, which enter the first layer of each, then what each layer makes of them, [M, B, ...]."""

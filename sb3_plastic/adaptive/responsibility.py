@@ -41,10 +41,14 @@ def against_nominal(likelihoods: Array) -> Array:
     :param likelihoods: log-likelihood of each one's innovation, [K, B]
     :return: [B, K]
     """
-    ratios = np.empty(likelihoods.T.shape)
-    for b in range(len(ratios)):
-        ratios[b] = np.maximum(likelihoods[:, b] - likelihoods[:, b].max(), -STEP_BOUND)
-    return ratios - ratios[:, :1]
+    n, n_envs = likelihoods.shape
+    ratios = np.empty((n_envs, n))
+    for b in range(n_envs):
+        best = likelihoods[:, b].max()
+        nominal = np.maximum(likelihoods[0, b] - best, -STEP_BOUND)
+        for k in range(n):
+            ratios[b, k] = np.maximum(likelihoods[k, b] - best, -STEP_BOUND) - nominal
+    return ratios
 
 
 def accumulate(evidence: Array, ratios: Array, leak: float = LEAK, floor: float = FLOOR) -> Array:

@@ -37,16 +37,16 @@ class SideBySide:
     @torch.no_grad()
     def pull_back(self, z: Array, weight: Array) -> tuple[Array, Array]:
         """
-        Features, and the mean derivative of ``weight @ features`` by the standardised observation.
+        ``weight @ features``, and its mean derivative by the standardised observation.
 
         :param z: [B, O]
         :param weight: [M, B, C, F]
-        :return: [M, B, F] and [M, B, C, O]
+        :return: [M, B, C] and [M, B, C, O]
         """
         at = torch.from_numpy(z)
         pulled = [body.pull_back(at, torch.from_numpy(w)) for body, w in zip(self.bodies, weight, strict=True)]
         features, derivatives = (np.stack([part.numpy() for part in parts]) for parts in zip(*pulled, strict=True))
-        return features, derivatives
+        return (weight @ features[..., None])[..., 0], derivatives
 
 
 class SpikingBody(nn.Module):
