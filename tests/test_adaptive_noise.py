@@ -162,6 +162,26 @@ def test_the_next_episode_of_a_lifetime_keeps_the_noise_and_not_what_was_shown_t
     assert (left[[0, 2]] < 0.5 * LEVEL[[0, 2]]).all()
 
 
+def test_a_layer_that_is_frozen_among_noise_shows_what_the_sensors_show_from_then_on():
+    p = policy(("sensor_noise",), agent=Observer())
+    robots = Noisy(LEVEL)
+    state = play(p, robots, 300)
+    frozen = p.prepared(frozen=True)
+    for _ in range(3):
+        o = robots.see()
+        u, state = frozen.predict(o, state, deterministic=True)
+        np.testing.assert_array_equal(p.agent.shown[-1], o)
+        robots.step(u)
+    assert p.acting(state).count("sensor_noise") > 8
+
+
+def test_estimates_are_what_the_hypothesis_has_synapses_for():
+    p = policy(("motors", "sensor_noise"))
+    estimates = p.estimates(play(p, Noisy(LEVEL), 30))
+    shapes = {h.name: estimates[h.name].mean.shape for h in p.layer.hypotheses}
+    assert shapes == {h.name: (16, len(h.start())) for h in p.layer.hypotheses}
+
+
 def test_it_runs_by_default():
     assert SensorNoise.name in DEFAULT
 

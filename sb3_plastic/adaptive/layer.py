@@ -159,9 +159,13 @@ class AdaptiveLayer:
             return state
         fresh = self.initial_state(len(rows))
         if keep_estimates:
-            carried = tuple(h.carried(s) for h, s in zip(self.hypotheses, state.synapses, strict=True))
-            fresh = _with_estimates(fresh, state._replace(synapses=carried))
+            fresh = _with_estimates(fresh, self.kept(state))
         return merge(rows, fresh, state)
+
+    def kept(self, state: AdaptiveState) -> AdaptiveState:
+        """The same state, without what its synapses know of the last reading alone."""
+        kept = (hypothesis.carried(s) for hypothesis, s in zip(self.hypotheses, state.synapses, strict=True))
+        return state._replace(synapses=tuple(kept))
 
     def forget(self, state: AdaptiveState, rows: Array) -> AdaptiveState:
         """The same state, with all that was learned forgotten in some rows (bool [B])."""

@@ -227,8 +227,7 @@ class AdaptivePolicy:
             raise UserError(f"episode_start has {len(starts)} entries, but there are {len(o)} environments.")
         layer = self.layer.reset(layer, starts, self.lifetime)
         layer, o, seen = self.layer.fill(layer, o, off=self.is_frozen)
-        if not self.is_frozen:
-            layer = self.layer.observe(layer, o, seen)
+        layer = self.layer.kept(layer) if self.is_frozen else self.layer.observe(layer, o, seen)
         sensed = self.layer.sense(layer, o)[:, :n]
         actions, agent_state = self.agent.predict(
             sensed, state=agent_state, episode_start=starts, deterministic=deterministic
@@ -329,7 +328,8 @@ class AdaptivePolicy:
 
     def estimates(self, state: tuple[Array, ...]) -> dict[str, Synapses]:
         """What each hypothesis believes, by name. :param state: what :meth:`predict` returned"""
-        return dict(zip(self.layer.names, self.split_state(state)[0].synapses, strict=True))
+        known = zip(self.layer.hypotheses, self.split_state(state)[0].synapses, strict=True)
+        return {h.name: synapses._replace(mean=h.believed(synapses)[0]) for h, synapses in known}
 
     def acting(self, state: tuple[Array, ...]) -> list[str]:
         """The hypothesis that acts in each environment. :param state: what :meth:`predict` returned"""

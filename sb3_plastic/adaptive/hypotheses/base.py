@@ -112,7 +112,12 @@ class Hypothesis:
         return synapses.mean, variances(synapses.covariance)
 
     def carried(self, synapses: Synapses) -> Synapses:
-        """What the next episode begins with, of a layer that keeps estimates. :param synapses: at the end of one"""
+        """
+        What is more than the last reading's: what the next episode of a ``lifetime`` begins with, and what a layer
+        knows that is frozen.
+
+        :param synapses: after the last reading
+        """
         return synapses
 
     def inflation(self) -> Array:

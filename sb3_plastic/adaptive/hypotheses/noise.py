@@ -18,6 +18,8 @@ noise, as do quick commands that arrive a step late: other hypotheses are for th
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from sb3_plastic.adaptive.hypotheses.base import Array, Hypothesis, Transition
@@ -59,7 +61,7 @@ class SensorNoise(Hypothesis):
         """How noisy the sensors are. The noise of the next reading is another."""
         n, mean = self._n, synapses.mean.copy()
         mean[:, n:] = 0
-        of_too_much = (mean[:, :n] * self._unit()) ** 2
+        of_too_much = (mean[:, :n] * self._unit) ** 2
         return synapses._replace(mean=mean, covariance=plus_diagonal(0 * synapses.covariance, of_too_much))
 
     def bounds(self) -> tuple[float, float]:
@@ -73,14 +75,14 @@ class SensorNoise(Hypothesis):
     def innovation(self, mean: Array, t: Transition, model: Predictor) -> tuple[Array, Array]:
         """Against what is expected of the filtered observation, and the derivative F of what is expected."""
         change, slope = model.linearise(self.sense(mean, t.o, t.commands, model), t.commands[:, 0])
-        F = slope[:, :, self.sizes.components] / self._unit()
+        F = slope[:, :, self.sizes.components] / self._unit
         return t.y + self._too_much(mean) - change, plus_diagonal(F, np.ones(self._n))
 
     def learn(
         self, synapses: Synapses, e: Array, H: Array, t: Transition, rates: Rates, common_noise: Array
     ) -> tuple[Synapses, Array]:
         """The filter above. :param H: F, of :meth:`innovation`"""
-        n, unit = self._n, self._unit()
+        n, unit = self._n, self._unit
         R, seen = t.expected.R, np.ones_like(e, bool) if t.seen is None else t.seen
         V, e_before = (synapses.mean[:, :n] * unit) ** 2, synapses.mean[:, 2 * n :]
         body, sensors = (R, V) if seen.all() else (np.where(seen, R, R / UNSEEN), np.where(seen, V, UNSEEN * (1 + V)))
@@ -112,12 +114,13 @@ class SensorNoise(Hypothesis):
 
     def _too_much(self, mean: Array) -> Array:
         """What the sensors show too much, in the changes' standard deviations, [B, C]."""
-        return mean[:, self._n : 2 * self._n] * self._unit()
+        return mean[:, self._n : 2 * self._n] * self._unit
 
     @property
     def _n(self) -> int:
         return len(self.sizes.components)
 
+    @cached_property
     def _unit(self) -> Array:
         """Standard deviations of the sensors, in those of their changes, [C]."""
         return self.sizes.std[self.sizes.components] / self.sizes.scale
