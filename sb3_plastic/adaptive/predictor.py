@@ -64,10 +64,9 @@ class Predictor:
         :param o: observations [B, O]
         :param a: commands [B, A], in units of half the control range
         """
-        a = a.astype(np.float32)
-        h = self.bodies(self._standardised(o))
+        h = self.bodies(standardised(o, self.mean, self.std))
         (w1, b1), (w2, b2) = self.noise
-        n = h.shape[2]
+        a, n = a.astype(np.float32), h.shape[2]
         log_R = tanh_of(h @ w1[:, :n], a @ w1[:, n:] + b1) @ w2 + b2
         return Prediction(*self._effects(h), np.exp(log_R.clip(*LOG_NOISE)).mean(0))
 
@@ -79,7 +78,7 @@ class Predictor:
         :param a: commands [B, A]
         :return: [B, O]; components that are not predicted stay
         """
-        f, B = self._effects(self.bodies(self._standardised(o)))
+        f, B = self._effects(self.bodies(standardised(o, self.mean, self.std)))
         after = o.copy()
         after[:, self.components] += (f + (B @ a[..., None])[..., 0]) * self.scale
         return after
@@ -92,23 +91,18 @@ class Predictor:
         :param a: commands [B, A]
         :return: ``f(o) + B(o) a`` [B, C], and its derivative by the observation in standard deviations, [B, C, O]
         """
-        parts = [self._linearise(o[i : i + AT_ONCE], a[i : i + AT_ONCE]) for i in range(0, len(o), AT_ONCE)]
-        changes, slopes = zip(*parts, strict=True)
-        return np.concatenate(changes), np.concatenate(slopes)
-
-    def _linearise(self, o: Array, a: Array) -> tuple[Array, Array]:
-        a, n = a.astype(np.float32), len(self.components)
-        f, B = self.heads
+        if len(o) > AT_ONCE:
+            parts = [self.linearise(o[i : i + AT_ONCE], a[i : i + AT_ONCE]) for i in range(0, len(o), AT_ONCE)]
+            change, slope = map(np.concatenate, zip(*parts, strict=True))
+            return change, slope
+        a, n, (f, B) = a.astype(np.float32), len(self.components), self.heads
         weight = (a @ B).reshape(len(f), len(a), n, -1)
         weight += f
-        z = self._standardised(o)
+        z = standardised(o, self.mean, self.std)
         effects, slopes = self.bodies.pull_back(z, weight)
         bias = self.bias[:n] + a @ self.bias[n:].reshape(n, -1).T
         seen = np.abs(z) < FAR  # beyond it the model sees no difference
         return bias + effects.sum(0), slopes.sum(0) * seen[:, None, :]
-
-    def _standardised(self, o: Array) -> Array:
-        return standardised(o, self.mean, self.std)
 
     def _effects(self, h: Array) -> tuple[Array, Array]:
         effects = h.transpose(1, 0, 2).reshape(h.shape[1], -1) @ self.weight + self.bias

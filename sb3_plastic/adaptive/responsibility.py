@@ -41,14 +41,12 @@ def against_nominal(likelihoods: Array) -> Array:
     :param likelihoods: log-likelihood of each one's innovation, [K, B]
     :return: [B, K]
     """
-    n, n_envs = likelihoods.shape
-    ratios = np.empty((n_envs, n))
-    for b in range(n_envs):
+    ratios = np.empty(likelihoods.T.shape)
+    for b in range(len(ratios)):
         best = likelihoods[:, b].max()
-        nominal = np.maximum(likelihoods[0, b] - best, -STEP_BOUND)
-        for k in range(n):
-            ratios[b, k] = np.maximum(likelihoods[k, b] - best, -STEP_BOUND) - nominal
-    return ratios
+        for k in range(len(likelihoods)):
+            ratios[b, k] = np.maximum(likelihoods[k, b] - best, -STEP_BOUND)
+    return ratios - ratios[:, :1]
 
 
 def accumulate(evidence: Array, ratios: Array, leak: float = LEAK, floor: float = FLOOR) -> Array:
@@ -86,13 +84,12 @@ def needed(head_start: float, noise: Array, in_noise: Array) -> Array:
 @compiled
 def choose(evidence: Array, acting: Array, head_start: Array, lead: float) -> Array:
     """
-    Which hypothesis acts.
+    Which hypothesis acts, its index [B].
 
     :param evidence: [B, K]
     :param acting: index of the one that has acted so far, [B]
     :param head_start: what each needs more than nominal, [B, K]
     :param lead: what a rival needs more than the one that acts
-    :return: index [B]
     """
     chosen = acting.copy()
     for b in range(len(acting)):
@@ -110,5 +107,4 @@ def probabilities(evidence: Array, head_start: Array) -> Array:
     :param head_start: as for :func:`choose`
     """
     score = evidence - head_start
-    weight = np.exp(score - score.max(1, keepdims=True))
-    return weight / weight.sum(1, keepdims=True)
+    return np.exp(score - np.logaddexp.reduce(score, 1, keepdims=True))
