@@ -21,6 +21,7 @@ from sb3_plastic.adaptive.forecasting import AFTER, ASKED, forecast
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
 from sb3_plastic.adaptive.hypotheses import ALL_BY_DEFAULT, DEFAULT, with_default
 from sb3_plastic.adaptive.probing import PROBING
+from sb3_plastic.adaptive.settings import LOST_AT
 from sb3_plastic.errors import check_number
 from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.environment import find_training, make_env
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lifetime=args.lifetime,
             learn_rule=args.learn_rule,
             probing=args.probing,
+            lost_at=args.lost_at,
             progress_bar=not args.no_progress and is_wanted(),
         )
         policy.report["forecast"] = forecast(policy, venv, args.seed + 1)
@@ -143,6 +145,14 @@ def _parser() -> argparse.ArgumentParser:
         default=PROBING,
         metavar="X",
         help="how commands vary while cables are in doubt, in standard deviations of their effect; 0: not at all "
+        "(default: %(default)s)",
+    )
+    add(
+        "--lost-at",
+        type=float,
+        default=LOST_AT,
+        metavar="X",
+        help="errors from which on a silent reading is taken for a lost one, in standard deviations; 0: never "
         "(default: %(default)s)",
     )
     add("--no-progress", action="store_true", help="no progress bar")

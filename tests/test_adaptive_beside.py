@@ -258,6 +258,7 @@ def test_while_it_learns_there_is_no_layer_and_a_save_calibrates_it(tmp_path):
         ({"forward_model": "magic"}, "Unknown forward model 'magic'"),
         ({"epochs": 0}, "epochs must be"),
         ({"probing": -1}, "probing must be"),
+        ({"lost_at": -1}, "lost_at must be"),
         ({"forward_model": "actor", "members": 3}, "3 members would agree"),
     ],
 )
@@ -300,7 +301,8 @@ def test_a_command_that_is_repeated_normalised_is_no_evidence_either():
 
 
 def test_a_spiking_forward_model_learns_beside_too():
-    options = LayerOptions.of({**SMALL, "forward_model": "spiking", "epochs": 10, "members": 2, "probing": 0.2})
+    given = {**SMALL, "forward_model": "spiking", "epochs": 10, "members": 2, "probing": 0.2, "lost_at": 4.0}
+    options = LayerOptions.of(given)
     env = random_vec_env()
     beside = LayerBeside(env.observation_space, env.action_space, options)
     rng = np.random.default_rng(0)
@@ -312,7 +314,7 @@ def test_a_spiking_forward_model_learns_beside_too():
     assert beside.is_settled()
     layer = beside.layer()
     assert (layer.model.kind, layer.model.net_arch, len(layer.model.members)) == ("spiking", (32,), 2)
-    assert layer.settings.probing == 0.2
+    assert (layer.settings.probing, layer.settings.lost_at) == (0.2, 4.0)
 
 
 def test_a_body_that_cannot_be_predicted_gets_no_layer_and_a_warning():

@@ -144,7 +144,8 @@ class LayerBeside(nn.Module):
             return {}
         self.components = components.tolist()
         zero = _sensor_zero(normalize, self.n_observations)
-        settings = LayerSettings(self.options.names(), probing=self.options.probing, sensor_zero=zero)
+        options = self.options
+        settings = LayerSettings(options.names(), probing=options.probing, lost_at=options.lost_at, sensor_zero=zero)
         layer = self._made(settings)
         self.settings = calibrate(layer, held_out)
         layer = self.layer()

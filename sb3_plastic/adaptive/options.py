@@ -10,6 +10,7 @@ from sb3_plastic.adaptive.bodies import BODIES, check_net_arch
 from sb3_plastic.adaptive.forward_model import NET_ARCH
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
 from sb3_plastic.adaptive.probing import PROBING
+from sb3_plastic.adaptive.settings import LOST_AT
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
 
 ACTOR = "actor"
@@ -33,6 +34,7 @@ class LayerOptions:
     :param lifetime: keep estimates over episodes: a damaged robot stays damaged
     :param probing: how much commands vary while cables are in doubt, see
         :class:`~sb3_plastic.adaptive.settings.LayerSettings`
+    :param lost_at: errors from which on a silent reading is taken for a lost one, likewise
     """
 
     forward_model: str = "mlp"
@@ -45,6 +47,7 @@ class LayerOptions:
     window: int = 200_000
     lifetime: bool = False
     probing: float = PROBING
+    lost_at: float = LOST_AT
 
     def names(self) -> tuple[str, ...]:
         """The hypotheses."""
@@ -79,7 +82,8 @@ class LayerOptions:
         for number in ("members", "epochs", "batch_size", "window"):
             check_number(number, getattr(options, number), at_least=1, integer=True)
         check_number("learning_rate", options.learning_rate, above=0)
-        check_number("probing", options.probing, at_least=0)
+        for number in ("probing", "lost_at"):
+            check_number(number, getattr(options, number), at_least=0)
         if options.forward_model == ACTOR and options.members != 1:
             raise UserError(
                 f"A forward model of the actor's spikes is linear: all {options.members} members would agree."

@@ -24,7 +24,7 @@ from sb3_plastic.adaptive.hindsight import check_length
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
 from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.probing import PROBING
-from sb3_plastic.adaptive.settings import LayerSettings
+from sb3_plastic.adaptive.settings import LOST_AT, LayerSettings
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, Normalization, export_policy, load_policy
@@ -89,6 +89,7 @@ class AdaptivePolicy:
         lifetime: bool = False,
         learn_rule: bool = False,
         probing: float = PROBING,
+        lost_at: float = LOST_AT,
         progress_bar: bool = False,
     ) -> AdaptivePolicy:
         """
@@ -109,15 +110,16 @@ class AdaptivePolicy:
         :param lifetime: keep estimates over episodes
         :param learn_rule: learn rates, noises and caution of the synapses by gradient, on changes in hindsight, beside
             their calibration; a minute
-        :param probing: by how many standard deviations of a command's effect commands vary while it is in doubt which
-            motors they reach; 0: not at all
+        :param probing: how commands vary while cables are in doubt, in standard deviations of their effect; 0: not
+        :param lost_at: errors, in standard deviations, from which on a silent reading is taken for a lost one; 0: never
         :param progress_bar: show progress (needs tqdm)
         :return: the policy that adapts
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
         """
         check_arguments(forward_model, net_arch, members=members, n_steps=n_steps, epochs=epochs)
         check_number("seed", seed, at_least=0, integer=True)
-        check_number("probing", probing, at_least=0)
+        for name, number in {"probing": probing, "lost_at": lost_at}.items():
+            check_number(name, number, at_least=0)
         check_hypotheses(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
@@ -137,14 +139,12 @@ class AdaptivePolicy:
         with undisturbed_torch(), Progress(progress_bar) as progress:
             transitions = nominal_transitions(agent, raw(venv), n_steps, seed, progress)
             cut = cut_of(len(transitions.o))
-            training, held_out = (
-                Transitions(*(x[part] for x in transitions)) for part in (slice(cut), slice(cut, None))
-            )
+            training, held_out = (Transitions(*(x[i] for x in transitions)) for i in (slice(cut), slice(cut, None)))
             torch.default_generator.manual_seed(seed)  # that of the CPU alone: others are not restored
             network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
             progress.begin("train", work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
-            settings = LayerSettings(hypotheses=tuple(hypotheses), always=always, probing=probing)
+            settings = LayerSettings(tuple(hypotheses), always=always, probing=probing, lost_at=lost_at)
             settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
         report = {
             "n_steps": int(transitions.starts.size),
