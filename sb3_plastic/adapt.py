@@ -19,7 +19,7 @@ from sb3_plastic.adaptive.bodies import BODIES
 from sb3_plastic.adaptive.files import check_folder
 from sb3_plastic.adaptive.forecasting import AFTER, ASKED, forecast
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH
-from sb3_plastic.adaptive.hypotheses import ALL_BY_DEFAULT, DEFAULT, with_default
+from sb3_plastic.adaptive.hypotheses import ALL_BY_DEFAULT, DEFAULT
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LOST_AT
 from sb3_plastic.errors import check_number
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             n_steps=args.steps,
             forward_model=args.forward_model,
             seed=args.seed,
-            hypotheses=with_default(args.hypotheses),
+            hypotheses=args.hypotheses,
             always=args.always,
             net_arch=args.net_arch,
             members=args.members,

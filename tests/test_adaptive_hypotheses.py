@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 from toy_robots import Robots, play, policy
 
-from sb3_plastic.adaptive.hypotheses import HYPOTHESES, Hypothesis
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, Hypothesis, checked
 from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias
+from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.errors import UserError
+
+
+def test_default_stands_for_those_that_run_by_default_and_are_served():
+    added = policy().with_hypotheses("default", "motors_and_disturbance").layer
+    assert added.settings.hypotheses == (*DEFAULT, "motors_and_disturbance")
+    assert added.names == ["nominal", *added.settings.hypotheses]
+    options = LayerOptions.of({"forward_model": "actor", "hypotheses": ["motors_and_disturbance", "default"]})
+    assert set(options.names()) == set(OF_COMMANDS)
+    assert checked(["wires", "default"])[0] == "wires"
+    with pytest.raises(UserError, match="Each hypothesis is named once"):
+        checked(["default", "default"])
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -206,11 +206,12 @@ def test_what_counts_as_lost_is_a_setting_and_is_saved_with_the_layer(tmp_path):
     assert AdaptivePolicy.load(tmp_path / "believing").layer.settings.lost_at == 0.0
 
 
+@pytest.mark.parametrize("name", ["lost_at", "probing", "head_start", "calm", "lead"])
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), "5"])
-def test_a_bound_that_is_no_number_of_at_least_0_is_refused(bad):
+def test_a_setting_that_is_no_number_of_at_least_0_is_refused(name, bad):
     layer = policy().layer
-    with pytest.raises(UserError, match="lost_at must be a finite number at least 0"):
-        AdaptiveLayer(layer.model, replace(layer.settings, lost_at=bad))
+    with pytest.raises(UserError, match=f"{name} must be a finite number at least 0"):
+        AdaptiveLayer(layer.model, replace(layer.settings, **{name: bad}))
 
 
 @pytest.mark.parametrize(

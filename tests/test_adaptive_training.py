@@ -135,6 +135,11 @@ def test_without_hypotheses_nothing_is_estimated():
     np.testing.assert_array_equal(run(venv, 30)[0]["sensors"], plain[0])
 
 
+def test_a_name_in_the_place_of_a_list_of_them_is_refused():
+    with pytest.raises(UserError, match=r"Hypotheses are a list of names, got 'motors': write \['motors'\]"):
+        VecAdaptiveLayer(robots(), policy(), hypotheses="motors")
+
+
 def test_another_robot_is_refused():
     with pytest.raises(UserError, match=r"3 observations and 2 motors, the environment has 3 and 1"):
         VecAdaptiveLayer(robots(n_motors=1), policy())

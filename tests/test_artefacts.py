@@ -10,7 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from envs import BOX, random_vec_env, small_ppo
+from envs import BOX, RandomEnv, random_vec_env, small_ppo
 from gymnasium import spaces
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
@@ -145,6 +145,22 @@ def test_a_checkpoint_has_the_statistics_that_were_saved_with_it(exported, tmp_p
         assert main([command, *model, *more]) == 2
         assert "was trained with VecNormalize" in capsys.readouterr().err
     assert not (tmp_path / "e").exists()
+
+
+class Endless(RandomEnv):
+    """Nothing ends its episodes: neither itself, nor what is registered of it."""
+
+    def __init__(self):
+        super().__init__(BOX, BOX, length=10**9)
+
+
+def test_an_episode_that_nothing_limits_is_played_for_a_thousand_steps(tmp_path, monkeypatch):
+    monkeypatch.setitem(gym.registry, "Endless-v0", gym.envs.registration.EnvSpec("Endless-v0", entry_point=Endless))
+    PPO("MlpPolicy", gym.make("Endless-v0"), n_steps=8, batch_size=8).save(tmp_path / "m.zip")
+    steps = []
+    monkeypatch.setattr(Endless, "step", lambda env, action: steps.append(1) or RandomEnv.step(env, action))
+    play(tmp_path / "m.zip", ModelSettings(env="Endless-v0"), episodes=1)
+    assert len(steps) == 1000
 
 
 @pytest.mark.parametrize(
@@ -301,6 +317,13 @@ def test_inspect_shows_every_setting_of_a_layer(tmp_path, capsys):
     out = capsys.readouterr().out
     for shown in ("probing: +0.2500", "wires, rate +1.500", r"sensor zero: +\[0.5\]", "setting to come: +7.5000"):
         assert re.search(shown, out), shown
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_inspect_says_whether_a_layer_is_frozen(frozen, tmp_path, capsys):
+    AdaptivePolicy.load(ADAPTIVE).prepared(frozen).save(tmp_path / "layer")
+    assert main(["inspect", str(tmp_path / "layer")]) == 0
+    assert re.search(f"frozen: +{frozen}", capsys.readouterr().out)
 
 
 def test_a_layer_with_settings_of_a_later_version_is_not_said_to_be_damaged(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sb3_plastic import PlasticPPO, distill
 from sb3_plastic.cli import main
+from sb3_plastic.distillation import cli as commands
 from sb3_plastic.distillation.cli import judge
 from sb3_plastic.distillation.demonstrations import Student
 from sb3_plastic.distillation.distilling import normalized, update, watch
@@ -269,6 +271,22 @@ def test_the_command_distills_as_distill_does_with_the_same_arguments(
         assert torch.equal(ours, theirs)
     returns = judge(expected, Normalization.of(expected.get_vec_normalize_env()).around(venv), 3, 1003)
     assert f"student: {np.mean(returns):.6g} " in capsys.readouterr().out
+
+
+def test_the_command_gives_distill_every_argument_that_it_has(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def enough(teacher: Any, env: Any, n_steps: int, **kwargs: Any) -> None:
+        given.update(kwargs, teacher=teacher, env=env, n_steps=n_steps)
+        raise UserError("enough")
+
+    monkeypatch.setattr(commands, "distill", enough)
+    paths = ["--model", str(taught / "m.zip"), "--out", str(tmp_path / "run"), "--policy", "CnnPolicy"]
+    assert main(["distill", *paths, "--env", "Pendulum-v1"]) == 2
+    assert {*given} == {*inspect.signature(distill).parameters}
+    assert given["policy"] == "CnnPolicy"
 
 
 @pytest.mark.parametrize("kwargs", ["3", "open('x')"])

@@ -36,6 +36,7 @@ from sb3_plastic.es.logs import generation_statistics
 from sb3_plastic.es.population import Population
 from sb3_plastic.es.strategies import STRATEGIES
 from sb3_plastic.export import export_policy
+from sb3_plastic.perturbations.wrapper import PerturbSignals
 
 
 class Paid(gym.Env):
@@ -883,6 +884,22 @@ def test_settings_that_make_no_sense_are_refused(kwargs, message):
 def test_a_scenario_that_is_none_is_refused():
     with pytest.raises(UserError, match="A scenario is a name, a list of perturbations or a mapping of options, got 5"):
         small_es(scenarios=[5]).learn(1)
+
+
+@pytest.mark.parametrize("scenario", ["nda-v2/novel/reversed", [{"kind": "strength", "value": 0.5}]])
+def test_scenarios_of_an_environment_that_would_ignore_them_are_refused(scenario):
+    with pytest.raises(UserError, match="need environments that can be perturbed, which would ignore them otherwise"):
+        small_es(cartpole(), scenarios=[scenario]).learn(1)
+
+
+def test_scenarios_perturb_any_environment_in_perturb_signals():
+    env = make_vec_env("Pendulum-v1", 4, wrapper_class=PerturbSignals)
+    model = small_es(
+        env, population_size=2, scenarios=["nda-v2/novel/sensors_off", [{"kind": "obs_bias", "value": 0.2}]]
+    )
+    model.learn(1)
+    shown = [env_.get_wrapper_attr("perturber").perturbations for env_ in env.envs]
+    assert [(p.kind, p.value) for (p,) in shown] == [("obs_bias", 0.1), ("obs_bias", 0.2)] * 2
 
 
 def test_a_learning_rate_that_falls_below_zero_is_refused():

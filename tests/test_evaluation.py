@@ -28,7 +28,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecMonitor, VecNormalize
 from stray_lines import stray_lines
 
-from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward, export_policy, load_policy
+from sb3_plastic import PlasticES, PlasticPPO, PreviousActionReward, evaluation, export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy as LayeredPolicy
 from sb3_plastic.adaptive.agents import agent_of as layer_agent
 from sb3_plastic.cli import main
@@ -106,6 +106,19 @@ def test_carried_fast_weights_show_over_a_life():
     assert lives["carried", 0] == lives["reset", 0] == lives["reset", 4]
     assert lives["carried", 1] > lives["reset", 1] + 1
     assert records[records.protocol == "lifetime"].groupby("eval_seed")["values"].nunique().max() == 1
+
+
+def test_the_command_gives_an_evaluation_every_setting_that_it_has(tmp_path, monkeypatch):
+    given = {}
+
+    def evaluate(model, out, about, **kwargs):
+        given.update(kwargs)
+        raise UserError("enough")
+
+    monkeypatch.setattr(evaluation, "evaluate_adaptation", evaluate)
+    assert main(["evaluate", "--model", "m.zip", "--out", str(tmp_path), "--max-rows", "16"]) == 2
+    assert {field.name for field in fields(TrialSettings)} <= {*given}
+    assert given["max_rows"] == 16
 
 
 # Real robots

@@ -361,6 +361,15 @@ def test_render_takes_a_model() -> None:
         assert picture_of.size == (96, 48 + STRIP)
 
 
+def test_the_help_of_render_speaks_of_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["perturbations", "render", "nda-v1/novel/slope", "--model", "m.zip", "--help"])
+    printed = capsys.readouterr().out
+    assert "sb3-plastic perturbations render nda-v2" in printed
+    assert "sb3-plastic record" not in printed
+    assert "--perturb " not in printed
+
+
 def shot(speed: float, since: int, shade: int = 0) -> Shot:
     return Shot(np.full((40, 60, 3), shade, np.uint8), speed, since, float("nan"))
 

@@ -92,6 +92,16 @@ def test_a_model_that_saw_its_last_action_and_reward_is_compared_in_its_wrapper(
     assert not (tmp_path / "no.onnx").exists()
 
 
+def test_a_graph_takes_as_many_rows_as_the_command_says(tmp_path, capsys):
+    model, out = tmp_path / "m.zip", tmp_path / "m.onnx"
+    PlasticPPO("MlpPolicy", "Pendulum-v1", n_steps=16, batch_size=16, device="cpu").save(model)
+    command = ["convert", "--model", str(model), "--env", "Pendulum-v1", "--n-envs", "3"]
+    assert main([*command, "--format", "onnx", "--check", "10", "--out", str(out)]) == 0
+    assert OnnxPolicy(out).predict(np.zeros((3, 3), np.float32))[0].shape == (3, 1)
+    assert main([*command, "--format", "nir", "--out", str(tmp_path / "m.nir")]) == 2
+    assert "NIR takes any number of environments: --n-envs is of ONNX" in capsys.readouterr().err
+
+
 def write(model, run):
     """A run as RL Zoo leaves it."""
     model.save(run / "Pendulum-v1.zip")

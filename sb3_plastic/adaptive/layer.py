@@ -7,6 +7,7 @@ In each environment step: ``observe`` learns from what the last command did, ``s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, make_hypotheses
+from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, checked, make_hypotheses
 from sb3_plastic.adaptive.lost import UNSEEN, ends_of, is_finite, silences, suspects, telling
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
@@ -81,6 +82,7 @@ class AdaptiveLayer:
     """
 
     def __init__(self, model: ForwardModel, settings: LayerSettings) -> None:
+        settings = replace(settings, hypotheses=checked(settings.hypotheses))
         self.model, self.settings, self.predictor = model, settings, Predictor(model)
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)
@@ -103,7 +105,8 @@ class AdaptiveLayer:
             )
             for h in self.hypotheses
         ]
-        check_number("lost_at", settings.lost_at, at_least=0)
+        for name in ("lost_at", "probing", "head_start", "calm", "lead"):
+            check_number(name, getattr(settings, name), at_least=0)
         if settings.always is not None:
             check_choice("hypothesis that always acts", settings.always, self.names)
         # The others let the actor see what the sensors say.

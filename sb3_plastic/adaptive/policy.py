@@ -21,7 +21,7 @@ from sb3_plastic.adaptive.files import AGENT, check_folder, read_layer, write_la
 from sb3_plastic.adaptive.fit import check_arguments, fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, check_hypotheses
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, checked
 from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LOST_AT, LayerSettings
@@ -120,7 +120,7 @@ class AdaptivePolicy:
         check_number("seed", seed, at_least=0, integer=True)
         for name, number in {"probing": probing, "lost_at": lost_at}.items():
             check_number(name, number, at_least=0)
-        check_hypotheses(hypotheses)
+        hypotheses = checked(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
         venv = vectorised(env)
@@ -144,7 +144,7 @@ class AdaptivePolicy:
             network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
             progress.begin("train", work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, progress.tick)
-            settings = LayerSettings(tuple(hypotheses), always=always, probing=probing, lost_at=lost_at)
+            settings = LayerSettings(hypotheses, always=always, probing=probing, lost_at=lost_at)
             settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
         report = {
             "n_steps": int(transitions.starts.size),
@@ -312,12 +312,12 @@ class AdaptivePolicy:
         :param always: one of them that acts throughout, whatever the evidence
         :raises UserError: on an unknown name, or one that a forward model of the actor's spikes cannot serve
         """
-        check_hypotheses(names, HYPOTHESES if self.features_at is None else ("nominal", *OF_COMMANDS))
+        names = checked(names, HYPOTHESES if self.features_at is None else ("nominal", *OF_COMMANDS))
         settings = self.layer.settings
         known = settings.surprise_threshold
         middle = float(np.median(list(known.values())))
         thresholds = {name: known.get(name, middle) for name in ("nominal", *names)}
-        changed = replace(settings, hypotheses=tuple(names), surprise_threshold=known | thresholds, always=always)
+        changed = replace(settings, hypotheses=names, surprise_threshold=known | thresholds, always=always)
         other = copy(self)
         other.layer = AdaptiveLayer(self.layer.model, changed)
         return other

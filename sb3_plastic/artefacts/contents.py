@@ -142,6 +142,7 @@ def _of_adaptive(folder: Path) -> Contents:
             "who acts": {name: settings[name] for name in ("head_start", "calm", "lead")},
             "always acts": settings["always"],
             "kept over episodes": config["lifetime"],
+            "frozen": config.get("frozen", False),
             **_other_settings(settings),
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -71,10 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="compare over these steps; 0: do not (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the episodes (default: %(default)s)")
+    parser.add_argument("--n-envs", type=int, default=1, help="onnx: rows of the graph (default: %(default)s)")
     args = parser.parse_args(argv)
     about = vars(model_settings(args))
     found = convert_model(
-        args.model, args.format, args.out, after=args.after, check=args.check, seed=args.seed, **about
+        args.model,
+        args.format,
+        args.out,
+        after=args.after,
+        check=args.check,
+        seed=args.seed,
+        n_envs=args.n_envs,
+        **about,
     )
     print(f"Wrote {args.out}.")
     if found is not None:
@@ -93,6 +101,7 @@ def convert_model(
     after: int = 0,
     check: int = 200,
     seed: int = 0,
+    n_envs: int = 1,
     **about: Unpack[AboutModel],
 ) -> Difference | None:
     """
@@ -107,6 +116,7 @@ def convert_model(
     :param check: steps of the comparison; 0 for none. NIR holds the spiking layers alone: all else of the copy is
         the policy's
     :param seed: of the episodes
+    :param n_envs: environments that a graph of ONNX takes a step of, as many rows, which are fixed in it
     :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
         ``normalization``, ``algo``, ``trust``
     :return: largest difference between original and copy; None if not compared
@@ -117,6 +127,9 @@ def convert_model(
     check_choice("format", format_name, FORMATS)
     for name, number in (("--after", after), ("--check", check)):
         check_number(name, number, at_least=0, integer=True)
+    check_number("--n-envs", n_envs, at_least=1, integer=True)
+    if n_envs > 1 and format_name != "onnx":
+        raise UserError(f"{FORMATS[format_name]} takes any number of environments: --n-envs is of ONNX.")
     if after and format_name == "onnx":
         raise UserError("A graph of ONNX holds the whole state, which nothing freezes: --after is of snntorch and NIR.")
     given, path = ModelSettings(env, **about), model_file(model)
@@ -129,11 +142,11 @@ def convert_model(
 
     with ExitStack() as opened:
         if check or (after and format_name != "onnx"):  # before anything is written
-            venv = opened.enter_context(closing(environment_of(path, agent, given)))
+            venv = opened.enter_context(closing(environment_of(path, agent, given, n_envs=n_envs)))
         if format_name == "onnx":
             if check:
                 import_runtime()
-            to_onnx(policy, out, normalization)
+            to_onnx(policy, out, normalization, n_envs)
             original: Any = seeing
             copy: Any = OnnxPolicy(out) if check else None
         else:

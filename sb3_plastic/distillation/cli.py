@@ -31,6 +31,7 @@ from sb3_plastic.evaluation.outputs import check_out, what_next
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import is_taken, replace_file, replacing
+from sb3_plastic.policies import POLICY_ALIASES
 from sb3_plastic.progress import is_wanted
 from sb3_plastic.safe import RefusedError, read_literal
 
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             venv,
             args.steps,
             seed=args.seed,
+            policy=args.policy,
             policy_kwargs=kwargs,
             noise=args.noise,
             tensorboard_log=args.tensorboard_log,
@@ -140,9 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add_model(parser, "the teacher: file or folder of a model saved by SB3, sb3-contrib or sb3_plastic")
     add("--out", required=True, help="folder for the student")
-    add(
-        "--policy-kwargs", default="dict()", metavar="DICT", help="of PlasticPolicy, in Python; n_ticks is 4 by default"
-    )
+    add("--policy", choices=POLICY_ALIASES, default="PlasticPolicy", help="of the student (default: %(default)s)")
+    add("--policy-kwargs", default="dict()", metavar="DICT", help="of it, in Python; n_ticks is 4 by default")
     add("--steps", type=int, default=200_000, help="of all environments together (default: %(default)s)")
     add(
         "--noise",

@@ -225,9 +225,17 @@ class PlasticES(WholeFiles):
         Where generations are played, as ``n_workers`` says. :meth:`learn` makes one, and closes it.
 
         :raises ImportError: if there are to be workers, and Ray is missing
-        :raises UserError: if workers would have nothing to do, or cannot copy the environment
+        :raises UserError: if workers would have nothing to do, or cannot copy the environment; on scenarios of an
+            environment that cannot be perturbed
         """
         assert self.env is not None, "There is no environment: set_env() gives one."
+        named = [scenario for scenario in self.scenarios or () if isinstance(scenario, Sequence)]
+        if named and not self.env.has_attr("perturber"):
+            raise UserError(
+                f"Scenarios such as {named[0]!r} need environments that can be perturbed, which would ignore them "
+                "otherwise: sb3_plastic/PerturbedHalfCheetah-v0 and so on, or any in PerturbSignals (env_wrapper: "
+                "sb3_plastic.perturbations.wrapper.PerturbSignals). Options of your own environment are a mapping."
+            )
         player = SubBatchPlayer(Population(self.policy), self.evolved, self.env)
         if not self.n_workers:
             return LocalEvaluator(player)

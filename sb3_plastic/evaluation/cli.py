@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         deterministic=not args.stochastic,
         steps=args.steps,
         horizon=args.horizon,
+        max_rows=args.max_rows,
         progress_bar=not args.no_progress and is_wanted(),
         command=shlex.join(["sb3-plastic", "evaluate", *argv]),
     )
@@ -124,5 +125,6 @@ def _parser() -> argparse.ArgumentParser:
         help="length of a training episode; by default the environment's, of the robots 1000",
     )
     add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon (default: %(default)s)")
+    add("--max-rows", type=int, default=128, help="environments stepped at once, at most (default: %(default)s)")
     add("--no-progress", action="store_true", help="no progress bar")
     return parser

@@ -29,6 +29,12 @@ from sb3_plastic.perturbations.suites import find_scenario, names_file
 from sb3_plastic.progress import is_wanted
 from sb3_plastic.undisturbed import undisturbed_torch
 
+RENDER = """\
+Draw a perturbed robot with a trained agent: intact and frozen side by side, or two agents.
+
+  sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --out m.mp4
+"""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
@@ -71,16 +77,16 @@ def render(arguments: Sequence[str]) -> int:
     :param arguments: of the command
     :return: exit status
     """
-    parser = _parser("sb3-plastic perturbations render")
+    parser = _parser("sb3-plastic perturbations render", RENDER)
     parser.add_argument("scenario", help="name of a scenario, or a YAML file with a list of perturbations")
     parser.add_argument("--robot", help="not needed: the model tells")
     args = parser.parse_args(arguments)
     return _film(args, args.scenario)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
+def _parser(prog: str, description: str | None = __doc__) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
     add(

@@ -13,6 +13,7 @@ from gymnasium.utils import RecordConstructorArgs
 from sb3_plastic.perturbations.checks import Plant
 from sb3_plastic.perturbations.perturber import Perturber
 from sb3_plastic.perturbations.spec import Perturbation, PerturbationError, parse
+from sb3_plastic.perturbations.suites import find_scenario
 
 
 class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -42,9 +43,16 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self.perturber.use(parse(perturbations))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode. :param seed: as everywhere  :param options: ``{"perturbations": [...]}`` replaces them"""
+        """
+        Start an episode.
+
+        :param seed: as everywhere
+        :param options: ``{"perturbations": [...]}`` or ``{"scenario": name}`` replaces them, as of the robots
+        """
         options = dict(options or {})
         p = self.perturber
+        if "scenario" in options:
+            options["perturbations"] = find_scenario(options.pop("scenario"), p.plant.name).perturbations
         if "perturbations" in options:
             p.use(parse(options.pop("perturbations")))
         if seed is not None:

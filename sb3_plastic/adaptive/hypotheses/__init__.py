@@ -52,31 +52,25 @@ served by it, and Hoppers whose leg is longer fell by it (docs/results/adaptatio
 """
 
 ALL_BY_DEFAULT = "default"
-"""Stands for all of ``DEFAULT`` in a list of names on a command line."""
+"""Stands for all of ``DEFAULT`` in a list of names."""
 
 OF_COMMANDS = ["motors", "motors_and_bias", "motors_and_disturbance", "motors_and_drift", "plugs", "wires"]
 """Those that ask the forward model about the observation that there is, and no other. Append your own, if it does."""
 
 
-def with_default(names: Sequence[str]) -> tuple[str, ...]:
+def checked(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> tuple[str, ...]:
     """
-    Names with ``default`` written out; each once.
-
-    :param names: of hypotheses, ``default`` among them or not
-    """
-    return tuple(dict.fromkeys(n for name in names for n in (DEFAULT if name == ALL_BY_DEFAULT else (name,))))
-
-
-def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> None:
-    """
-    :param names: of hypotheses
-    :param allowed: those that the forward model serves
+    :param names: of hypotheses; ``default`` stands for those of ``DEFAULT`` that the forward model serves
+    :param allowed: those that it serves
+    :return: the names, with ``default`` written out: those that are named beside it keep their places
     :raises UserError: on something that is no name, an unknown one, one that is there twice, or is not served
     """
     if isinstance(names, str):
         raise UserError(f"Hypotheses are a list of names, got {names!r}: write [{names!r}].")
     if not all(isinstance(name, str) for name in names):
         raise UserError(f"A hypothesis is a name, got {[*names]}.")
+    default = [name for name in DEFAULT if name in allowed and name not in names]
+    names = [n for name in names for n in (default if name == ALL_BY_DEFAULT else [name])]
     if len({*names}) < len(names):
         raise UserError(f"Each hypothesis is named once, got {', '.join(names)}.")
     for name in names:
@@ -87,6 +81,7 @@ def check_hypotheses(names: Sequence[str], allowed: Collection[str] = HYPOTHESES
                 "the observation that there is. Those of `forward_model: mlp` and `spiking` serve all. Append one of "
                 "your own to OF_COMMANDS, beside HYPOTHESES, if it asks about no other."
             )
+    return tuple(names)
 
 
 def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
@@ -96,7 +91,7 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     :raises UserError: on an unknown name, one that is there twice, or one that its class does not have; on
         an inflation that is not one number per synapse
     """
-    check_hypotheses(names)
+    names = checked(names)
     made = {name: HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))}
     for name, hypothesis in made.items():
         if hypothesis.name != name:
@@ -116,7 +111,6 @@ __all__ = [
     "Hypothesis",
     "Sizes",
     "Transition",
-    "check_hypotheses",
+    "checked",
     "make_hypotheses",
-    "with_default",
 ]
