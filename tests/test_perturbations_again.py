@@ -7,7 +7,7 @@ from gymnasium import spaces
 from perturbation_helpers import Gauges, make, rollout
 
 from sb3_plastic.evaluation.protocols import onset_of
-from sb3_plastic.perturbations.spec import Distribution, Perturbation, Schedule
+from sb3_plastic.perturbations.spec import Distribution, Perturbation, PerturbationError, Schedule
 from sb3_plastic.perturbations.wrapper import PerturbSignals
 
 TWICE = {"form": "intermittent", "duration": 3, "pause": 4, "at": 2}  # steps 2 to 4, and 9 to 11
@@ -176,3 +176,13 @@ def test_arrays_of_the_agent_and_of_the_environment_are_left_alone(kind) -> None
     env.step(action)
     assert action.tolist() == [1, 1]
     assert env.unwrapped.observation.tolist() == [1, -1]
+
+
+def test_perturbed_signals_take_a_scenario_by_its_name_at_a_reset():
+    env = PerturbSignals(Gauges())
+    env.reset(options={"scenario": "nda-v2/novel/late_2"})
+    assert [(p.kind, p.value) for p in env.perturber.perturbations] == [("action_delay", 2)]
+    with pytest.raises(PerturbationError, match="Unknown scenario"):
+        env.reset(options={"scenario": "nda-v2/novel/wings"})
+    with pytest.raises(PerturbationError, match="not both"):
+        env.reset(options={"scenario": "nda-v2/nominal", "perturbations": []})

@@ -48,9 +48,12 @@ class PerturbSignals(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
         :param seed: as everywhere
         :param options: ``{"perturbations": [...]}`` or ``{"scenario": name}`` replaces them, as of the robots
+        :raises PerturbationError: on a scenario that there is not, both, or what cannot act here
         """
         options = dict(options or {})
         p = self.perturber
+        if {"scenario", "perturbations"} <= options.keys():
+            raise PerturbationError("Give perturbations or a scenario, not both.")
         if "scenario" in options:
             options["perturbations"] = find_scenario(options.pop("scenario"), p.plant.name).perturbations
         if "perturbations" in options:
