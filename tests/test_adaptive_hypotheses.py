@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy_robots import Robots, play, policy
 
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, Hypothesis, checked
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, Hypothesis, checked_names
 from sb3_plastic.adaptive.hypotheses.motors import Motors, MotorsAndBias
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.errors import UserError
@@ -16,9 +16,9 @@ def test_default_stands_for_those_that_run_by_default_and_are_served():
     assert added.names == ["nominal", *added.settings.hypotheses]
     options = LayerOptions.of({"forward_model": "actor", "hypotheses": ["motors_and_disturbance", "default"]})
     assert set(options.names()) == set(OF_COMMANDS)
-    assert checked(["wires", "default"])[0] == "wires"
+    assert checked_names(["wires", "default"])[0] == "wires"
     with pytest.raises(UserError, match="Each hypothesis is named once"):
-        checked(["default", "default"])
+        checked_names(["default", "default"])
 
 
 @pytest.mark.parametrize("full", [False, True])

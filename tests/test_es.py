@@ -888,7 +888,7 @@ def test_a_scenario_that_is_none_is_refused():
 
 @pytest.mark.parametrize("scenario", ["nda-v2/novel/reversed", [{"kind": "strength", "value": 0.5}]])
 def test_scenarios_of_an_environment_that_would_ignore_them_are_refused(scenario):
-    with pytest.raises(UserError, match="need environments that can be perturbed, which would ignore them otherwise"):
+    with pytest.raises(UserError, match="need environments that can be perturbed; these would ignore them"):
         small_es(cartpole(), scenarios=[scenario]).learn(1)
 
 

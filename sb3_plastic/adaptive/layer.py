@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sb3_plastic.adaptive.bank import Bank, rows_of
 from sb3_plastic.adaptive.forward_model import ForwardModel
-from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, checked, make_hypotheses
+from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, checked_names, make_hypotheses
 from sb3_plastic.adaptive.lost import UNSEEN, ends_of, is_finite, silences, suspects, telling
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
@@ -82,7 +82,7 @@ class AdaptiveLayer:
     """
 
     def __init__(self, model: ForwardModel, settings: LayerSettings) -> None:
-        settings = replace(settings, hypotheses=checked(settings.hypotheses))
+        settings = replace(settings, hypotheses=checked_names(settings.hypotheses))
         self.model, self.settings, self.predictor = model, settings, Predictor(model)
         self.components, self.scale = model.components.numpy(), model.scale.numpy().astype(np.float64)
         self.mean, self.std = model.mean.numpy().astype(np.float64), model.std.numpy().astype(np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sb3_plastic.adaptive.bodies import BODIES, check_net_arch
 from sb3_plastic.adaptive.forward_model import NET_ARCH
-from sb3_plastic.adaptive.hypotheses import ALL_BY_DEFAULT, HYPOTHESES, OF_COMMANDS, checked
+from sb3_plastic.adaptive.hypotheses import ALL_BY_DEFAULT, HYPOTHESES, OF_COMMANDS, checked_names
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LOST_AT
 from sb3_plastic.errors import UserError, check_choice, check_names, check_number
@@ -52,7 +52,7 @@ class LayerOptions:
     def names(self) -> tuple[str, ...]:
         """The hypotheses."""
         served = ("nominal", *OF_COMMANDS) if self.forward_model == ACTOR else HYPOTHESES
-        return checked(self.hypotheses or (ALL_BY_DEFAULT,), served)
+        return checked_names(self.hypotheses or (ALL_BY_DEFAULT,), served)
 
     @classmethod
     def of(cls, given: bool | Mapping[str, Any]) -> LayerOptions:
@@ -77,7 +77,7 @@ class LayerOptions:
             raise UserError(f"lifetime of `adaptive` is true or false, got {named['lifetime']!r}.")
         options = cls(**(named | {name: tuple(value) for name, value in lists.items()}))
         check_choice("forward model", options.forward_model, (*BODIES, ACTOR))
-        options.names()
+        options.names()  # or one of them is refused
         check_net_arch(options.forward_model, options.net_arch)
         for number in ("members", "epochs", "batch_size", "window"):
             check_number(number, getattr(options, number), at_least=1, integer=True)

@@ -21,7 +21,7 @@ from sb3_plastic.adaptive.files import AGENT, check_folder, read_layer, write_la
 from sb3_plastic.adaptive.fit import check_arguments, fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
-from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, checked
+from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, checked_names
 from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LOST_AT, LayerSettings
@@ -120,7 +120,7 @@ class AdaptivePolicy:
         check_number("seed", seed, at_least=0, integer=True)
         for name, number in {"probing": probing, "lost_at": lost_at}.items():
             check_number(name, number, at_least=0)
-        hypotheses = checked(hypotheses)
+        hypotheses = checked_names(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
         venv = vectorised(env)
@@ -312,7 +312,7 @@ class AdaptivePolicy:
         :param always: one of them that acts throughout, whatever the evidence
         :raises UserError: on an unknown name, or one that a forward model of the actor's spikes cannot serve
         """
-        names = checked(names, HYPOTHESES if self.features_at is None else ("nominal", *OF_COMMANDS))
+        names = checked_names(names, HYPOTHESES if self.features_at is None else ("nominal", *OF_COMMANDS))
         settings = self.layer.settings
         known = settings.surprise_threshold
         middle = float(np.median(list(known.values())))

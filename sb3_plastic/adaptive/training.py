@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, unwrap_vec_n
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_plastic.adaptive.agents import as_actions, box, middle_and_half
-from sb3_plastic.adaptive.hypotheses import checked
+from sb3_plastic.adaptive.hypotheses import checked_names
 from sb3_plastic.adaptive.layer import AdaptiveState
 from sb3_plastic.adaptive.policy import AdaptivePolicy
 from sb3_plastic.errors import UserError
@@ -59,7 +59,7 @@ class VecAdaptiveLayer(VecEnvWrapper):
         policy = layer if isinstance(layer, AdaptivePolicy) else AdaptivePolicy.load(layer)
         if policy.layer.settings.sensor_zero:
             raise UserError("This layer was trained inside a policy, on normalised observations: fit one with `adapt`.")
-        self.layer, self.lifetime = policy.with_hypotheses(*checked(hypotheses)).layer, lifetime
+        self.layer, self.lifetime = policy.with_hypotheses(*checked_names(hypotheses)).layer, lifetime
         space, actions = box("observation", venv.observation_space), box("action", venv.action_space)
         self._n, n_motors = len(self.layer.mean), self.layer.model.n_motors
         if policy.features_at is not None or space.shape[0] < self._n or actions.shape != (n_motors,):

@@ -232,8 +232,8 @@ class PlasticES(WholeFiles):
         named = [scenario for scenario in self.scenarios or () if isinstance(scenario, Sequence)]
         if named and not self.env.has_attr("perturber"):
             raise UserError(
-                f"Scenarios such as {named[0]!r} need environments that can be perturbed, which would ignore them "
-                "otherwise: sb3_plastic/PerturbedHalfCheetah-v0 and so on, or any in PerturbSignals (env_wrapper: "
+                f"Scenarios such as {named[0]!r} need environments that can be perturbed; these would ignore them. "
+                "Take sb3_plastic/PerturbedHalfCheetah-v0 and so on, or put yours in PerturbSignals (env_wrapper: "
                 "sb3_plastic.perturbations.wrapper.PerturbSignals). Options of your own environment are a mapping."
             )
         player = SubBatchPlayer(Population(self.policy), self.evolved, self.env)

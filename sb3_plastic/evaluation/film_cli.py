@@ -24,16 +24,11 @@ from sb3_plastic.evaluation.controls import Player, controls_of
 from sb3_plastic.evaluation.environment import TrainedIn, called_in_suites, find_training, robot_of
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
+from sb3_plastic.perturbations.cli import RENDER
 from sb3_plastic.perturbations.spec import Perturbation, load
 from sb3_plastic.perturbations.suites import find_scenario, names_file
 from sb3_plastic.progress import is_wanted
 from sb3_plastic.undisturbed import undisturbed_torch
-
-RENDER = """\
-Draw a perturbed robot with a trained agent: intact and frozen side by side, or two agents.
-
-  sb3-plastic perturbations render nda-v2/novel/wires_swapped/onset --model m.zip --out m.mp4
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -58,7 +58,7 @@ OF_COMMANDS = ["motors", "motors_and_bias", "motors_and_disturbance", "motors_an
 """Those that ask the forward model about the observation that there is, and no other. Append your own, if it does."""
 
 
-def checked(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> tuple[str, ...]:
+def checked_names(names: Sequence[str], allowed: Collection[str] = HYPOTHESES) -> tuple[str, ...]:
     """
     :param names: of hypotheses; ``default`` stands for those of ``DEFAULT`` that the forward model serves
     :param allowed: those that it serves
@@ -91,7 +91,7 @@ def make_hypotheses(names: Sequence[str], sizes: Sizes) -> list[Hypothesis]:
     :raises UserError: on an unknown name, one that is there twice, or one that its class does not have; on
         an inflation that is not one number per synapse
     """
-    names = checked(names)
+    names = checked_names(names)
     made = {name: HYPOTHESES[name](sizes) for name in ("nominal", *(name for name in names if name != "nominal"))}
     for name, hypothesis in made.items():
         if hypothesis.name != name:
@@ -111,6 +111,6 @@ __all__ = [
     "Hypothesis",
     "Sizes",
     "Transition",
-    "checked",
+    "checked_names",
     "make_hypotheses",
 ]
