@@ -23,6 +23,8 @@ from sb3_plastic.adaptive.hypotheses import HYPOTHESES, OF_COMMANDS
 from sb3_plastic.adaptive.hypotheses.motors import Motors
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.adaptive.rollouts import split, transitions_of
+from sb3_plastic.artefacts.inspection import inspect_model
+from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player, controls_of, without_layer
 from sb3_plastic.wrappers import VecPreviousActionReward
@@ -135,6 +137,28 @@ def test_a_saved_model_adapts_alike_and_so_does_its_export(trained, tmp_path):
     for state, actions in runs[1:]:
         assert np.array_equal(actions, runs[0][1])
         assert all(np.array_equal(a, b) for a, b in zip(state, runs[0][0], strict=True))
+
+
+def test_inspect_tells_of_the_layer_inside_a_zip_and_its_export(trained, tmp_path, capsys):
+    trained.save(tmp_path / "m")
+    trained.policy.export(tmp_path / "e")
+    settings, beside = trained.policy.adaptive_policy().layer.settings, trained.policy.beside
+    for path in (tmp_path / "m.zip", tmp_path / "e"):
+        found = inspect_model(path)
+        layer = found["adaptive layer"]
+        assert layer["forward model"] == "1 x mlp, layers of 32"
+        assert layer["surprise threshold of each hypothesis"] == settings.surprise_threshold
+        assert [*layer["share unexplained, by observation"]] == beside.components
+        assert layer["kept over episodes"] is False
+        n = sum(tensor.numel() for tensor in beside.model.state_dict().values())
+        assert layer["parameters"] == found["parameters"]["beside"] == n
+    assert main(["inspect", str(tmp_path / "m.zip")]) == 0
+    assert "surprise threshold of each hypothesis:" in capsys.readouterr().out
+
+
+def test_inspect_says_of_a_layer_that_is_not_there_yet_that_it_is_not(tmp_path):
+    toy_ppo().save(tmp_path / "m")
+    assert inspect_model(tmp_path / "m.zip")["adaptive layer"]["calibrated"] is False
 
 
 def test_the_layer_knows_what_a_normalised_sensor_shows_that_shows_nothing(tmp_path):

@@ -320,9 +320,64 @@ def test_the_command_gives_fit_every_argument_that_it_has(tmp_path, pendulums, m
         raise UserError("enough")
 
     monkeypatch.setattr(AdaptivePolicy, "fit", fit)
-    paths = ["--model", str(tmp_path / "m.zip"), "--out", str(tmp_path / "a")]
-    assert main(["adapt", *paths, "--env", "Pendulum-v1"]) == 2
+    paths = ["--model", str(tmp_path / "m.zip"), "--out", str(tmp_path / "a"), "--env", "Pendulum-v1"]
+    assert main(["adapt", *paths]) == 2
+    assert given == {"model", "env", "progress_bar"}  # the others are as in fit
+    everything = "--steps 9 --seed 1 --hypotheses wires --always wires --lifetime --learn-rule --probing 1 --lost-at 1"
+    everything += " --forward-model mlp --net-arch 8 --members 1 --epochs 1"
+    assert main(["adapt", *paths, *everything.split()]) == 2
     assert given == arguments
+
+
+def test_the_defaults_in_the_help_are_those_of_fit(capsys):
+    with pytest.raises(SystemExit):
+        main(["adapt", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    options = dict(
+        steps="n_steps", seed="seed", members="members", epochs="epochs", probing="probing", lost_at="lost_at"
+    )
+    options |= dict(forward_model="forward_model", net_arch="net_arch")
+    parameters = inspect.signature(AdaptivePolicy.fit).parameters
+    for option, name in options.items():
+        default = parameters[name].default
+        words = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        after = said[said.rindex("--" + option.replace("_", "-")) :]
+        assert re.match(rf"[^(]*\(default: {re.escape(words)}[);]", after), option
+
+
+def test_the_command_gives_a_fitted_layer_other_settings_on_the_same_forward_model(tmp_path, capsys, fitted):
+    fitted.agent.training |= dict(env_id="Pendulum-v1")
+    fitted.save(tmp_path / "a")
+    asked = "--hypotheses motors --always motors --probing 0.1 --lost-at 0 --lifetime --steps 3200 --n-envs 8 --seed 7"
+    assert main(["adapt", "--model", str(tmp_path / "a"), *asked.split(), "--out", str(tmp_path / "b")]) == 0
+    assert "motors" in capsys.readouterr().out
+    found = AdaptivePolicy.load(tmp_path / "b")
+    settings = replace(fitted.layer.settings, hypotheses=("motors",), always="motors", probing=0.1, lost_at=0)
+    venv = make_vec_env("Pendulum-v1", 8)
+    assert found.layer.settings == fitted.with_settings(settings, venv, 3200, seed=7).layer.settings
+    assert found.lifetime
+    assert found.layer.model.state_dict().keys() == (weights := fitted.layer.model.state_dict()).keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in found.layer.model.state_dict().items())
+    assert {name: found.report[name] for name in fitted.report if name != "forecast"} == {
+        name: value for name, value in fitted.report.items() if name != "forecast"
+    }
+
+    back = "--no-lifetime --steps 3200 --n-envs 8"  # into its own folder; what is not named stays
+    assert main(["adapt", str(tmp_path / "b"), *back.split(), "--out", str(tmp_path / "b")]) == 0
+    again = AdaptivePolicy.load(tmp_path / "b")
+    assert not again.lifetime
+    kept = dict(hypotheses=("motors",), always="motors", probing=0.1, lost_at=0)
+    assert {name: getattr(again.layer.settings, name) for name in kept} == kept
+
+
+def test_a_fitted_layer_keeps_its_forward_model(tmp_path, capsys, fitted):
+    fitted.save(tmp_path / "a")
+    asked = ["--env", "Pendulum-v1", "--members", "3", "--net-arch", "8", "--out", str(tmp_path / "b")]
+    assert main(["adapt", str(tmp_path / "a"), *asked]) == 2
+    said = capsys.readouterr().err
+    assert "has a forward model already, which --net-arch, --members cannot change" in said
+    assert f"--model {tmp_path / 'a' / 'agent'}" in said
+    assert not (tmp_path / "b").exists()
 
 
 def test_loading_draws_no_random_numbers(tmp_path, fitted):

@@ -419,6 +419,22 @@ def test_a_model_is_found_where_rl_zoo_puts_it(capsys) -> None:
     assert "There is no model of plastic_ppo for Ant-v5" in capsys.readouterr().err
 
 
+def test_the_best_model_of_a_run_is_found_if_it_is_asked_for(capsys) -> None:
+    run = Path("plastic_ppo/Ant-v5_1")
+    run.mkdir(parents=True)
+    (run / "Ant-v5.zip").touch()
+    arguments = ["record", "--perturb", "nda-v1/novel/motor_off/onset", "--load-best"]
+    assert cli.main([*arguments, "--env", "Ant-v5", "-f", "."]) == 2
+    assert "plastic_ppo/Ant-v5_1 has no best_model.zip" in capsys.readouterr().err
+    (run / "best_model.zip").write_bytes(b"half")
+    assert find_model(Path(), "plastic_ppo", "Ant-v5", best=True) == run / "best_model.zip"
+    assert cli.main([*arguments, "--env", "Ant-v5", "-f", "."]) == 2
+    assert "best_model.zip" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "--model", "best_model.zip"])
+    assert "they go with --env ID" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

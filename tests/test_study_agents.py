@@ -132,8 +132,8 @@ def test_an_arm_changes_of_a_layer_what_it_names_alone(tmp_path, monkeypatch):
     settings = dataclasses.replace(policy.layer.settings, probing=0.25, lead=3.0, always="wires")
     policy.layer = AdaptiveLayer(policy.layer.model, settings)
     policy.save(tmp_path / "layer")
-    monkeypatch.setattr(AdaptivePolicy, "with_settings", lambda self, settings, env, **_: settings)
-    found = layer_of(tmp_path / "layer", ARMS["motors"], TrainedIn("Pendulum-v1"), 0)
+    monkeypatch.setattr(AdaptivePolicy, "with_settings", lambda self, settings, env: settings)
+    found = layer_of(tmp_path / "layer", ARMS["motors"], TrainedIn("Pendulum-v1"))
     assert found == dataclasses.replace(settings, hypotheses=("motors",), always=None)
 
 

@@ -22,7 +22,7 @@ from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
 from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.synapses import Rates, Synapses, variances, with_rule
-from sb3_plastic.errors import check_choice, check_number
+from sb3_plastic.errors import UserError, check_choice, check_number
 
 Array = NDArray[Any]
 
@@ -149,6 +149,25 @@ class AdaptiveLayer:
             acting=np.zeros(n_envs, np.int64),
             synapses=tuple(h.initial(n_envs, rates) for h, rates in zip(self.hypotheses, self.rates, strict=True)),
         )
+
+    def state_of(self, arrays: tuple[Array, ...], n_envs: int | None = None) -> AdaptiveState:
+        """
+        Arrays of :meth:`AdaptiveState.arrays` as a state of this layer.
+
+        :param arrays: all of them
+        :param n_envs: B; None: as many as they have
+        :raises UserError: if they are too few, of other environments, or of another layer
+        """
+        n_envs = len(arrays[0]) if n_envs is None else n_envs
+        for i, (array, row) in enumerate(zip(arrays, self.shapes, strict=False)):
+            if array.shape != (n_envs, *row):
+                raise UserError(
+                    f"Entry {i} of the state has shape {array.shape}, expected {(n_envs, *row)}: pass back what "
+                    f"predict returned, for the same {n_envs} environments, or state=None to start afresh."
+                )
+        if (n := len(self.shapes)) > len(arrays):
+            raise UserError(f"A state has at least {n} arrays, got {len(arrays)}: pass back what predict returned.")
+        return AdaptiveState.from_arrays(arrays)
 
     def reset(self, state: AdaptiveState, rows: Array, keep_estimates: bool = False) -> AdaptiveState:
         """

@@ -39,6 +39,9 @@ Array = NDArray[Any]
 HELD_OUT = 0.05
 """Share of the steps, the last ones, that calibrate the thresholds and are not trained on."""
 
+SEED_APART = 1000
+"""Between the seed of a fit and that of transitions which its forward model has not seen."""
+
 
 class AdaptivePolicy:
     """
@@ -154,7 +157,12 @@ class AdaptivePolicy:
         return cls(agent, AdaptiveLayer(network, settings), lifetime, report)
 
     def with_settings(
-        self, settings: LayerSettings, env: VecEnv, n_steps: int = 20_000, seed: int = 0, learn_rule: bool = False
+        self,
+        settings: LayerSettings,
+        env: VecEnv,
+        n_steps: int = 20_000,
+        seed: int | None = None,
+        learn_rule: bool = False,
     ) -> AdaptivePolicy:
         """
         The same forward model under other settings: other hypotheses, for instance. Thresholds are calibrated on new
@@ -163,13 +171,15 @@ class AdaptivePolicy:
         :param settings: plain data; its thresholds are replaced, those of a learned rule, too, whose rest stays
         :param env: the nominal environment; of a layer inside a policy, with the VecNormalize of its training
         :param n_steps: steps of all environments together
-        :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows
+        :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows. None:
+            another one
         :param learn_rule: as for :meth:`fit`
         :raises UserError: on a number out of range, too few steps, no VecNormalize, or a model that reads features
         """
         if self.features_at is not None:
             raise UserError("The forward model reads the actor's spikes: train the policy again for other settings.")
         check_number("n_steps", n_steps, at_least=1, integer=True)
+        seed = self.report.get("seed", 0) + SEED_APART if seed is None else seed
         check_number("seed", seed, at_least=0, integer=True)
         seed = int(seed)  # of numpy's numbers environments take none
         zero, venv = self.layer.settings.sensor_zero, raw(vectorised(env))
@@ -255,19 +265,8 @@ class AdaptivePolicy:
             return self.layer.initial_state(n_envs), None
         if not state:
             raise UserError(f"A state is what predict returned, got {state!r}: before the first step there is none.")
-        n_envs = len(state[0]) if n_envs is None else n_envs
         n = len(self.layer.shapes)
-        expected = [(n_envs, *row) for row in self.layer.shapes]
-        got = [array.shape for array in state[:n]]
-        if got != expected[: len(got)]:
-            i = next(i for i, shape in enumerate(got) if shape != expected[i])
-            raise UserError(
-                f"Entry {i} of the state has shape {got[i]}, expected {expected[i]}: pass back what predict "
-                f"returned, for the same {n_envs} environments, or state=None to start afresh."
-            )
-        if len(state) < n:
-            raise UserError(f"A state has at least {n} arrays, got {len(state)}: pass back what predict returned.")
-        return AdaptiveState.from_arrays(tuple(state[:n])), tuple(state[n:]) or None
+        return self.layer.state_of(state[:n], n_envs), tuple(state[n:]) or None
 
     # Controls: the same policy with its adaptation taken away. What `evaluate` asks of a policy that is plastic.
 

@@ -19,6 +19,7 @@ from sb3_plastic.adaptive import is_adaptive_folder
 from sb3_plastic.adaptive.files import AGENT, read_layer
 from sb3_plastic.adaptive.files import CONFIG as LAYER_CONFIG
 from sb3_plastic.adaptive.files import TENSORS as LAYER_TENSORS
+from sb3_plastic.artefacts import layers
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.loading import model_file
 from sb3_plastic.evaluation.zoo_files import statistics_files, zoo_folder
@@ -62,7 +63,7 @@ class Contents:
     :param versions: of the packages with which it was made
     :param code: what in it would run code: place -> what it asks for
     :param files: the files, by the names under which they are shown
-    :param layer: the adaptive layer around it, by the titles under which it is shown; empty without one
+    :param layer: the adaptive layer around or inside it, by the titles under which it is shown; empty without one
     """
 
     kind: str
@@ -93,10 +94,17 @@ def contents(path: Path) -> Contents:
     :raises UserError: if it is none of them, or damaged
     """
     file = model_file(path)
-    if file.is_dir():
-        return _of_adaptive(file) if is_adaptive_folder(file) else _of_export(file)
-    found = _of_model(file)
-    found.kind = "run" if path.is_dir() else found.kind
+    if is_adaptive_folder(file):
+        return _of_adaptive(file)
+    found = _of_export(file) if file.is_dir() else _of_model(file)
+    try:
+        found.layer = layers.inside(found.arguments, found.tensors)
+    except UserError:
+        raise  # of an option of a later version, for instance
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(str(file), f"no layer ({type(error).__name__}: {error})") from error
+    found.tensors.pop(layers.FOUND, None)  # text, which is not counted among the parameters
+    found.kind = "run" if path.is_dir() and found.kind == "model" else found.kind
     return found
 
 
@@ -127,38 +135,13 @@ def _of_adaptive(folder: Path) -> Contents:
     config, tensors = read_layer(folder)
     found = _of_export(folder / AGENT)
     try:
-        model, settings, report = config["forward_model"], config["settings"], config["report"]
-        shares = {int(i): float(share) for i, share in report.get("unexplained", {}).items()}
-        sizes = ", ".join(map(str, model["net_arch"]))
-        found.layer = {
-            "forward model": f"{model['members']} x {model['body']}, layers of {sizes}",
-            "parameters": sum(tensor.numel() for tensor in tensors.values()),
-            "nominal steps learned from": report.get("n_steps"),
-            "seed": report.get("seed"),
-            "share unexplained, mean": sum(shares.values()) / len(shares) if shares else None,
-            "share unexplained, by observation": shares,
-            "right after five steps, in hindsight": report.get("forecast"),
-            "surprise threshold of each hypothesis": dict(settings["surprise_threshold"]),
-            "who acts": {name: settings[name] for name in ("head_start", "calm", "lead")},
-            "always acts": settings["always"],
-            "kept over episodes": config["lifetime"],
-            "frozen": config.get("frozen", False),
-            **_other_settings(settings),
-        }
+        found.layer = layers.around(config, tensors)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(str(folder / LAYER_CONFIG), f"no layer ({type(error).__name__}: {error})") from error
     layer_files = {name: folder / name for name in (LAYER_CONFIG, LAYER_TENSORS)}
     found.files = layer_files | {f"{AGENT}/{name}": path for name, path in found.files.items()}
     found.kind = "adaptive"
     return found
-
-
-def _other_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said nowhere else, the learned rules as one table. :param settings: of a layer, as they are stored"""
-    said = ("surprise_threshold", "head_start", "calm", "lead", "always", "unexplained", "rule")
-    learned = {f"{name}, {key}": x for name, rule in settings.get("rule", {}).items() for key, x in rule.items()}
-    others = {name.replace("_", " "): value for name, value in settings.items() if name not in said}
-    return {name: value for name, value in {**others, "learned rules": learned}.items() if value not in ([], {})}
 
 
 def _space_text(plain: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def inspect_model(path: str | Path) -> dict[str, Any]:
     """
     What is in a model, as plain data: architecture, parameters, what was learned, versions, checksums, and what in it
-    asks to run code. Of an adaptive policy, the agent, and the layer around it: ``adaptive layer``.
+    asks to run code. Of an agent that adapts also the layer, around or inside it: ``adaptive layer``.
 
     :param path: a zip file, an exported folder, a run of RL Zoo, or a folder of `sb3-plastic adapt`
     :raises UserError: if it is none of these, or damaged

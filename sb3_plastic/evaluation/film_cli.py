@@ -40,10 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = record_parser()
     args = parser.parse_args(arguments)
+    if args.model and (args.load_best or args.exp_id):
+        parser.error(
+            "--load-best and --exp-id choose among runs of RL Zoo: they go with --env ID, not --model"
+        )
     if not args.model:
         if args.env is None:
             parser.error("name the model: --model FILE, or --env ID -f FOLDER for one that RL Zoo trained")
-        args.model = [find_model(args.folder, args.algo or "plastic_ppo", args.env, args.exp_id)]
+        args.model = [find_model(args.folder, args.algo or "plastic_ppo", args.env, args.exp_id, args.load_best)]
         args.env = args.algo = None  # as RL Zoo wrote beside the model, and as its file tells
     return _film(args, args.perturb)
 
@@ -62,6 +66,7 @@ def record_parser() -> argparse.ArgumentParser:
         help="where trained agents are, those of --algo plastic_ppo unless it is given (default: logs)",
     )
     parser.add_argument("--exp-id", type=int, default=0, help="number of the run; 0: the latest (default)")
+    parser.add_argument("--load-best", action="store_true", help="its best model, not the last")
     return parser
 
 
@@ -102,7 +107,7 @@ def _parser(prog: str, description: str | None = __doc__) -> argparse.ArgumentPa
     return parser
 
 
-def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
+def find_model(folder: Path, algo: str, env: str, exp_id: int = 0, best: bool = False) -> Path:
     """
     A model where RL Zoo puts it.
 
@@ -110,6 +115,7 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
     :param algo: a name in `algorithms.ALGORITHMS`
     :param env: environment
     :param exp_id: number of the run; 0: the latest
+    :param best: the best model of its evaluations, not the last
     :raises UserError: if there is none, naming those that there are
     """
     name = env.replace("/", "-")
@@ -118,7 +124,11 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0) -> Path:
     if not runs or (exp_id and exp_id not in runs):
         there = ", ".join(sorted(str(path) for path in folder.glob("*/*/*.zip"))) or "none"
         raise UserError(f"There is no model of {algo} for {env} in {folder}. Models there: {there}.")
-    return runs[exp_id or max(runs)]
+    last = runs[exp_id or max(runs)]
+    found_best = last.with_name("best_model.zip")
+    if best and not found_best.is_file():
+        raise UserError(f"{last.parent} has no best_model.zip: no evaluation came before its end. Film the last model.")
+    return found_best if best else last
 
 
 def _film(args: argparse.Namespace, scenario: str | None) -> int:

@@ -139,14 +139,13 @@ def layer_folder(agent: Agent, seed: int, logs: Path) -> Path:
     return agent.layers.get(seed, logs / name)
 
 
-def layer_of(folder: Path, arm: Arm, trained: TrainedIn, seed: int) -> AdaptivePolicy:
+def layer_of(folder: Path, arm: Arm, trained: TrainedIn) -> AdaptivePolicy:
     """
     A fitted layer with the settings of an arm, calibrated.
 
     :param folder: of the layer
     :param arm: with a layer
     :param trained: the agent's environment
-    :param seed: of the layer
     """
     policy = AdaptivePolicy.load(folder)
     if not arm.layer:
@@ -154,7 +153,7 @@ def layer_of(folder: Path, arm: Arm, trained: TrainedIn, seed: int) -> AdaptiveP
     with closing(make_env(dataclasses.replace(trained, vec_normalize=None), 48, 1000)) as venv:
         changed = {"always": None, **arm.layer}  # who always acts need not be among the arm's hypotheses
         settings = dataclasses.replace(policy.layer.settings, **changed)
-        return policy.with_settings(settings, venv, seed=1000 + seed)
+        return policy.with_settings(settings, venv)
 
 
 def layer_inside(agent: Agent) -> AdaptivePolicy:

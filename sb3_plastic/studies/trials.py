@@ -168,7 +168,7 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
         )
     elif cell.layer_seed is not None and not agent.layer_inside:  # a policy that normalises by itself
         folder = layer_folder(agent, cell.layer_seed, logs)
-        model, checksums["layer_sha256"] = layer_of(folder, arm, trained, cell.layer_seed), checksum_of_layer(folder)
+        model, checksums["layer_sha256"] = layer_of(folder, arm, trained), checksum_of_layer(folder)
         about = dataclasses.replace(about, env=trained.env_id, env_kwargs=trained.env_kwargs, algo="adaptive")
     of_agent = cell.suite == OF_THE_AGENT
     trials = TrialSettings(
