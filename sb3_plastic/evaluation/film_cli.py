@@ -41,9 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = record_parser()
     args = parser.parse_args(arguments)
     if args.model and (args.load_best or args.exp_id):
-        parser.error(
-            "--load-best and --exp-id choose among runs of RL Zoo: they go with --env ID, not --model"
-        )
+        parser.error("--load-best and --exp-id choose among runs of RL Zoo: they go with --env ID, not --model")
     if not args.model:
         if args.env is None:
             parser.error("name the model: --model FILE, or --env ID -f FOLDER for one that RL Zoo trained")
