@@ -89,14 +89,14 @@ def test_an_evaluation_wraps_environments_as_the_training_does(tmp_path, monkeyp
     (tmp_path / "swing.yaml").write_text(SWING)
     monkeypatch.setitem(SUITES, "swing-v1", tmp_path / "swing.yaml")
 
-    def swung(asked, *wrappers):
+    def swung(asked, where, *wrappers):
         def make():
             env = PerturbSignals(gym.make("Pendulum-v1"))
             for wrapper in wrappers:
                 env = wrapper(env)
             return env
 
-        model = PPO("MlpPolicy", make_vec_env(make, 2, vec_env_cls=SubprocVecEnv), n_steps=8, batch_size=16)
+        model = PPO("MlpPolicy", make_vec_env(make, 2, vec_env_cls=where), n_steps=8, batch_size=16)
         callback = AdaptationEvalCallback(8, suite="swing-v1", episodes=1, **asked)
         model.learn(16, callback=callback)
         model.env.close()
@@ -112,11 +112,13 @@ def test_an_evaluation_wraps_environments_as_the_training_does(tmp_path, monkeyp
     ])  # fmt: skip
     without_effect = gym.wrappers.NormalizeReward, partial(gym.wrappers.TransformReward, func=abs)
     torch.manual_seed(0)
-    found = swung({}, unit, *without_effect, mirrored, PreviousActionReward)
+    found = swung({}, SubprocVecEnv, unit, *without_effect, mirrored, PreviousActionReward)
     torch.manual_seed(0)
-    assert found["return"].tolist() == swung(named, unit, mirrored, PreviousActionReward)["return"].tolist()
+    assert (
+        found["return"].tolist() == swung(named, DummyVecEnv, unit, mirrored, PreviousActionReward)["return"].tolist()
+    )
     with pytest.raises(UserError, match=r"in .*Silent, which does not tell how it is made: .*RecordConstructorArgs"):
-        swung({}, Silent)
+        swung({}, DummyVecEnv, Silent)
 
 
 def test_the_parts_of_an_observation_are_those_of_the_training():

@@ -68,8 +68,10 @@ def bootstrap_interval(scores: Array | Sequence[Array], statistic: Statistic = m
     if any(len(x) < 2 for x in strata):
         return float("nan"), float("nan")
     rows, times = _resamples(tuple(len(x) for x in strata))
-    drawn = np.concatenate([x[row].reshape(len(row), -1) for x, row in zip(strata, rows, strict=True)], axis=1)
-    return _percentiles(np.repeat(_of_rows(drawn, statistic), times))
+    drawn = [
+        x[distinct][inverse].reshape(len(inverse), -1) for x, (distinct, inverse) in zip(strata, rows, strict=True)
+    ]
+    return _percentiles(np.repeat(_of_rows(np.concatenate(drawn, axis=1), statistic), times))
 
 
 def joint_interval(
@@ -92,24 +94,27 @@ def joint_interval(
     return _percentiles(np.repeat(values, times))
 
 
-def _drawn(x: Array, rows: Array, each: Statistic | None) -> Iterable[Any]:
-    """What is drawn of a method in each resample, or a statistic of it. :param x: [S, K] :param rows: [N, S]"""
+def _drawn(x: Array, rows: tuple[Array, Array], each: Statistic | None) -> Iterable[Any]:
+    """What is drawn of a method in each resample, or a statistic of it. :param x: [S, K] :param rows: of it"""
+    distinct, inverse = rows
     if each is None:
-        return (x[row] for row in rows)
-    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
-    return _of_rows(x[distinct].reshape(len(distinct), -1), each)[inverse.ravel()].tolist()
+        return (x[row] for row in distinct[inverse])
+    return _of_rows(x[distinct].reshape(len(distinct), -1), each)[inverse].tolist()
 
 
 @lru_cache(maxsize=16)
-def _resamples(n_seeds: tuple[int, ...]) -> tuple[list[Array], Array]:
+def _resamples(n_seeds: tuple[int, ...]) -> tuple[list[tuple[Array, Array]], Array]:
     """
-    Seeds that are drawn of each method, [N, S] each, and how often, [N]. Few seeds make few different resamples: 10 of
-    three seeds. Each is computed once, and drawn once for all cells of a table.
+    N resamples: of each method the different ones of its seeds, [D, S], and which of them each is, [N]; and how often
+    each is drawn, [N]. Few seeds make few different ones: 10 of three seeds. Each is computed once, and drawn once for
+    all cells of a table.
     """
     rng = np.random.default_rng(SEED)
     drawn = [np.sort(rng.integers(k, size=(RESAMPLES, k)), axis=1) for k in n_seeds]
     distinct, times = np.unique(np.concatenate(drawn, axis=1), axis=0, return_counts=True)
-    return np.split(distinct, np.cumsum(n_seeds)[:-1], axis=1), times
+    parts = np.split(distinct, np.cumsum(n_seeds)[:-1], axis=1)
+    each = (np.unique(part, axis=0, return_inverse=True) for part in parts)
+    return [(rows, inverse.ravel()) for rows, inverse in each], times
 
 
 def _of_rows(x: Array, statistic: Statistic) -> Array:
