@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             progress_bar = not args.no_progress and is_wanted()
             policy = AdaptivePolicy.fit(model, venv, progress_bar=progress_bar, **given)
-        policy.report["forecast"] = forecast(policy, venv, policy.report["seed"] + 1)
+        policy.report["forecast"] = forecast(policy, venv, policy.report.get("seed", 0) + 1)
     about = {
         "env_id": trained.env_id,
         "env_kwargs": dict(trained.env_kwargs),
