@@ -32,7 +32,7 @@ from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.loading import load_model, model_file
 from sb3_plastic.evaluation.outputs import check_out, what_next
 from sb3_plastic.export import policy_to_plain
-from sb3_plastic.progress import is_wanted
+from sb3_plastic.progress import add_no_progress, is_wanted
 
 OF_FORWARD_MODEL = ("forward_model", "net_arch", "members", "epochs")
 """Options that a layer around a model keeps: it has its forward model."""
@@ -70,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(model, AdaptivePolicy):
             policy = changed(model, venv, **given)
         else:
-            progress_bar = not args.no_progress and is_wanted()
-            policy = AdaptivePolicy.fit(model, venv, progress_bar=progress_bar, **given)
+            policy = AdaptivePolicy.fit(model, venv, progress_bar=is_wanted(args), **given)
         policy.report["forecast"] = forecast(policy, venv, policy.report.get("seed", 0) + 1)
     about = {
         "env_id": trained.env_id,
@@ -160,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, help="folder for the policy that adapts")
     add("--n-envs", type=int, default=48, help="environments that are stepped at once (default: %(default)s)")
     add("--episode-steps", type=int, help="time limit of an episode (default: the environment's own)")
-    add("--no-progress", action="store_true", help="no progress bar")
+    add_no_progress(parser)
 
     parser.argument_default = argparse.SUPPRESS  # what is not given is as in AdaptivePolicy.fit, or as in the folder
     add(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from importlib.util import find_spec
 from typing import Any
 
 
-def is_wanted() -> bool:
-    """Whether a command shows bars: at a terminal, if tqdm is there."""
-    return sys.stderr.isatty() and find_spec("tqdm") is not None
+def add_no_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the switch of the bars. :param parser: of a command"""
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def is_wanted(args: argparse.Namespace) -> bool:
+    """Whether a command shows bars: at a terminal, if tqdm is there. :param args: with :func:`add_no_progress`'s"""
+    return not args.no_progress and sys.stderr.isatty() and find_spec("tqdm") is not None
 
 
 class Progress:

@@ -64,7 +64,7 @@ ALLOWED = {
     "perturbations evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "
-    "observations snn",
+    "observations progress snn",
     "cli": "answers artefacts adapt distillation errors extensions files help simulator zoo perturbations evaluation "
     "report studies",
     "__main__": "cli",

@@ -57,6 +57,15 @@ def test_help_says_what_a_command_does_with_examples_and_arguments(command, argu
         "--out": ["adapt", "distill", "evaluate", "export", "package", "convert", "record", "report", "study learning"],
         "--normalization": ["adapt", "distill", "evaluate", "export", "package", "convert", "record"],
         "--episode-steps": ["adapt", "distill", "evaluate"],
+        "--no-progress": [
+            "adapt",
+            "distill",
+            "evaluate",
+            "package",
+            "report",
+            "record --perturb x",
+            "perturbations render",
+        ],
         "--n-jobs": ["tune", "study learning"],
     }.items(),
 )

@@ -549,6 +549,8 @@ class TestRobots:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         assert cli.main(words) == 0
         assert re.search(r"report: 100%.* 6/6 \[\d\d:\d\d<\d\d:\d\d", capsys.readouterr().err)
+        assert cli.main([*words, "--no-progress"]) == 0
+        assert capsys.readouterr().err == ""
         monkeypatch.setattr("sb3_plastic.progress.find_spec", lambda name: None)  # without tqdm, no bar and no error
         assert cli.main(words) == 0
         assert capsys.readouterr().err == ""

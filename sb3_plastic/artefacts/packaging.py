@@ -40,6 +40,7 @@ from sb3_plastic.evaluation.settings import AboutModel, FilmSettings, ModelSetti
 from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export.folder import CONFIG, RESULTS, TENSORS
 from sb3_plastic.files import is_taken, replace_file, write_json
+from sb3_plastic.progress import add_no_progress, is_wanted
 from sb3_plastic.simulator import render_off_screen
 from sb3_plastic.versions import versions
 
@@ -67,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         episodes=args.episodes,
         seed=args.seed,
         video_steps=args.video_steps,
+        progress_bar=is_wanted(args),
         # Paths without their folders: a card is published, and says nothing of the machine.
         command=shlex.join(["sb3-plastic", "package", *(re.sub(r"(^|=)/.*/(?=.)", r"\1", word) for word in argv)]),
         **vars(model_settings(args)),
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=10_000, help="of the first; the others count on (default: %(default)s)")
     add("--video-steps", type=int, default=300, metavar="N", help="steps that are filmed (default: %(default)s)")
     add("--no-video", dest="video_steps", action="store_const", const=0, help="where nothing can be drawn")
+    add_no_progress(parser)
     return parser
 
 
@@ -99,6 +102,7 @@ def package_model(
     *,
     video_steps: int = 300,
     command: str | None = None,
+    progress_bar: bool = False,
     **about: Unpack[AboutModel],
 ) -> dict[str, Any]:
     """
@@ -111,6 +115,7 @@ def package_model(
     :param seed: of the first episode; the others count on
     :param video_steps: steps that are filmed; 0: no video
     :param command: command line to note down
+    :param progress_bar: show how far the video is (needs tqdm)
     :param about: what else its file does not tell, fields of ``ModelSettings``: ``env_kwargs``, ``wrappers``,
         ``normalization``, ``algo``, ``trust``
     :return: what ``results.json`` holds
@@ -132,7 +137,7 @@ def package_model(
     if not np.isfinite(returns).all():
         raise UserError(f"Returns in {env_id} are {returns}: a reward is not finite. Mend the environment.")
     if video_steps:
-        _film(folder, given, seed, video_steps)
+        _film(folder, given, FilmSettings(steps=video_steps, seed=seed), progress_bar)
     results = {
         "env_id": env_id,
         "mean_reward": float(np.mean(returns)),
@@ -176,11 +181,11 @@ def _noted(path: Path, given: ModelSettings) -> str | None:
     return f"{robot}-v5" if robot and noted == perturbable(f"{robot}-v5") else noted
 
 
-def _film(folder: Path, given: ModelSettings, seed: int, steps: int) -> None:
+def _film(folder: Path, given: ModelSettings, settings: FilmSettings, progress_bar: bool) -> None:
     from sb3_plastic.evaluation.film_cli import film
 
     try:
-        film([folder], folder / VIDEO, given, FilmSettings(steps=steps, seed=seed))
+        film([folder], folder / VIDEO, given, settings, progress_bar=progress_bar)
     except Exception as error:  # graphics fail in as many ways as there are drivers
         why = f"{type(error).__name__}: {error}"
         raise UserError(f"No video could be made ({why}). Without one: --no-video.") from error

@@ -32,7 +32,7 @@ from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import is_taken, replace_file, replacing
 from sb3_plastic.policies import POLICY_ALIASES
-from sb3_plastic.progress import is_wanted
+from sb3_plastic.progress import add_no_progress, is_wanted
 from sb3_plastic.safe import RefusedError, read_literal
 
 
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             policy_kwargs=kwargs,
             noise=args.noise,
             tensorboard_log=args.tensorboard_log,
-            progress_bar=not args.no_progress and is_wanted(),
+            progress_bar=is_wanted(args),
         )
         took = time.perf_counter() - begun
         normalize = student.get_vec_normalize_env()
@@ -156,5 +156,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--episode-steps", type=int, help="time limit of an episode (default: the environment's own)")
     add("--episodes", type=int, default=20, help="that teacher and student are judged on (default: %(default)s)")
     add("--tensorboard-log", metavar="DIR", help="write the loss there for TensorBoard")
-    add("--no-progress", action="store_true", help="no progress bar")
+    add_no_progress(parser)
     return parser

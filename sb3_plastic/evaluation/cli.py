@@ -18,7 +18,7 @@ from sb3_plastic.evaluation.arguments import add_model, model_settings
 from sb3_plastic.evaluation.fault_kinds import FAULTS
 from sb3_plastic.evaluation.records import PLASTICITY, PROTOCOLS, WITHIN
 from sb3_plastic.evaluation.scores import counts, remarks, summary
-from sb3_plastic.progress import is_wanted
+from sb3_plastic.progress import add_no_progress, is_wanted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         steps=args.steps,
         horizon=args.horizon,
         max_rows=args.max_rows,
-        progress_bar=not args.no_progress and is_wanted(),
+        progress_bar=is_wanted(args),
         command=shlex.join(["sb3-plastic", "evaluate", *argv]),
     )
     table = summary(results.records).dropna(axis=1, how="all").round(2)
@@ -126,5 +126,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--horizon", type=int, default=3, help="multiple of it, in the protocol horizon (default: %(default)s)")
     add("--max-rows", type=int, default=128, help="environments stepped at once, at most (default: %(default)s)")
-    add("--no-progress", action="store_true", help="no progress bar")
+    add_no_progress(parser)
     return parser

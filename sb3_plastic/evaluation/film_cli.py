@@ -27,7 +27,7 @@ from sb3_plastic.evaluation.settings import FilmSettings, ModelSettings
 from sb3_plastic.perturbations.cli import RENDER
 from sb3_plastic.perturbations.spec import Perturbation, load
 from sb3_plastic.perturbations.suites import find_scenario, names_file
-from sb3_plastic.progress import is_wanted
+from sb3_plastic.progress import add_no_progress, is_wanted
 from sb3_plastic.undisturbed import undisturbed_torch
 
 
@@ -102,6 +102,7 @@ def _parser(prog: str, description: str | None = __doc__) -> argparse.ArgumentPa
     add("--seed", type=int, default=0, help="of the episode (default: %(default)s)")
     add("--width", type=int, default=320, help="pixels of each picture (default: %(default)s)")
     add("--height", type=int, default=240, help="pixels (default: %(default)s)")
+    add_no_progress(parser)
     return parser
 
 
@@ -134,7 +135,7 @@ def _film(args: argparse.Namespace, scenario: str | None) -> int:
     for name, smallest in least.items():
         check_number(f"--{name}", getattr(args, name), at_least=smallest, integer=True)
     settings = FilmSettings(**{name: getattr(args, name) for name in least})
-    film(args.model, args.out, model_settings(args), settings, scenario)
+    film(args.model, args.out, model_settings(args), settings, scenario, is_wanted(args))
     return 0
 
 
@@ -144,6 +145,7 @@ def film(
     about: ModelSettings,
     settings: FilmSettings,
     scenario: str | None = None,
+    progress_bar: bool = False,
 ) -> None:
     """
     Write a film, and print which steps it shows.
@@ -153,6 +155,7 @@ def film(
     :param about: what the models' files do not tell, alike for all
     :param settings: of the film
     :param scenario: name of a scenario, or a YAML file with a list of perturbations; None: nothing happens
+    :param progress_bar: show progress (needs tqdm)
     :raises UserError: if a file is missing, damaged or refused, or the environment cannot be perturbed
     """
     from sb3_plastic.evaluation.film import compose, fps_of, shoot_all
@@ -178,7 +181,7 @@ def film(
     _, trained = next(iter(arms.values()))
     perturbations = () if scenario is None else perturbations_of(scenario, called_in_suites(trained.env_id))
     with undisturbed_torch():
-        shots, first = shoot_all(arms, perturbations, settings, is_wanted())
+        shots, first = shoot_all(arms, perturbations, settings, progress_bar)
     title = "" if scenario is None else Path(scenario.removesuffix("/onset")).stem
     frames = compose(shots, first, title, settings.every, "m/s" if robot_of(trained.env_id) else "reward")
     save(frames, fps_of(trained) / settings.every, output)

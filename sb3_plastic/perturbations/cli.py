@@ -22,7 +22,7 @@ import gymnasium as gym
 from sb3_plastic.errors import check_number
 from sb3_plastic.perturbations.registration import ROBOTS, registered
 from sb3_plastic.perturbations.spec import PerturbationError, load, to_yaml, unknown
-from sb3_plastic.progress import is_wanted
+from sb3_plastic.progress import add_no_progress, is_wanted
 
 RENDER = """\
 Draw a perturbed robot: a picture, or a short video, of random actions or of a trained agent.
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     rendering.add_argument("--width", type=int, default=320, help="pixels (default: %(default)s)")
     rendering.add_argument("--height", type=int, default=240, help="pixels (default: %(default)s)")
     rendering.add_argument("--seed", type=int, default=0, help="of scenario and actions (default: %(default)s)")
+    add_no_progress(rendering)
     rendering.set_defaults(run=_render)
     return parser
 
@@ -178,6 +179,6 @@ def _render(args: argparse.Namespace) -> None:
         (robot,) = robots
     given = load(args.scenario) if is_file else find_scenario(args.scenario, robot).perturbations
     size = {"width": args.width, "height": args.height}
-    frames, fps = film(robot, given, n_steps=args.steps, seed=args.seed, **size, progress_bar=is_wanted())
+    frames, fps = film(robot, given, n_steps=args.steps, seed=args.seed, **size, progress_bar=is_wanted(args))
     save(frames, fps, args.out)
     print(f"Saved {args.out}")

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sb3_plastic.progress import is_wanted
+from sb3_plastic.progress import add_no_progress, is_wanted
 from sb3_plastic.report import write_report
 from sb3_plastic.report.document import FORMATS
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formats=FORMATS if args.format == "both" else [args.format],
         oracle=args.oracle,
         baseline=args.baseline,
-        progress_bar=is_wanted(),
+        progress_bar=is_wanted(args),
     )
     for path in written:
         print(f"wrote {path}")
@@ -56,4 +56,5 @@ def _parser() -> argparse.ArgumentParser:
         help="label of the static policy to compare with (default: the only one that was evaluated without controls; a "
         "plastic agent run with --controls intact alone passes for static: then name the right label)",
     )
+    add_no_progress(parser)
     return parser
