@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_changes(folder: Path, given: dict[str, Any]) -> None:
     """
-    Refuse what a fitted layer keeps.
+    Refuse options about what a fitted layer keeps.
 
     :param folder: of it
     :param given: options of the command
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         help="steps of the nominal robot, of all environments together (default: 400000; 20000 for a layer that has "
         "its forward model)",
     )
-    add("--seed", type=int, help="of environments, excitation and training (default: 0)")
+    add("--seed", type=int, help="of environments, excitation and training (default: 0; another for a fitted layer)")
     add(
         "--hypotheses",
         nargs="+",
@@ -200,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
         help="errors from which on a silent reading is taken for a lost one, in standard deviations; 0: never "
         f"(default: {LOST_AT})",
     )
-    model = parser.add_argument_group("forward model", "Of a layer that is fitted they do not change.")
+    model = parser.add_argument_group("forward model", "A layer that is fitted keeps it.")
     add = model.add_argument
     add("--forward-model", choices=BODIES, help="what predicts the nominal robot (default: mlp)")
     units = " ".join(map(str, NET_ARCH))

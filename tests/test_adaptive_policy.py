@@ -430,6 +430,15 @@ def test_settings_of_its_own_are_calibrated_as_new_ones_are(pendulums, fitted):
     assert of_its_own.layer.settings == fitted.with_settings(LayerSettings(), raw, 3200, seed=5).layer.settings
 
 
+def test_settings_are_calibrated_on_other_transitions_than_those_of_the_fit_unless_a_seed_is_given(pendulums, fitted):
+    raw, settings = pendulums[1].venv, fitted.layer.settings
+    default, other, known = (
+        fitted.with_settings(settings, raw, 3200, seed=seed).layer.settings
+        for seed in (None, fitted.report["seed"] + 1000, fitted.report["seed"])
+    )
+    assert default == other != known
+
+
 def test_a_frozen_policy_is_frozen_under_other_settings_too(pendulums, fitted):
     raw = pendulums[1].venv
     frozen = fitted.prepared(frozen=True, keep_fast_weights=True).with_settings(fitted.layer.settings, raw, 3200)

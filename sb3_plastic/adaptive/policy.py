@@ -172,7 +172,7 @@ class AdaptivePolicy:
         :param env: the nominal environment; of a layer inside a policy, with the VecNormalize of its training
         :param n_steps: steps of all environments together
         :param seed: of environments and excitation; not that of :meth:`fit`, whose transitions the model knows. None:
-            another one
+            that plus 1000
         :param learn_rule: as for :meth:`fit`
         :raises UserError: on a number out of range, too few steps, no VecNormalize, or a model that reads features
         """

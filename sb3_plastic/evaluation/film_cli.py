@@ -126,7 +126,7 @@ def find_model(folder: Path, algo: str, env: str, exp_id: int = 0, best: bool = 
     last = runs[exp_id or max(runs)]
     found_best = last.with_name("best_model.zip")
     if best and not found_best.is_file():
-        raise UserError(f"{last.parent} has no best_model.zip: no evaluation came before its end. Film the last model.")
+        raise UserError(f"{last.parent} has no best_model.zip: its training made no evaluation. Leave out --load-best.")
     return found_best if best else last
 
 
