@@ -87,7 +87,7 @@ def episode_sequences(
     seen: list[Obs] = [policy.obs_to_tensor(observation)[0] for observation in observations]
     start = policy.initial_state(1, random=False)
     # An adaptive layer's arrays come first; the last state is followed by no step.
-    steps = [start, *(tensors_from_arrays(state[-len(start) :], start) for state in states)][: len(seen)]
+    steps = [start, *(tensors_from_arrays(state[-len(start) :], start, 1) for state in states)][: len(seen)]
     joined = stack_obs(seen, torch.cat)
     starts = torch.zeros(1, len(seen), dtype=torch.bool, device=policy.device)
     starts[0, 0] = True

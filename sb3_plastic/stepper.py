@@ -253,9 +253,10 @@ class PolicyStepper:
                 f"episode_start has {len(starts)} entries, but there are observations of {n_envs} environments."
             )
         with torch.no_grad():
-            tensors = initial_state(self.networks, n_envs, random=not deterministic)
-            if state is not None:
-                tensors = tensors_from_arrays(state, tensors)
+            if state is None:
+                tensors = initial_state(self.networks, n_envs, random=not deterministic)
+            else:  # fast weights of many environments take long to make: here they only show their shape
+                tensors = tensors_from_arrays(state, initial_state(self.networks, 1, random=False), n_envs)
             starts_tensor = torch.as_tensor(starts.astype(bool), device=policy.device)
             try:
                 actions, new_state = self.act(obs_tensor, tensors, starts_tensor, deterministic)

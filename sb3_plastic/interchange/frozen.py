@@ -43,7 +43,7 @@ def freeze(policy: PlasticPolicy, state: Sequence[np.ndarray] | None = None) -> 
     :param state: what ``predict`` returned at that moment, of one environment; None: before anything was learned
     """
     like = policy.initial_state(1, random=False)
-    tensors, _ = policy.stepper().split_state(like if state is None else tensors_from_arrays(state, like))
+    tensors, _ = policy.stepper().split_state(like if state is None else tensors_from_arrays(state, like, 1))
     layers = []
     for layer, s in zip(policy.snn.layers, SNNState.from_tensors(tensors).layers, strict=True):
         p = layer.effective_parameters()

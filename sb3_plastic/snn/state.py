@@ -62,21 +62,22 @@ class SNNState(NamedTuple):
         return cls(tensors[0], layers, tensors[-1])
 
 
-def tensors_from_arrays(arrays: Sequence[np.ndarray], like: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def tensors_from_arrays(arrays: Sequence[np.ndarray], like: Sequence[Tensor], n_envs: int) -> tuple[Tensor, ...]:
     """
     A state that has been outside, among arrays, as tensors again.
 
     :param arrays: what ``predict`` returned, environment axis first
-    :param like: a state of the same network and number of environments
+    :param like: a state of the same network, of any number of environments
+    :param n_envs: number of environments that the arrays must have, B
     :return: tensors of the types, and on the devices, of ``like``
     :raises UserError: if it is a state of another network, or of another number of environments
     """
     shapes = [tuple(np.shape(array)) for array in arrays]
-    expected = [tuple(tensor.shape) for tensor in like]
+    expected = [(n_envs, *tensor.shape[1:]) for tensor in like]
     if shapes != expected:
-        batch, n_envs = {shape[:1] for shape in shapes}, expected[0][:1]
-        if len(shapes) == len(expected) and len(batch) == 1 and batch != {n_envs}:
-            what = f"a state of {shapes[0][0]} environment(s) with observations of {n_envs[0]}"
+        batch = {shape[:1] for shape in shapes}
+        if len(shapes) == len(expected) and len(batch) == 1 and batch != {(n_envs,)}:
+            what = f"a state of {shapes[0][0]} environment(s) with observations of {n_envs}"
         else:
             what = f"a state of shapes {shapes}, where {expected} are allowed"
         raise UserError(
