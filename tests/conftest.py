@@ -2,11 +2,13 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-os.environ.setdefault("MUJOCO_GL", "egl")  # before the first import of mujoco
+if sys.platform == "linux":  # elsewhere there is no EGL
+    os.environ.setdefault("MUJOCO_GL", "egl")  # before the first import of mujoco
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -24,6 +24,7 @@ from sb3_plastic.artefacts import enjoying
 from sb3_plastic.artefacts.enjoying import play
 from sb3_plastic.artefacts.exporting import export_model
 from sb3_plastic.artefacts.inspection import inspect_model
+from sb3_plastic.artefacts.packaging import FOLDERS
 from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation import evaluate_adaptation
@@ -259,7 +260,6 @@ def test_an_environment_that_does_not_take_the_arguments_of_the_training_is_answ
     assert "cannot be made with the arguments {'wings': 2}" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not is_headless(), reason="there is a display")
 @pytest.mark.parametrize(
     ("env", "message"),
     [
@@ -275,6 +275,7 @@ def test_an_environment_whose_module_is_missing_is_answered(command, env, messag
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not is_headless(), reason="there is a display")
 def test_without_a_display_enjoy_says_so_before_a_window_is_asked_for(exported, capsys):
     assert main(["enjoy", "--model", str(exported)]) == 2
     assert "add --no-render" in capsys.readouterr().err
@@ -567,3 +568,18 @@ def test_inspect_counts_the_statistics_that_the_other_commands_read(tmp_path):
     exported = export_model(tmp_path / "run", tmp_path / "export")
     found = inspect_model(tmp_path / "run"), inspect_model(exported)
     assert [each["normalised entries"] for each in found] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("word", "published"),
+    [
+        ("/home/anna/models/m.zip", "m.zip"),
+        ("--out=/home/anna/hub", "--out=hub"),
+        (r"C:\Users\anna\models\m.zip", "m.zip"),
+        (r"\\server\anna\m.zip", "m.zip"),
+        ("C:/Users/anna/m.zip", "m.zip"),
+        ("models/m.zip", "models/m.zip"),
+    ],
+)
+def test_a_published_command_names_no_folders_of_the_machine(word, published):
+    assert FOLDERS.sub(r"\1", word) == published

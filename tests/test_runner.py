@@ -16,6 +16,7 @@ from sb3_plastic.extensions import VARIABLE
 from sb3_plastic.safe import DamagedError
 from sb3_plastic.snn.rules import RULES
 from sb3_plastic.studies import results
+from sb3_plastic.studies.locks import alone
 from sb3_plastic.studies.results import gather, keep, origin, read_results
 from sb3_plastic.studies.runner import LocalProcesses, file_name, in_turns, run_cells, timed
 from sb3_plastic.studies.table import from_csv, to_csv
@@ -205,7 +206,7 @@ def test_what_another_process_keeps_while_results_are_gathered_stays(tmp_path, m
 def test_a_result_waits_until_another_process_has_gathered(tmp_path):
     keep(tmp_path, {"cell": "a", "x": 1})
     keeping = threading.Thread(target=keep, args=(tmp_path, {"cell": "b", "x": 2}))
-    with results._locked(tmp_path):
+    with results.results._locked(tmp_path):
         keeping.start()
         keeping.join(0.2)
         assert keeping.is_alive()
@@ -283,3 +284,11 @@ def test_a_result_is_that_of_the_last_run_in_the_order_of_names(tmp_path):
 def test_the_origin_of_results_names_each_commit_and_each_set_of_versions_once():
     found = [{"commit": "b", "versions": {"torch": "2", "numpy": "1"}}, {"commit": "a"}, {"commit": "b"}, {}]
     assert origin(found) == "commits  a, b, not recorded\nversions torch 2, numpy 1"
+
+
+def test_where_there_are_no_file_locks_a_study_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("sb3_plastic.studies.locks.find_spec", lambda name: None)  # as on Windows
+    with pytest.raises(UserError, match="locks that Windows lacks"), alone(tmp_path / "agent"):
+        pass
+    with pytest.raises(UserError, match="locks that Windows lacks"), results._locked(tmp_path):
+        pass

@@ -52,6 +52,12 @@ ADAPTIVE_FILES = (ADAPTIVE_CONFIG, ADAPTIVE_TENSORS, *(f"{AGENT}/{name}" for nam
 LARGE_FILES = "".join(f"*.{kind} filter=lfs diff=lfs merge=lfs -text\n" for kind in ("mp4", "safetensors"))
 """What git is to keep as large files: a hub refuses binary files that are in git itself."""
 
+AS_THEY_ARE = "*.json -text\n"
+"""What git is to keep byte by byte: git for Windows would end lines in its own way, and checksums would not fit."""
+
+FOLDERS = re.compile(r"(^|=)(?:/|[A-Za-z]:[\\/]|\\\\).*[\\/](?=.)")
+"""Of an absolute path, also of Windows."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
@@ -70,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         video_steps=args.video_steps,
         progress_bar=is_wanted(args),
         # Paths without their folders: a card is published, and says nothing of the machine.
-        command=shlex.join(["sb3-plastic", "package", *(re.sub(r"(^|=)/.*/(?=.)", r"\1", word) for word in argv)]),
+        command=shlex.join(["sb3-plastic", "package", *(FOLDERS.sub(r"\1", word) for word in argv)]),
         **vars(model_settings(args)),
     )
     print(f"Mean return of {results['n_eval_episodes']} episodes: {_return(results)}")
@@ -150,7 +156,7 @@ def package_model(
         "command": command,
         "versions": versions(),
     }
-    replace_file(folder / ATTRIBUTES, LARGE_FILES)
+    replace_file(folder / ATTRIBUTES, LARGE_FILES + AS_THEY_ARE)
     write_json(folder / RESULTS, results)
     adaptive = is_adaptive_folder(folder)
     agent = contents(folder / AGENT if adaptive else folder)

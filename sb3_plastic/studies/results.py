@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from sb3_plastic.errors import UserError
 from sb3_plastic.files import replace_file
 from sb3_plastic.safe import DamagedError
+from sb3_plastic.studies.locks import check_locks, wait_for
 from sb3_plastic.studies.table import Result, from_csv, to_csv
 
 
@@ -110,10 +110,11 @@ def gather(out: Path) -> dict[str, Result]:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Inside this context no other process is in it with the same folder."""
+    check_locks()
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems lock no folders
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            wait_for(descriptor)
         yield
     finally:
         os.close(descriptor)
