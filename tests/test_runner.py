@@ -206,7 +206,7 @@ def test_what_another_process_keeps_while_results_are_gathered_stays(tmp_path, m
 def test_a_result_waits_until_another_process_has_gathered(tmp_path):
     keep(tmp_path, {"cell": "a", "x": 1})
     keeping = threading.Thread(target=keep, args=(tmp_path, {"cell": "b", "x": 2}))
-    with results.results._locked(tmp_path):
+    with results._locked(tmp_path):
         keeping.start()
         keeping.join(0.2)
         assert keeping.is_alive()
