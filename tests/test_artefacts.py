@@ -573,11 +573,11 @@ def test_inspect_counts_the_statistics_that_the_other_commands_read(tmp_path):
 @pytest.mark.parametrize(
     ("word", "published"),
     [
-        ("/home/anna/models/m.zip", "m.zip"),
-        ("--out=/home/anna/hub", "--out=hub"),
-        (r"C:\Users\anna\models\m.zip", "m.zip"),
-        (r"\\server\anna\m.zip", "m.zip"),
-        ("C:/Users/anna/m.zip", "m.zip"),
+        ("/some/folder/m.zip", "m.zip"),
+        ("--out=/some/folder/hub", "--out=hub"),
+        (r"C:\some\folder\m.zip", "m.zip"),
+        (r"\\server\folder\m.zip", "m.zip"),
+        ("C:/some/folder/m.zip", "m.zip"),
         ("models/m.zip", "models/m.zip"),
     ],
 )
