@@ -212,7 +212,13 @@ class ExperimentManager(HostManager):
 
     def _save_config(self, saved_hyperparams: Params) -> None:
         """As in RL Zoo; a training that goes on has the network of its model, whatever the configuration says."""
-        super()._save_config(saved_hyperparams | self.of_model)
+        kept = saved_hyperparams | self.of_model
+        if self.continue_training:
+            from sb3_plastic.evaluation.zoo_files import changed_settings
+
+            if lines := changed_settings(Path(self.trained_agent), kept):
+                print("\n  ".join([f"Other settings than those with which {self.trained_agent} was trained:", *lines]))
+        super()._save_config(kept)
 
     def setup_experiment(self) -> tuple[BaseAlgorithm, Params] | None:
         """As in RL Zoo, but a training that is refused leaves no folder behind that would pass for the latest run."""
@@ -269,6 +275,11 @@ class ExperimentManager(HostManager):
                     self.storage = str(Path(self.storage).absolute())  # where the link of the journal's lock leads
                 super().hyperparameters_optimization()
         except ValueError as error:
+            if "dynamic value space" in str(error):  # Optuna's words
+                raise UserError(
+                    f"The study {self.study_name!r} was begun with another search space, by another version perhaps "
+                    f"({error}) Begin another one: --study-name."
+                ) from error
             if "No trials are completed" not in str(error):  # which is said below, in other words
                 raise
             if 0 < wanted <= tuning.n_finished(study):

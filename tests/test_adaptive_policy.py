@@ -223,6 +223,14 @@ def test_a_layer_of_another_version_is_refused_with_the_way_to_a_new_one(tmp_pat
         AdaptivePolicy.load(tmp_path)
 
 
+def test_a_layer_of_a_later_version_is_not_to_be_fitted_anew(tmp_path, fitted):
+    fitted.save(tmp_path)
+    file = tmp_path / "adaptive.json"
+    file.write_text(file.read_text().replace(FORMAT, "sb3_plastic.adaptive 10"))
+    with pytest.raises(UserError, match=r"adaptive 10.* alone: a later version made it. Read it with that one.$"):
+        AdaptivePolicy.load(tmp_path)
+
+
 def test_a_state_is_a_tuple_of_arrays_with_the_environment_axis_first():
     p = policy(("motors", "wires", "sensor_bias", "late_1"))
     assert all(len(array) == 5 for array in play(p, Robots(5), 3))

@@ -330,6 +330,15 @@ def _trace():
 TRACE = _trace()
 
 
+def test_a_trace_of_a_later_version_is_not_said_to_be_damaged(tmp_path):
+    path = save_trace(tmp_path, CELL, make_trace(np.ones((2, 5)), -1))
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays, torque=np.ones((2, 5)))
+    with pytest.raises(UserError, match="has torque, which this version does not know: a later one wrote it"):
+        load_trace(path)
+
+
 @door
 @given(damages)
 def test_a_damaged_trace_is_found_out(damage):

@@ -81,6 +81,15 @@ def test_agents_that_are_judged_on_other_episodes_are_not_trained_again(tmp_path
     assert [cell.name for cell in cells] == [f"Pendulum_v1-sac-seed0-scale1-{n}" for n in (2, 20)]
 
 
+def test_an_agent_of_other_settings_is_not_taken_for_one_of_todays(tmp_path, monkeypatch):
+    cell = replugged.Cell("Pendulum-v1", "ppo", 0, scale=1e-5)
+    for _ in range(2):
+        replugged.agent_of(cell, tmp_path / "agent")
+    monkeypatch.setitem(replugged.PPO_ARGUMENTS["Pendulum-v1"], "gamma", 0.5)
+    with pytest.raises(UserError, match=r"agent.yml was trained with other settings"):
+        replugged.agent_of(cell, tmp_path / "agent")
+
+
 @pytest.mark.parametrize("scale", ["0", "-1", "nan", "much"])
 def test_a_scale_is_a_number_above_0(scale, tmp_path, capsys):
     with pytest.raises(SystemExit):

@@ -408,6 +408,12 @@ def test_agents_of_the_command_in_the_documents_are_compared_in_one_arm(tmp_path
     assert "| MLP | plastic | plastic, off | plastic - MLP |" in capsys.readouterr().out
 
 
+def test_arms_of_a_later_version_are_named(tmp_path):
+    keep(tmp_path, result("foresight") | {"cell": "a"})
+    with pytest.raises(UserError, match="arms that this version does not have: foresight"):
+        main(["adaptation", "--out", str(tmp_path), "--report-only"])
+
+
 def test_a_study_without_a_judged_agent_or_a_perturbation_says_so(tmp_path, capsys):
     keep(tmp_path, {"cell": "fit", "robot": "HalfCheetah", "unexplained": [0.1, 0.2]})
     with pytest.raises(UserError, match="No agent has been judged yet"):

@@ -30,7 +30,7 @@ from sb3_plastic.studies.differences import beside
 from sb3_plastic.studies.learning import ENVS
 from sb3_plastic.studies.learning_report import report, summary
 from sb3_plastic.studies.meta_scores import estimates as meta_estimates
-from sb3_plastic.studies.results import read_results
+from sb3_plastic.studies.results import keep, read_results
 from sb3_plastic.studies.severity import crossing, forward_rewards
 from sb3_plastic.studies.table import to_csv
 from sb3_plastic.zoo import config_file
@@ -146,6 +146,9 @@ def test_an_agent_of_other_settings_is_not_taken_for_one_of_todays(tmp_path, mon
     with pytest.raises(UserError, match="trained with other settings"):
         commands.train_once(arguments, "ppo", "Toy-v0", tmp_path / "agent")
     assert len(trainings) == 1
+    (tmp_path / "agent" / "settings.yml").unlink()  # of an earlier version, which noted none
+    with pytest.warns(UserWarning, match="Taken as it is"):
+        commands.train_once(arguments, "ppo", "Toy-v0", tmp_path / "agent")
     shutil.rmtree(tmp_path / "agent")
     commands.train_once(arguments, "ppo", "Toy-v0", tmp_path / "agent")
     assert len(trainings) == 2
@@ -259,7 +262,9 @@ def test_what_would_run_nothing_or_something_else_is_refused(arguments, message,
 def test_a_short_run_is_reported_with_what_was_there_so_that_it_takes_nobodys_figure(tmp_path, monkeypatch):
     reported = []
     monkeypatch.setattr("sb3_plastic.studies.learning.run_cells", lambda *_: {})
-    monkeypatch.setattr("sb3_plastic.studies.learning.required_results", lambda _: {key: {"steps": 64} for key in "ab"})
+    monkeypatch.setattr(
+        "sb3_plastic.studies.learning.required_results", lambda *_: {key: {"steps": 64, "agent": "MLP"} for key in "ab"}
+    )
     monkeypatch.setattr("sb3_plastic.studies.learning.report", lambda results, *_: reported.append(len(results)))
     main(["learning", "--steps", "2048", "--out", str(tmp_path)])
     assert reported == [2]
@@ -465,6 +470,22 @@ def test_seeds_that_were_judged_in_other_scenarios_than_others_are_told():
 def test_a_report_without_results_says_what_to_do(study, tmp_path):
     with pytest.raises(UserError, match="run the study first"):
         main([study, "--out", str(tmp_path), "--report-only"])
+
+
+@pytest.mark.parametrize("study", ["learning", "temporal", "estimates", "evolution", "adaptation", "replugged"])
+def test_a_report_of_the_results_of_another_study_or_version_says_so(study, tmp_path):
+    keep(tmp_path, {"cell": "a", "score": 1.0})
+    with pytest.raises(UserError, match="of another study, or of another version: a has no "):
+        main([study, "--out", str(tmp_path), "--report-only"])
+
+
+def test_agents_that_this_version_does_not_have_are_named_as_left_out(tmp_path, capsys):
+    run = {"environment": "Ant-v5", "steps": 9, "seed": 0, "deterministic": [1.0], "exploring": [], "command": ""}
+    run |= {"training": {"steps": [], "returns": []}, "commit": "abc"}
+    for agent in ("MLP", "transformer"):
+        keep(tmp_path, {"cell": agent, "agent": agent, **run})
+    main(["learning", "--out", str(tmp_path), "--report-only"])
+    assert "this version has no such agents: transformer\n\ncommits  abc\n" in capsys.readouterr().out
 
 
 def test_agents_have_as_many_candidates_as_each_other():

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
+import pytest
 import torch
 
 from sb3_plastic.errors import UserError
@@ -30,6 +31,15 @@ def test_a_training_that_was_stopped_goes_on_from_its_checkpoint(tmp_path):
     points, again = (json.loads((path / "progress.json").read_text())["points"] for path in (whole, resumed))
     assert points["steps"] == again["steps"] == [0, 400, 800, 1200]
     assert points["returns"] == again["returns"]
+
+
+def test_a_training_of_another_recipe_is_not_gone_on_with(tmp_path):
+    """Its folder has the name of the agent, and that stays when the configuration changes."""
+    train(small("ars"), tmp_path, 1, 3, 0, 1, 1)
+    other = small("ars")
+    with pytest.raises(UserError, match="was trained with other settings, those in that file"):
+        train(other._replace(settings={**other.settings, "delta_std": 0.5}), tmp_path, 10_000, 3, 0, 1, 1)
+    assert newest(tmp_path).name == "steps_1600"
 
 
 def test_an_ars_that_goes_on_draws_other_noise_than_at_its_start(tmp_path, monkeypatch):

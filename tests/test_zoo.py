@@ -118,10 +118,12 @@ def test_training_continues_from_a_model(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = trained / RUN / f"{ENV}.zip"
     # More than a rollout: at the end of its schedule the learning rate is 0.
-    small = ["-params", "n_envs:2", "n_steps:64", "batch_size:128", "n_epochs:1"]
+    small = ["-params", "n_envs:2", "n_steps:64", "batch_size:128", "n_epochs:1", "gamma:0.95"]
     output = answer(["train", "--env", ENV, "-n", "256", "-i", model, "--eval-freq", "-1", *small])
     assert "Loading pretrained agent" in output
     assert "Loading saved VecNormalize stats" in output
+    told = output.partition(f"Other settings than those with which {model} was trained:\n")[2].partition("Log path")[0]
+    assert told.splitlines() == ["  batch_size: 512 -> 128", "  gamma: 0.99 -> 0.95", "  n_steps: 1024 -> 64"]
     from sb3_plastic import PlasticPPO
 
     before, after = (PlasticPPO.load(path, device="cpu").policy for path in (model, tmp_path / RUN / f"{ENV}.zip"))

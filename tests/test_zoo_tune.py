@@ -9,6 +9,7 @@ import optuna
 import pytest
 import yaml
 from command_line import answer
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.logging import get_verbosity
 from optuna.trial import TrialState
 from stray_lines import stray_lines
@@ -109,6 +110,15 @@ def test_trials_of_a_killed_search_are_not_counted_when_the_same_command_goes_on
         study.ask()  # a kill leaves them like this
     assert "Best of 1 finished trials: number 2" in answer([*search, "--max-total-trials", "1"])
     assert "Best of 2 finished trials" in answer([*search, "--max-total-trials", "2"])
+
+
+def test_a_search_that_was_begun_with_another_space_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study, _ = open_study("study.log", "a")
+    study.tell(study.ask({"policy.rho": FloatDistribution(0, 1), "n_epochs": CategoricalDistribution([1, 2])}), 1.0)
+    search = ["tune", "--algo", "plastic_ppo", *SEARCH[2:], "--storage", "study.log", "--study-name", "a"]
+    output = answer([*search, "--n-trials", "2"], code=2)
+    assert "The study 'a' was begun with another search space, by another version perhaps" in output
 
 
 def test_a_search_of_no_trials_shows_the_best_of_those_that_are_there(tmp_path, monkeypatch):

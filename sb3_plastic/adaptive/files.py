@@ -72,9 +72,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise DamagedError(str(folder / CONFIG), error) from error
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:
+        name, _, number = str(found).rpartition(" ")
+        later = (
+            name == FORMAT.rpartition(" ")[0] and number.isdecimal() and int(number) > int(FORMAT.rpartition(" ")[2])
+        )
+        refit = f"Fit a new layer around its agent: `sb3-plastic adapt --model {folder / AGENT} --out ...`"
         raise UserError(
-            f"{folder / CONFIG} is of the format {found!r}, and this sb3_plastic reads {FORMAT!r} alone: another "
-            f"version made it. Fit a new layer around its agent: `sb3-plastic adapt --model {folder / AGENT} --out ...`"
+            f"{folder / CONFIG} is of the format {found!r}, and this sb3_plastic reads {FORMAT!r} alone: "
+            + ("a later version made it. Read it with that one." if later else f"another version made it. {refit}")
         )
     if broken_seal(config, CONFIG, {}):
         raise DamagedError(str(folder / CONFIG), "its checksum does not fit: it was changed since it was written")

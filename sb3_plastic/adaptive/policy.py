@@ -388,8 +388,8 @@ class AdaptivePolicy:
             settings = LayerSettings.from_plain(stored)
             layer = AdaptiveLayer(network.requires_grad_(False), settings)
             return cls(agent, layer, config["lifetime"], config["report"]).prepared(config.get("frozen", False))
-        except UserError:
-            raise  # of a hypothesis of one's own, for instance, that is not entered
+        except UserError as error:  # of a hypothesis of one's own, for instance, that is not entered
+            raise UserError(f"{folder}: {error}") from error
         except (KeyError, TypeError, RuntimeError, AttributeError, IndexError, ValueError) as error:
             raise DamagedError(str(folder), f"configuration and tensors do not fit ({error})") from error
 

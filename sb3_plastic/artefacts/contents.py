@@ -57,13 +57,14 @@ class Contents:
 
     :param kind: ``model``, ``export``, ``run`` or ``adaptive``
     :param policy: name of its class
-    :param arguments: of the policy
+    :param arguments: of the policy, as they were given
     :param tensors: the policy's, by name
     :param facts: what else is known, by the titles under which it is shown
     :param versions: of the packages with which it was made
     :param code: what in it would run code: place -> what it asks for
     :param files: the files, by the names under which they are shown
     :param layer: the adaptive layer around or inside it, by the titles under which it is shown; empty without one
+    :param stamped: all arguments of the policy, as a model's stamp has them; empty where there is none
     """
 
     kind: str
@@ -75,14 +76,20 @@ class Contents:
     code: dict[str, str] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     layer: dict[str, Any] = field(default_factory=dict)
+    stamped: dict[str, Any] = field(default_factory=dict)
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 of each file."""
         return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in self.files.items()}
 
     def network_argument(self, name: str) -> Any:
-        """An argument of the spiking network, its default if it was not given. :param name: of the argument"""
-        given = {**self.arguments, **(self.arguments.get("snn_kwargs") or {})}
+        """
+        An argument of the spiking network; one that was not given has the default of the version that saved it, if the
+        file tells that, else today's.
+
+        :param name: of the argument
+        """
+        given = {**self.stamped, **self.arguments, **(self.arguments.get("snn_kwargs") or {})}
         return given.get(name, getattr(SNNConfig(), name))
 
 
@@ -230,6 +237,8 @@ def _of_model(path: Path) -> Contents:
         folder = zoo_folder(path)
     except UserError:  # those of several runs: the other commands refuse to choose
         folder = None
+    if isinstance(stamp := values.get("stamp"), Mapping):
+        found.stamped = dict(stamp.get("configuration", {}).get("policy") or {})
     if folder is not None:
         _add_zoo_files(found, folder)
     for statistics in filter(Path.is_file, statistics_files(path, folder)):

@@ -74,7 +74,9 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is no table: a row is cut. {AGAIN}")
     lacking = [name for name in COLUMNS if name not in raw]
     if missing := [name for name in lacking if name in (*TEXT, *CHOICES, *ALWAYS)]:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}: it is of another program, or damaged. {AGAIN}")
+        raise UserError(
+            f"{path} lacks the columns {', '.join(missing)}: it is of another program or version, or damaged. {AGAIN}"
+        )
     if raw.empty:
         raise UserError(f"{path} holds no episodes. {AGAIN}")
     raw = raw.assign(**dict.fromkeys(lacking, ""))  # of an earlier version
@@ -149,11 +151,17 @@ def load_trace(path: Path | str) -> tuple[Cell, Trace]:
     :param path: the file
     :return: the cell, and its episodes
     :raises DamagedError: if it is not whole
+    :raises UserError: if a later version wrote it
     """
     try:
         with Path(path).open("rb") as opened, np.load(opened) as file:  # numpy alone leaves a damaged file open
             arrays = dict(file)
-        cell = Cell(**json.loads(str(arrays.pop("cell"))))
+        named = json.loads(str(arrays.pop("cell")))
+        if unknown := {*named, *arrays} - {field.name for kind in (Cell, Trace) for field in fields(kind)}:
+            raise UserError(
+                f"{path} has {', '.join(sorted(unknown))}, which this version does not know: a later one wrote it."
+            )
+        cell = Cell(**named)
         trace = Trace(**arrays)
         shape = trace.reward.shape
         alike = all(getattr(trace, field.name).shape[:1] == shape[:1] for field in fields(Trace))
@@ -162,7 +170,7 @@ def load_trace(path: Path | str) -> tuple[Cell, Trace]:
             raise ValueError("its arrays do not belong together")
         if np.isinf(trace.reward).any() or np.isinf(trace.forward_reward).any():
             raise ValueError("its rewards are infinite")
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError, UserError):
         raise
     except Exception as error:  # numpy's, zipfile's, zlib's and json's: damage has no family of its own
         raise DamagedError(str(path), f"{type(error).__name__}: {error}. {AGAIN.removesuffix('.')}") from error

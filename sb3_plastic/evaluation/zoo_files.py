@@ -116,6 +116,21 @@ def zoo_files(path: Path | None) -> ZooFiles:
     return ZooFiles(args, config, folder)
 
 
+def changed_settings(path: Path, today: Mapping[str, Any]) -> list[str]:
+    """
+    What a training that goes on has otherwise: a configuration may have been edited since it began.
+
+    :param path: of the model with which it goes on
+    :param today: hyperparameters
+    :return: ``NAME: BEFORE -> TODAY``; empty if those of the model are not known
+    """
+    before = zoo_files(path).config
+    names = sorted({*before, *today} - {"n_timesteps"}) if before else []
+    return [
+        f"{name}: {before.get(name)!r} -> {today.get(name)!r}" for name in names if before.get(name) != today.get(name)
+    ]
+
+
 def zoo_folder(path: Path) -> Path | None:
     """
     The folder with RL Zoo's files beside a model; None: there is none.

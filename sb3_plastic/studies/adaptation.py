@@ -127,7 +127,9 @@ def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
         run_cells(fitted, partial(run_fit, **known), args.out, place, _unexplained)
         run_cells(judged, partial(run_trial, **known), args.out, place, _nominal)
         run_cells(list(watches(agents, args)), partial(run_watch, **known), args.out, place)
-    results = list(required_results(args.out).values())
+    results = list(required_results(args.out, "robot").values())
+    if unknown := {result.get("arm", "frozen") for result in results} - ARMS.keys():
+        raise UserError(f"{args.out} has arms that this version does not have: {', '.join(sorted(unknown))}.")
     if not any("scores" in result for result in results):
         raise UserError(f"No agent has been judged yet in {args.out}: run the study to its end.")
     for path in preset.report(results, args.out):

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -57,22 +58,48 @@ def train_once(arguments: Sequence[str], algo: str, env_id: str, folder: Path) -
     """
     name = env_id.replace("/", "-")
     trained, unfinished, noted = folder / algo / f"{name}_1", folder / "unfinished", folder / "settings.yml"
-    settings = yaml.safe_dump(_settings(arguments, env_id))
+    settings = _settings(arguments, env_id)
     with alone(folder):  # Two cells may need one agent: a student its teacher, which is a cell, too.
-        if unfinished.exists() or not is_trained(trained / f"{name}.zip", arguments):
+        done = not unfinished.exists() and is_trained(trained / f"{name}.zip", arguments)
+        if done:
+            check_recipe(noted, settings)
+        else:
             shutil.rmtree(folder, ignore_errors=True)
             replace_file(unfinished, "")  # SB3's own algorithms do not write their model at once
             run_command(["train", *arguments, "-f", str(folder)], folder / "train.log")
             if not is_trained(trained / f"{name}.zip", arguments):
                 raise UserError(f"The training in {folder} was interrupted. The same command begins it anew.")
-            replace_file(noted, settings)
+            note_recipe(noted, settings)
             unfinished.unlink()
-        elif noted.exists() and noted.read_text(encoding="utf-8") != settings:
-            raise UserError(
-                f"The agent in {folder} was trained with other settings, those in {noted}. Name another folder with "
-                f"--logs, or remove {folder}, and it is trained with those of today."
-            )
     return trained
+
+
+def note_recipe(file: Path, recipe: object) -> None:
+    """
+    Write what an agent is trained with beside it.
+
+    :param file: of YAML
+    :param recipe: plain data
+    """
+    replace_file(file, yaml.safe_dump(recipe))
+
+
+def check_recipe(file: Path, recipe: object) -> None:
+    """
+    Refuse a trained agent, or the beginning of a training, of another recipe than today's. What was trained before
+    recipes were noted is taken as it is, with a warning.
+
+    :param file: as :func:`note_recipe` wrote it, if it did
+    :param recipe: today's
+    :raises UserError: if they differ
+    """
+    if not file.is_file():
+        warnings.warn(f"Taken as it is: there is no {file}, which tells what an agent was trained with.", stacklevel=2)
+    elif file.read_text(encoding="utf-8") != yaml.safe_dump(recipe):
+        raise UserError(
+            f"The agent beside {file} was trained with other settings, those in that file. Name another folder, or "
+            "remove both, and an agent is trained with those of today."
+        )
 
 
 def _settings(arguments: Sequence[str], env_id: str) -> object:

@@ -126,8 +126,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
         run = partial(run_cell, layer=args.layer, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), lambda result: f"{score(result, 'novel'):.2f} m/s, dead motors")
-    results = list(required_results(args.out).values())
+    results = list(required_results(args.out, "agent", "steps", "scores").values())
     print("\n".join(["", *table(results)]))
+    if unknown := {result["agent"] for result in results} - AGENTS.keys():
+        print(f"Left out, since this version has no such agents: {', '.join(sorted(unknown))}")
     print(origin(results))
 
 

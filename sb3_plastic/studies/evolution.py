@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error(f"--agents: the part {args.part} has {', '.join(PARTS[args.part])}")
         run = partial(run_cell, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), lambda result: f"return {np.mean(result['returns']):.0f}")
-    results = list(required_results(args.out).values())
+    results = list(required_results(args.out, "part", "agent").values())
     for path in report(results, args.out):
         print(f"Wrote {path}")
     print(origin(results))

@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from sb3_plastic.evaluation.environment import perturbable, robot_of
 from sb3_plastic.files import replace_file
 from sb3_plastic.perturbations import register_envs
+from sb3_plastic.studies.commands import check_recipe, note_recipe
 
 ON_ONE_THREAD = {"sb3_plastic.perturbations.vec_env.locomotion_vec_env": {"n_threads": 1}}
 """RL Zoo's ``vec_env_wrapper`` for robots: all of a population in one batch."""
@@ -55,6 +56,11 @@ class Recipe(NamedTuple):
     def trained_in(self) -> str:
         """Environment of the training: of a robot, PlasticES uses that of which a population plays in one batch."""
         return perturbable(self.env_id) if self.algo == "plastic_es" else self.env_id
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """A configuration of RL Zoo with this entry alone."""
+        return {self.trained_in: dict(self.settings)}
 
 
 @dataclass
@@ -105,11 +111,16 @@ def train(how: Recipe, folder: Path, steps: int, seed: int, minutes: float, n_po
     :param n_points: of the learning curve; as often a checkpoint is written
     :param n_episodes: of each point
     :return: folder with the model, the statistics of its VecNormalize and ``progress.json``
+    :raises UserError: if a training of another recipe is there
     """
     register_envs()
     judge = VecNormalize(make_vec_env(how.env_id, min(n_episodes, 8)), training=False, norm_reward=False)
     with TemporaryDirectory() as scratch:
-        last = newest(folder)
+        last, noted = newest(folder), folder / "settings.yml"
+        if last is None:
+            note_recipe(noted, how.plain)
+        else:
+            check_recipe(noted, how.plain)
         model = _model(how, Path(scratch), None if last is None else last / f"{file_stem(how)}.zip", seed)
         progress = (
             TrainingProgress() if last is None else TrainingProgress(**json.loads((last / "progress.json").read_text()))
@@ -230,7 +241,7 @@ def _model(how: Recipe, scratch: Path, saved: Path | None, seed: int) -> BaseAlg
     from sb3_plastic.zoo import ExperimentManager
 
     config = scratch / "config.yml"
-    replace_file(config, yaml.safe_dump({how.trained_in: dict(how.settings)}))
+    replace_file(config, yaml.safe_dump(how.plain))
     manager = ExperimentManager(
         argparse.Namespace(),
         how.algo,

@@ -32,7 +32,7 @@ from sb3_plastic.studies.curves import read_curve
 from sb3_plastic.studies.learning_report import report, report_search, summary
 from sb3_plastic.studies.locks import alone
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
-from sb3_plastic.studies.results import required_results
+from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
 
@@ -139,11 +139,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             parser.error("--candidates: none of them is a candidate of these agents in these environments")
         run = partial(run_cell, logs=args.logs)
         run_cells(cells, run, args.out, place_of(args), _returns)
-    results = list(required_results(args.out).values())
+    results = list(required_results(args.out, "environment", "agent", "steps").values())
     if args.search:
         report_search([result for result in results if result["steps"] == args.steps or args.report_only])
     else:  # all, since the longest trainings have the figure of the environment's name
         report(results, AGENTS, args.out, {DISTILLED: teacher_of})
+        if unknown := {result["agent"] for result in results} - AGENTS.keys():
+            print(f"\nLeft out, since this version has no such agents: {', '.join(sorted(unknown))}")
+    print(f"\n{origin(results)}")
 
 
 def _returns(result: Result) -> str:

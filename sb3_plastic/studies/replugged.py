@@ -28,6 +28,7 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.export import Normalization
 from sb3_plastic.files import replacing
 from sb3_plastic.seeding import seed_each
+from sb3_plastic.studies.commands import check_recipe, note_recipe
 from sb3_plastic.studies.options import above_zero, add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for algo in args.algos
         ]
         run_cells(cells, partial(run, out=args.out), args.out, place_of(args), lambda r: str(r["rewards"]))
-    print("\n".join(table(required_results(args.out))))
+    print("\n".join(table(required_results(args.out, "env", "algo", "rewards"))))
 
 
 def run(cell: Cell, out: Path) -> Result:
@@ -173,20 +174,25 @@ def agent_of(cell: Cell, path: Path) -> tuple[BaseAlgorithm, VecEnv]:
 
     :param cell: which
     :param path: its file, without suffix
+    :raises UserError: if it was trained with other settings
     """
     _, steps, _, *lengths = SIZES[cell.env]
     length = round(lengths[cell.algo == "ppo"] * cell.scale)
-    file, statistics = path.with_suffix(".zip"), path.with_suffix(".pkl")
+    file, statistics, noted = (path.with_suffix(suffix) for suffix in (".zip", ".pkl", ".yml"))
     venv = make_vec_env(cell.env, 16, seed=cell.seed, env_kwargs={"max_episode_steps": steps})
-    if not file.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        given: dict[str, Any] = {"policy_kwargs": {"net_arch": NET_ARCH}, "seed": cell.seed, "device": "cpu"}
+    given: dict[str, Any] = {"policy_kwargs": {"net_arch": NET_ARCH}, "seed": cell.seed}
+    given |= {"learning_rate": 1e-3} if cell.algo == "sac" else PPO_ARGUMENTS[cell.env]
+    recipe = given | {"n_timesteps": length}
+    if file.is_file():
+        check_recipe(noted, recipe)
+    else:
+        note_recipe(noted, recipe)
         if cell.algo == "sac":
-            model: BaseAlgorithm = SAC("MlpPolicy", cell.env, learning_rate=1e-3, **given)
+            model: BaseAlgorithm = SAC("MlpPolicy", cell.env, device="cpu", **given)
             model.learn(length)
         else:
-            training = VecNormalize(make_vec_env(cell.env, 8, seed=cell.seed), gamma=PPO_ARGUMENTS[cell.env]["gamma"])
-            model = PPO("MlpPolicy", training, **given, **PPO_ARGUMENTS[cell.env])
+            training = VecNormalize(make_vec_env(cell.env, 8, seed=cell.seed), gamma=given["gamma"])
+            model = PPO("MlpPolicy", training, device="cpu", **given)
             model.learn(length)
             with replacing(statistics) as part:
                 training.save(str(part))

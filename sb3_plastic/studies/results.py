@@ -75,16 +75,21 @@ def read_table(table: Path, key: str) -> list[Result]:
     return rows
 
 
-def required_results(out: Path) -> dict[str, Result]:
+def required_results(out: Path, *needed: str) -> dict[str, Result]:
     """
     All results of a study by name.
 
     :param out: folder of the study
-    :raises UserError: if there are none
+    :param needed: columns that all of them have
+    :raises UserError: if there are none, or they are of another study or version
     """
-    if results := read_results(out):
-        return results
-    raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
+    results = read_results(out)
+    if not results:
+        raise UserError(f"There are no results in {out}: run the study first, without --report-only.")
+    for name, result in results.items():
+        if lacking := [column for column in needed if column not in result]:
+            raise UserError(f"{out} is of another study, or of another version: {name} has no {', '.join(lacking)}.")
+    return results
 
 
 def gather(out: Path) -> dict[str, Result]:

@@ -49,12 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not args.report_only:
             cells = search_cells(args.tasks, args.seeds)
             run_cells(cells, run_search_cell, args.out, place_of(args), accuracies)
-        print(ranking(required_results(args.out).values()).to_string(index=False, float_format="%.3f"))
+        print(
+            ranking(required_results(args.out, "task", "network").values()).to_string(index=False, float_format="%.3f")
+        )
         return
     if not args.report_only:
         cells = smoke_cells(args.tasks) if args.smoke else list_cells(args.tasks, args.seeds, args.grid_seeds)
         run_cells(cells, run_cell, args.out, place_of(args), accuracies)
-    frame = records(required_results(args.out).values())
+    frame = records(required_results(args.out, "task", "network").values())
     print("\n".join(["", *headline(frame), "", *parts(frame), ""]))
     for path in write_report(args.out):
         print(f"Wrote {path}")

@@ -35,7 +35,7 @@ def write_report(out: Path) -> list[Path]:
     :return: what was written
     :raises UserError: if there are no results
     """
-    cells = list(required_results(out).values())
+    cells = list(required_results(out, "task", "network").values())
     frame = records(cells)
     document = Document("Temporal tasks: plastic and static spiking networks under noise", small=True)
     with plot_style():
