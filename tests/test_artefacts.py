@@ -18,7 +18,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from sb3_plastic import PlasticPPO, SNNConfig, export_policy, load_policy
+from sb3_plastic import PlasticPPO, export_policy, load_policy
 from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.artefacts import enjoying
 from sb3_plastic.artefacts.enjoying import play
@@ -33,6 +33,7 @@ from sb3_plastic.evaluation.zoo_files import zoo_files
 from sb3_plastic.safe import RefusedError
 from sb3_plastic.seals import digest
 from sb3_plastic.simulator import is_headless
+from sb3_plastic.snn.config import SNNConfig
 from sb3_plastic.wrappers import PreviousActionReward
 
 RUN = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo" / "HalfCheetah-v5_1"
@@ -431,10 +432,8 @@ def test_inspect_tells_of_actor_and_critic_with_the_arguments_of_each_layer(tmp_
 
 def test_inspect_tells_the_default_with_which_a_model_was_saved_whatever_it_is_today(tmp_path, monkeypatch):
     small_ppo(random_vec_env(BOX)).save(tmp_path / "m.zip")
-    saved_with = SNNConfig().neuron
-    monkeypatch.setattr("sb3_plastic.artefacts.contents.SNNConfig", lambda: SNNConfig(neuron="alif"))
-    assert saved_with != "alif"
-    assert [layer["neuron"] for layer in inspect_model(tmp_path / "m.zip")["layers"]] == [saved_with] * 2
+    monkeypatch.setattr("sb3_plastic.artefacts.contents.SNNConfig", lambda: SNNConfig(recurrent=True))
+    assert [layer["recurrent"] for layer in inspect_model(tmp_path / "m.zip")["layers"]] == [False, False]
 
 
 # Episodes
