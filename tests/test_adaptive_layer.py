@@ -542,7 +542,15 @@ def test_where_nominal_acts_nobody_probes_and_at_a_bound_a_command_varies_the_ot
     commands, by = np.array([[0.2], [0.2], [0.95]]), np.full((3, 1), 0.5)
     doubt = np.full((2, 1), 0.25)
     evidence, acting = np.array([[0.0, 9.0]] * 3), np.array([0, 1, 1])
-    after = varied(commands, by, evidence, acting, np.array([[0.0, 3.0]] * 3), [1], lambda k, rows: doubt[: len(rows)])
+    after = varied(
+        commands,
+        by,
+        evidence,
+        acting,
+        [1],
+        lambda k, rows: doubt[: len(rows)],
+        lambda rows: np.array([[0.0, 3.0]] * len(rows)),
+    )
     assert after[0, 0] == 0.2
     assert after[1:, 0] == pytest.approx([0.45, 0.7], abs=1e-2)
 

@@ -318,14 +318,16 @@ class AdaptiveLayer:
         if not (self.asking and self.settings.probing and state.acting.any()) or self.settings.always is not None:
             return u
         by = self.settings.probing * self.signs[state.steps % PERIOD]
-        head_start = self.needed(state.noise)
 
         def doubt_of(k: int, rows: Array) -> Array:
             doubt = self.hypotheses[k].doubt(variances(state.synapses[k].covariance)[rows])
             assert doubt is not None
             return doubt
 
-        return varied(u, by, state.evidence + state.hint, state.acting, head_start, self.asking, doubt_of)
+        def needed_in(rows: Array) -> Array:
+            return self.needed(state.noise[rows])
+
+        return varied(u, by, state.evidence + state.hint, state.acting, self.asking, doubt_of, needed_in)
 
     def needed(self, noise: Array) -> Array:
         """Evidence that each hypothesis needs to act in nominal's place, [B, K]. :param noise: of the state, [B]"""

@@ -84,6 +84,7 @@ def silences(o: Array, before: Array, nothing: Array, std: Array, ends: Array) -
     return silent
 
 
+@compiled
 def suspects(silent: Array, telling: Array) -> Array:
     """
     Readings that may be none.
@@ -92,7 +93,14 @@ def suspects(silent: Array, telling: Array) -> Array:
     :param telling: of which components either says something, bool [2, C]
     :return: bool [B, C]
     """
-    dead, stuck = silent & telling[:, None]
-    late = stuck.sum(1) > MOST * telling[1].sum()
-    found: Array = dead | (stuck & ~late[:, None])
+    found: Array = np.empty(silent.shape[1:], np.bool_)
+    most = MOST * telling[1].sum()
+    for b in range(found.shape[0]):
+        n_stuck = 0
+        for i in range(found.shape[1]):
+            n_stuck += silent[1, b, i] and telling[1, i]
+        late = n_stuck > most
+        for i in range(found.shape[1]):
+            dead, stuck = silent[0, b, i] and telling[0, i], silent[1, b, i] and telling[1, i]
+            found[b, i] = dead or (stuck and not late)
     return found

@@ -38,9 +38,9 @@ def varied(
     by: Array,
     evidence: Array,
     acting: Array,
-    head_start: Array,
     asking: Sequence[int],
     doubt_of: Callable[[int, Array], Array],
+    needed_in: Callable[[Array], Array],
 ) -> Array:
     """
     Commands, varied in the environments in which a hypothesis beside nominal acts.
@@ -49,9 +49,9 @@ def varied(
     :param by: standard deviations with a sign, [B, A]
     :param evidence: of each hypothesis, hint included, [B, K]
     :param acting: the hypothesis that acts, [B]
-    :param head_start: what each needs more than nominal, [B, K]
     :param asking: the hypotheses that can be in doubt about commands, K' of them
     :param doubt_of: hypothesis and rows [B'] -> variance of what each command does, [B', A]
+    :param needed_in: rows [B'] -> what each hypothesis needs more than nominal, [B', K]
     :return: within -1 and 1, [B, A]; at a bound a command varies the other way
     """
     # Odds against the one that acts bound a probability: mostly nobody is in doubt, and little time is spent.
@@ -66,7 +66,7 @@ def varied(
     if not len(some):
         return commands
     rows, doubt = rows[some], doubt[:, some].clip(0, 1)
-    probable = probabilities(evidence[rows], head_start[rows])[:, asking]
+    probable = probabilities(evidence[rows], needed_in(rows))[:, asking]
     step = by[rows] * np.sqrt(np.einsum("bk,kba->ba", probable, doubt))
     before, after = commands[rows], commands.copy()
     after[rows] = np.where(np.abs(before + step) > 1, before - step, before + step).clip(-1, 1)

@@ -19,6 +19,9 @@ BALANCES = 8
 """How often rows and columns are balanced: mostly less than a thousandth is left, where cables contradict each other up
 to about a tenth."""
 
+BALANCED = 1e-9
+"""Nothing more is done once every sum is so near to 1."""
+
 RIDGE = 1e-2
 """What is added to B' W B: a motor that shows nothing has a variance of 100."""
 
@@ -138,31 +141,41 @@ def _explained(B: Array, spread: Array, a: Array, of_motors: Array, variance: Ar
 def _motors_seen(B: Array, W: Array, y: Array, V: Array, seen: Array) -> None:
     """V <- (B' W B + ridge)^-1, seen <- V B' W y."""
     C, A = B.shape
+    drive = np.zeros(A)
+    V[:] = 0.0
+    for i in range(C):  # row by row of B, as it lies in memory
+        for j in range(A):
+            weighted = W[i] * B[i, j]
+            drive[j] += weighted * y[i]
+            for k in range(j + 1):
+                V[j, k] += weighted * B[i, k]
     for j in range(A):
-        for k in range(A):
-            V[j, k] = RIDGE if j == k else 0.0
-            for i in range(C):
-                V[j, k] += B[i, j] * W[i] * B[i, k]
+        V[j, j] += RIDGE
+        for k in range(j):
+            V[k, j] = V[j, k]
     invert(V)
     for j in range(A):
         seen[j] = 0.0
         for k in range(A):
-            for i in range(C):
-                seen[j] += V[j, k] * B[i, k] * W[i] * y[i]
+            seen[j] += V[j, k] * drive[k]
 
 
 @compiled
 def _balance(p: Array) -> None:
     """In plain loops, for rows and for columns: slices, or one loop over a transposed view, take twice as long."""
     n = p.shape[1]
-    for _ in range(BALANCES):
+    for done in range(BALANCES):
+        left = 0.0
         for j in range(n):
             total = 0.0
             for k in range(n):
                 total += p[0, j, k] + p[1, j, k]
+            left = max(left, abs(total - 1))
             for k in range(n):
                 p[0, j, k] /= total
                 p[1, j, k] /= total
+        if done and left < BALANCED:  # columns sum to 1 since the time before
+            return
         for k in range(n):
             total = 0.0
             for j in range(n):
