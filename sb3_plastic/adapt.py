@@ -40,6 +40,9 @@ OF_FORWARD_MODEL = ("forward_model", "net_arch", "members", "epochs")
 OF_LAYER = ("hypotheses", "always", "probing", "lost_at")
 """Options that it can be given without another fit."""
 
+NOBODY = "none"
+"""``--always`` for no hypothesis."""
+
 OPTIONS = ("n_steps", "seed", "lifetime", "learn_rule", *OF_LAYER, *OF_FORWARD_MODEL)
 """Those of :meth:`AdaptivePolicy.fit`; what is not given is as there."""
 
@@ -61,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_number(name, number, at_least=1, integer=True)
     check_folder(Path(args.out))  # before the minutes of a fit, and so is what cannot be written
     given = {name: value for name, value in vars(args).items() if name in OPTIONS}
+    if given.get("always") == NOBODY:  # which takes back what a folder has
+        given["always"] = None
     if isinstance(model, AdaptivePolicy):
         check_changes(path, given)
     elif hasattr(model, "policy"):
@@ -179,7 +184,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what may have changed, of {', '.join(HYPOTHESES)}; {ALL_BY_DEFAULT}: {' '.join(DEFAULT)} "
         f"(default: {ALL_BY_DEFAULT})",
     )
-    add("--always", choices=HYPOTHESES, metavar="NAME", help="a hypothesis that acts throughout: to compare with")
+    add(
+        "--always",
+        choices=[*HYPOTHESES, NOBODY],
+        metavar="NAME",
+        help=f"a hypothesis that acts throughout: to compare with; {NOBODY}: each by its evidence (default: {NOBODY})",
+    )
     add(
         "--lifetime",
         action=argparse.BooleanOptionalAction,

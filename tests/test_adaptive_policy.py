@@ -376,6 +376,8 @@ def test_the_command_gives_a_fitted_layer_other_settings_on_the_same_forward_mod
     assert not again.lifetime
     kept = dict(hypotheses=("motors",), always="motors", probing=0.1, lost_at=0)
     assert {name: getattr(again.layer.settings, name) for name in kept} == kept
+    assert main(["adapt", str(tmp_path / "b"), "--always", "none", *back.split(), "--out", str(tmp_path / "b")]) == 0
+    assert AdaptivePolicy.load(tmp_path / "b").layer.settings.always is None
 
 
 def test_a_fitted_layer_keeps_its_forward_model(tmp_path, capsys, fitted):
