@@ -24,7 +24,7 @@ from sb3_plastic import PlasticPPO, export_policy, load_policy
 from sb3_plastic.errors import UserError
 from sb3_plastic.export import Normalization
 from sb3_plastic.export.plain import from_plain, space_from_plain, space_to_plain, to_plain
-from sb3_plastic.safe import DamagedError, RefusedError, safe_objects
+from sb3_plastic.safe import CLASSES, DamagedError, RefusedError, safe_objects
 
 AGENTS = Path(__file__).parent.parent / "docs" / "results" / "learning" / "agents" / "plastic_ppo"
 
@@ -264,8 +264,16 @@ def rewritten(folder, change):
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "torch.load", "stable_baselines3.ppo.ppo.PPO"])
 def test_a_folder_cannot_name_other_classes(folder, name):
     rewritten(folder, lambda config: config["policy"].update({"class": {"$class": name}}))
-    with pytest.raises(RefusedError, match=name):
+    with pytest.raises(RefusedError, match=f"{name}.* also with --trust.* enters it before it loads the folder"):
         load_policy(folder)
+
+
+def test_a_class_that_is_not_installed_is_no_attack(folder, monkeypatch):
+    monkeypatch.setitem(CLASSES, "sb3_extra.Policy", None)
+    rewritten(folder, lambda config: config["policy"].update({"class": {"$class": "sb3_extra.Policy"}}))
+    with pytest.raises(UserError, match=r"names the class sb3_extra\.Policy, which is not installed here") as raised:
+        load_policy(folder)
+    assert not isinstance(raised.value, RefusedError)
 
 
 def test_a_folder_cannot_make_a_class_other_than_a_policy(folder):

@@ -10,10 +10,16 @@ import numpy as np
 from gymnasium import spaces
 
 from sb3_plastic.errors import UserError
-from sb3_plastic.safe import DamagedError, class_named, name_of
+from sb3_plastic.safe import DamagedError, RefusedError, class_named, name_of
 
 CLASS, FLOAT, ARRAY = "$class", "$float", "$array"
 """Keys of a mapping that stands for what JSON has no form for: a class of ``CLASSES``, inf or nan, an array."""
+
+ENTER = (
+    "A folder is read as data alone, also with --trust. A program that trusts the class enters it before it loads the "
+    "folder: sb3_plastic.safe.CLASSES['module.Class'] = Class."
+)
+"""What to do about a class that a folder may not name."""
 
 
 def to_plain(value: Any, where: str) -> Any:
@@ -61,7 +67,10 @@ def from_plain(value: Any, where: str) -> Any:
         return value
     try:
         if CLASS in value:
-            return class_named(str(value[CLASS]), where)
+            try:
+                return class_named(str(value[CLASS]), where)
+            except RefusedError as error:
+                raise RefusedError(where, error.what, ENTER) from error
         if FLOAT in value:
             return float(value[FLOAT])
         if ARRAY in value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 from typing import Any
 
+from sb3_plastic.errors import UserError
 from sb3_plastic.safe.errors import RefusedError
 
 
@@ -60,6 +61,7 @@ def class_named(name: str, what: str) -> type:
     :param name: ``module.Class``
     :param what: where in the file the name stands, for the message
     :raises RefusedError: if it is not among ``CLASSES``
+    :raises UserError: if it is, but cannot be imported
     """
     if name not in CLASSES:
         raise RefusedError(what, f"the class {name}")
@@ -67,7 +69,7 @@ def class_named(name: str, what: str) -> type:
         try:
             CLASSES[name] = pkgutil.resolve_name(name)
         except (ImportError, AttributeError) as error:
-            raise RefusedError(what, f"the class {name}, which is not installed here ({error})") from error
+            raise UserError(f"{what} names the class {name}, which is not installed here ({error}).") from error
     return CLASSES[name]
 
 
