@@ -125,7 +125,8 @@ def changed_settings(path: Path, today: Mapping[str, Any]) -> list[str]:
     :return: ``NAME: BEFORE -> TODAY``; empty if those of the model are not known
     """
     before = zoo_files(path).config
-    names = sorted({*before, *today} - {"n_timesteps"}) if before else []
+    same = {"n_timesteps", "policy_kwargs"}  # steps that are still to come; and the network is that of the model
+    names = sorted({*before, *today} - same) if before else []
     return [
         f"{name}: {before.get(name)!r} -> {today.get(name)!r}" for name in names if before.get(name) != today.get(name)
     ]
