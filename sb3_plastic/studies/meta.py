@@ -23,7 +23,7 @@ from sb3_plastic.studies.commands import configuration, run_command, train_once
 from sb3_plastic.studies.meta_report import write_report
 from sb3_plastic.studies.meta_scores import CONDITION, SCORES
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
-from sb3_plastic.studies.results import read_results
+from sb3_plastic.studies.results import origin, read_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
 
@@ -105,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         results = run_cells(cells, partial(run_cell, logs=args.logs), args.out, place_of(args), _nominal)
     for path in write_report(list(results.values()), args.out):
         print(f"Wrote {path}")
+    print(origin(list(results.values())))
 
 
 def run_cell(cell: Cell, logs: Path) -> Result:

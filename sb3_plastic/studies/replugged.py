@@ -30,7 +30,7 @@ from sb3_plastic.files import replacing
 from sb3_plastic.seeding import seed_each
 from sb3_plastic.studies.commands import check_recipe, note_recipe
 from sb3_plastic.studies.options import above_zero, add_out, add_running, parser_of, place_of, whole
-from sb3_plastic.studies.results import required_results
+from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
 from sb3_plastic.studies.table import Result
 from sb3_plastic.wrappers import MidRunChange
@@ -140,7 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for algo in args.algos
         ]
         run_cells(cells, partial(run, out=args.out), args.out, place_of(args), lambda r: str(r["rewards"]))
-    print("\n".join(table(required_results(args.out, "env", "algo", "rewards"))))
+    results = required_results(args.out, "env", "algo", "rewards")
+    print("\n".join([*table(results), "", origin(list(results.values()))]))
 
 
 def run(cell: Cell, out: Path) -> Result:
