@@ -147,6 +147,11 @@ def test_the_configuration_that_is_kept_has_the_network_of_the_model_that_goes_o
     runs = [tmp_path / "logs/plastic_ppo" / f"CartPole-v1_{number}" for number in (1, 2)]
     output = answer([*arguments, "-i", runs[0] / "CartPole-v1.zip"])
     assert "Other settings than" not in output
+    (tmp_path / "a").mkdir()
+    shutil.copy(runs[0] / "CartPole-v1.zip", tmp_path / "a" / "m.zip")
+    for name in ("x", "y"):  # whose of two runs it is cannot be told
+        shutil.copytree(runs[0] / "CartPole-v1", tmp_path / "a" / name)
+    assert "Other settings than" not in answer([*arguments, "-i", tmp_path / "a" / "m.zip"])
     kept = [read_yaml(run / "CartPole-v1/config.yml")["policy_kwargs"] for run in runs]
     assert kept[0] == kept[1]
     assert kept[0]["rule"] == "none"

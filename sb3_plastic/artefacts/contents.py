@@ -221,7 +221,7 @@ def _of_model(path: Path) -> Contents:
         "updates": values.get("_n_updates"),
         "seed": values.get("seed"),
         "environments": values.get("n_envs"),
-        "configuration digest": _digest(values.get("stamp")),
+        "configuration digest": _part(values.get("stamp"), "digest"),
     }
     found = Contents(
         "model",
@@ -237,8 +237,8 @@ def _of_model(path: Path) -> Contents:
         folder = zoo_folder(path)
     except UserError:  # those of several runs: the other commands refuse to choose
         folder = None
-    if isinstance(stamp := values.get("stamp"), Mapping):
-        found.stamped = dict(stamp.get("configuration", {}).get("policy") or {})
+    stamped = _part(_part(values.get("stamp"), "configuration"), "policy")
+    found.stamped = dict(stamped) if isinstance(stamped, Mapping) else {}
     if folder is not None:
         _add_zoo_files(found, folder)
     for statistics in filter(Path.is_file, statistics_files(path, folder)):
@@ -246,8 +246,9 @@ def _of_model(path: Path) -> Contents:
     return found
 
 
-def _digest(stamp: Any) -> Any:
-    return stamp.get("digest") if isinstance(stamp, Mapping) else None
+def _part(of: Any, name: str) -> Any:
+    """An entry of a mapping; None if it is none, which an edited file may have there."""
+    return of.get(name) if isinstance(of, Mapping) else None
 
 
 def _add_statistics(found: Contents, file: Path) -> None:
@@ -293,8 +294,7 @@ def _versions(path: Path, data: Mapping[str, Any]) -> dict[str, str]:
     except (*UNREADABLE, KeyError, EOFError) as error:
         raise DamagedError(f"The model {path}", error) from error
     named = {PACKAGES.get(name, name): value for name, value in found.items()}
-    stamp = data.get("stamp")
-    stamped = stamp.get("versions") if isinstance(stamp, Mapping) else None
+    stamped = _part(data.get("stamp"), "versions")
     return {**named, **stamped} if isinstance(stamped, Mapping) else named
 
 

@@ -122,9 +122,12 @@ def changed_settings(path: Path, today: Mapping[str, Any]) -> list[str]:
 
     :param path: of the model with which it goes on
     :param today: hyperparameters
-    :return: ``NAME: BEFORE -> TODAY``; empty if those of the model are not known
+    :return: ``NAME: BEFORE -> TODAY``; empty if those of the model are not known, or not readable as data
     """
-    before = zoo_files(path).config
+    try:
+        before = zoo_files(path).config
+    except UserError:  # no reason to refuse a training
+        return []
     same = {"n_timesteps", "policy_kwargs"}  # steps that are still to come; and the network is that of the model
     names = sorted({*before, *today} - same) if before else []
     return [
