@@ -83,6 +83,19 @@ def test_the_normalised_innovation_squared_is_the_libraries():
     assert nis(e, variance) == pytest.approx(expected)
 
 
+def test_over_several_components_it_is_the_mean_of_the_libraries_of_each():
+    """Each against its own variance, without their correlations: the library's, of one component at a time."""
+    p = problem()
+    e = p["z"] - (p["H"] @ p["mean"][..., None])[..., 0]
+    S = p["H"] @ p["covariance"] @ p["H"].transpose(0, 2, 1)
+    variance = np.einsum("bii->bi", S) + p["R"]
+    each = []
+    for j in range(e.shape[1]):
+        one = {**p, "z": p["z"][:, j : j + 1], "H": p["H"][:, j : j + 1], "R": p["R"][:, j : j + 1]}
+        each.append([filter_of(one, i).mahalanobis ** 2 for i in range(len(e))])
+    assert nis(e, variance) == pytest.approx(np.mean(each, 0))
+
+
 def test_responsibilities_are_those_of_a_filter_bank():
     rng = np.random.default_rng(0)
     gains, R, n_steps = (1.0, -1.0, 0.3), 0.25, 6
