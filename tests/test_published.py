@@ -24,6 +24,7 @@ STUDIES = {
     "temporal": ("temporal", "results.csv"),
     "learning": ("learning", "results.csv"),
     "adaptation": ("adaptation", "results.csv"),
+    "adaptation_nda_v1": ("adaptation", "results.csv"),
     "adaptation_nothing": ("adaptation", "results.csv"),
     "adaptation_cables": ("adaptation", "results.csv"),
     "adaptation_beyond": ("adaptation", "results.csv"),

@@ -99,12 +99,8 @@ def test_two_processes_search_together(tmp_path):
 
 
 SEARCH = ["--algo", "plastic_es", "--env", "CartPole-v1", "-n", "64", "--n-evaluations", "1", "--eval-episodes", "1"]
-SEARCH += [
-    "--env-kwargs",
-    "max_episode_steps:20",
-    "--seed",
-    "1",
-]  # some draws are 128 individuals that balance for long
+SEARCH += ["--env-kwargs", "max_episode_steps:20"]
+SEARCH += ["--seed", "1"]  # some of what is drawn are 128 individuals that balance for long
 
 
 def test_trials_of_a_killed_search_are_not_counted_when_the_same_command_goes_on(tmp_path, monkeypatch):
