@@ -472,6 +472,59 @@ def test_the_study_of_adaptation_fits_judges_and_draws(tmp_path, capsys):
     assert (tmp_path / "out" / "HalfCheetah-MLP.png").is_file()
 
 
+def test_what_is_carried_over_a_life_is_told_from_what_is_learned_anew(tmp_path, capsys):
+    model = tmp_path / "plastic.zip"
+    register_envs()
+    name = env_id("HalfCheetah", latent=True)
+    PlasticPPO("PlasticPolicy", name, n_steps=64, batch_size=64, policy_kwargs=dict(net_arch=[8])).save(model)
+    zoo = tmp_path / "HalfCheetah"
+    zoo.mkdir()
+    (zoo / "args.yml").write_text(f"env: {name}")
+    arguments = ["--agents", f"plastic={model}", "--out", str(tmp_path / "out"), "--arms", "frozen"]
+    arguments += ["--episodes", "1", "--suites", "nda-v2", "--episode-steps", "20"]
+    reversed_motors = ["--scenarios", "nominal", "novel/reversed"]
+    with pytest.raises(UserError, match=r"unperturbed robot, which the protocol static runs: name it in --protocols"):
+        main(["adaptation", *arguments, *reversed_motors, "--protocols", "lifetime"])
+    with pytest.raises(UserError, match="The protocol lifetime runs none of the scenarios nda-v2/nominal"):
+        main(["adaptation", *arguments, "--protocols", "static", "lifetime"])
+    assert not (tmp_path / "out").exists()
+    main(["adaptation", *arguments, *reversed_motors, "--protocols", "static", "lifetime"])
+    (scores,) = (result["scores"] for result in read_results(tmp_path / "out").values())
+    life = [(row["control"], row["in_life"]) for row in scores if row["protocol"] == "lifetime"]
+    assert life == [(control, n) for control in ("carried", "reset") for n in range(1, 6)]
+    assert {row["protocol"] for row in scores if "in_life" not in row} == {"static"}
+    printed = capsys.readouterr().out
+    assert "nda-v2, lifetime: agents 1" in printed
+
+
+def test_the_later_episodes_of_a_life_are_compared_seed_by_seed(tmp_path, capsys):
+    def lived(arm, layer, speeds):
+        row = dict(split="novel", scenario="nda-v2/novel/reversed", protocol="lifetime", survived=1.0, episodes=4)
+        rows = [
+            row | dict(control=control, in_life=n, relative=speed, forward_reward=1000 * speed)
+            for control, of_control in speeds.items()
+            for n, speed in enumerate(of_control, 1)
+        ]
+        cell = result(arm, layer, agent_seed=3)
+        keep(tmp_path, cell | {"cell": arm, "scores": [cell["scores"][0], *rows]})
+
+    lived("frozen", None, {"reset": [0.25, 0.25, 0.25]})
+    lived("adaptive", 0, {"carried": [0.5, 0.875, 1.0], "reset": [0.5, 0.5, 0.625]})
+    main(["adaptation", "--out", str(tmp_path), "--report-only"])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    (title,) = (cells for cells in lines if "adaptive, carried, first" in cells)
+    (row,) = (cells for cells in lines if cells[:1] == ["novel/reversed"])
+    assert dict(zip(title[1:], row[1:], strict=True)) == {
+        "adaptive, carried, first": "0.50",
+        "adaptive, carried, later": "0.94",
+        "adaptive, reset, first": "0.50",
+        "adaptive, reset, later": "0.56",
+        "frozen, reset, first": "0.25",
+        "frozen, reset, later": "0.25",
+        "adaptive, later, carried - reset": "0.38",
+    }
+
+
 def test_who_is_not_back_when_it_ends_has_not_recovered():
     def rows(protocol, took, removal=-1):
         more = dict(protocol=protocol, onset=300, removal=removal, survived=1)

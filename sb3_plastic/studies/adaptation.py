@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from sb3_plastic.adaptive.hypotheses import RIVALS
 from sb3_plastic.errors import UserError, check_choice, unknown
+from sb3_plastic.evaluation.records import PROTOCOLS
 from sb3_plastic.perturbations.suites import load_suite, none_for, suite_names
 from sb3_plastic.studies.agents import ARMS, Agent, read_agents
 from sb3_plastic.studies.layers import FITTED_STEPS, Fit, check_fitted, run_fit
@@ -31,14 +32,13 @@ from sb3_plastic.studies.options import add_out, add_running, parser_of, place_o
 from sb3_plastic.studies.results import origin, read_results, required_results
 from sb3_plastic.studies.runner import one_thread, run_cells
 from sb3_plastic.studies.table import Result
+from sb3_plastic.studies.trial_checks import check_judged, check_trial
 from sb3_plastic.studies.trial_report import report_adaptation, report_robustness
 from sb3_plastic.studies.trials import (
     OF_THE_AGENT,
     SUITE_SHOWN,
     Trial,
     Watch,
-    check_judged,
-    check_trial,
     run_trial,
     run_watch,
 )
@@ -170,8 +170,9 @@ def trials(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Trial]
                 if suite == OF_THE_AGENT and seeds != [None]:
                     continue
                 settings = suite, args.tier, args.episodes, args.first_episode, patterns, args.steps, args.episode_steps
+                protocols = tuple(args.protocols or ())
                 for seed in seeds:
-                    yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings)
+                    yield Trial(agent.robot, agent.label, agent.seed, seed, arm, *settings, protocols)
 
 
 def judged_on(
@@ -215,7 +216,8 @@ def watches(agents: Sequence[Agent], args: argparse.Namespace) -> Iterator[Watch
     :param agents: of the study
     :param args: of the command
     """
-    if "adaptive" in args.arms and SUITE_SHOWN in args.suites and args.scenarios is None:
+    onsets = args.protocols is None or "onset" in args.protocols
+    if "adaptive" in args.arms and SUITE_SHOWN in args.suites and args.scenarios is None and onsets:
         first = {(agent.label, agent.robot): agent for agent in reversed(agents)}
         for agent in first.values():
             seed = agent.layer_seeds(args.seeds)[0]
@@ -254,6 +256,14 @@ def _parser(name: str, preset: Preset) -> argparse.ArgumentParser:
     )
     add("--episodes", type=whole, default=16, help="of each scenario (default: %(default)s)")
     add("--first-episode", type=int, default=20_000, help="seed of the first episode (default: %(default)s)")
+    add(
+        "--protocols",
+        nargs="+",
+        choices=PROTOCOLS,
+        metavar="PROTOCOL",
+        help=f"how scenarios are run, of {', '.join(PROTOCOLS)} (default: static onset); lifetime: episode after "
+        "episode on the robot that stays damaged",
+    )
     add(
         "--episode-steps",
         type=whole,

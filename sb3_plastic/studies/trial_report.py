@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
@@ -35,12 +35,16 @@ def report_adaptation(results: Sequence[Result], out: Path) -> list[Path]:
     """
     results = beside_the_others(results)
     frame, written = frame_of(results), []
-    for robot_and_suite, rows in frame.groupby(["robot", "suite"]):
-        print_overview(", ".join(map(str, robot_and_suite)), rows[rows["split"] != "sham"])
-    for (robot, agent), part in frame.groupby(["robot", "agent"], sort=False):
-        for suite, rows in part.groupby("suite", sort=False):
-            rows = rows[rows["split"] != "sham"]
-            print_table(f"{robot}, {agent}, {suite}", rows, adaptation_columns(rows))
+    shown = frame[frame["split"] != "sham"]
+    # What begins with the episode, and what begins later, are one table; the other protocols have their own.
+    of_protocol = shown["protocol"].mask(shown["protocol"].isin(["static", "onset"]), "").rename("of_protocol")
+    for titles, rows in shown.groupby(["robot", "suite", of_protocol]):
+        if titles[-1] != "lifetime":
+            print_overview(_title(titles), rows)
+    for (robot, agent), part in shown.groupby(["robot", "agent"], sort=False):
+        for titles, rows in part.groupby(["suite", of_protocol], sort=False):
+            columns = life_columns(rows) if titles[-1] == "lifetime" else adaptation_columns(rows)
+            print_table(_title((robot, agent, *titles)), rows, columns)
         own = [result for result in results if (result["robot"], result["agent"]) == (robot, agent)]
         written += draw(out / f"{file_name(robot, agent)}.png", partial(onset_figure, own))
     return written
@@ -110,6 +114,33 @@ def adaptation_columns(rows: pd.DataFrame) -> dict[str, Column]:
     return columns
 
 
+def life_columns(rows: pd.DataFrame) -> dict[str, Column]:
+    """
+    Speeds in the first episode of a life, and in those after it, where an agent carries over what it has learned and
+    where it begins anew; then what it is worth to carry over.
+
+    :param rows: of one agent and suite, protocol ``lifetime``
+    """
+    columns: dict[str, Column] = {}
+    later = rows["in_life"] > 1
+    for arm, control in rows[["arm", "control"]].drop_duplicates().itertuples(index=False):
+        columns[f"{arm}, {control}, first"] = partial(_in_life, False, arm, control)
+        columns[f"{arm}, {control}, later"] = partial(_in_life, True, arm, control)
+    for arm in dict.fromkeys(rows.loc[later & (rows["control"] == "carried"), "arm"]):
+        columns[f"{arm}, later, carried - reset"] = partial(_worth_carrying, arm)
+    return columns
+
+
+def _in_life(later: bool, arm: str, control: str, rows: pd.DataFrame) -> Estimate:
+    rows = chosen(rows, arm=arm, control=control)
+    return over_seeds(rows[(rows["in_life"] > 1) == later], "speed")
+
+
+def _worth_carrying(arm: str, rows: pd.DataFrame) -> Estimate:
+    rows = chosen(rows[rows["in_life"] > 1], arm=arm)
+    return difference(chosen(rows, control="carried"), chosen(rows, control="reset"))
+
+
 def agent_columns(rows: pd.DataFrame, controlled: Sequence[str]) -> dict[str, Column]:
     """
     Speeds of all agents, in all arms and under all controls; then what a layer gives each agent that was judged with
@@ -131,6 +162,10 @@ def agent_columns(rows: pd.DataFrame, controlled: Sequence[str]) -> dict[str, Co
     for agent, other in product(ours, others) if ours and others else (pair[::-1] for pair in combinations(alone, 2)):
         columns[f"{agent} - {other}"] = partial(_one_agent_ahead, agent, other)
     return columns
+
+
+def _title(names: Iterable[object]) -> str:
+    return ", ".join(filter(None, map(str, names)))
 
 
 def _estimate_of(score: str, control: str = "intact", **values: str) -> Column:

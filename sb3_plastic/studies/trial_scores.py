@@ -25,13 +25,14 @@ def frame_of(results: Iterable[Result]) -> pd.DataFrame:
     than once the trial with most episodes.
 
     :param results: of the study; fits and watches are left out
-    :return: what names the trial, the condition and its scores; ``family``, the scenario without its suite; ``speed``,
+    :return: what names the trial, the condition and its scores; ``in_life``, the episode of a life, counted from 1, 0
+        without; ``family``, the scenario without its suite; ``speed``,
         forward reward where 1 is that of the same agent alone on the unperturbed robot: from the onset on, or of whole
         episodes where there is none, or too early a one. An agent that was not tried alone is compared with itself, and
         another agent, which stands as an arm beside it, with the mean of its seeds
     """
     named = ("robot", "agent", "agent_seed", "layer_seed", "arm", "suite")
-    empty = dict.fromkeys(SCORES, float("nan"))
+    empty = dict.fromkeys(SCORES, float("nan")) | {"in_life": 0}
     rows = [
         {name: result.get(name) for name in (*named, "steps")} | empty | score
         for result in results
@@ -66,7 +67,7 @@ def _largest(frame: pd.DataFrame, named: list[str]) -> pd.DataFrame:
     steps = frame["steps"].astype(float).fillna(FITTED_STEPS).where(layered)
     most = steps.groupby([frame[name] for name in ("robot", "agent", "arm", "suite")]).transform("max")
     frame = frame[~layered | (steps == most)]
-    condition = [*named, "protocol", "split", "scenario", "control"]
+    condition = [*named, "protocol", "split", "scenario", "control", "in_life"]
     return frame.sort_values("episodes", kind="stable").drop_duplicates(condition, keep="last").sort_index()
 
 

@@ -18,15 +18,13 @@ from sb3_plastic.adaptive import AdaptivePolicy
 from sb3_plastic.errors import UserError, check_choice
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation, with_scores
 from sb3_plastic.evaluation.controls import Player
-from sb3_plastic.evaluation.environment import check_scenarios, find_training, make_env
+from sb3_plastic.evaluation.environment import find_training, make_env
 from sb3_plastic.evaluation.fault_kinds import parse_fault
 from sb3_plastic.evaluation.faults import FaultyModel
 from sb3_plastic.evaluation.loading import checksum_of_model, load_model
 from sb3_plastic.evaluation.measures import TAIL, aligned, filled
-from sb3_plastic.evaluation.protocols import check_onsets
 from sb3_plastic.evaluation.records import Cell, Trace
 from sb3_plastic.evaluation.rollout import Row, rollout
-from sb3_plastic.perturbations.registration import ROBOTS
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.studies.agents import ARMS, Agent
 from sb3_plastic.studies.layers import FITTED_STEPS, agent_of, layer_folder, layer_inside, layer_name, layer_of
@@ -81,6 +79,7 @@ class Trial:
     :param scenarios: patterns of their names, instead of the tier's
     :param steps: that the layer was fitted on
     :param episode_steps: length of an episode; None: that of the environment, of our robots 1000
+    :param protocols: how scenarios are run, names in ``records.PROTOCOLS``; empty: from the start, and from an onset on
     """
 
     robot: str
@@ -95,6 +94,7 @@ class Trial:
     scenarios: tuple[str, ...] = ()
     steps: int = FITTED_STEPS
     episode_steps: int | None = None
+    protocols: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -106,7 +106,7 @@ class Trial:
         episodes = f"{self.episodes}_from_{self.first_episode}"
         long = "" if self.episode_steps is None else f"{self.episode_steps}_steps"
         named = self.robot, self.agent, f"seed{self.agent_seed}", self.arm, layer, self.suite, self.tier
-        return file_name(*named, episodes, only, long)
+        return file_name(*named, episodes, only, long, "_".join(self.protocols))
 
 
 @dataclass(frozen=True)
@@ -180,62 +180,15 @@ def run_trial(cell: Trial, agents: Sequence[Agent], logs: Path) -> Result:
         episodes=cell.episodes,
         steps=cell.episode_steps,
         faults=possible_faults(agent.model) if of_agent else (),
+        protocols=cell.protocols or TrialSettings.protocols,
     )
     records, traces = evaluate_adaptation(model, None, about, trials)
     return {"scores": scores_of(records), "curves": curves_of(traces), **checksums}
 
 
-def check_trial(cell: Trial, agents: Sequence[Agent]) -> None:
-    """
-    Refuse scenarios that cannot act on an environment which is not ours, before a layer is fitted.
-
-    :param cell: which
-    :param agents: of the study
-    :raises UserError: as the evaluation does
-    """
-    if cell.robot in ROBOTS:
-        return
-    trained, scenarios = find_training(agent_of(cell, agents).model), scenarios_of(cell)
-    if cell.episode_steps is None:
-        check_onsets(scenarios, trained.time_limit)
-    with closing(make_env(trained, 1, cell.episode_steps or trained.time_limit)) as venv:
-        check_scenarios(venv, [(scenario.name, scenario.perturbations) for scenario in scenarios])
-
-
 def checksum_of_layer(folder: Path) -> str:
     """Of the parameters of a layer and the agent within. :param folder: of an adaptive policy"""
     return str(checksum_of_model(AdaptivePolicy.load(folder), None))
-
-
-def check_judged(agents: Sequence[Agent], known: Mapping[str, Result]) -> None:
-    """
-    Refuse agents of whom there are results under the label and seed of another model, or with another layer than they
-    are named with.
-
-    :param agents: of the study
-    :param known: results of former runs; those that tell no checksum are taken as they are
-    :raises UserError: if a result is of another model or layer
-    """
-    for agent in agents:
-        of_it = [r for r in known.values() if agent_of_result(r) == (agent.robot, agent.label, agent.seed)]
-        judged = {r["model_sha256"] for r in of_it if "model_sha256" in r}
-        if judged and judged != {agent.checksum()}:
-            raise UserError(
-                f"{agent.label} of seed {agent.seed} is in the results already, another model than {agent.model}. Name "
-                "another label or --out."
-            )
-        for seed, folder in agent.layers.items():
-            around = {r["layer_sha256"] for r in of_it if "layer_sha256" in r and r["layer_seed"] == seed}
-            if around and around != {checksum_of_layer(folder)}:
-                raise UserError(
-                    f"{agent.label} of seed {agent.seed} is in the results already with another layer of seed {seed} "
-                    f"than {folder}. Name another label or --out."
-                )
-
-
-def agent_of_result(result: Result) -> tuple[Any, ...]:
-    """Robot, label and seed. :param result: of a trial"""
-    return tuple(result.get(name) for name in ("robot", "agent", "agent_seed"))
 
 
 def run_watch(cell: Watch, agents: Sequence[Agent], logs: Path) -> Result:
@@ -334,7 +287,7 @@ def possible_faults(path: Path) -> list[str]:
 
 def scores_of(records: pd.DataFrame) -> list[Result]:
     """
-    One row per condition, without the suite's name in that of the scenario.
+    One row per condition, and of a life one per episode in it: ``in_life``, counted from 1.
 
     :param records: all episodes
     """
@@ -344,11 +297,14 @@ def scores_of(records: pd.DataFrame) -> list[Result]:
     back = (table["steps_to_recovery"] < last - table["onset"]).where(table["steps_to_recovery"].notna())
     back = back.where(table["protocol"] != "switch")  # whose stretches end sooner
     table = table.assign(recovered=back.astype(float))
+    table["in_life"] = (table["episode"] + 1).where(table["protocol"] == "lifetime", 0)
     keys = ["protocol", "split", "scenario", "control"]
     rows = []
-    for values, part in table.groupby(keys, sort=False):
+    for (*values, _), part in table.groupby([*keys, "in_life"], sort=False):
         means = {**part[list(SCORES)].mean(), "steps_to_recovery": part["steps_to_recovery"].dropna().median()}
         row = dict(zip(keys, values, strict=True)) | {"episodes": len(part)}
+        if nth := int(part["in_life"].iloc[0]):
+            row["in_life"] = nth
         # NaN is no JSON: a score that does not apply is left out.
         rows.append(row | {name: round(float(value), 4) for name, value in means.items() if value == value})
     return rows
