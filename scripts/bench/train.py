@@ -5,6 +5,7 @@
 Each algorithm has 8 environments in one process, rollouts of 2048 samples and 10 epochs; the plastic policy is oja +
 simple, 64-64, two ticks. Minibatches are of 512 samples for PlasticPPO, as in zoo_configs, and of the default size for
 PPO (64) and RecurrentPPO (128); many small ones take longer than few large ones, so --batch-size gives all the same.
+--defaults names nothing at all: each algorithm has the rollouts, minibatches and epochs of its class.
 The algorithms take turns, so that a busy machine slows all of them alike; figures are medians. Before any speed is
 printed, the replay of a rollout must equal the rollout (the first log ratios are 0), and the gradients of the fused
 backend those of the reference.
@@ -47,11 +48,13 @@ N_ENVS = 8
 PARTS = ("physics", "environment", "policy", "update")
 
 
-def make(name: str, env_id: str, n_steps: int, batch_size: int | None = None) -> OnPolicyAlgorithm:
-    """An algorithm on environments of its own."""
+def make(name: str, env_id: str, n_steps: int | None, batch_size: int | None = None) -> OnPolicyAlgorithm:
+    """An algorithm on environments of its own. Without a number of steps it has the defaults of its class."""
     env = VecNormalize(make_vec_env(env_id, N_ENVS, seed=0))
-    common: dict[str, Any] = dict(n_steps=n_steps, n_epochs=10, seed=0, device="cpu")
-    if name.startswith("PlasticPPO"):
+    common: dict[str, Any] = dict(seed=0, device="cpu")
+    if n_steps:
+        common |= dict(n_steps=n_steps, n_epochs=10)
+    if name.startswith("PlasticPPO") and n_steps:
         batch_size = batch_size or min(512, N_ENVS * n_steps)
     if batch_size:
         common["batch_size"] = batch_size
@@ -65,7 +68,7 @@ def make(name: str, env_id: str, n_steps: int, batch_size: int | None = None) ->
     return PlasticPPO("PlasticPolicy", env, policy_kwargs=dict(rule=rule), **common)
 
 
-def check(env_id: str, n_steps: int) -> None:
+def check(env_id: str, n_steps: int | None) -> None:
     """Exit unless the replay is exact and the backends agree."""
     model = make("PlasticPPO", env_id, n_steps)
     assert isinstance(model, PlasticPPO)
@@ -122,10 +125,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--n-steps", type=int, default=256, help="steps of each environment in a rollout")
     parser.add_argument("--batch-size", type=int, help="samples per minibatch of all algorithms")
+    parser.add_argument("--defaults", action="store_true", help="name neither: what each class has by itself")
     parser.add_argument("--threads", type=int, help="of the kernels, default all cores")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for one thread on a busy machine")
     parser.add_argument("--json", type=Path, help="file for the figures")
     args = parser.parse_args()
+    if args.defaults:
+        args.n_steps = args.batch_size = None
     torch.set_num_threads(1)
     if args.threads:
         set_num_threads(args.threads)
@@ -145,6 +151,8 @@ def main() -> None:
     def speed(name: str) -> float:
         return 1e6 / median(sum(run.values()) for run in runs[name])
 
+    sizes = {name: f"{N_ENVS * model.n_steps} / {model.batch_size}" for name, model in models.items()}
+    print("samples of a rollout / minibatch: " + ", ".join(f"{name} {size}" for name, size in sizes.items()))
     print(f"{args.env}, microseconds per environment step, medians of {args.repeats}")
     print(f"{'':20}" + "".join(f"{part:>13}" for part in PARTS) + f"{'steps/s':>10}{'PlasticPPO is':>15}")
     results = {}
