@@ -39,6 +39,11 @@ AGENT = SCRIPTS.parent / "docs/results/learning/agents/exported/HalfCheetah-v5-s
         pytest.param(
             "slope_schedule.py --start 8 --end 2 --steps 8192 --episodes 1", "deterministic: ", marks=pytest.mark.slow
         ),
+        pytest.param(
+            f"two_faults.py {LAYER} --episodes 1 --steps 520",
+            "| motors reversed, sensors off |",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("bench/scan.py --only rollout --repeats 1 --threads 1", "fused us", marks=pytest.mark.slow),
         pytest.param(
             "quickstart.py --steps 2048 --episodes 1", "The plastic robot, 10 seconds", marks=pytest.mark.slow
