@@ -74,7 +74,7 @@ def main() -> None:
     print(f"{args.robot}, {len(parts)} agents, {args.episodes} episodes each from seed {args.seed}\n")
     print("| what changes | alone -> with the layer | by agent |\n|---|---|---|")
     for kind in map(str, parts[0].index):
-        kept = [part.loc[kind, ["off", "intact"]].tolist() for part in parts]
+        kept = [(part["off"][kind], part["intact"][kind]) for part in parts]
         mean = tuple(sum(arm) / len(kept) for arm in zip(*kept, strict=True))
         by_agent = ", ".join(f"{alone:.2f} -> {layered:.2f}" for alone, layered in kept)
         print(f"| {kind} | {mean[0]:.2f} -> {mean[1]:.2f} | {by_agent} |")
