@@ -34,7 +34,7 @@ from sb3_plastic.evaluation.outputs import check_out, what_next
 from sb3_plastic.export import policy_to_plain
 from sb3_plastic.progress import add_no_progress, is_wanted
 
-OF_FORWARD_MODEL = ("forward_model", "net_arch", "members", "epochs")
+OF_FORWARD_MODEL = ("forward_model", "net_arch", "members", "epochs", "tensorboard_log")
 """Options that a layer around a model keeps: it has its forward model."""
 
 OF_LAYER = ("hypotheses", "always", "probing", "lost_at")
@@ -217,4 +217,5 @@ def _parser() -> argparse.ArgumentParser:
     add("--net-arch", nargs="+", type=int, metavar="UNITS", help=f"its layers (default: {units})")
     add("--members", type=int, metavar="N", help=f"networks whose mean it is (default: {MEMBERS})")
     add("--epochs", type=int, help="passes over the transitions (default: 20)")
+    add("--tensorboard-log", metavar="DIR", help="write its loss there for TensorBoard")
     return parser

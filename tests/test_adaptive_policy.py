@@ -16,6 +16,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_robots import Counting, Robots, Wanderer, play, policy
 
 from sb3_plastic import PlasticPPO
@@ -300,7 +301,7 @@ def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendul
     venv.save(str(tmp_path / "v.pkl"))
     arguments = "--seed 4 --steps 800 --n-envs 4 --episode-steps 30 --forward-model spiking --net-arch 16 --members 1"
     arguments += " --epochs 10 --hypotheses wires motors --always wires --lifetime --probing 0.2"
-    arguments += " --env Pendulum-v1 --wrapper gymnasium.wrappers.ClipAction"
+    arguments += f" --env Pendulum-v1 --wrapper gymnasium.wrappers.ClipAction --tensorboard-log {tmp_path / 'runs'}"
     arguments += " --env-kwargs g:9.8 scenario:nda-v1/train"  # of the training, which is not that of the fit
     paths = ["--model", str(tmp_path / "m.zip"), "--vecnorm", str(tmp_path / "v.pkl"), "--out", str(tmp_path / "a")]
     assert main(["adapt", *paths, *arguments.split()]) == 0
@@ -315,6 +316,14 @@ def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendul
     assert found.lifetime
     about = dict(env_id="Pendulum-v1", env_kwargs={"g": 9.8}, env_wrapper=["gymnasium.wrappers.ClipAction"])
     assert found.agent.training == expected.agent.training | about
+
+    events = EventAccumulator(str(tmp_path / "runs" / "adapt_1"))
+    events.Reload()
+    losses = events.Scalars("adaptive/loss")
+    assert np.mean([loss.value for loss in losses[-5:]]) < 0.8 * losses[0].value
+    (unexplained,) = events.Scalars("adaptive/unexplained")
+    assert unexplained.value == pytest.approx(np.mean([*found.report["unexplained"].values()]), abs=1e-4)
+    assert unexplained.step == losses[-1].step
 
 
 def test_the_command_gives_fit_every_argument_that_it_has(tmp_path, pendulums, monkeypatch):
@@ -332,7 +341,7 @@ def test_the_command_gives_fit_every_argument_that_it_has(tmp_path, pendulums, m
     assert main(["adapt", *paths]) == 2
     assert given == {"model", "env", "progress_bar"}  # the others are as in fit
     everything = "--steps 9 --seed 1 --hypotheses wires --always wires --lifetime --learn-rule --probing 1 --lost-at 1"
-    everything += " --forward-model mlp --net-arch 8 --members 1 --epochs 1"
+    everything += " --forward-model mlp --net-arch 8 --members 1 --epochs 1 --tensorboard-log runs"
     assert main(["adapt", *paths, *everything.split()]) == 2
     assert given == arguments
 

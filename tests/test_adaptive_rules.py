@@ -305,7 +305,7 @@ def test_what_cannot_be_predicted_is_found_early_and_left_out_of_the_training(mo
     after[..., 1] = rng.normal(size=(40, 50))  # noise
     transitions = Transitions(*(x.astype(np.float32) for x in (o, a, after)), np.zeros((40, 50), bool))
     model = ForwardModel(3, 2, net_arch=(16,), members=2)
-    shares = fit(model, transitions, transitions, epochs=20, tick=ticks.append)
+    shares = fit(model, transitions, transitions, epochs=20, tick=lambda n, loss: ticks.append(n))
     assert trained == [(1, 3), (2, 2)]
     assert model.components.tolist() == [0, 2]
     assert shares.max() < 0.1
@@ -430,7 +430,8 @@ def test_a_forward_model_does_not_depend_on_how_many_threads_train_it(body):
         model, ticks = ForwardModel(3, 2, body, (24, 24), members=3), []
         set_num_threads(n)
         try:
-            train(model, steps(200), 2, generator=torch.Generator().manual_seed(0), tick=ticks.append)
+            generator = torch.Generator().manual_seed(0)
+            train(model, steps(200), 2, generator=generator, tick=lambda n, loss, to=ticks: to.append(n))
         finally:
             set_num_threads(threads)
         assert sum(ticks) == 3 * 2 * 200
@@ -441,7 +442,7 @@ def test_a_forward_model_does_not_depend_on_how_many_threads_train_it(body):
 def test_an_error_while_networks_are_trained_ends_all_of_them(monkeypatch):
     done = []
 
-    def fail(n):
+    def fail(n, loss):
         done.append(threading.get_ident())
         if done[-1] != done[0]:  # one that is not the first to learn
             raise KeyError("enough")
@@ -488,5 +489,5 @@ def test_the_learning_rate_of_the_forward_model_falls_to_zero(monkeypatch):
     monkeypatch.setattr(torch.optim, "Adam", Spy)
     member = ForwardModel(3, 2, net_arch=(4,)).members[0]
     data = torch.randn(64, 3), torch.rand(64, 2), torch.randn(64, 3)
-    assert sum(train_member(member, data, 2, 0.1, torch.Generator())) == 128
+    assert sum(n for n, _ in train_member(member, data, 2, 0.1, torch.Generator())) == 128
     assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])

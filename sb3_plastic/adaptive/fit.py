@@ -6,17 +6,19 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event, Lock
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.utils import configure_logger
 from torch import Tensor, nn
 
 from sb3_plastic.adaptive.bodies import BODIES, check_net_arch
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.forward_model import ForwardModel
 from sb3_plastic.errors import UserError, check_choice, check_number
+from sb3_plastic.progress import Progress
 from sb3_plastic.snn.scan import get_num_threads
 
 Array = NDArray[Any]
@@ -38,19 +40,74 @@ ENOUGH_TO_SIFT = 1000
 """Steps of Adam."""
 
 
-def check_arguments(body: str, net_arch: Sequence[int], **counts: int) -> None:
+POINTS = 200
+"""Of the curve of a fit's loss, about so many."""
+
+Tick = Callable[[int, float], None]
+"""What is called after a batch, with the number of its transitions and their loss."""
+
+
+class FitCurve:
+    """
+    What a fit shows of itself: how far it is, and its loss in TensorBoard.
+
+    :param tensorboard_log: folder for TensorBoard; None: the loss is not shown
+    :param progress: shows how far the training is
+    """
+
+    def __init__(self, tensorboard_log: str | None, progress: Progress) -> None:
+        self.progress, self.logger = progress, configure_logger(0, tensorboard_log, "adapt")
+        self.total, self.done, self.losses = 1, 0, list[float]()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.logger.close()
+
+    def begin(self, total: int) -> None:
+        """Before the first batch. :param total: transitions that all networks learn from"""
+        self.total = total
+        self.progress.begin("train", total)
+
+    def tick(self, n: int, loss: float) -> None:
+        """After a batch of any network. :param n: of its transitions :param loss: their mean"""
+        self.progress.tick(n)
+        self.losses.append(loss)
+        points, self.done = self.done * POINTS // self.total, self.done + n
+        if self.done * POINTS // self.total > points:
+            self.logger.record("adaptive/loss", np.mean(self.losses))
+            self.logger.dump(self.done)
+            self.losses.clear()
+
+    def end(self, shares: Array) -> None:
+        """After the last batch. :param shares: of the variance of each component that stays unexplained, [C]"""
+        self.logger.record("adaptive/unexplained", shares.mean())
+        self.logger.record("adaptive/unexplained_worst", shares.max())
+        self.logger.dump(self.done)
+
+
+def check_arguments(body: str, net_arch: Sequence[int], seed: int, **counts: int) -> None:
     """
     Refuse what makes no forward model.
 
     :param body: a name in ``BODIES``
     :param net_arch: units of each of its layers
+    :param seed: a whole number of at least 0
     :param counts: other whole numbers of at least 1, by name
     :raises UserError: naming the argument
     """
+    check_number("seed", seed, at_least=0, integer=True)
     check_choice("forward model", body, BODIES)
     check_net_arch(body, net_arch)
     for name, number in counts.items():
         check_number(name, number, at_least=1, integer=True)
+
+
+def check_strengths(**strengths: float) -> None:
+    """Refuse what is no number of at least 0. :param strengths: by name :raises UserError: naming the argument"""
+    for name, number in strengths.items():
+        check_number(name, number, at_least=0)
 
 
 def flat(transitions: Transitions) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +124,7 @@ def fit(
     held_out: Transitions,
     epochs: int = 20,
     generator: torch.Generator | None = None,
-    tick: Callable[[int], None] | None = None,
+    tick: Tick | None = None,
 ) -> Array:
     """
     Train a forward model: one network for a while on all components, to find those that cannot be predicted, such as
@@ -78,7 +135,7 @@ def fit(
     :param held_out: others, which say what can be predicted
     :param epochs: passes over them
     :param generator: pays for the order
-    :param tick: called after each batch with the number of transitions
+    :param tick: called after each batch with the number of its transitions and their loss
     :return: unexplained share of the components that are kept, [C]
     :raises UserError: if none is left
     """
@@ -119,7 +176,7 @@ def train(
     epochs: int,
     learning_rate: float = 2e-3,
     generator: torch.Generator | None = None,
-    tick: Callable[[int], None] | None = None,
+    tick: Tick | None = None,
 ) -> None:
     """
     Train a forward model, whose scales are set: its members side by side, each in an order of its own and in a thread
@@ -130,19 +187,19 @@ def train(
     :param epochs: passes over them
     :param learning_rate: at the start; it falls to 0
     :param generator: pays for the orders
-    :param tick: called after each batch of each member with the number of transitions
+    :param tick: called after each batch of each member with the number of its transitions and their loss
     """
     o, a, change = flat(transitions)
     z, y = model.standardised(o), change[:, model.components] / model.scale
     stopped, ticking = Event(), Lock()
 
     def learn(member: nn.Module, seed: int) -> None:
-        for n in train_member(member, (z, a, y), epochs, learning_rate, torch.Generator().manual_seed(seed)):
+        for n, loss in train_member(member, (z, a, y), epochs, learning_rate, torch.Generator().manual_seed(seed)):
             if stopped.is_set():
                 return
             if tick is not None:
                 with ticking:
-                    tick(n)
+                    tick(n, loss.item())
 
     seeds = torch.randint(2**62, (len(model.members),), generator=generator).tolist()
     n_threads = len(seeds) if get_num_threads() > 1 else 1
@@ -162,7 +219,7 @@ def train_member(
     epochs: int,
     learning_rate: float,
     generator: torch.Generator,
-) -> Iterator[int]:
+) -> Iterator[tuple[int, Tensor]]:
     """
     Train one network.
 
@@ -171,7 +228,7 @@ def train_member(
     :param epochs: passes over them
     :param learning_rate: at the start; it falls to 0
     :param generator: pays for the order
-    :return: after each batch, the number of its transitions
+    :return: after each batch, the number of its transitions and their loss
     """
     n = len(transitions[0])
     batch_size = batch_size_of(epochs, n)
@@ -185,7 +242,7 @@ def train_member(
             loss.backward()
             optimizer.step()
             done += 1
-            yield len(batch)
+            yield len(batch), loss.detach()
 
 
 def set_scales(model: ForwardModel, o: Tensor, change: Tensor) -> None:

@@ -18,7 +18,7 @@ from sb3_plastic.adaptive.agents import agent_of, as_actions, box, middle_and_ha
 from sb3_plastic.adaptive.calibration import calibrate
 from sb3_plastic.adaptive.collect import Transitions, nominal_transitions, raw
 from sb3_plastic.adaptive.files import AGENT, check_folder, read_layer, write_layer
-from sb3_plastic.adaptive.fit import check_arguments, fit, work_of
+from sb3_plastic.adaptive.fit import FitCurve, check_arguments, check_strengths, fit, work_of
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, checked_names
@@ -94,6 +94,7 @@ class AdaptivePolicy:
         probing: float = PROBING,
         lost_at: float = LOST_AT,
         progress_bar: bool = False,
+        tensorboard_log: str | None = None,
     ) -> AdaptivePolicy:
         """
         Learn the nominal robot, and what surprise is normal for it. The networks learn side by side, each in a thread;
@@ -116,13 +117,12 @@ class AdaptivePolicy:
         :param probing: how commands vary while cables are in doubt, in standard deviations of their effect; 0: not
         :param lost_at: errors, in standard deviations, from which on a silent reading is taken for a lost one; 0: never
         :param progress_bar: show progress (needs tqdm)
+        :param tensorboard_log: folder for TensorBoard: the forward model's loss, and what it leaves unexplained
         :return: the policy that adapts
         :raises UserError: on spaces that are no Box, an unknown name, or a robot that cannot be predicted
         """
-        check_arguments(forward_model, net_arch, members=members, n_steps=n_steps, epochs=epochs)
-        check_number("seed", seed, at_least=0, integer=True)
-        for name, number in {"probing": probing, "lost_at": lost_at}.items():
-            check_number(name, number, at_least=0)
+        check_arguments(forward_model, net_arch, seed, members=members, n_steps=n_steps, epochs=epochs)
+        check_strengths(probing=probing, lost_at=lost_at)
         hypotheses = checked_names(hypotheses)
         if always is not None:
             check_choice("hypothesis that always acts", always, ("nominal", *hypotheses))
@@ -139,14 +139,15 @@ class AdaptivePolicy:
             check_length((n := -(-n_steps // venv.num_envs)) - cut_of(n))
         seed = int(seed)  # of numpy's numbers torch takes none
         generator = torch.Generator().manual_seed(seed)
-        with undisturbed_torch(), Progress(progress_bar) as progress:
+        with undisturbed_torch(), Progress(progress_bar) as progress, FitCurve(tensorboard_log, progress) as curve:
             transitions = nominal_transitions(agent, raw(venv), n_steps, seed, progress)
             cut = cut_of(len(transitions.o))
             training, held_out = (Transitions(*(x[i] for x in transitions)) for i in (slice(cut), slice(cut, None)))
             torch.default_generator.manual_seed(seed)  # that of the CPU alone: others are not restored
             network = ForwardModel(n_observations, n_motors, forward_model, tuple(net_arch), members)
-            progress.begin("train", work_of(epochs, training.starts.size, members))
-            shares = fit(network, training, held_out, epochs, generator, progress.tick)
+            curve.begin(work_of(epochs, training.starts.size, members))
+            shares = fit(network, training, held_out, epochs, generator, curve.tick)
+            curve.end(shares)
             settings = LayerSettings(hypotheses, always=always, probing=probing, lost_at=lost_at)
             settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
         report = {
