@@ -34,6 +34,8 @@ STUDIES = {
     "adaptation_mlps_64": ("adaptation", "results.csv"),
     "adaptation_sensors": ("adaptation", "results.csv"),
     "adaptation_noise": ("adaptation", "results.csv"),
+    "adaptation_lifetime": ("adaptation", "results.csv"),
+    "replugged": ("replugged", "results.csv"),
     "robustness": ("robustness", "results.csv"),
     "robustness_full": ("robustness", "results.csv"),
     "robustness_ant": ("robustness", "results.csv"),
