@@ -40,7 +40,7 @@ class Sensors(Hypothesis):
         return sensed
 
     def corrected(self, mean: Array, o: Array) -> Array:
-        """Without what is wrong. :param mean: [B, C] :param o: components that are predicted, [B, C]"""
+        """Without what is wrong, [B, C]. :param mean: [B, C] :param o: components that are predicted, [B, C]"""
         raise NotImplementedError  # this class is no hypothesis: those below say how
 
 
