@@ -38,6 +38,9 @@ from sb3_plastic.export import Normalization
 ENOUGH = 4096
 """Transitions that are held out, about so many of the last ones: with fewer, no threshold is known."""
 
+FIRST = 200
+"""First readings of the last so many episodes: VecNormalize's statistics move."""
+
 DRIFT = 1e-2
 """Share of its variance that a repeated command may seem to have of its own, since VecNormalize's statistics move: .2 %
 was measured."""
@@ -80,6 +83,7 @@ class LayerBeside(nn.Module):
         self._layer: AdaptiveLayer | None = None
         self._window: deque[tuple[Tensor, Tensor, Tensor]] = deque()
         self._held_out: deque[Transitions] = deque()
+        self._first: deque[Any] = deque(maxlen=FIRST)
         self._optimizer: torch.optim.Adam | None = None
         self._generator = torch.Generator().manual_seed(0)
 
@@ -100,6 +104,7 @@ class LayerBeside(nn.Module):
         training, held_out = split(rollout)
         self._window.append(flat(training))
         self._held_out.append(held_out)
+        self._first.extend(rollout.o[rollout.starts])
         _trim(self._window, self.options.window, lambda part: len(part[0]))
         _trim(self._held_out, ENOUGH, lambda part: part.starts.size)
         o, a, change = (torch.cat(parts) for parts in zip(*self._window, strict=True))
@@ -147,7 +152,8 @@ class LayerBeside(nn.Module):
         options = self.options
         settings = LayerSettings(options.names(), probing=options.probing, lost_at=options.lost_at, sensor_zero=zero)
         layer = self._made(settings)
-        self.settings = calibrate(layer, held_out)
+        first = np.array(self._first).reshape(-1, held_out.o.shape[2])
+        self.settings = calibrate(layer, held_out, first)
         layer = self.layer()
         return signals_of(layer, replay(layer, held_out))
 

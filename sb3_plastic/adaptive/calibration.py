@@ -16,6 +16,7 @@ from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
 from sb3_plastic.adaptive.lost import OFTEN, silences
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
 from sb3_plastic.adaptive.settings import LayerSettings
+from sb3_plastic.adaptive.start import starts_of
 
 Array = NDArray[Any]
 
@@ -60,16 +61,21 @@ def replay(layer: AdaptiveLayer, transitions: Transitions) -> Iterator[AdaptiveS
         yield state
 
 
-def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = False) -> LayerSettings:
+def calibrate(
+    layer: AdaptiveLayer, held_out: Transitions, first: Array | None = None, learn_rule: bool = False
+) -> LayerSettings:
     """
     Settings whose thresholds nominal surprise and nominal evidence hardly ever reach.
 
     :param layer: with a trained forward model
     :param held_out: nominal transitions that the model has not seen
+    :param first: first readings of nominal episodes, [n, O]; None: those of ``held_out``
     :param learn_rule: learn the rules, too, of hypotheses that have one: see :mod:`~sb3_plastic.adaptive.hindsight`
     """
     left = tuple(round(float(share), 4) for share in unexplained(layer.model, held_out))
     nothing, still = often_silent(layer, held_out)
+    i, first = layer.components, held_out.o[held_out.starts] if first is None else first
+    start_mean, start_std = starts_of(first[:, i].astype(np.float64), layer.std[i])
     settings = dataclasses.replace(
         layer.settings,
         surprise_threshold={},
@@ -77,6 +83,8 @@ def calibrate(layer: AdaptiveLayer, held_out: Transitions, learn_rule: bool = Fa
         unexplained=left,
         often_nothing=nothing,
         often_still=still,
+        start_mean=start_mean,
+        start_std=start_std,
     )
     if learn_rule:
         settings = dataclasses.replace(settings, rule={})

@@ -19,8 +19,18 @@ from sb3_plastic.adaptive.hypotheses import Hypothesis, Sizes, Transition, check
 from sb3_plastic.adaptive.lost import UNSEEN, ends_of, is_finite, silences, suspects, telling
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
 from sb3_plastic.adaptive.probing import PERIOD, signs_of, varied
-from sb3_plastic.adaptive.responsibility import AT_EASE, HINT_LEAK, LEAK, accumulate, choose, needed, noise_after
+from sb3_plastic.adaptive.responsibility import (
+    AT_EASE,
+    HINT_LEAK,
+    LEAK,
+    accumulate,
+    against_nominal,
+    choose,
+    needed,
+    noise_after,
+)
 from sb3_plastic.adaptive.settings import LayerSettings
+from sb3_plastic.adaptive.start import explained
 from sb3_plastic.adaptive.synapses import Rates, Synapses, variances, with_rule
 from sb3_plastic.errors import UserError, check_choice, check_number
 
@@ -243,7 +253,10 @@ class AdaptiveLayer:
         y = (o - state.observation)[:, self.components] / self.scale
         known = seen & state.seen
         state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
-        begun, acting = state.steps > 0, state.acting
+        begun = state.steps > 0
+        if self.settings.start_mean and self.settings.always is None and not begun.all():
+            state = self._first_read(state, o, seen, ~begun & (state.acting == 0))
+        acting = state.acting
         t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R), known)
         bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.predictor, np.maximum(state.noise, 1))
         bank.learn(0, begun.nonzero()[0])
@@ -268,6 +281,34 @@ class AdaptiveLayer:
             chosen = np.where(begun, self.names.index(self.settings.always), 0)
         after = state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
         return after if begun.all() else merge(begun, after, state)
+
+    def _first_read(self, state: AdaptiveState, o: Array, seen: Array, rows: Array) -> AdaptiveState:
+        """
+        Learn from the first reading of an episode: see :mod:`~sb3_plastic.adaptive.start`.
+
+        :param state: before it
+        :param o: finite observation [B, O]
+        :param seen: whether its predicted components were observed, [B, C]
+        :param rows: where there is one to learn from, and nominal acts, bool [B]
+        """
+        at = state.observation.copy()
+        at[:, self.components] = self.settings.start_mean
+        e = np.where(seen, (o - at)[:, self.components] / self.scale, 0)
+        R = np.square(np.asarray(self.settings.start_std) / self.scale)
+        t = Transition(at, e, state.commands, Prediction(state.f, state.B, state.R), seen)
+        gains, synapses = np.zeros((len(self.hypotheses), len(o))), list(state.synapses)
+        for k, (h, rates) in enumerate(zip(self.hypotheses, self.rates, strict=True)):
+            found = h.initial(len(o), rates)
+            if (jump := h.jump(found.mean, t, e)) is not None:
+                change, variance, gains[k] = explained(e, R, np.where(seen, jump, 0), rates.inflation)
+                mean = (found.mean + change).clip(rates.low, rates.high)
+                found = found._replace(mean=mean, covariance=variance[:, :, None] * np.eye(variance.shape[1]))
+                better = rows & (gains[k] > self.settings.head_start)
+                synapses[k] = Synapses(*(_where(better, x, y) for x, y in zip(found, synapses[k], strict=True)))
+        rows = rows & (gains > self.settings.head_start).any(0)
+        evidence = np.where(rows[:, None], against_nominal(gains), state.evidence)
+        chosen = choose(evidence, state.acting, self.needed(state.noise), self.settings.lead)
+        return state._replace(evidence=evidence, acting=np.where(rows, chosen, state.acting), synapses=tuple(synapses))
 
     def sense(self, state: AdaptiveState, o: Array) -> Array:
         """

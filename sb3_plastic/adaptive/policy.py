@@ -148,8 +148,8 @@ class AdaptivePolicy:
             curve.begin(work_of(epochs, training.starts.size, members))
             shares = fit(network, training, held_out, epochs, generator, curve.tick)
             curve.end(shares)
-            settings = LayerSettings(hypotheses, always=always, probing=probing, lost_at=lost_at)
-            settings = calibrate(AdaptiveLayer(network, settings), held_out, learn_rule)
+            layer = AdaptiveLayer(network, LayerSettings(hypotheses, always=always, probing=probing, lost_at=lost_at))
+            settings = calibrate(layer, held_out, transitions.o[transitions.starts], learn_rule)
         report = {
             "n_steps": int(transitions.starts.size),
             "seed": seed,
@@ -193,7 +193,7 @@ class AdaptivePolicy:
         with Progress(False) as progress:
             transitions = nominal_transitions(self.agent, venv, n_steps, seed, progress)
         settings = replace(settings, sensor_zero=zero)
-        calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule)
+        calibrated = calibrate(AdaptiveLayer(self.layer.model, settings), transitions, learn_rule=learn_rule)
         layer = AdaptiveLayer(self.layer.model, calibrated)
         return AdaptivePolicy(self.agent, layer, self.lifetime, self.report).prepared(self.is_frozen)
 

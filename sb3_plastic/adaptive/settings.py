@@ -36,6 +36,9 @@ class LayerSettings:
     :param often_nothing: predicted components, by their places, that often show nothing on the nominal robot: it is
         believed; measured with the thresholds
     :param often_still: likewise those that often show what they showed before
+    :param start_mean: first readings of nominal episodes, of the predicted components: their mean; empty: too few were
+        seen. See :mod:`~sb3_plastic.adaptive.start`
+    :param start_std: likewise their standard deviation
     """
 
     hypotheses: tuple[str, ...] = DEFAULT
@@ -51,6 +54,8 @@ class LayerSettings:
     lost_at: float = LOST_AT
     often_nothing: tuple[int, ...] = ()
     often_still: tuple[int, ...] = ()
+    start_mean: tuple[float, ...] = ()
+    start_std: tuple[float, ...] = ()
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> LayerSettings:
