@@ -23,6 +23,7 @@ STUDIES = {
     # folder: study, its table
     "temporal": ("temporal", "results.csv"),
     "learning": ("learning", "results.csv"),
+    "learning_validation": ("learning", "results.csv"),
     "adaptation": ("adaptation", "results.csv"),
     "adaptation_nda_v1": ("adaptation", "results.csv"),
     "adaptation_nothing": ("adaptation", "results.csv"),
