@@ -92,13 +92,17 @@ def test_a_sensor_that_starts_anywhere_or_is_lost_at_the_start_tells_nothing():
     np.testing.assert_allclose(found["sensor_bias"].mean[:, 1:], np.tile(OFF[1:], (4, 1)), atol=4 * SPREAD)
 
 
-def test_what_acts_in_a_lifetime_is_not_judged_by_where_the_robot_starts():
+def test_in_a_lifetime_the_start_overrides_what_was_believed_only_where_it_tells_otherwise():
     p = knowing(policy(ALL, lifetime=True))
-    robots = Starting(applied=lambda u, t: u * [-1.0, 1.0])
-    state = play(p, robots, 80)
-    assert "sensor_bias" not in p.acting(state)
-    after, _ = first_of(p, np.tile(1 + OFF, (8, 1)), state)
-    assert p.acting(after) == p.acting(state)
+    state = play(p, Starting(applied=lambda u, t: u * [-1.0, 1.0]), 80)
+    believed = p.acting(state)
+    assert "nominal" not in believed
+    assert "sensor_bias" not in believed
+    after, _ = first_of(p, Starting(seed=1).see(), state)
+    assert p.acting(after) == believed
+    after, found = first_of(p, Starting(seed=1).see() + OFF, state)
+    assert p.acting(after) == ["sensor_bias"] * 8
+    np.testing.assert_allclose(found["sensor_bias"].mean, np.tile(OFF, (8, 1)), atol=4 * SPREAD)
 
 
 def test_frozen_and_rivals_do_not_read_the_start():

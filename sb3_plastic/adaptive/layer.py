@@ -255,7 +255,7 @@ class AdaptiveLayer:
         state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
         begun = state.steps > 0
         if self.settings.start_mean and self.settings.always is None and not begun.all():
-            state = self._first_read(state, o, seen, ~begun & (state.acting == 0))
+            state = self._first_read(state, o, seen, ~begun)
         acting = state.acting
         t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R), known)
         bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.predictor, np.maximum(state.noise, 1))
@@ -289,7 +289,7 @@ class AdaptiveLayer:
         :param state: before it
         :param o: finite observation [B, O]
         :param seen: whether its predicted components were observed, [B, C]
-        :param rows: where there is one to learn from, and nominal acts, bool [B]
+        :param rows: where an episode starts, bool [B]
         """
         at = state.observation.copy()
         at[:, self.components] = self.settings.start_mean
