@@ -568,7 +568,7 @@ def test_a_policy_that_was_saved_frozen_comes_back_frozen(tmp_path, fitted):
         np.testing.assert_array_equal(actions, fitted.agent.predict(o, deterministic=True)[0])
 
 
-def test_what_is_held_out_are_the_last_steps_which_are_not_learned_from(monkeypatch):
+def test_what_is_held_out_are_the_last_steps_and_the_starts_are_those_of_all(monkeypatch):
     seen = {}
 
     def fit(model, training, held_out, *args):
@@ -577,13 +577,16 @@ def test_what_is_held_out_are_the_last_steps_which_are_not_learned_from(monkeypa
         return np.zeros(len(model.components))
 
     monkeypatch.setattr("sb3_plastic.adaptive.policy.fit", fit)
-    monkeypatch.setattr(
-        "sb3_plastic.adaptive.policy.calibrate", lambda layer, held_out, _: seen.update(on=held_out) or layer.settings
-    )
+    def calibrate(layer, held_out, first, learn_rule):
+        seen.update(on=held_out, first=first)
+        return layer.settings
+
+    monkeypatch.setattr("sb3_plastic.adaptive.policy.calibrate", calibrate)
     AdaptivePolicy.fit(Wanderer(), DummyVecEnv([Counting] * 2), n_steps=200, net_arch=(4,), members=1)
     assert seen["training"].o[:, 0, 0].tolist() == [*range(95)]
     assert seen["held_out"].o[:, 0, 0].tolist() == [*range(95, 100)]
     assert seen["on"] is seen["held_out"]
+    np.testing.assert_array_equal(seen["first"], np.zeros((2, 3)))
 
 
 def test_hypotheses_keep_their_thresholds_and_new_ones_get_the_median():

@@ -141,7 +141,8 @@ class Hypothesis:
     def jump(self, mean: Array, t: Transition, e: Array) -> Array | None:
         """
         What a change of the synapses *within* the last step does to it: a sensor that has just gone wrong jumps by its
-        bias. None: nothing else than a change before it. It needs a full covariance.
+        bias. None: nothing else than a change before it. It needs a full covariance. Who jumps is also judged by the
+        first reading of an episode: see :mod:`~sb3_plastic.adaptive.start`.
 
         :param mean: [B, n]
         :param t: the last step
