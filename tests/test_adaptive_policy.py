@@ -577,6 +577,7 @@ def test_what_is_held_out_are_the_last_steps_and_the_starts_are_those_of_all(mon
         return np.zeros(len(model.components))
 
     monkeypatch.setattr("sb3_plastic.adaptive.policy.fit", fit)
+
     def calibrate(layer, held_out, first, learn_rule):
         seen.update(on=held_out, first=first)
         return layer.settings

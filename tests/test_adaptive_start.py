@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv
 from toy_robots import Observer, Robots, play, policy
 
 from sb3_plastic.adaptive import AdaptivePolicy
@@ -15,6 +16,8 @@ from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.options import LayerOptions
 from sb3_plastic.adaptive.start import ENOUGH, LEAST, explained, starts_of
+from sb3_plastic.adaptive.training import VecAdaptiveLayer
+from sb3_plastic.errors import UserError
 from sb3_plastic.export import load_policy
 
 ALL = ("motors", "motors_and_bias", "plugs", "wires", "sensor_bias", "sensor_gain", "late_1")
@@ -92,17 +95,71 @@ def test_a_sensor_that_starts_anywhere_or_is_lost_at_the_start_tells_nothing():
     np.testing.assert_allclose(found["sensor_bias"].mean[:, 1:], np.tile(OFF[1:], (4, 1)), atol=4 * SPREAD)
 
 
-def test_in_a_lifetime_the_start_overrides_what_was_believed_only_where_it_tells_otherwise():
+def test_in_a_lifetime_a_nominal_start_leaves_motors_as_they_were_believed_to_be():
     p = knowing(policy(ALL, lifetime=True))
     state = play(p, Starting(applied=lambda u, t: u * [-1.0, 1.0]), 80)
-    believed = p.acting(state)
-    assert "nominal" not in believed
-    assert "sensor_bias" not in believed
     after, _ = first_of(p, Starting(seed=1).see(), state)
-    assert p.acting(after) == believed
-    after, found = first_of(p, Starting(seed=1).see() + OFF, state)
+    assert "nominal" not in p.acting(state)
+    assert p.acting(after) == p.acting(state)
+
+
+def test_in_a_lifetime_estimates_stay_where_they_explain_the_start_and_are_made_anew_where_they_do_not():
+    p = knowing(policy(ALL, lifetime=True))
+    state = play(p, Starting(sensed=lambda o, t: o + OFF), 80)
+    kept = p.estimates(state)["sensor_bias"].mean
+    o = Starting(seed=1).see() + OFF
+    after, found = first_of(p, o, state)
+    np.testing.assert_allclose(found["sensor_bias"].mean, kept, atol=SPREAD)
     assert p.acting(after) == ["sensor_bias"] * 8
+    layer, agent = p.split_state(state)
+    k = p.layer.names.index("sensor_bias")
+    fallen = layer.synapses[k]._replace(mean=kept + 2)  # what a robot that lies has made of it
+    layer = layer._replace(synapses=(*layer.synapses[:k], fallen, *layer.synapses[k + 1 :]))
+    _, found = first_of(p, o, (*layer.arrays(), *agent))
     np.testing.assert_allclose(found["sensor_bias"].mean, np.tile(OFF, (8, 1)), atol=4 * SPREAD)
+
+
+def test_a_gain_that_was_learned_in_motion_outlives_a_start_that_tells_of_one_sensor_alone():
+    p = knowing(policy(("sensor_gain",), lifetime=True), std=(0.02,) * 3)
+    settings = replace(p.layer.settings, start_mean=(1.0, 0.0, 0.0))
+    p = AdaptivePolicy(p.agent, AdaptiveLayer(p.layer.model, settings), lifetime=True)
+
+    def robots(seed):
+        r = Starting(sensed=lambda o, t: 0.5 * o, seed=seed)
+        r.o = [1.0, 0.0, 0.0] + 0.02 * r.rng.normal(size=r.o.shape)
+        return r
+
+    state = play(p, robots(0), 300)
+    kept = p.estimates(state)["sensor_gain"].mean
+    assert p.acting(state) == ["sensor_gain"] * 8
+    np.testing.assert_allclose(first_of(p, robots(1).see(), state)[1]["sensor_gain"].mean, kept, atol=0.05)
+
+
+def test_training_with_the_layer_in_the_loop_reads_every_start():
+    class Off(gym.Env):
+        observation_space, action_space = Observer.observation_space, Observer.action_space
+
+        def reset(self, *, seed=None, options=None):
+            self.t = 0
+            return 1 + OFF, {}
+
+        def step(self, action):
+            self.t += 1
+            return 1 + OFF, 0.0, self.t == 3, False, {}
+
+    venv = VecAdaptiveLayer(DummyVecEnv([Off] * 2), knowing(policy(ALL)), ("sensor_bias",))
+    shown = [venv.reset()["sensors"]]
+    for _ in range(3):
+        shown.append(venv.step(np.zeros((2, 2)))[0]["sensors"])
+    np.testing.assert_array_equal(shown[3], shown[0])  # after the reset
+    np.testing.assert_allclose(shown[0], np.ones((2, 3)), atol=SPREAD)
+
+
+def test_starts_that_fit_no_layer_are_refused():
+    layer = policy(("motors",)).layer
+    for mean, std in [((1.0,), (1.0,)), ((1.0,) * 3, ()), ((1.0,) * 3, (1.0, 0.0, 1.0)), ((np.nan,) * 3, (1.0,) * 3)]:
+        with pytest.raises(UserError, match="start_mean and start_std"):
+            AdaptiveLayer(layer.model, replace(layer.settings, start_mean=mean, start_std=std))
 
 
 def test_frozen_and_rivals_do_not_read_the_start():
@@ -117,7 +174,7 @@ def test_the_evidence_is_bayes_factor_and_the_estimate_the_posterior():
     rng = np.random.default_rng(1)
     e, J = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
     R, q = np.array([0.1, 1.0, 2.0]), np.array([0.3, 0.1, 0.5])
-    change, variance, gain = explained(e, R, J, q)
+    change, variance, gain = explained(e, R, J, q, np.full(3, -9.0), np.full(3, 9.0))
 
     def density(x, v):
         return -0.5 * (x * x / v + np.log(v))
@@ -125,6 +182,9 @@ def test_the_evidence_is_bayes_factor_and_the_estimate_the_posterior():
     np.testing.assert_allclose(gain, (density(e, R + J * J * q) - density(e, R)).sum(1))
     np.testing.assert_allclose(1 / variance, 1 / q + J * J / R)  # precisions add
     np.testing.assert_allclose(change, variance * J * e / R)
+    bounded, _, less = explained(e, R, J, q, np.full(3, -0.05), np.full(3, 0.05))
+    assert np.abs(bounded).max() == 0.05
+    assert np.all(less < gain)  # what is out of bounds explains less
 
 
 def test_starts_are_known_from_enough_episodes_alone_and_never_as_a_single_point():
@@ -132,7 +192,8 @@ def test_starts_are_known_from_enough_episodes_alone_and_never_as_a_single_point
     o = np.column_stack([np.random.default_rng(0).normal(3, 0.5, ENOUGH), np.full(ENOUGH, 7.0)])
     mean, spread = starts_of(o, std)
     np.testing.assert_allclose(mean, o.mean(0))
-    np.testing.assert_allclose(spread, [o[:, 0].std(ddof=1), LEAST * 2.0])
+    assert o[:, 0].std(ddof=1) < spread[0] < 1.1 * o[:, 0].std(ddof=1)  # the next start, from few
+    assert spread[1] == LEAST * 2.0
     assert starts_of(o[1:], std) == ((), ())
 
 
@@ -162,6 +223,12 @@ def test_a_layer_inside_a_policy_learns_the_starts_of_its_training():
         beside.learn(Transitions(o[:-1], a.astype(np.float32), o[1:], starts), 1.0)
     beside.settle()
     assert beside.settings is not None
+    again = LayerBeside(Observer.observation_space, Observer.action_space, LayerOptions(epochs=2))
+    again.load_state_dict(beside.state_dict())
+    once = Transitions(o[:-1, :3], a[:, :3].astype(np.float32), o[1:, :3], starts[:, :3])
+    again.learn(once, 1.0)
+    again.settle()  # resumed: of three episodes too little is known
+    assert again.settings.start_mean == beside.settings.start_mean
     np.testing.assert_allclose(beside.settings.start_mean, np.ones(3), atol=0.05)
     np.testing.assert_allclose(beside.settings.start_std, np.full(3, SPREAD), rtol=0.4)
 

@@ -84,6 +84,7 @@ class LayerBeside(nn.Module):
         self._window: deque[tuple[Tensor, Tensor, Tensor]] = deque()
         self._held_out: deque[Transitions] = deque()
         self._first: deque[Any] = deque(maxlen=FIRST)
+        self._starts: tuple[list[int], tuple[float, ...], tuple[float, ...]] = [], (), ()
         self._optimizer: torch.optim.Adam | None = None
         self._generator = torch.Generator().manual_seed(0)
 
@@ -100,6 +101,8 @@ class LayerBeside(nn.Module):
         :param remaining: fraction of the training that remains
         :return: for the log: mean share of the variance that is unexplained, and normalised innovation squared
         """
+        if self.settings and self.settings.start_mean:  # of a training that is resumed after few episodes
+            self._starts = self.components, self.settings.start_mean, self.settings.start_std
         self.settings = self._layer = None
         training, held_out = split(rollout)
         self._window.append(flat(training))
@@ -154,6 +157,9 @@ class LayerBeside(nn.Module):
         layer = self._made(settings)
         first = np.array(self._first).reshape(-1, held_out.o.shape[2])
         self.settings = calibrate(layer, held_out, first)
+        predicted, mean, std = self._starts
+        if not self.settings.start_mean and predicted == self.components:
+            self.settings = replace(self.settings, start_mean=mean, start_std=std)
         layer = self.layer()
         return signals_of(layer, replay(layer, held_out))
 

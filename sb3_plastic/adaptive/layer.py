@@ -30,7 +30,7 @@ from sb3_plastic.adaptive.responsibility import (
     noise_after,
 )
 from sb3_plastic.adaptive.settings import LayerSettings
-from sb3_plastic.adaptive.start import explained
+from sb3_plastic.adaptive.start import check_starts, learn_start
 from sb3_plastic.adaptive.synapses import Rates, Synapses, variances, with_rule
 from sb3_plastic.errors import UserError, check_choice, check_number
 
@@ -117,6 +117,7 @@ class AdaptiveLayer:
         ]
         for name in ("lost_at", "probing", "head_start", "calm", "lead"):
             check_number(name, getattr(settings, name), at_least=0)
+        check_starts(settings.start_mean, settings.start_std, len(self.components))
         if settings.always is not None:
             check_choice("hypothesis that always acts", settings.always, self.names)
         # The others let the actor see what the sensors say.
@@ -244,7 +245,7 @@ class AdaptiveLayer:
 
     def observe(self, state: AdaptiveState, o: Array, seen: Array) -> AdaptiveState:
         """
-        Learn from what the last command did. Rows at the start of an episode stay as they are.
+        Learn from what the last command did; at the start of an episode from where the robot starts.
 
         :param state: after the last command
         :param o: finite observation [B, O]
@@ -254,8 +255,7 @@ class AdaptiveLayer:
         known = seen & state.seen
         state = state if known.all() else state._replace(R=np.where(known, state.R, UNSEEN * state.R))
         begun = state.steps > 0
-        if self.settings.start_mean and self.settings.always is None and not begun.all():
-            state = self._first_read(state, o, seen, ~begun)
+        state = state if begun.all() else self.begin(state, o, seen)
         acting = state.acting
         t = Transition(state.observation, y, state.commands, Prediction(state.f, state.B, state.R), known)
         bank = Bank(self.hypotheses, self.rates, state.synapses, t, self.predictor, np.maximum(state.noise, 1))
@@ -282,33 +282,39 @@ class AdaptiveLayer:
         after = state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
         return after if begun.all() else merge(begun, after, state)
 
-    def _first_read(self, state: AdaptiveState, o: Array, seen: Array, rows: Array) -> AdaptiveState:
+    def begin(self, state: AdaptiveState, o: Array, seen: Array) -> AdaptiveState:
         """
-        Learn from the first reading of an episode: see :mod:`~sb3_plastic.adaptive.start`.
+        Where an episode starts, learn from where the robot does: see :mod:`~sb3_plastic.adaptive.start`.
 
-        :param state: before it
+        :param state: before :meth:`observe`, which does this first
         :param o: finite observation [B, O]
         :param seen: whether its predicted components were observed, [B, C]
-        :param rows: where an episode starts, bool [B]
         """
-        at = state.observation.copy()
-        at[:, self.components] = self.settings.start_mean
-        e = np.where(seen, (o - at)[:, self.components] / self.scale, 0)
-        R = np.square(np.asarray(self.settings.start_std) / self.scale)
-        t = Transition(at, e, state.commands, Prediction(state.f, state.B, state.R), seen)
-        gains, synapses = np.zeros((len(self.hypotheses), len(o))), list(state.synapses)
+        rows, settings = state.steps == 0, self.settings
+        if not rows.any() or not settings.start_mean or settings.always is not None:
+            return state
+        at, R = state.observation.copy(), np.square(np.asarray(settings.start_std) / self.scale)
+        at[:, self.components] = settings.start_mean
+
+        def unlike(o: Array) -> Array:
+            return np.where(seen, (o - at)[:, self.components] / self.scale, 0)
+
+        t = Transition(at, unlike(o), state.commands, Prediction(state.f, state.B, state.R), seen)
+        synapses, gains, found = list(state.synapses), np.zeros((len(self.hypotheses), len(o))), np.zeros(len(o), bool)
         for k, (h, rates) in enumerate(zip(self.hypotheses, self.rates, strict=True)):
-            found = h.initial(len(o), rates)
-            if (jump := h.jump(found.mean, t, e)) is not None:
-                change, variance, gains[k] = explained(e, R, np.where(seen, jump, 0), rates.inflation)
-                mean = (found.mean + change).clip(rates.low, rates.high)
-                found = found._replace(mean=mean, covariance=variance[:, :, None] * np.eye(variance.shape[1]))
-                better = rows & (gains[k] > self.settings.head_start)
-                synapses[k] = Synapses(*(_where(better, x, y) for x, y in zip(found, synapses[k], strict=True)))
-        rows = rows & (gains > self.settings.head_start).any(0)
-        evidence = np.where(rows[:, None], against_nominal(gains), state.evidence)
-        chosen = choose(evidence, state.acting, self.needed(state.noise), self.settings.lead)
-        return state._replace(evidence=evidence, acting=np.where(rows, chosen, state.acting), synapses=tuple(synapses))
+            unexplained = unlike(h.sense(synapses[k].mean, o, state.commands, self.predictor))
+            learned = learn_start(h, synapses[k], unexplained, t, R, rates)
+            if learned is None:
+                continue
+            fresh, gain, kept, gains[k] = learned
+            better = rows & (gain > np.maximum(gains[k], 0) + settings.head_start)
+            lasts = rows & ~better & (gains[k] > settings.head_start)
+            gains[k, better], found = gain[better], found | better
+            for which, after in ((better, fresh), (lasts, kept)):
+                synapses[k] = Synapses(*(_where(which, x, y) for x, y in zip(after, synapses[k], strict=True)))
+        evidence = np.where(found[:, None], against_nominal(gains), state.evidence)  # the start begins it anew
+        acting = np.where(found, choose(evidence, state.acting, self.needed(state.noise), settings.lead), state.acting)
+        return state._replace(evidence=evidence, acting=acting, synapses=tuple(synapses))
 
     def sense(self, state: AdaptiveState, o: Array) -> Array:
         """

@@ -4,18 +4,24 @@ before the episode show it at once; later they repeat their error, and no change
 
     e_i = (o_i - m_i) / s_i                             against the mean of nominal starts, of variance R_i
     S_i = R_i + J_i^2 q_i                               J, q: the hypothesis's jump, and what surprise opens
-    gain = 1/2 sum_i ( e_i^2 / R_i - e_i^2 / S_i - log S_i / R_i )
+    d_i = J_i q_i / S_i e_i                             within the bounds of the synapse
+    gain = 1/2 sum_i ( e_i^2 / R_i - (e_i - J_i d_i)^2 / R_i - d_i^2 / q_i - log S_i / R_i )
 
-The synapses learn from it as from a jump (Kalman, 1960), and the gain is evidence (Bayes' factor): the logarithm is the
-price of what could explain any start. A sensor that starts anywhere tells nothing.
+The synapses learn from it as from a jump (Kalman, 1960). The gain is evidence (Bayes' factor, but for the bounds); its
+logarithm is the price of what could explain any start. A sensor that starts anywhere tells nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sb3_plastic.adaptive.hypotheses import Hypothesis, Transition
+from sb3_plastic.adaptive.synapses import Rates, Synapses, kalman_update, variances
+from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]
 
@@ -46,11 +52,29 @@ def starts_of(o: Array, std: Array) -> Starts:
     """
     if len(o) < ENOUGH:
         return Starts()
-    spread = np.maximum(o.std(0, ddof=1), LEAST * std)
+    n = len(o)
+    wider = np.sqrt((1 + 1 / n) * (n - 1) / (n - 3))  # the next start, of a mean and a variance that are estimates
+    spread = np.maximum(wider * o.std(0, ddof=1), LEAST * std)
     return Starts(tuple(o.mean(0).tolist()), tuple(spread.tolist()))
 
 
-def explained(e: Array, R: Array, J: Array, q: Array) -> tuple[Array, Array, Array]:
+def check_starts(mean: Sequence[float], std: Sequence[float], n: int) -> None:
+    """
+    :param mean: of nominal starts; empty: unknown
+    :param std: likewise
+    :param n: components that are predicted
+    :raises UserError: on another number of them, or a number that is none
+    """
+    if {len(mean), len(std)} - {n} and (len(mean) or len(std)):
+        raise UserError(
+            f"start_mean and start_std have a number for each of {n} predicted components, or none; got "
+            f"{len(mean)} and {len(std)}."
+        )
+    if not np.isfinite([*mean, *std]).all() or not np.all(np.asarray(std) > 0):
+        raise UserError("start_mean and start_std must be finite, and start_std above 0.")
+
+
+def explained(e: Array, R: Array, J: Array, q: Array, low: Array, high: Array) -> tuple[Array, Array, Array]:
     """
     What a hypothesis makes of the first readings.
 
@@ -58,8 +82,45 @@ def explained(e: Array, R: Array, J: Array, q: Array) -> tuple[Array, Array, Arr
     :param R: variance of nominal starts, [C]
     :param J: derivative of the reading by the synapse of each component, [B, C]
     :param q: variance of the synapses, [C]
+    :param low: smallest change of each synapse's mean, [C]
+    :param high: largest
     :return: change of the synapses' means and their variances after it, [B, C], and the evidence for it, [B]
     """
     S = R + J**2 * q
-    gain = 0.5 * (e**2 * (1 / R - 1 / S) - np.log(S / R)).sum(1)
-    return J * q / S * e, q * R / S, gain
+    d = (J * q / S * e).clip(low, high)
+    gain = 0.5 * ((e**2 - (e - J * d) ** 2) / R - d**2 / q - np.log(S / R)).sum(1)
+    return d, q * R / S, gain
+
+
+def learn_start(
+    hypothesis: Hypothesis, kept: Synapses, unexplained: Array, t: Transition, R: Array, rates: Rates
+) -> tuple[Synapses, Array, Synapses, Array] | None:
+    """
+    What a hypothesis learns from the first reading, if it jumps, each component by a synapse of its own.
+
+    :param hypothesis: which
+    :param kept: its synapses: those of a nominal robot, or in a lifetime of the episode before
+    :param unexplained: what readings are off by with them, [B, C]
+    :param t: a step from the mean of nominal starts to the reading
+    :param R: variance of nominal starts, [C]
+    :param rates: how it learns
+    :return: synapses that begin afresh and the evidence for them, [B]; those kept, after the reading, and that for them
+    """
+    fresh = hypothesis.initial(len(t.y), rates)
+    jumps = [hypothesis.jump(s.mean, t._replace(y=y), y) for s, y in ((fresh, t.y), (kept, unexplained))]
+    J, J_kept = (None if j is None or t.seen is None else np.where(t.seen, j, 0) for j in jumps)
+    if J is None or J_kept is None or not hypothesis.full or J.shape != fresh.mean.shape:
+        return None
+    d, variance, gain = explained(t.y, R, J, rates.inflation, rates.low - fresh.mean, rates.high - fresh.mean)
+    fresh = fresh._replace(mean=fresh.mean + d, covariance=variance[:, :, None] * np.eye(variance.shape[1]))
+    S = R + J_kept**2 * variances(kept.covariance)
+    gain_of_kept = likelihood(unexplained, S) - likelihood(t.y, R)
+    H, noise = J_kept[:, :, None] * np.eye(len(R)), np.tile(R, (len(t.y), 1))
+    mean, covariance = kalman_update(kept.mean, kept.covariance, unexplained, H, noise)
+    mean = mean.clip(rates.low, rates.high)
+    return fresh, gain, kept._replace(mean=mean, covariance=covariance), gain_of_kept
+
+
+def likelihood(e: Array, variance: Array) -> Array:
+    """Log-likelihood of independent errors up to a constant, [B]. :param e: [B, C] :param variance: [C] or [B, C]"""
+    return -0.5 * (e**2 / variance + np.log(variance)).sum(1)

@@ -116,10 +116,10 @@ class VecAdaptiveLayer(VecEnvWrapper):
         return shown, rewards, dones, infos
 
     def _perceive(self, observation: Array, learn: bool = True) -> dict[str, Array]:
-        """What the agent sees of an observation, [B, ...] each; the layer first learns from it."""
+        """What the agent sees of an observation, [B, ...] each; the layer first learns from it, or of starts alone."""
         self.state, self._o, self._seen = self.layer.fill(self.state, observation[:, : self._n])
-        if learn:
-            self.state = self.layer.observe(self.state, self._o, self._seen)
+        learned = self.layer.observe if learn else self.layer.begin
+        self.state = learned(self.state, self._o, self._seen)
         shown = {"sensors": np.array(self.layer.sense(self.state, self._o))}  # the layer's own is not handed out
         believed = [h.believed(s) for h, s in zip(self.layer.hypotheses, self.state.synapses, strict=True)]
         parts = [part for mean, variance in believed if mean.shape[1] for part in (mean, np.sqrt(variance))]
