@@ -107,10 +107,10 @@ def learn_start(
     :return: synapses that begin afresh and the evidence for them, [B]; those kept, after the reading, and that for them
     """
     fresh = hypothesis.initial(len(t.y), rates)
-    jumps = [hypothesis.jump(s.mean, t._replace(y=y), y) for s, y in ((fresh, t.y), (kept, unexplained))]
-    J, J_kept = (None if j is None or t.seen is None else np.where(t.seen, j, 0) for j in jumps)
-    if J is None or J_kept is None or not hypothesis.full or J.shape != fresh.mean.shape:
+    jump, of_kept = (hypothesis.jump(s.mean, t._replace(y=y), y) for s, y in ((fresh, t.y), (kept, unexplained)))
+    if jump is None or of_kept is None or not hypothesis.full or not jump.shape == fresh.mean.shape == t.y.shape:
         return None
+    J, J_kept = (np.where(True if t.seen is None else t.seen, x, 0) for x in (jump, of_kept))
     d, variance, gain = explained(t.y, R, J, rates.inflation, rates.low - fresh.mean, rates.high - fresh.mean)
     fresh = fresh._replace(mean=fresh.mean + d, covariance=variance[:, :, None] * np.eye(variance.shape[1]))
     S = R + J_kept**2 * variances(kept.covariance)
