@@ -60,7 +60,7 @@ ALLOWED = {
     "zoo_callbacks": "files",
     "help": "",
     "zoo": "errors files extensions algorithms evaluation journal safe sampling tuning yaml_numbers zoo_callbacks",
-    "studies": "adaptive algorithms extensions wrappers export safe seals seeding errors es snn tasks files "
+    "studies": "adaptive algorithms extensions wrappers lazy export safe seals seeding errors es snn tasks files "
     "perturbations evaluation report ppo zoo versions undisturbed",
     "interchange": "copying errors files export policies snn",
     "artefacts": "adaptive seeding simulator algorithms errors files versions safe export evaluation interchange "

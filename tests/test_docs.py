@@ -93,6 +93,7 @@ LONG = "# takes a minute or two\n"
 )
 def test_the_example_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").symlink_to(DOCS)
     if not code.startswith(LONG):
         code = re.sub(r"\.learn\((\d+_000|\d{4})\)", ".learn(2000)", code)  # whether it learns, slow tests see
         monkeypatch.setattr("sb3_plastic.distillation.distilling.UPDATES", 2)

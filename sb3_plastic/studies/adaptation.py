@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     :param argv: arguments; None: those of the process
     """
-    run_study("adaptation", ADAPTATION, argv)
+    _run("adaptation", ADAPTATION, argv)
 
 
 def robustness(argv: Sequence[str] | None = None) -> None:
@@ -93,10 +93,10 @@ def robustness(argv: Sequence[str] | None = None) -> None:
 
     :param argv: arguments; None: those of the process
     """
-    run_study("robustness", ROBUSTNESS, argv)
+    _run("robustness", ROBUSTNESS, argv)
 
 
-def run_study(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
+def _run(name: str, preset: Preset, argv: Sequence[str] | None) -> None:
     """
     Run a study of trained agents.
 

@@ -11,6 +11,9 @@ import argparse
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+from sb3_plastic.errors import UserError
 
 STUDIES = {
     # name: (what takes its arguments, help); imported when it is called
@@ -34,6 +37,15 @@ STUDIES = {
     "severity": ("sb3_plastic.studies.severity:main", "how hard the perturbations of a suite are"),
     "curves": ("sb3_plastic.studies.curves:main", "learning curves of trainings that are there"),
 }
+
+
+class StudyParser(argparse.ArgumentParser):
+    """A parser whose errors a caller from Python can catch; the command line prints them, and exits with code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a :class:`UserError`. :param message: what is wrong with the arguments"""
+        self.print_usage(sys.stderr)
+        raise UserError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

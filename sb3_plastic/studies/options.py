@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from sb3_plastic.studies.cli import StudyParser
 from sb3_plastic.studies.ray_tasks import RayTasks
 from sb3_plastic.studies.runner import LocalProcesses, Place
 
@@ -17,7 +18,7 @@ def parser_of(study: str, description: str | None) -> argparse.ArgumentParser:
     :param study: name of the study
     :param description: docstring of its module, with examples
     """
-    return argparse.ArgumentParser(
+    return StudyParser(
         prog=f"sb3-plastic study {study}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
@@ -33,9 +34,8 @@ def add_running(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
     parser.add_argument(
         "--jobs", "--n-jobs", type=whole, default=1, metavar="N", help="processes, one thread each (default: 1)"
     )
-    parser.add_argument(
-        "--ray", metavar="ADDRESS", help="run cells as Ray tasks: auto, host:port, or local with --jobs processes"
-    )
+    ray = "run cells as Ray tasks: auto, host:port, or local with --jobs processes"
+    parser.add_argument("--ray", metavar="ADDRESS", help=ray)
     parser.add_argument("--report-only", action="store_true", help="run nothing: report on the results in --out")
 
 
