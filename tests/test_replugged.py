@@ -92,8 +92,7 @@ def test_an_agent_of_other_settings_is_not_taken_for_one_of_todays(tmp_path, mon
 
 @pytest.mark.parametrize("scale", ["0", "-1", "nan", "much"])
 def test_a_scale_is_a_number_above_0(scale, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        main(["study", "replugged", "--out", str(tmp_path), "--scale", scale])
+    assert main(["study", "replugged", "--out", str(tmp_path), "--scale", scale]) == 2
     assert "argument --scale: a " in capsys.readouterr().err
 
 
