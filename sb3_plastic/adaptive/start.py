@@ -60,6 +60,8 @@ def starts_of(o: Array, std: Array) -> Starts:
 
 def check_starts(mean: Sequence[float], std: Sequence[float], n: int) -> None:
     """
+    Refuse starts that are not those of a nominal robot's predicted components.
+
     :param mean: of nominal starts; empty: unknown
     :param std: likewise
     :param n: components that are predicted
