@@ -174,17 +174,31 @@ def test_the_evidence_is_bayes_factor_and_the_estimate_the_posterior():
     rng = np.random.default_rng(1)
     e, J = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
     R, q = np.array([0.1, 1.0, 2.0]), np.array([0.3, 0.1, 0.5])
-    change, variance, gain = explained(e, R, J, q, np.full(3, -9.0), np.full(3, 9.0))
+    far = np.full(3, 1e9)
+    change, variance, gain = explained(e, R, J, q, -far, far)
 
-    def density(x, v):
-        return -0.5 * (x * x / v + np.log(v))
-
-    np.testing.assert_allclose(gain, (density(e, R + J * J * q) - density(e, R)).sum(1))
-    np.testing.assert_allclose(1 / variance, 1 / q + J * J / R)  # precisions add
-    np.testing.assert_allclose(change, variance * J * e / R)
+    d = np.linspace(-60, 60, 40_001)[:, None, None]  # what each synapse may be off by
+    step = d[1, 0, 0] - d[0, 0, 0]
+    prior = np.mean([np.exp(-0.5 * d**2 / v) / np.sqrt(2 * np.pi * v) for v in (q, 10 * q, 100 * q)], 0)
+    joint = prior * np.exp(-0.5 * (e - J * d) ** 2 / R) * step
+    evidence = joint.sum(0)
+    mean = (d * joint).sum(0) / evidence
+    np.testing.assert_allclose(gain, np.log(evidence / np.exp(-0.5 * e**2 / R)).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(change, mean, rtol=1e-6)
+    spread = ((d - mean) ** 2 * joint).sum(0) / evidence
+    np.testing.assert_allclose(variance, np.minimum(spread, q), rtol=1e-5)
+    assert np.any(spread < q) and np.any(spread > q)
     bounded, _, less = explained(e, R, J, q, np.full(3, -0.05), np.full(3, 0.05))
-    assert np.abs(bounded).max() == 0.05
+    assert np.abs(bounded).max() <= 0.05
     assert np.all(less < gain)  # what is out of bounds explains less
+
+
+def test_what_is_off_by_far_is_put_right_where_starts_differ():
+    one, e = np.ones(1), np.array([[0.0], [0.5], [2.5]])  # in standard deviations of the sensor
+    change, _, gain = explained(e, 0.5**2 * one, np.ones((3, 1)), 0.1 * one, -10 * one, 10 * one)
+    assert change[0, 0] == 0 and gain[0] < 0 and gain[1] < 0
+    assert change[1, 0] < 0.3  # within what starts differ by
+    assert 2.0 < change[2, 0] < 2.5 and gain[2] > 5
 
 
 def test_starts_are_known_from_enough_episodes_alone_and_never_as_a_single_point():

@@ -3,12 +3,16 @@ The first reading of an episode. The nominal robot starts in places that are kno
 before the episode show it at once; later they repeat their error, and no change of a reading tells of it.
 
     e_i = (o_i - m_i) / s_i                             against the mean of nominal starts, of variance R_i
-    S_i = R_i + J_i^2 q_i                               J, q: the hypothesis's jump, and what surprise opens
-    d_i = J_i q_i / S_i e_i                             within the bounds of the synapse
-    gain = 1/2 sum_i ( e_i^2 / R_i - (e_i - J_i d_i)^2 / R_i - d_i^2 / q_i - log S_i / R_i )
+    for v in q_i, 10 q_i, 100 q_i:                      variances before the reading; q: what surprise opens
+        S = R_i + J_i^2 v                               J: the hypothesis's jump
+        d = J_i v / S e_i                               within the bounds of the synapse
+        g = 1/2 ( e_i^2 / R_i - (e_i - J_i d)^2 / R_i - d^2 / v - log S / R_i )
+    d_i = sum_v exp(g_v) d_v / sum_v exp(g_v)
+    gain = sum_i log mean_v exp(g_v)
 
-The synapses learn from it as from a jump (Kalman, 1960). The gain is evidence (Bayes' factor, but for the bounds); its
-logarithm is the price of what could explain any start. A sensor that starts anywhere tells nothing.
+Each synapse learns as from a jump (Kalman, 1960), and is off by a little or by far, which of the two its reading says
+(Magill, 1965). The gain is evidence (Bayes' factor, but for the bounds); log S / R is the price of what could explain
+any start. A sensor that starts anywhere tells nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ ENOUGH = 20
 
 LEAST = 0.01
 """Standard deviation of a start, in those of the sensor: where none was seen to differ another may."""
+
+
+SCALES = 1.0, 10.0, 100.0
+"""Variances of synapses before the first reading, in those that surprise opens."""
 
 
 class Starts(NamedTuple):
@@ -86,12 +94,17 @@ def explained(e: Array, R: Array, J: Array, q: Array, low: Array, high: Array) -
     :param q: variance of the synapses, [C]
     :param low: smallest change of each synapse's mean, [C]
     :param high: largest
-    :return: change of the synapses' means and their variances after it, [B, C], and the evidence for it, [B]
+    :return: change of the synapses' means and their variances after it, at most q, [B, C]; the evidence for it, [B]
     """
-    S = R + J**2 * q
-    d = (J * q / S * e).clip(low, high)
-    gain = 0.5 * ((e**2 - (e - J * d) ** 2) / R - d**2 / q - np.log(S / R)).sum(1)
-    return d, q * R / S, gain
+    wide = np.array(SCALES)[:, None, None] * q  # [K, 1, C]
+    S = R + J**2 * wide
+    d = (J * wide / S * e).clip(low, high)
+    gain = 0.5 * ((e**2 - (e - J * d) ** 2) / R - d**2 / wide - np.log(S / R))
+    total = np.logaddexp.reduce(gain, axis=0)
+    share = np.exp(gain - total)
+    change = (share * d).sum(0)
+    variance = (share * (wide * R / S + d**2)).sum(0) - change**2
+    return change, np.minimum(variance, q), (total - np.log(len(SCALES))).sum(1)
 
 
 def learn_start(
