@@ -187,7 +187,8 @@ def test_the_evidence_is_bayes_factor_and_the_estimate_the_posterior():
     np.testing.assert_allclose(change, mean, rtol=1e-6)
     spread = ((d - mean) ** 2 * joint).sum(0) / evidence
     np.testing.assert_allclose(variance, np.minimum(spread, q), rtol=1e-5)
-    assert np.any(spread < q) and np.any(spread > q)
+    assert np.any(spread < q)
+    assert np.any(spread > q)
     bounded, _, less = explained(e, R, J, q, np.full(3, -0.05), np.full(3, 0.05))
     assert np.abs(bounded).max() <= 0.05
     assert np.all(less < gain)  # what is out of bounds explains less
@@ -196,9 +197,12 @@ def test_the_evidence_is_bayes_factor_and_the_estimate_the_posterior():
 def test_what_is_off_by_far_is_put_right_where_starts_differ():
     one, e = np.ones(1), np.array([[0.0], [0.5], [2.5]])  # in standard deviations of the sensor
     change, _, gain = explained(e, 0.5**2 * one, np.ones((3, 1)), 0.1 * one, -10 * one, 10 * one)
-    assert change[0, 0] == 0 and gain[0] < 0 and gain[1] < 0
+    assert change[0, 0] == 0
+    assert gain[0] < 0
+    assert gain[1] < 0
     assert change[1, 0] < 0.3  # within what starts differ by
-    assert 2.0 < change[2, 0] < 2.5 and gain[2] > 5
+    assert 2.0 < change[2, 0] < 2.5
+    assert gain[2] > 5
 
 
 def test_starts_are_known_from_enough_episodes_alone_and_never_as_a_single_point():
