@@ -3,6 +3,7 @@
 import copy
 import inspect
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sb3_plastic.adapt import summary
 from sb3_plastic.adaptive import AdaptivePolicy, hindsight
 from sb3_plastic.adaptive.agents import agent_of, as_actions, box
 from sb3_plastic.adaptive.files import FORMAT
+from sb3_plastic.adaptive.fit import FitCurve
 from sb3_plastic.adaptive.forecasting import forecast
 from sb3_plastic.adaptive.hypotheses import DEFAULT
 from sb3_plastic.adaptive.settings import LayerSettings
@@ -31,6 +33,7 @@ from sb3_plastic.cli import main
 from sb3_plastic.errors import UserError
 from sb3_plastic.evaluation.controls import Player
 from sb3_plastic.evaluation.loading import load_model
+from sb3_plastic.progress import Progress
 
 SMALL = dict(n_steps=3200, epochs=8, net_arch=(32,), members=2)
 QUICK = dict(n_steps=800, epochs=20, net_arch=(8,), members=1)  # where it does not matter how well it is fitted
@@ -293,6 +296,15 @@ def test_adapt_from_the_command_line(tmp_path, capsys, pendulums, monkeypatch):
     assert "right after 5 steps: motors reversed" in out
     assert main(["inspect", str(tmp_path / "a")]) == 0
     assert "right after five steps, in hindsight" in capsys.readouterr().out
+
+
+def test_a_fit_without_tensorboard_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with FitCurve(None, Progress(False)) as curve:
+        curve.begin(4)
+        curve.tick(4, 0.1)
+        curve.end(np.array([0.1]))
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_the_command_fits_what_fit_does_with_the_same_arguments(tmp_path, pendulums):

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sb3_plastic.errors import UserError
+from sb3_plastic.snn.scan import get_num_threads, set_num_threads
 from sb3_plastic.studies import frame_of, run_study
 from sb3_plastic.studies.cli import main
 
@@ -26,6 +28,19 @@ def test_a_study_from_python_returns_what_its_command_leaves_in_the_folder(tmp_p
     assert "| nominal | 1.00 | " in capsys.readouterr().out
 
 
+def test_threads_are_as_they_were_after_a_study(tmp_path):
+    before = torch.get_num_threads(), get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        set_num_threads(2)
+        with pytest.raises(UserError, match="There are no results in"):
+            run_study("robustness", out=tmp_path, report_only=np.bool_(True), ray=None)
+        assert (torch.get_num_threads(), get_num_threads()) == (2, 2)
+    finally:
+        torch.set_num_threads(before[0])
+        set_num_threads(before[1])
+
+
 def test_curves_are_drawn_of_trainings_named_by_label(tmp_path):
     (tmp_path / "0.monitor.csv").write_text('#{"t_start": 1.0, "env_id": "Toy-v0"}\nr,l,t\n1.0,6,0.1\n3.0,6,0.2\n')
     assert run_study("curves", out=tmp_path / "o", groups={"toy": tmp_path}, bin_size=np.int64(12)) == []
@@ -37,9 +52,10 @@ def test_curves_are_drawn_of_trainings_named_by_label(tmp_path):
     [
         ("adaption", {}, "Unknown study 'adaption'. Did you mean 'adaptation'?"),
         ("learning", {}, "the following arguments are required: --out"),
-        ("learning", {"out": "o", "step": 5, "sed": [1]}, "unrecognized arguments: --sed 1"),
+        ("learning", {"out": "o", "step": 5, "sed": [1]}, "unrecognized arguments: --step 5 --sed 1"),
         ("learning", {"out": "o", "n-jobs": 2}, "with _ for -"),
         ("learning", {"out": "o", "jobs": 0}, "argument --jobs/--n-jobs: a whole number from 1 on, got '0'"),
+        ("robustness", {"out": "o", "agents": {"plastic": ["a,b"]}}, "none may have one in its name: a,b"),
         ("robustness", {"out": "o", "agents": {"plastic": []}}, "An agent is LABEL=FOLDER"),
     ],
 )

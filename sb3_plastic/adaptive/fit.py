@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import configure_logger
 from torch import Tensor, nn
 
@@ -56,7 +57,8 @@ class FitCurve:
     """
 
     def __init__(self, tensorboard_log: str | None, progress: Progress) -> None:
-        self.progress, self.logger = progress, configure_logger(0, tensorboard_log, "adapt")
+        self.progress = progress
+        self.logger = Logger(None, []) if tensorboard_log is None else configure_logger(0, tensorboard_log, "adapt")
         self.total, self.done, self.losses = 1, 0, list[float]()
 
     def __enter__(self) -> Self:

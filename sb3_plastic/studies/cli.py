@@ -11,7 +11,7 @@ import argparse
 import pkgutil
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sb3_plastic.errors import UserError
 
@@ -40,7 +40,13 @@ STUDIES = {
 
 
 class StudyParser(argparse.ArgumentParser):
-    """A parser whose errors a caller from Python can catch; the command line prints them, and exits with code 2."""
+    """
+    A parser whose errors a caller from Python can catch; the command line prints them, and exits with code 2. Options
+    are written in full, or a new one would change what a script means.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise a :class:`UserError`. :param message: what is wrong with the arguments"""
