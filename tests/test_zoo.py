@@ -406,7 +406,6 @@ def test_enjoy_prints_returns(trained):
 def test_the_agents_in_the_repository_walk(env, steps, least, monkeypatch):
     monkeypatch.chdir(ROOT)
     agents = ROOT / "docs" / "results" / "learning" / "agents"
-    assert max(file.stat().st_size for file in agents.rglob("*") if file.is_file()) < 1e6  # every clone carries them
     output = answer(["enjoy", "--env", env, "-f", agents, "--no-render", "-n", steps])
     # An agent that stands still gets 0 and 1000. An Ant may fall: in which episode hangs on the processor's rounding.
     assert max(map(float, re.findall(r"Episode Reward: (-?[\d.]+)", output))) > least

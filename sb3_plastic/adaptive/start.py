@@ -10,9 +10,9 @@ before the episode show it at once; later they repeat their error, and no change
     d_i = sum_v exp(g_v) d_v / sum_v exp(g_v)
     gain = sum_i log mean_v exp(g_v)
 
-Each synapse learns as from a jump (Kalman, 1960), and is off by a little or by far, which of the two its reading says
-(Magill, 1965). The gain is evidence (Bayes' factor, but for the bounds); log S / R is the price of what could explain
-any start. A sensor that starts anywhere tells nothing.
+Each synapse learns as from a jump (Kalman, 1960). Its reading says whether it is off by a little or by far: the three
+variances are weighed by their likelihoods (Magill, 1965). The gain is evidence (Bayes' factor, but for the bounds); log
+S / R is the price of what could explain any start. A sensor that starts anywhere tells nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ ENOUGH = 20
 
 LEAST = 0.01
 """Standard deviation of a start, in those of the sensor: where none was seen to differ another may."""
-
 
 SCALES = 1.0, 10.0, 100.0
 """Variances of synapses before the first reading, in those that surprise opens."""
