@@ -342,6 +342,19 @@ def test_variances_stay_within_their_bounds_whatever_happens():
         assert synapses.covariance.max(initial=0) <= 1 + 1e-9
 
 
+def test_a_sensor_that_seems_off_for_a_few_steps_again_and_again_is_believed_less_and_one_that_stays_off():
+    """As on rough ground, which a foot meets too soon. Then all is well for long, then the sensor is off for good."""
+    off = np.array([0.5, -0.3, 0.0])
+    p, acts = policy(("motors", "sensor_bias")), []
+
+    def sensed(o, t):
+        return o + off * (t >= 2600 or (t < 600 and t % 30 >= 24))
+
+    play(p, Robots(8, sensed=sensed), 2640, lambda u, s: acts.append(p.acting(s).count("sensor_bias")))
+    assert sum(acts[:150]) > 10 * sum(acts[450:600]) > 0
+    assert acts[-1] == 8
+
+
 @pytest.mark.parametrize("names", [("motors", "sensor_bias", "sensor_gain"), DEFAULT])
 def test_a_fault_of_motors_is_not_blamed_on_sensors(names):
     p = policy(names)

@@ -22,7 +22,15 @@ from sb3_plastic.adaptive.hypotheses import Sizes, Transition, plugs, plugs_kern
 from sb3_plastic.adaptive.hypotheses.disturbance import DAMPING, against_disturbance
 from sb3_plastic.adaptive.hypotheses.plugs import Plugs, balanced, connections, posterior
 from sb3_plastic.adaptive.predictor import Prediction, Predictor
-from sb3_plastic.adaptive.responsibility import accumulate, against_nominal, choose, needed, noise_after, probabilities
+from sb3_plastic.adaptive.responsibility import (
+    accumulate,
+    against_nominal,
+    choose,
+    needed,
+    noise_after,
+    probabilities,
+    relapses_after,
+)
 from sb3_plastic.adaptive.synapses import (
     Rates,
     Synapses,
@@ -137,8 +145,25 @@ def test_noise_that_lasts_asks_for_more_evidence_and_a_collision_does_not():
         noise = noise_after(noise, np.array([8.0, 1000.0 if t == 90 else 1.0]))
     assert noise == pytest.approx([8, 1.27], abs=0.1)
     for_the_last_it_speaks = np.array([False, False, True])
-    found = needed(20.0, noise, for_the_last_it_speaks)
+    found = needed(20.0, noise, for_the_last_it_speaks, np.zeros((2, 3)))
     assert found == pytest.approx(np.array([[0, 150, 20], [0, 20, 20]]), rel=0.05)
+
+
+def test_what_comes_and_goes_needs_more_evidence_from_the_second_time_on_until_that_is_forgotten():
+    relapses, lasting = np.zeros((2, 3)), np.array([False, True, False])
+    nominal, first, second = np.array([0, 0]), np.array([1, 1]), np.array([1, 2])
+    for before, after in ((nominal, first), (first, second), (second, nominal)):
+        relapses = relapses_after(relapses, before, after, lasting)
+    assert relapses == pytest.approx(np.array([[0, 1, 0], [0, 0, 0]]))  # the second robot's is none of those counted
+    assert needed(20.0, np.ones(2), lasting, relapses) == pytest.approx(np.array([[0, 20, 20], [0, 20, 20]]))
+    relapses = relapses_after(relapses_after(relapses, nominal, first, lasting), first, nominal, lasting)
+    assert relapses[0, 1] == pytest.approx(0.999 * 0.98 + 1)
+    assert needed(20.0, np.ones(2), lasting, relapses)[0] == pytest.approx([0, 20 * relapses[0, 1], 20])
+    acts, waits = relapses, relapses
+    for _ in range(100):
+        acts, waits = (relapses_after(x, b, b, lasting) for x, b in ((acts, first), (waits, nominal)))
+    assert waits == pytest.approx(0.999**100 * relapses)
+    assert acts == pytest.approx(0.98**100 * relapses)
 
 
 def test_inflation_keeps_within_the_bound_and_positive():

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from sb3_plastic.adaptive.collect import Transitions
 from sb3_plastic.adaptive.fit import unexplained
 from sb3_plastic.adaptive.hindsight import DECODERS, learn_rule_of, sequences_of
-from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.lost import OFTEN, silences
 from sb3_plastic.adaptive.responsibility import STEP_BOUND
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.start import starts_of
+from sb3_plastic.adaptive.state import AdaptiveState
 
 Array = NDArray[Any]
 

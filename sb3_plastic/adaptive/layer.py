@@ -8,7 +8,7 @@ In each environment step: ``observe`` learns from what the last command did, ``s
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,59 +28,15 @@ from sb3_plastic.adaptive.responsibility import (
     choose,
     needed,
     noise_after,
+    relapses_after,
 )
 from sb3_plastic.adaptive.settings import LayerSettings
 from sb3_plastic.adaptive.start import check_starts, learn_start
+from sb3_plastic.adaptive.state import AdaptiveState, merge, where, with_estimates
 from sb3_plastic.adaptive.synapses import Rates, Synapses, variances, with_rule
 from sb3_plastic.errors import UserError, check_choice, check_number
 
 Array = NDArray[Any]
-
-
-class AdaptiveState(NamedTuple):
-    """
-    Of B environments; the first axis of every array.
-
-    :param steps: since the episode began, [B]; 0: there is nothing to learn from yet
-    :param observation: the last one, lost readings filled in, [B, O]
-    :param seen: whether its predicted components were seen, [B, C]
-    :param shown: what the sensors showed last, finite or not, [B, O]
-    :param commands: sent so far, the last one first, in units of half the control range, [B, D, A]
-    :param f: see :class:`~sb3_plastic.adaptive.predictor.Prediction`
-    :param B: likewise
-    :param R: likewise
-    :param evidence: of each hypothesis against nominal, [B, K]; see :mod:`~sb3_plastic.adaptive.responsibility`
-    :param hint: likewise
-    :param noise: that no hypothesis explains, likewise, [B]
-    :param acting: the hypothesis that acts, [B]
-    :param synapses: of each hypothesis
-    """
-
-    steps: Array
-    observation: Array
-    seen: Array
-    shown: Array
-    commands: Array
-    f: Array
-    B: Array
-    R: Array
-    evidence: Array
-    hint: Array
-    noise: Array
-    acting: Array
-    synapses: tuple[Synapses, ...]
-
-    def arrays(self) -> tuple[Array, ...]:
-        """All arrays in a flat tuple."""
-        return (*self[:-1], *(array for synapses in self.synapses for array in synapses))
-
-    @classmethod
-    def from_arrays(cls, arrays: tuple[Array, ...]) -> AdaptiveState:
-        """The inverse of :meth:`arrays`."""
-        n, width = len(cls._fields) - 1, len(Synapses._fields)
-        rest = arrays[n:]
-        synapses = tuple(Synapses(*rest[i : i + width]) for i in range(0, len(rest), width))
-        return cls._make((*arrays[:n], synapses))
 
 
 class AdaptiveLayer:
@@ -127,6 +83,7 @@ class AdaptiveLayer:
         self.watchful = [k for k, h in enumerate(self.hypotheses) if h.watchful]
         self.is_watched = np.array([k == 0 or h.watchful for k, h in enumerate(self.hypotheses)])
         self.in_noise = np.array([h.in_noise for h in self.hypotheses])
+        self.lasting = np.array([h.lasting for h in self.hypotheses])
         self.signs = signs_of(model.n_motors)
         self.n_commands = 1 + max(h.delay for h in self.hypotheses)
         self.shapes = [array.shape[1:] for array in self.initial_state(1).arrays()]
@@ -157,6 +114,7 @@ class AdaptiveLayer:
             evidence=np.zeros((n_envs, K)),
             hint=np.zeros((n_envs, K)),
             noise=np.ones(n_envs),
+            relapses=np.zeros((n_envs, K)),
             acting=np.zeros(n_envs, np.int64),
             synapses=tuple(h.initial(n_envs, rates) for h, rates in zip(self.hypotheses, self.rates, strict=True)),
         )
@@ -192,7 +150,7 @@ class AdaptiveLayer:
             return state
         fresh = self.initial_state(len(rows))
         if keep_estimates:
-            fresh = _with_estimates(fresh, self.kept(state))
+            fresh = with_estimates(fresh, self.kept(state))
         return merge(rows, fresh, state)
 
     def kept(self, state: AdaptiveState) -> AdaptiveState:
@@ -203,7 +161,7 @@ class AdaptiveLayer:
     def forget(self, state: AdaptiveState, rows: Array) -> AdaptiveState:
         """The same state, with all that was learned forgotten in some rows (bool [B])."""
         fresh = self.initial_state(len(rows))
-        return merge(rows, _with_estimates(state, fresh), state)
+        return merge(rows, with_estimates(state, fresh), state)
 
     def fill(self, state: AdaptiveState, o: Array, off: bool = False) -> tuple[AdaptiveState, Array, Array]:
         """
@@ -276,10 +234,13 @@ class AdaptiveLayer:
         evidence = accumulate(state.evidence, gained, LEAK)
         hint = accumulate(state.hint, hinted * (state.noise < AT_EASE)[:, None], HINT_LEAK)
         noise = np.where(begun, noise_after(state.noise, bank.least_error()), 1)
-        chosen = choose(evidence + hint, acting, self.needed(noise), self.settings.lead)
+        chosen = choose(evidence + hint, acting, self.needed(noise, state.relapses), self.settings.lead)
         if self.settings.always is not None:
             chosen = np.where(begun, self.names.index(self.settings.always), 0)
-        after = state._replace(evidence=evidence, hint=hint, noise=noise, acting=chosen, synapses=synapses)
+        relapses = relapses_after(state.relapses, acting, chosen, self.lasting)
+        after = state._replace(
+            evidence=evidence, hint=hint, noise=noise, relapses=relapses, acting=chosen, synapses=synapses
+        )
         return after if begun.all() else merge(begun, after, state)
 
     def begin(self, state: AdaptiveState, o: Array, seen: Array) -> AdaptiveState:
@@ -311,9 +272,10 @@ class AdaptiveLayer:
             lasts = rows & ~better & (gains[k] > settings.head_start)
             gains[k, better], found = gain[better], found | better
             for which, after in ((better, fresh), (lasts, kept)):
-                synapses[k] = Synapses(*(_where(which, x, y) for x, y in zip(after, synapses[k], strict=True)))
+                synapses[k] = Synapses(*(where(which, x, y) for x, y in zip(after, synapses[k], strict=True)))
         evidence = np.where(found[:, None], against_nominal(gains), state.evidence)  # the start begins it anew
-        acting = np.where(found, choose(evidence, state.acting, self.needed(state.noise), settings.lead), state.acting)
+        chosen = choose(evidence, state.acting, self.needed(state.noise, state.relapses), settings.lead)
+        acting = np.where(found, chosen, state.acting)
         return state._replace(evidence=evidence, acting=acting, synapses=tuple(synapses))
 
     def sense(self, state: AdaptiveState, o: Array) -> Array:
@@ -372,29 +334,15 @@ class AdaptiveLayer:
             return doubt
 
         def needed_in(rows: Array) -> Array:
-            return self.needed(state.noise[rows])
+            return self.needed(state.noise[rows], state.relapses[rows])
 
         return varied(u, by, state.evidence + state.hint, state.acting, self.asking, doubt_of, needed_in)
 
-    def needed(self, noise: Array) -> Array:
-        """Evidence that each hypothesis needs to act in nominal's place, [B, K]. :param noise: of the state, [B]"""
-        return needed(self.settings.head_start, noise, self.in_noise)
+    def needed(self, noise: Array, relapses: Array) -> Array:
+        """Evidence that each hypothesis needs to act in nominal's place, [B, K]. The parameters are of the state."""
+        return needed(self.settings.head_start, noise, self.in_noise, relapses)
 
     def _rows_acting(self, state: AdaptiveState) -> list[tuple[int, Array]]:
         """Each hypothesis that acts somewhere, beside nominal, and where."""
         n_rows = np.bincount(state.acting)
         return [(k, (state.acting == k).nonzero()[0]) for k in range(1, len(n_rows)) if n_rows[k]]
-
-
-def merge(rows: Array, a: AdaptiveState, b: AdaptiveState) -> AdaptiveState:
-    """Of some rows (bool [B]) the one state, of the others the other."""
-    return AdaptiveState.from_arrays(tuple(_where(rows, x, y) for x, y in zip(a.arrays(), b.arrays(), strict=True)))
-
-
-def _with_estimates(state: AdaptiveState, of: AdaptiveState) -> AdaptiveState:
-    """The same state, with all that was learned as another has it."""
-    return state._replace(evidence=of.evidence, hint=of.hint, noise=of.noise, acting=of.acting, synapses=of.synapses)
-
-
-def _where(rows: Array, a: Array, b: Array) -> Array:
-    return np.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b)

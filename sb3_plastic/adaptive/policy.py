@@ -22,9 +22,10 @@ from sb3_plastic.adaptive.fit import FitCurve, check_arguments, check_strengths,
 from sb3_plastic.adaptive.forward_model import MEMBERS, NET_ARCH, ForwardModel
 from sb3_plastic.adaptive.hindsight import check_length
 from sb3_plastic.adaptive.hypotheses import DEFAULT, HYPOTHESES, OF_COMMANDS, checked_names
-from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.probing import PROBING
 from sb3_plastic.adaptive.settings import LOST_AT, LayerSettings
+from sb3_plastic.adaptive.state import AdaptiveState
 from sb3_plastic.adaptive.synapses import Synapses
 from sb3_plastic.errors import UserError, check_choice, check_number
 from sb3_plastic.export import ExportedPolicy, Normalization, export_policy, load_policy
@@ -186,9 +187,7 @@ class AdaptivePolicy:
         zero, venv = self.layer.settings.sensor_zero, raw(vectorised(env))
         if zero:  # inside a policy, the layer observes what is normalised
             if not isinstance(env, VecNormalize):
-                raise UserError(
-                    "This layer observes what VecNormalize shows: give environments in that of the training."
-                )
+                raise UserError("This layer observes what VecNormalize shows: give environments in that of training.")
             venv = Normalization.of(env).around(venv)
         with Progress(False) as progress:
             transitions = nominal_transitions(self.agent, venv, n_steps, seed, progress)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sb3_plastic.adaptive.layer import AdaptiveLayer, AdaptiveState
+from sb3_plastic.adaptive.layer import AdaptiveLayer
 from sb3_plastic.adaptive.responsibility import probabilities
+from sb3_plastic.adaptive.state import AdaptiveState
 
 
 def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[str, float]:
@@ -33,7 +34,7 @@ def signals_of(layer: AdaptiveLayer, states: Iterable[AdaptiveState]) -> dict[st
 def _of_step(layer: AdaptiveLayer, state: AdaptiveState) -> dict[str, float]:
     """Means over environments; of estimates and spreads those of squares."""
     values = {"surprise": state.synapses[0].surprise.mean(), "noise": state.noise.mean(), "lost": 1 - state.seen.mean()}
-    chances = probabilities(state.evidence + state.hint, layer.needed(state.noise)).mean(0)
+    chances = probabilities(state.evidence + state.hint, layer.needed(state.noise, state.relapses)).mean(0)
     for k, hypothesis in enumerate(layer.hypotheses):
         values[f"acting/{hypothesis.name}"] = np.mean(state.acting == k)
         values[f"responsibility/{hypothesis.name}"] = chances[k]

@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from sb3_plastic.adaptive.agents import as_actions, box, middle_and_half
 from sb3_plastic.adaptive.hypotheses import checked_names
-from sb3_plastic.adaptive.layer import AdaptiveState
 from sb3_plastic.adaptive.policy import AdaptivePolicy
+from sb3_plastic.adaptive.state import AdaptiveState
 from sb3_plastic.errors import UserError
 
 Array = NDArray[Any]

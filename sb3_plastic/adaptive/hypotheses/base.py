@@ -81,6 +81,8 @@ class Hypothesis:
     """Steps after which a command arrives."""
     in_noise = False
     """Whether noise that lasts speaks for it, so that no more evidence is asked for then."""
+    lasting = False
+    """Whether what it stands for does not come and go, so that more evidence is asked for where it did."""
     case_of: str | None = None
     """A more general hypothesis, if it is a case of one: what hints at that hints at it."""
 

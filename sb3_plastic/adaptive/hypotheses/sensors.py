@@ -22,6 +22,7 @@ class Sensors(Hypothesis):
     """
 
     full = True
+    lasting = True
     noise_scale = 3.0  # the model errs alike from step to step, which a bias would explain
 
     def __init__(self, sizes: Sizes) -> None:
