@@ -85,6 +85,15 @@ def test_results_say_where_they_come_from(tmp_path):
     assert {"commit", "seconds", "cpu_seconds"} <= set(result)
 
 
+def test_a_study_that_goes_on_with_other_versions_says_so(tmp_path, monkeypatch):
+    run_cells([Cell(0)], square, tmp_path)
+    run_cells([Cell(0), Cell(1)], square, tmp_path)  # of the same versions: pytest would raise a warning
+    monkeypatch.setattr("sb3_plastic.studies.runner.versions", lambda: {"torch": "1.0"})
+    run_cells([Cell(0)], square, tmp_path)  # nothing joins them
+    with pytest.warns(UserWarning, match=r"holds 2 results of other (?s:.*)Here:(?s:.*)torch 1\.0"):
+        run_cells([Cell(2)], square, tmp_path)
+
+
 def tell_rules(cell):
     return {"rules": [*RULES]}
 

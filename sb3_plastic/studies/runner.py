@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -32,7 +33,7 @@ from sb3_plastic.evaluation.outputs import check_out
 from sb3_plastic.extensions import import_extensions
 from sb3_plastic.snn.scan import set_num_threads
 from sb3_plastic.studies.lifetime import end_with_parent
-from sb3_plastic.studies.results import gather, keep, read_results
+from sb3_plastic.studies.results import gather, keep, origin, read_results
 from sb3_plastic.studies.table import Result
 from sb3_plastic.versions import commit, versions
 
@@ -174,6 +175,8 @@ def run_cells(
         check_out(out)  # before hours of work
     there = len(cells) - len(waiting)
     source: Result = {"commit": commit(), "versions": versions()}
+    if waiting:
+        warn_of_others(done.values(), source, out)
     place = LocalProcesses() if place is None else place
     # disable=None: no bar where the output is no terminal.
     with tqdm(total=len(cells), initial=there, unit="cell", disable=None) as bar:
@@ -183,6 +186,23 @@ def run_cells(
             tqdm.write(f"[{i}/{len(cells)}] {cell.name}: {summary(result)}")
             bar.update()
     return gather(out)
+
+
+def warn_of_others(results: Iterable[Result], source: Result, out: Path) -> None:
+    """
+    Warn if results that are there come from another commit or other versions than those that will join them.
+
+    :param results: of the folder
+    :param source: ``commit`` and ``versions`` of this installation
+    :param out: folder of the study
+    """
+    others = [result for result in results if any(result.get(name, value) != value for name, value in source.items())]
+    if others:
+        warnings.warn(
+            f"{out} holds {len(others)} results of other commits or versions; new ones join them. There:\n"
+            f"{origin(others)}\nHere:\n{origin([source])}\nIf all should be of one, name another --out.",
+            stacklevel=3,
+        )
 
 
 def unique(cells: Sequence[C]) -> list[C]:
