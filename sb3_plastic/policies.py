@@ -135,6 +135,10 @@ class PlasticPolicy(ActingPolicy):
         own = {name: getattr(self, name) for name in (*OWN_OPTIONS, "share_features_extractor")}
         return super()._get_constructor_parameters() | own | asdict(self.snn_config)
 
+    def whole_options(self) -> dict[str, dict[str, Any]]:
+        """Arguments that are mappings of options: all of these, those that were left to their defaults, too."""
+        return {} if self.beside is None else {"adaptive": asdict(self.beside.options)}
+
     def _build(self, lr_schedule: Schedule) -> None:
         if self.actor_keys or self.critic_keys:
             spaces_seen = seen_by(self.observation_space, self.actor_keys, self.critic_keys)

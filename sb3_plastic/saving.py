@@ -6,7 +6,7 @@ import io
 import pathlib
 import textwrap
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -100,9 +100,13 @@ class WholeFiles(BaseAlgorithm):
         """While a loaded model's policy is built: what its arguments leave to a default stays as it was saved."""
         given = self.policy_kwargs
         if self.stamp is not None:
-            saved = self.stamp["configuration"]["policy"]
+            saved, whole = (self.stamp["configuration"].get(part, {}) for part in ("policy", "options"))
             left = set(getattr(self.policy_class, "options", ())) - {*given, *(given.get("snn_kwargs") or ())}
             self.policy_kwargs = given | {name: saved[name] for name in sorted(left) if name in saved}
+            for name in whole.keys() & given.keys():
+                if given[name] is not False:
+                    some = given[name] if isinstance(given[name], Mapping) else {}
+                    self.policy_kwargs[name] = {**whole[name], **some}
         try:
             with reading((self.stamp or {}).get("versions")):
                 yield

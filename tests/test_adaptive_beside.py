@@ -1,7 +1,7 @@
 """A policy with an adaptive layer inside: its forward model learns from PPO's rollouts, and a trained zip adapts."""
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import gymnasium as gym
 import numpy as np
@@ -137,6 +137,23 @@ def test_a_saved_model_adapts_alike_and_so_does_its_export(trained, tmp_path):
     for state, actions in runs[1:]:
         assert np.array_equal(actions, runs[0][1])
         assert all(np.array_equal(a, b) for a, b in zip(state, runs[0][0], strict=True))
+
+
+def test_what_options_left_to_their_defaults_stays_as_it_was_saved(trained, tmp_path, monkeypatch):
+    trained.save(tmp_path / "m.zip")
+    defaults = asdict(LayerOptions()) | dict(members=2, lifetime=True)  # of a version to come
+    monkeypatch.setattr(LayerOptions.__init__, "__defaults__", tuple(defaults.values()))
+    assert LayerOptions().members == 2
+    again = PlasticPPO.load(tmp_path / "m.zip")
+    again.save(tmp_path / "again.zip")
+    for model in (again, PlasticPPO.load(tmp_path / "again.zip")):
+        assert model.policy.beside.options == trained.policy.beside.options
+        assert {*model.policy_kwargs["adaptive"]} == {*SMALL}
+    other = dict(policy_kwargs=trained.policy_kwargs | {"adaptive": {"epochs": 9}})
+    with pytest.raises(
+        UserError, match=r"saved by .* with adaptive=.*'epochs': .*but loads with adaptive=.*'epochs': 9"
+    ):
+        PlasticPPO.load(tmp_path / "m.zip", custom_objects=other)
 
 
 def test_inspect_tells_of_the_layer_inside_a_zip_and_its_export(trained, tmp_path, capsys):
