@@ -100,7 +100,7 @@ class WholeFiles(BaseAlgorithm):
         """While a loaded model's policy is built: what its arguments leave to a default stays as it was saved."""
         given = self.policy_kwargs
         if self.stamp is not None:
-            saved, whole = (self.stamp["configuration"].get(part, {}) for part in ("policy", "options"))
+            saved, whole = (self.stamp["configuration"].get(part, {}) for part in ("policy", "whole_options"))
             left = set(getattr(self.policy_class, "options", ())) - {*given, *(given.get("snn_kwargs") or ())}
             self.policy_kwargs = given | {name: saved[name] for name in sorted(left) if name in saved}
             for name in whole.keys() & given.keys():

@@ -50,12 +50,13 @@ def configuration(model: BaseAlgorithm) -> dict[str, dict[str, Any]]:
 
     :param model: with a policy
     :return: the arguments of ``policy`` and ``algorithm`` that are plain data, by name; of arguments that are mappings
-        of options, in ``options``, all options, those that were left to their defaults, too
+        of options, in ``whole_options``, all options, those that were left to their defaults, too
     """
     names = [name for name in inspect.signature(type(model)).parameters if name not in NOT_STAMPED]
     own = {name: vars(model)[name] for name in names if isinstance(vars(model).get(name), bool | int | float | str)}
     whole: dict[str, Any] = getattr(model.policy, "whole_options", dict)()
-    return {"policy": plain(model.policy._get_constructor_parameters()), "algorithm": own, "options": plain(whole)}
+    arguments = plain(model.policy._get_constructor_parameters())
+    return {"policy": arguments, "algorithm": own, "whole_options": plain(whole)}
 
 
 def digest(configuration: Mapping[str, Any]) -> str:
@@ -87,8 +88,8 @@ def check_stamp(stamp: Mapping[str, Any], model: BaseAlgorithm, part: str, given
     saved, found = stamp["configuration"], json.loads(json.dumps(configuration(model)))
     if digest(saved) != stamp["digest"]:
         raise UserError("The stamp in the model's file has been edited: its digest is not that of its configuration.")
-    whole = saved.get("options", {}) if part == "policy" else {}  # files of early commits have none
-    wanted, loaded = saved[part] | whole, found[part] | {name: found["options"].get(name) for name in whole}
+    whole = saved.get("whole_options", {}) if part == "policy" else {}  # files of early commits have none
+    wanted, loaded = saved[part] | whole, found[part] | {name: found["whole_options"].get(name) for name in whole}
     made_with = stamp["versions"].get("sb3_plastic", "an unknown version")
     known = {*loaded, *inspect.signature(type(model)).parameters}
     for name, value in wanted.items():
