@@ -160,9 +160,8 @@ def test_a_plastic_agent_is_trained_with_a_critic_that_sees_the_truth():
 
 
 def test_the_study_trains_with_the_layer_judges_and_reports(tmp_path, capsys, monkeypatch):
-    assert {scenario.name for scenario in estimates.scenarios()} >= {
-        f"estimates/dead_{joint}/onset" for joint in JOINTS
-    }
+    judged = [scenario.name for scenario in estimates.scenarios()]
+    assert {*judged} >= {f"estimates/dead_{joint}/onset" for joint in JOINTS} | {"nda-v2/novel/locked_joint"}
     monkeypatch.setattr(estimates, "JOINTS", JOINTS[:1])  # the others take as long again, each
     arguments = ["estimates", "--agents", "layer, estimates read", "--steps", "2048", "--episodes", "1"]
     main([*arguments, "--seeds", "0", "--logs", str(tmp_path / "logs"), "--out", str(tmp_path / "out")])
@@ -172,16 +171,25 @@ def test_the_study_trains_with_the_layer_judges_and_reports(tmp_path, capsys, mo
 
 
 def test_the_table_has_the_agents_in_order_and_each_training():
-    def run_of(agent, seed, speed):
-        rows = [("static", split, speed) for split in ("nominal", "id", "novel")] + [("onset", "novel", speed)]
-        scores = [dict(protocol=p, split=s, control="intact", forward_reward=1000 * x, kept=x / 10) for p, s, x in rows]
+    def run_of(agent, seed, speed, limbs=True):
+        names = ["estimates/nominal", "estimates/drawn", "estimates/dead_bfoot"]
+        names += ["nda-v2/novel/locked_joint", "nda-v2/novel/longer_limb"] * limbs
+        rows = [("static", name, speed + i) for i, name in enumerate(names)]
+        rows += [("onset", f"{name}/onset", speed + i) for i, name in enumerate(names[2:])]
+        scores = [
+            dict(protocol=p, scenario=name, control="intact", forward_reward=1000 * x, kept=x / 10)
+            for p, name, x in rows
+        ]
         return {"agent": agent, "steps": 10**6, "seed": seed, "scores": scores}
 
     lines = table([run_of(agent, seed, 2.0 + seed) for agent in reversed(AGENTS) for seed in (1, 0)])
     assert [line.split(" |")[0] for line in lines[2:]] == [f"| {agent}" for agent in AGENTS]
-    assert (
-        lines[2] == "| not told | 1.0 | 2.50 (2.00, 3.00) | 2.50 (2.00, 3.00) | 2.50 (2.00, 3.00) | 0.25 (0.20, 0.30) |"
+    assert lines[2] == (
+        "| not told | 1.0 | 2.50 (2.00, 3.00) | 3.50 (3.00, 4.00) | 4.50 (4.00, 5.00) | 5.50 (5.00, 6.00) "
+        "| 6.50 (6.00, 7.00) | 0.25 (0.20, 0.30) | 0.35 (0.30, 0.40) | 0.45 (0.40, 0.50) |"
     )
+    older = table([run_of("told", 0, 2.0), run_of("told", 1, 2.0, limbs=False)])
+    assert older[3] == "| told | 1.0 | 2.00 (2.00) | 3.00 (3.00) | 4.00 (4.00) | - | - | 0.20 (0.20) | - | - |"
 
 
 class Shorter(LinearRobot):

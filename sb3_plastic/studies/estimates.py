@@ -1,11 +1,12 @@
-"""Does it pay to read what the layer believes? Agents trained on weak and dead motors, judged on one dead motor.
+"""Does it pay to read what the layer believes? Agents trained on weak and dead motors, judged on damage of one limb.
 
 sb3-plastic study estimates --out study --logs logs/estimates --seeds 0 1 --jobs 2
 sb3-plastic study estimates --out docs/results/estimates --report-only    # the table of what is published
 
 A dead motor asks for another gait, which no compensation gives, so here the agents are trained on it: in each episode
 every motor has a strength of its own. `layer` and `layer, estimates read` have an adaptive layer in the loop; its
-forward model is that of the undamaged robot (--layer: a folder of `sb3-plastic adapt`).
+forward model is that of the undamaged robot (--layer: a folder of `sb3-plastic adapt`). They are judged with one motor
+dead, one joint locked and one limb longer; nobody was trained on the last two, and the strengths do not tell of them.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from sb3_plastic.adaptive.files import CONFIG, read_config
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
 from sb3_plastic.perturbations.spec import parse
-from sb3_plastic.perturbations.suites import Scenario
+from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.seals import SUMS
 from sb3_plastic.studies.commands import configuration, train_once
 from sb3_plastic.studies.damage import JOINTS, ROBOT, Entry
-from sb3_plastic.studies.evolution_report import each, score
+from sb3_plastic.studies.evolution_report import each
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, required_results
 from sb3_plastic.studies.runner import file_name, one_thread, run_cells
@@ -36,6 +39,8 @@ IN_THE_LOOP = "sb3_plastic.adaptive.training.VecAdaptiveLayer"
 TRAINED_ON: Entry = {"kind": "strength", "value": {"choice": [0.0, 0.4, 0.7, 1.0, 1.3]}, "each": True}
 EPISODES = 20
 FIRST_EPISODE = 40_000
+DEAD, LOCKED, LONGER = "estimates/dead_", "nda-v2/novel/locked_joint", "nda-v2/novel/longer_limb"
+"""How the names of scenarios begin."""
 
 
 class Agent(NamedTuple):
@@ -125,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for label in args.agents
         ]
         run = partial(run_cell, layer=args.layer, logs=args.logs)
-        run_cells(cells, run, args.out, place_of(args), lambda result: f"{score(result, 'novel'):.2f} m/s, dead motors")
+        run_cells(cells, run, args.out, place_of(args), lambda result: f"{speed(result, DEAD):.2f} m/s, dead motors")
     results = list(required_results(args.out, "agent", "steps", "scores").values())
     print("\n".join(["", *table(results)]))
     if unknown := {result["agent"] for result in results} - AGENTS.keys():
@@ -175,15 +180,47 @@ def run_cell(cell: Cell, layer: Path, logs: Path) -> Result:
 
 
 def scenarios() -> tuple[Scenario, ...]:
-    """The undamaged robot, what was trained on, and each motor dead, from the start and from an onset."""
+    """
+    The undamaged robot and what was trained on; each motor dead, and nda-v2's locked joints and longer limbs, from the
+    start and from an onset.
+    """
     made = [Scenario("estimates/nominal", ROBOT, "nominal", False, ())]
     made.append(Scenario("estimates/drawn", ROBOT, "id", False, parse([TRAINED_ON])))
     for joint in JOINTS:
         dead = {"kind": "strength", "target": joint, "value": 0.0}
         late = dead | {"schedule": {"form": "onset", "at": {"uniform": [250, 500]}}}
-        made.append(Scenario(f"estimates/dead_{joint}", ROBOT, "novel", False, parse([dead])))
-        made.append(Scenario(f"estimates/dead_{joint}/onset", ROBOT, "novel", True, parse([late])))
+        made.append(Scenario(f"{DEAD}{joint}", ROBOT, "novel", False, parse([dead])))
+        made.append(Scenario(f"{DEAD}{joint}/onset", ROBOT, "novel", True, parse([late])))
+    made.extend(one for one in load_suite("nda-v2").of(ROBOT) if one.name.startswith((LOCKED, LONGER)))
     return tuple(made)
+
+
+def speed(result: Result, of: str) -> float:
+    """
+    Metres per second from the start of the episode, the mean over scenarios.
+
+    :param result: of the study
+    :param of: how their names begin
+    :return: NaN if there are none
+    """
+    return float(_judged(result, of, "static", "forward_reward").mean() / 1000)
+
+
+def kept(result: Result, of: str) -> float:
+    """
+    The share of its speed that an agent keeps after an onset, the mean over scenarios.
+
+    :param result: of the study
+    :param of: how their names begin
+    :return: NaN if there are none
+    """
+    return float(_judged(result, of, "onset", "kept").mean())
+
+
+def _judged(result: Result, of: str, protocol: str, measure: str) -> pd.Series:
+    frame = pd.DataFrame(result["scores"])
+    rows = frame["scenario"].str.startswith(of) & (frame["protocol"] == protocol) & (frame["control"] == "intact")
+    return frame[rows].get(measure, pd.Series(dtype=float))  # nobody moved: nothing was kept
 
 
 def table(results: Sequence[Result]) -> list[str]:
@@ -194,17 +231,21 @@ def table(results: Sequence[Result]) -> list[str]:
     :return: lines of Markdown
     """
     lines = [
-        f"| {ROBOT} | million steps | undamaged, m/s | drawn strengths | one dead motor | kept after a motor dies |",
-        "|---|---|---|---|---|---|",
+        f"| {ROBOT} | million steps | undamaged, m/s | drawn strengths | one dead motor | a locked joint "
+        "| a longer limb | kept after a motor dies | a joint locks | a limb grows |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for agent in AGENTS:
         groups: dict[tuple[object, ...], list[Result]] = {}
         for result in results:  # what was trained or judged otherwise is no other seed
             if result["agent"] == agent:
                 how = (result["steps"], result.get("episodes") or EPISODES, result.get("layer") or "")
-                groups.setdefault(how, []).append(result)
+                groups.setdefault((*how, len(result["scores"])), []).append(result)
         for runs in groups.values():
-            values = [each(runs, partial(score, split=split), ".2f") for split in ("nominal", "id", "novel")]
-            values.append(each(runs, partial(score, split="novel", control="intact"), ".2f"))
+            values = [
+                each(runs, partial(speed, of=of), ".2f")
+                for of in ("estimates/nominal", "estimates/drawn", DEAD, LOCKED, LONGER)
+            ]
+            values.extend(each(runs, partial(kept, of=of), ".2f") for of in (DEAD, LOCKED, LONGER))
             lines.append(f"| {agent} | {runs[0]['steps'] / 1e6:.1f} | {' | '.join(values)} |")
     return lines
