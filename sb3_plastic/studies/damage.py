@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
 from sb3_plastic.perturbations.spec import parse
 from sb3_plastic.perturbations.suites import Scenario
@@ -67,3 +69,34 @@ def judge(model: Path, statistics: Path, env_id: str, episodes: int, first: int)
     about = ModelSettings(env=env_id, normalization=statistics, wrappers=())
     trials = TrialSettings(scenarios=scenarios(), episodes=episodes, seed=first)
     return scores_of(evaluate_adaptation(model, None, about, trials).records)
+
+
+def speed(run: Result, of: str, column: str = "scenario") -> float:
+    """
+    Speed under damage from the start of the episode in m/s, the mean over scenarios.
+
+    :param run: a training, judged
+    :param of: how the values of ``column`` begin in the scenarios that count
+    :param column: of the scores
+    :return: NaN if there are none
+    """
+    return float(_judged(run, of, column, "static", "intact", "forward_reward").mean() / 1000)
+
+
+def kept(run: Result, of: str, column: str = "scenario", control: str = "intact") -> float:
+    """
+    The share of its speed that an agent keeps after the onset of damage, the mean over scenarios.
+
+    :param run: a training, judged
+    :param of: how the values of ``column`` begin in the scenarios that count
+    :param column: of the scores
+    :param control: of the plasticity
+    :return: NaN if there are none
+    """
+    return float(_judged(run, of, column, "onset", control, "kept").mean())
+
+
+def _judged(run: Result, of: str, column: str, protocol: str, control: str, measure: str) -> pd.Series:
+    frame = pd.DataFrame(run["scores"])
+    rows = frame[column].str.startswith(of) & (frame["protocol"] == protocol) & (frame["control"] == control)
+    return frame[rows].get(measure, pd.Series(dtype=float))  # nobody moved: nothing was kept

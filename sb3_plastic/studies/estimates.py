@@ -17,15 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from sb3_plastic.adaptive.files import CONFIG, read_config
 from sb3_plastic.evaluation import ModelSettings, TrialSettings, evaluate_adaptation
 from sb3_plastic.perturbations.spec import parse
 from sb3_plastic.perturbations.suites import Scenario, load_suite
 from sb3_plastic.seals import SUMS
 from sb3_plastic.studies.commands import configuration, train_once
-from sb3_plastic.studies.damage import JOINTS, ROBOT, Entry
+from sb3_plastic.studies.damage import JOINTS, ROBOT, Entry, kept, speed
 from sb3_plastic.studies.evolution_report import each
 from sb3_plastic.studies.options import add_out, add_running, parser_of, place_of, whole
 from sb3_plastic.studies.results import origin, required_results
@@ -193,34 +191,6 @@ def scenarios() -> tuple[Scenario, ...]:
         made.append(Scenario(f"{DEAD}{joint}/onset", ROBOT, "novel", True, parse([late])))
     made.extend(one for one in load_suite("nda-v2").of(ROBOT) if one.name.startswith((LOCKED, LONGER)))
     return tuple(made)
-
-
-def speed(result: Result, of: str) -> float:
-    """
-    Metres per second from the start of the episode, the mean over scenarios.
-
-    :param result: of the study
-    :param of: how their names begin
-    :return: NaN if there are none
-    """
-    return float(_judged(result, of, "static", "forward_reward").mean() / 1000)
-
-
-def kept(result: Result, of: str) -> float:
-    """
-    The share of its speed that an agent keeps after an onset, the mean over scenarios.
-
-    :param result: of the study
-    :param of: how their names begin
-    :return: NaN if there are none
-    """
-    return float(_judged(result, of, "onset", "kept").mean())
-
-
-def _judged(result: Result, of: str, protocol: str, measure: str) -> pd.Series:
-    frame = pd.DataFrame(result["scores"])
-    rows = frame["scenario"].str.startswith(of) & (frame["protocol"] == protocol) & (frame["control"] == "intact")
-    return frame[rows].get(measure, pd.Series(dtype=float))  # nobody moved: nothing was kept
 
 
 def table(results: Sequence[Result]) -> list[str]:

@@ -8,11 +8,11 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from sb3_plastic.evaluation.measures import MOVING
 from sb3_plastic.report.document import COLORS, PAGE, draw, new_figure
+from sb3_plastic.studies.damage import kept, speed
 from sb3_plastic.studies.table import Result
 
 Groups = dict[str, list[Result]]
@@ -146,10 +146,12 @@ def damage_table(groups: Groups) -> list[str]:
     ]
     for agent, runs in sorted(groups.items(), reverse=True):
         steps = np.mean([run["points"]["steps"][-1] for run in runs]) / 1e6
-        values = [each(runs, partial(score, split=split), ".2f") for split in ("nominal", "train", "novel")]
+        values = [
+            each(runs, partial(speed, of=split, column="split"), ".2f") for split in ("nominal", "train", "novel")
+        ]
         values.append(each(runs, share, ".2f"))
         values += [
-            each(runs, partial(score, split="novel", control=name), ".2f")
+            each(runs, partial(kept, of="novel", column="split", control=name), ".2f")
             for name in ("intact", "frozen_at_onset", "zeroed_at_onset")
         ]
         lines.append(f"| {agent} | {steps:.1f} | {' | '.join(values)} |")
@@ -158,25 +160,8 @@ def damage_table(groups: Groups) -> list[str]:
 
 def share(run: Result) -> float:
     """Of the undamaged speed, under unseen damage from the start. :param run: a training  :return: NaN if it stands"""
-    undamaged = score(run, "nominal")
-    return score(run, "novel") / undamaged if undamaged >= MOVING else float("nan")
-
-
-def score(run: Result, split: str, control: str | None = None) -> float:
-    """
-    The mean over the damages of a split.
-
-    :param run: a training
-    :param split: ``nominal``, ``train`` or ``novel``
-    :param control: after an onset, the share of the speed that is kept; None: from the start, speed in m/s
-    :return: NaN if there is none
-    """
-    frame = pd.DataFrame(run["scores"])
-    frame = frame[(frame["split"] == split) & (frame["protocol"] == ("static" if control is None else "onset"))]
-    rows = frame[frame["control"] == (control or "intact")]
-    if control is None:
-        return float(rows["forward_reward"].mean() / 1000)
-    return float(rows["kept"].mean()) if "kept" in rows else float("nan")  # nobody moved
+    undamaged = speed(run, "nominal", "split")
+    return speed(run, "novel", "split") / undamaged if undamaged >= MOVING else float("nan")
 
 
 def each(runs: Iterable[Result], value: Callable[[Result], float], form: str = ".0f") -> str:
